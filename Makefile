@@ -1,0 +1,42 @@
+# Each target makes the environment it needs, then runs one command. `make list` says what there is.
+#   PYTHON=python3.12    the Python to set up with (3.11 or newer)
+#   PROFILE=paper        the profile of tables (default: embedded)
+#   SIZE=full            the size of a table, as its suite names it
+#   ROWS=all             a row for every registered method
+#   ARGS="--seeds 0"     further words for the command
+#   TORCH_INDEX=URL      a package index to take torch from (a CPU build, for example)
+
+PYTHON ?= python3
+PROFILE ?= embedded
+VENV := .venv
+BENCH := $(VENV)/bin/quanta-bench
+TABLE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7
+FIGURES := figure2 figure4
+OTHERS := params report bench fetch doctor list
+
+.DEFAULT_GOAL := list
+.PHONY: setup setup-dev $(TABLES) $(FIGURES) $(OTHERS) test lint
+
+setup:
+	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+setup-dev:
+	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) --dev $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+$(TABLES): setup
+	@$(BENCH) table $@ $(TABLE_WORDS)
+
+$(FIGURES): setup
+	@$(BENCH) figure $@ --profile $(PROFILE) $(ARGS)
+
+$(OTHERS): setup
+	@$(BENCH) $@ $(ARGS)
+
+test: setup-dev
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: setup-dev
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy

@@ -1,0 +1,118 @@
+"""LoRA and DoRA, through `peft`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from baselines.peft_method import PeftMethod
+from quanta_bench.method import MethodConfig, Row
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
+ARITHMETIC = "QuanTA paper, Table E.4"
+DORA = "public code of the DoRA paper (NVlabs/DoRA, commonsense_reasoning, LLaMA-7B)"
+
+
+class LoraSettings(MethodConfig):
+    """Settings of LoRA and of DoRA.
+
+    Attributes:
+        r: rank of the update.
+        alpha: the update is scaled by ``alpha / r``.
+        dropout: probability of dropout on the adapter's input.
+        target_modules: names of the modules to adapt, a regular expression for their full names,
+            or ``"all-linear"``.
+    """
+
+    r: int = Field(8, ge=1)
+    alpha: int = Field(16, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] | str = Field(("q_proj", "v_proj"), min_length=1)
+
+
+class Lora(PeftMethod[LoraSettings]):
+    """Low-rank adaptation: y = W x + (alpha / r) B A x.
+
+    A (r x in) starts Kaiming-uniform with a = sqrt(5), B (out x r) starts at zero.
+    """
+
+    name = "lora"
+    title = "LoRA"
+    Config = LoraSettings
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": Row(
+            "LoRA r=8",
+            config={"r": 8, "alpha": 16, "target_modules": ("q_proj", "v_proj")},
+            training={"learning_rate": 1e-3},
+            origin={"learning_rate": "our choice", "r": "our choice", "alpha": "our choice"},
+        ),
+        "paper": Row(
+            "LoRA r=32",
+            config={"r": 32, "alpha": 16, "target_modules": FIVE},
+            training={"learning_rate": 1e-4},
+            origin=dict.fromkeys(
+                ("r", "alpha", "dropout", "target_modules", "learning_rate"), ARITHMETIC
+            ),
+        ),
+    }
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
+        "r": (4, 8, 16, 32),
+    }
+    source = "Hu et al. 2021, arXiv:2106.09685, Eq. 3; implementation: peft."
+
+    def peft_config(self, seed: int) -> PeftConfig:
+        """A `LoraConfig`. It keeps no seed: A is drawn from the global generator."""
+        return _lora_config(self.config, use_dora=False)
+
+
+class Dora(PeftMethod[LoraSettings]):
+    """Weight-decomposed low-rank adaptation: W' = m V / |V| with V = W + (alpha / r) B A.
+
+    The magnitude m (out) starts as the norms of W's rows; |V|, the norms of V's rows, is
+    detached in the backward pass.
+    """
+
+    name = "dora"
+    title = "DoRA"
+    Config = LoraSettings
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": Row(
+            "DoRA r=8",
+            config={"r": 8, "alpha": 16, "target_modules": ("q_proj", "v_proj")},
+            training={"learning_rate": 1e-3},
+            origin={"learning_rate": "our choice", "r": "our choice", "alpha": "our choice"},
+        ),
+        "paper": Row(
+            "DoRA r=32",
+            config={"r": 32, "alpha": 64, "dropout": 0.05, "target_modules": FIVE},
+            training={"learning_rate": 2e-4},
+            origin=dict.fromkeys(
+                ("r", "alpha", "dropout", "target_modules", "learning_rate"), DORA
+            ),
+        ),
+    }
+    search = Lora.search
+    source = "Liu et al. 2024, arXiv:2402.09353, Eq. 5 and 11; implementation: peft."
+
+    def peft_config(self, seed: int) -> PeftConfig:
+        """A `LoraConfig` with ``use_dora``."""
+        return _lora_config(self.config, use_dora=True)
+
+
+def _lora_config(settings: LoraSettings, *, use_dora: bool) -> PeftConfig:
+    from peft import LoraConfig
+
+    targets = settings.target_modules
+    return LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        use_dora=use_dora,
+    )

@@ -1,0 +1,373 @@
+"""The circuit engine: axes, gates, and one plan from which everything else follows.
+
+A vector of length ``d`` is read row-major as a tensor with one axis per size in ``sizes``. A gate
+is a linear map on one or two of those axes, the identity on the rest; a circuit is gates applied
+one after the other (QuanTA paper, Eq. 4 and 5; arXiv:2406.00132). Hidden axes of a language model
+and qubits (axes of size 2) are the same thing here.
+
+`Circuit` checks everything when it is built and holds no weights: gate tensors are given at each
+call, so that one plan serves trained gates, their frozen copies, and gates with batch dimensions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from baselines.quanta import expressions
+from baselines.quanta.gate import Gate
+
+
+@dataclass(frozen=True)
+class Step:
+    """One gate of the plan, in the axis order that the steps before it leave behind."""
+
+    axes: tuple[int, ...]  # non-negative, as the gate names them
+    in_sizes: tuple[int, ...]
+    out_sizes: tuple[int, ...]
+    rest: int  # product of the sizes of the axes not acted on
+    permutation: tuple[int, ...] | None  # brings the gate's axes first; None if they are there
+    swapped: bool  # they stand first, the other way round
+    sizes: tuple[int, ...]  # all sizes after the step, in the order the step leaves
+
+    @property
+    def fan_in(self) -> int:
+        """Length of the vectors that the gate takes as a matrix."""
+        return math.prod(self.in_sizes)
+
+    @property
+    def fan_out(self) -> int:
+        """Length of those it returns."""
+        return math.prod(self.out_sizes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the gate's tensor, without batch dimensions."""
+        return self.out_sizes + self.in_sizes
+
+
+class Circuit:
+    """Axes and gates, planned once.
+
+    Args:
+        sizes: Sizes of the axes of the input.
+        gates: Gates in the order in which they act on the input.
+
+    Raises:
+        ValueError: An axis size below 1, an axis that does not exist, or a fixed value of the
+            wrong shape. The message names the gate.
+
+    Example:
+        >>> circuit = Circuit.all_pairs((4, 3, 2))
+        >>> circuit.einsum_expression()
+        '...abc,efbc,diaf,ghde->...ghi'
+    """
+
+    def __init__(self, sizes: Iterable[int], gates: Iterable[Gate]) -> None:
+        self.sizes = tuple(sizes)
+        self.gates = tuple(gates)
+        if not self.sizes:
+            raise ValueError("Circuit: sizes is empty; a circuit needs at least one axis")
+        for size in self.sizes:
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(
+                    f"Circuit: sizes {self.sizes} has {size!r}; sizes are positive integers"
+                )
+        self._plan()
+
+    @classmethod
+    def all_pairs(
+        cls, dims: Sequence[int], *, first_in: int | None = None, first_out: int | None = None
+    ) -> Circuit:
+        """The paper's circuit: one gate for each pair of axes, last pair first (App. G).
+
+        Args:
+            dims: Axis sizes ``d_1 .. d_N``, at least two.
+            first_in: Size of the first axis of the input, if not ``d_1``: the first gate on that
+                axis takes it to ``d_1`` (App. B).
+            first_out: Size of the first axis of the output, if not ``d_1``: the last gate on that
+                axis takes it there (App. B).
+
+        Raises:
+            ValueError: Fewer than two axes or a size below 1.
+        """
+        dims = tuple(dims)
+        if len(dims) < 2:
+            raise ValueError(f"Circuit.all_pairs({dims}): a gate needs a pair of axes; give two")
+        count = len(dims)
+        pairs = [
+            (late % count, early % count)
+            for early, late in itertools.combinations(range(-1, -count - 1, -1), 2)
+        ]
+        touching = [index for index, pair in enumerate(pairs) if 0 in pair]
+        gates = []
+        for index, (m, n) in enumerate(pairs):
+            out_m = dims[m]
+            if index == touching[-1] and first_out is not None:
+                out_m = first_out
+            in_m = dims[m]
+            if index == touching[0] and first_in is not None:
+                in_m = first_in
+            # Written out only where it differs, so that a square circuit prints as one.
+            gates.append(Gate((m, n), None if out_m == in_m else (out_m, dims[n])))
+        return cls((dims[0] if first_in is None else first_in, *dims[1:]), gates)
+
+    def _plan(self) -> None:
+        order = list(range(len(self.sizes)))
+        sizes = list(self.sizes)
+        steps = []
+        for index, gate in enumerate(self.gates):
+            where = f"Circuit(sizes={self.sizes}): gate {index}, {gate!r}"
+            for axis in gate.axes:
+                if not -len(sizes) <= axis < len(sizes):
+                    raise ValueError(
+                        f"{where}: axis {axis} does not exist; axes run from 0 to {len(sizes) - 1}"
+                    )
+            axes = tuple(axis % len(sizes) for axis in gate.axes)
+            if len(set(axes)) != len(axes):
+                raise ValueError(f"{where}: both axes are axis {axes[0]}")
+            in_sizes = tuple(sizes[axis] for axis in axes)
+            out_sizes = in_sizes if gate.out is None else gate.out
+            head = tuple(order[: len(axes)])
+            swapped = len(axes) == 2 and head == axes[::-1]
+            permutation = None
+            if not swapped and head != axes:
+                after = [*axes, *(axis for axis in range(len(sizes)) if axis not in axes)]
+                permutation = tuple(order.index(axis) for axis in after)
+                order = after
+            rest = math.prod(sizes) // math.prod(in_sizes)
+            for axis, size in zip(axes, out_sizes, strict=True):
+                sizes[axis] = size
+            after_sizes = tuple(sizes[axis] for axis in order)
+            step = Step(axes, in_sizes, out_sizes, rest, permutation, swapped, after_sizes)
+            if gate.value is not None:
+                shape = tuple(gate.tensor().shape)
+                if shape != step.shape:
+                    raise ValueError(f"{where}: value has shape {shape}, not {step.shape}")
+            steps.append(step)
+        self.steps = tuple(steps)
+        self.out_sizes = tuple(sizes)
+        back = tuple(order.index(axis) for axis in range(len(sizes)))
+        self._back = None if back == tuple(range(len(sizes))) else back
+
+    # What the plan says.
+
+    @property
+    def in_features(self) -> int:
+        """Length of the vectors taken."""
+        return math.prod(self.sizes)
+
+    @property
+    def out_features(self) -> int:
+        """Length of the vectors returned."""
+        return math.prod(self.out_sizes)
+
+    @property
+    def gate_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the tensors that `apply` takes: those of the gates that are not fixed."""
+        return tuple(
+            step.shape for gate, step in zip(self.gates, self.steps, strict=True) if not gate.fixed
+        )
+
+    def parameter_count(self) -> int:
+        """Entries of the trained gates: the sum of ``(d_m d_n)^2`` for square ones (Sec. 6)."""
+        return sum(
+            step.fan_out * step.fan_in
+            for gate, step in zip(self.gates, self.steps, strict=True)
+            if gate.trained
+        )
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one vector: ``d`` times the sum of ``d_m d_n`` if square (Sec. 6)."""
+        return sum(step.rest * step.fan_out * step.fan_in for step in self.steps)
+
+    def rank_bounds(self, ranks: Sequence[int] | None = None) -> tuple[int, int]:
+        """Bounds on the rank of the circuit's matrix from the ranks of its gates (Theorem 6.2).
+
+        Eq. 10 is Sylvester's inequality along the chain of gates; it is used here with the length
+        of the vector between each two gates, which is ``d`` throughout if all gates are square.
+        It bounds the rank of T. For the update T - S it says only ``rank <= R(T) + R(S)``.
+
+        Args:
+            ranks: Rank of each gate as a matrix (out_m out_n, in_m in_n); full rank if not given.
+
+        Returns:
+            The lower bound, at least 0, and the upper bound.
+
+        Raises:
+            ValueError: Not one rank for each gate, or a rank that the gate's shape does not allow.
+        """
+        full = [min(step.fan_in, step.fan_out) for step in self.steps]
+        ranks = full if ranks is None else list(ranks)
+        if len(ranks) != len(full):
+            raise ValueError(f"rank_bounds: {len(ranks)} ranks for {len(full)} gates")
+        for index, (rank, most) in enumerate(zip(ranks, full, strict=True)):
+            if not 0 <= rank <= most:
+                raise ValueError(f"rank_bounds: gate {index} has rank {rank}; it is 0 to {most}")
+        if not full:
+            return self.in_features, self.in_features
+        embedded = [step.rest * rank for step, rank in zip(self.steps, ranks, strict=True)]
+        between = [step.rest * step.fan_out for step in self.steps[:-1]]
+        return max(0, sum(embedded) - sum(between)), min(embedded)
+
+    def einsum_expression(self) -> str:
+        """The einsum expression of `apply` on axes: ``x, *gates`` in, axes out (App. G).
+
+        Every gate is an operand, fixed ones too; given gates may have batch dimensions. Symbols
+        are opt_einsum's: from 53 on (all pairs of 8 axes) they are not letters any more, and
+        `opt_einsum.contract` takes the expression where `torch.einsum` does not.
+        """
+        return expressions.apply_expression(self)
+
+    def operator_expression(self) -> str:
+        """The einsum expression of the whole matrix, output axes first (Eq. 7, App. G).
+
+        Raises:
+            ValueError: An axis that no gate acts on: einsum can't write the identity there.
+        """
+        return expressions.operator_expression(self)
+
+    # What the plan does.
+
+    def apply(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
+        """Apply the circuit to vectors (Eq. 5).
+
+        Args:
+            x: Shape ``(..., in_features)``, any floating or complex dtype.
+            gates: One tensor for each gate that is not fixed, in order. A given gate's leading
+                batch dimensions broadcast against those of ``x``.
+
+        Returns:
+            Shape ``(..., out_features)``, in the dtype that ``x`` and the gates promote to, or
+            autocast's where that is on.
+
+        Raises:
+            ValueError: A wrong number of gates, a gate of a wrong shape, or vectors of a wrong
+                length.
+        """
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(
+                f"apply: x has shape {tuple(x.shape)}; the last size must be {self.in_features}, "
+                f"the product of {self.sizes}"
+            )
+        tensors = self._tensors(x, gates)
+        if not _autocasts(x, tensors):
+            dtype = x.dtype
+            for tensor in tensors:
+                dtype = torch.promote_types(dtype, tensor.dtype)
+            x, tensors = x.to(dtype), [tensor.to(dtype) for tensor in tensors]
+        batched = any(
+            tensor.dim() > 2 * len(step.axes)
+            for tensor, step in zip(tensors, self.steps, strict=True)
+        )
+        # Vectors stand last while the gates act: what a gate has to move are then long runs of
+        # memory, many times faster than moving single numbers. Where a gate has batch dimensions
+        # of its own, the leading dimensions stay in front instead.
+        lead = x.shape[:-1]
+        x = x.unsqueeze(-1) if batched else x.reshape(-1, self.in_features).mT.contiguous()
+        x = x.reshape(*x.shape[:-2], *self.sizes, x.shape[-1])
+        for tensor, step in zip(tensors, self.steps, strict=True):
+            x = _apply_step(x, tensor, step, len(self.sizes))
+        if self._back is not None:
+            x = _permute(x, self._back)
+        x = x.reshape(*x.shape[: x.dim() - len(self.sizes) - 1], self.out_features, x.shape[-1])
+        return x.squeeze(-1) if batched else x.mT.contiguous().reshape(*lead, self.out_features)
+
+    def matrix(self, gates: Sequence[Tensor]) -> Tensor:
+        """The circuit as a matrix: ``apply(x, gates) == x @ matrix(gates).mT``.
+
+        Args:
+            gates: As for `apply`.
+
+        Returns:
+            Shape ``(..., out_features, in_features)``, leading dimensions those of the gates.
+        """
+        tensors = list(gates)
+        dtype, device = torch.get_default_dtype(), torch.device("cpu")
+        if tensors:
+            dtype, device = tensors[0].dtype, tensors[0].device
+        shapes = self.gate_shapes
+        for index, (tensor, shape) in enumerate(zip(tensors, shapes, strict=False)):
+            batch = tensor.dim() - len(shape)
+            if batch > 0:  # the rows of the identity are one more batch dimension, the last
+                tensors[index] = tensor.unsqueeze(batch)
+        identity = torch.eye(self.in_features, dtype=dtype, device=device)
+        return self.apply(identity, tensors).mT
+
+    def _tensors(self, x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
+        shapes = self.gate_shapes
+        if len(gates) != len(shapes):
+            raise ValueError(
+                f"{len(gates)} gate tensors for a circuit with {len(shapes)} gates that take one"
+            )
+        rest = iter(gates)
+        tensors = []
+        for index, (gate, step) in enumerate(zip(self.gates, self.steps, strict=True)):
+            if gate.fixed:
+                value = self._fixed[index]
+                # Real values follow the input; a complex one makes it complex, no more precise.
+                dtype = (
+                    torch.promote_types(x.dtype, torch.complex32) if value.is_complex() else None
+                )
+                tensors.append(value.to(x.device, dtype or x.dtype))
+                continue
+            tensor = next(rest)
+            shape = tuple(tensor.shape)
+            expected = step.shape
+            if shape[len(shape) - len(expected) :] != expected or (
+                gate.trained and shape != expected
+            ):
+                dots = "..., " if gate.given else ""
+                raise ValueError(
+                    f"gate {index}, {gate!r}: tensor of shape {shape}, expected "
+                    f"({dots}{', '.join(map(str, expected))})"
+                )
+            tensors.append(tensor)
+        return tensors
+
+    @cached_property
+    def _fixed(self) -> dict[int, Tensor]:
+        return {index: gate.tensor() for index, gate in enumerate(self.gates) if gate.fixed}
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.sizes}, {self.gates})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        return (self.sizes, self.gates) == (other.sizes, other.gates)
+
+    def __hash__(self) -> int:
+        return hash((self.sizes, self.gates))
+
+
+def _autocasts(x: Tensor, tensors: Sequence[Tensor]) -> bool:
+    """Whether autocast will bring all operands to its own dtype: it leaves double and complex."""
+    return torch.is_autocast_enabled(x.device.type) and all(
+        tensor.is_floating_point() and tensor.dtype != torch.float64 for tensor in (x, *tensors)
+    )
+
+
+def _permute(x: Tensor, permutation: tuple[int, ...]) -> Tensor:
+    """Permute the axes, which stand between the leading dimensions and the last one."""
+    lead = x.dim() - len(permutation) - 1
+    return x.permute(*range(lead), *(lead + axis for axis in permutation), x.dim() - 1)
+
+
+def _apply_step(x: Tensor, gate: Tensor, step: Step, axes: int) -> Tensor:
+    """One gate as one matrix product; ``x`` keeps the axis order that the step leaves."""
+    if step.permutation is not None:
+        x = _permute(x, step.permutation)
+    if step.swapped:  # turning the gate round is cheaper than turning the vectors
+        gate = gate.transpose(-1, -2).transpose(-3, -4)
+    batch = gate.shape[: gate.dim() - 2 * len(step.axes)]
+    lead, last = x.shape[: x.dim() - axes - 1], x.shape[-1]
+    matrix = gate.reshape(*batch, step.fan_out, step.fan_in)
+    x = torch.matmul(matrix, x.reshape(*lead, step.fan_in, step.rest * last))
+    return x.reshape(*x.shape[:-2], *step.sizes, last)

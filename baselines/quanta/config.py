@@ -1,0 +1,159 @@
+"""The configuration of a QuanTA adapter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+from peft import PeftConfig
+
+from baselines.quanta.rectangular import Rectangular
+from baselines.quanta.register import QuantaType
+
+Dims: TypeAlias = "tuple[int, ...] | None"
+Form: TypeAlias = Literal["auto", "folded", "unfolded"]
+
+
+@dataclass
+class QuantaConfig(PeftConfig):
+    """Configuration of QuanTA (arXiv:2406.00132) as a `peft` method.
+
+    Args:
+        dims: Sizes of the axes into which a layer's width is split, such as ``(16, 8, 8, 4)`` for
+            4096. `None` chooses them for each layer (see `choose_dims`). A dictionary gives them
+            by module: its keys are regular expressions for the end of a module's name, after a
+            dot (``"q_proj"``, ``"[0-3].mlp.up_proj"``), ``".*"`` matches all, and a value of `None`
+            chooses. Of several that match the longest counts: the order of a dictionary does
+            not survive being saved.
+        parameter_budget: Most trainable parameters for one layer, where sizes are chosen. For a
+            rectangular gate it counts the square circuit, which has at least as many.
+        target_modules: Names of the modules to adapt, a regular expression, or ``"all-linear"``;
+            by default the attention projections that `peft` adapts for LoRA.
+        exclude_modules: Names, or a regular expression, of modules to leave out.
+        layers_to_transform: Indices of the layers to adapt; all by default.
+        layers_pattern: Name of the list that these indices refer to.
+        modules_to_save: Modules to train in full and save with the adapter.
+        rectangular: How a layer of unequal widths is fitted: ``"gate"``, a rectangular gate on the
+            first axis, or ``"pad"``, zero-padding and cutting to the product of the sizes.
+        form: How y = W0 x + T x - S x is computed. ``"folded"`` keeps W0 - S as a second matrix:
+            faster, more memory, and equal to the base model at the start only to rounding.
+            ``"unfolded"`` applies T and S one after the other: equal to the base model at the
+            start in any dtype. ``"auto"`` folds on a plain float32 or float64 weight without
+            dropout, and not otherwise. A layer whose weight can't be folded (quantised,
+            offloaded, itself trained, or wrapped by another adapter) is computed unfolded in any
+            case.
+        fold_in_place: Where the layer is folded, keep W0 - S in the place of W0 instead of beside
+            it. Saves one matrix a layer. The weight of the base model then is not W0 while the
+            adapter is active; disabling, merging, unloading and `state_dict` restore it, to
+            rounding. Not for a weight that another module shares.
+        dropout: Probability of dropout on the input of T and S, with one mask for both.
+        seed: Seed of the initial gates. They depend on it and on the module's name alone; the
+            global random state is not touched.
+
+    Raises:
+        ValueError: A value that is out of range or contradicts another; the message names the
+            field, the value and the reason.
+    """
+
+    dims: tuple[int, ...] | dict[str, Dims] | None = field(default=None)
+    parameter_budget: int | None = field(default=None)
+    target_modules: list[str] | set[str] | str | None = field(default=None)
+    exclude_modules: list[str] | set[str] | str | None = field(default=None)
+    layers_to_transform: list[int] | int | None = field(default=None)
+    layers_pattern: list[str] | str | None = field(default=None)
+    modules_to_save: list[str] | None = field(default=None)
+    rectangular: Rectangular = field(default="gate")
+    form: Form = field(default="auto")
+    fold_in_place: bool = field(default=False)
+    dropout: float = field(default=0.0)
+    seed: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        self.peft_type = QuantaType.QUANTA
+        if isinstance(self.target_modules, (list, tuple)):
+            self.target_modules = set(self.target_modules)
+        if isinstance(self.exclude_modules, (list, tuple)):
+            self.exclude_modules = set(self.exclude_modules)
+        if isinstance(self.dims, dict):
+            self.dims = {
+                _checked_pattern(pattern): _checked_dims(f"dims[{pattern!r}]", dims)
+                for pattern, dims in self.dims.items()
+            }
+        else:
+            self.dims = _checked_dims("dims", self.dims)
+        _check_choice("rectangular", self.rectangular, get_args(Rectangular))
+        _check_choice("form", self.form, get_args(Form))
+        if isinstance(self.dropout, bool) or not 0 <= self.dropout < 1:
+            raise ValueError(f"QuantaConfig: dropout={self.dropout!r} is not in [0, 1)")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ValueError(f"QuantaConfig: seed={self.seed!r} is not an integer")
+        if self.parameter_budget is not None and self.parameter_budget < 1:
+            raise ValueError(f"QuantaConfig: parameter_budget={self.parameter_budget!r} is below 1")
+        if self.form == "folded" and self.dropout > 0:
+            raise ValueError(
+                f"QuantaConfig: form='folded' with dropout={self.dropout}: W0 - S would see the "
+                "whole input and T the dropped-out one, so the adapter would not start at zero; "
+                "use form='unfolded', or no dropout"
+            )
+        if self.fold_in_place and (self.form == "unfolded" or self.dropout > 0):
+            reason = "form='unfolded'" if self.form == "unfolded" else f"dropout={self.dropout}"
+            raise ValueError(
+                f"QuantaConfig: fold_in_place=True with {reason}, which never folds; drop one"
+            )
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ValueError(
+                f"QuantaConfig: layers_pattern={self.layers_pattern!r} without layers_to_transform"
+            )
+
+    def dims_for(self, name: str) -> Dims:
+        """The axis sizes asked for the module of this name; `None` to choose them.
+
+        Raises:
+            ValueError: `dims` is a dictionary and none of its patterns matches.
+        """
+        if not isinstance(self.dims, dict):
+            return self.dims
+        matching = [key for key in self.dims if re.fullmatch(rf"(.*\.)?({key})", name)]
+        if matching:
+            return self.dims[max(matching, key=lambda pattern: (len(pattern), pattern))]
+        raise ValueError(
+            f"QuantaConfig: no pattern of dims matches module {name!r}; the patterns are "
+            f"{', '.join(map(repr, self.dims))}. Add one, or '.*': None to choose for the rest"
+        )
+
+
+def _checked_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"QuantaConfig: dims pattern {pattern!r}: {error}") from error
+    return pattern
+
+
+def _checked_dims(what: str, dims: Any) -> Dims:
+    if dims is None:
+        return None
+    if isinstance(dims, str) or not isinstance(dims, Iterable):
+        raise ValueError(
+            f"QuantaConfig: {what}={dims!r}; give the axis sizes as in (16, 8, 8, 4), or None"
+        )
+    sizes = tuple(dims)
+    if len(sizes) < 2:
+        raise ValueError(
+            f"QuantaConfig: {what}={sizes} has {len(sizes)} axes; a gate acts on two, so give at "
+            "least two sizes"
+        )
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 2:
+            raise ValueError(f"QuantaConfig: {what}={sizes} has {size!r}; a size is at least 2")
+    return sizes
+
+
+def _check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f"QuantaConfig: {what}={value!r} is not one of {', '.join(map(repr, choices))}"
+        )

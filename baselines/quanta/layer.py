@@ -1,0 +1,357 @@
+"""Adapted linear layers: y = W0 x + T x - S x (QuanTA paper, Eq. 8).
+
+T is the trained circuit, S its frozen copy from the start. Both are saved, so that an adapter
+loaded elsewhere is the one that was trained whatever draws random numbers there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from baselines.quanta.config import Form, QuantaConfig
+from baselines.quanta.initial import generator_for, kaiming_gates_
+from baselines.quanta.rectangular import WeightCircuit
+from baselines.quanta.targets import is_plain, linear_features, plan_layer
+
+
+class FrozenGates(nn.Module):
+    """Gate tensors as persistent buffers, named by their index as in a `nn.ParameterList`."""
+
+    def __init__(self, gates: Sequence[Tensor]) -> None:
+        super().__init__()
+        for index, gate in enumerate(gates):
+            self.register_buffer(str(index), gate)
+
+
+class QuantaLayer(BaseTunerLayer):
+    """What a layer with QuanTA adapters holds; the base class that `peft` looks for."""
+
+    # The parameters an adapter trains, as peft asks for them.
+    adapter_layer_names: tuple[str, ...] = ("quanta_gates",)
+    other_param_names: tuple[str, ...] = (
+        "quanta_frozen",
+        "quanta_dropout",
+        "quanta_circuits",
+        "quanta_forms",
+    )
+
+
+class QuantaLinear(nn.Module, QuantaLayer):
+    """A `nn.Linear` or a `transformers` `Conv1D` with QuanTA adapters.
+
+    The folded matrix W0 - S is a derived buffer: not saved, built at the first forward that needs
+    it, and again when the active adapters, the base weight, or dtype and device change.
+
+    Args:
+        base_layer: The layer to adapt. Its weight is not touched before a merge, unless
+            `fold_in_place` asks for it.
+        adapter_name: Name of the first adapter.
+        config: Its configuration.
+        name: Name of the module in the model, which seeds the initial gates and selects `dims`.
+
+    Raises:
+        ValueError: The layer is of another type, or the configured sizes do not fit it.
+    """
+
+    quanta_folded: Tensor | None
+    quanta_original: Tensor | None
+
+    def __init__(
+        self, base_layer: nn.Module, adapter_name: str, config: QuantaConfig, name: str
+    ) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = linear_features(self.get_base_layer(), name)
+        self.quanta_gates = nn.ModuleDict()
+        self.quanta_frozen = nn.ModuleDict()
+        self.quanta_dropout = nn.ModuleDict()
+        self.quanta_circuits: dict[str, WeightCircuit] = {}
+        self.quanta_forms: dict[str, tuple[Form, bool]] = {}
+        self.register_buffer("quanta_folded", None, persistent=False)
+        # W0 while merged: taking the delta off again would leave rounding behind.
+        self.register_buffer("quanta_original", None, persistent=False)
+        self._folded_names: tuple[str, ...] = ()
+        self._folded_for: tuple[tuple[str, ...], tuple[Any, ...]] | None = None
+        self._subtracted: tuple[str, ...] = ()  # whose S is subtracted from the base weight
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config, name)
+
+    # Adapters.
+
+    def update_layer(self, adapter_name: str, config: QuantaConfig, name: str) -> None:
+        """Add an adapter; arguments as for the class.
+
+        Raises:
+            ValueError: The configured sizes do not fit the layer.
+        """
+        circuit = plan_layer(self.get_base_layer(), config, name)
+        weight = self._weight
+        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        shapes = circuit.circuit.gate_shapes
+        frozen = [torch.empty(shape, device=weight.device, dtype=dtype) for shape in shapes]
+        if not weight.is_meta:
+            kaiming_gates_(frozen, generator_for(config.seed, name))
+        self.quanta_circuits[adapter_name] = circuit
+        self.quanta_forms[adapter_name] = (
+            "unfolded" if config.dropout > 0 else config.form,
+            config.fold_in_place,
+        )
+        self.quanta_dropout[adapter_name] = (
+            nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
+        )
+        self.quanta_gates[adapter_name] = nn.ParameterList(gate.clone() for gate in frozen)
+        self.quanta_frozen[adapter_name] = FrozenGates(frozen)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter; the weight of the base layer no longer holds its S."""
+        self._unfold()
+        super().delete_adapter(adapter_name)
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Switch all adapters on or off; off, the layer is its base layer."""
+        if not enabled:
+            self._unfold(keep_buffer=True)
+        super().enable_adapters(enabled)
+
+    def cast_adapter(self, adapter_name: str, dtype: torch.dtype) -> None:
+        """Bring T and S of an adapter to a floating dtype."""
+        if adapter_name in self.quanta_gates:
+            self._unfold()
+            self.quanta_gates[adapter_name].to(dtype)
+            self.quanta_frozen[adapter_name].to(dtype)
+
+    def _move_adapter_to_device_of_base_layer(
+        self, adapter_name: str, device: torch.device | None = None
+    ) -> None:
+        # peft's own also casts to the base layer's dtype, which would round T and S on loading.
+        if adapter_name in self.quanta_gates:
+            self._unfold()
+            target = self._weight.device if device is None else device
+            for part in (self.quanta_gates, self.quanta_frozen):
+                if not any(tensor.is_meta for tensor in part[adapter_name].state_dict().values()):
+                    part[adapter_name].to(target)
+
+    # Forward.
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Apply the layer to ``(..., in_features)``; the dtype is that of the base layer's output.
+
+        T x - S x is computed in the adapter's dtype, or autocast's, and added with one rounding.
+        """
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        if self.disable_adapters or self.merged:
+            return self._base(x, *args, **kwargs)
+
+        names = self._active_names()
+        if self._fold_is_stale(names):  # also when the last active adapter has gone
+            self._fold(names)
+        if self.quanta_folded is not None and not args and not kwargs:
+            folded = self.quanta_folded.mT if self._transposed else self.quanta_folded
+            bias = cast("Tensor | None", self.get_base_layer().bias)
+            result = functional.linear(x, folded, bias)
+        else:
+            result = self._base(x, *args, **kwargs)
+        total = result
+        for name in names:
+            circuit = self.quanta_circuits[name]
+            dropped = self.quanta_dropout[name](x)
+            delta = circuit.apply(dropped, self._tensors(name, "T"))
+            if name not in self._folded_names:
+                # The same operations in the same order, so the difference starts at exactly zero.
+                delta = delta - circuit.apply(dropped, self._tensors(name, "S"))
+            total = total + delta
+        return total.to(result.dtype)
+
+    def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return cast(Tensor, self.base_layer(x, *args, **kwargs))
+
+    @property
+    def _weight(self) -> Tensor:
+        return cast(Tensor, self.get_base_layer().weight)
+
+    @property
+    def _transposed(self) -> bool:
+        return isinstance(self.get_base_layer(), Conv1D)
+
+    def _tensors(self, name: str, which: Literal["T", "S"]) -> list[Tensor]:
+        if which == "T":
+            return list(self.quanta_gates[name].parameters())
+        return list(self.quanta_frozen[name].buffers())
+
+    def _active_names(self) -> tuple[str, ...]:
+        return tuple(name for name in self.active_adapters if name in self.quanta_gates)
+
+    # Folding.
+
+    def is_folded(self, adapter_name: str) -> bool:
+        """Whether W0 - S stands for this adapter's S, by its form and by what the weight allows."""
+        form, _ = self.quanta_forms[adapter_name]
+        if form == "unfolded" or not is_plain(self.base_layer):
+            return False
+        return form == "folded" or self._weight.dtype in (torch.float32, torch.float64)
+
+    def _fold_is_stale(self, names: tuple[str, ...]) -> bool:
+        if self._folded_for is None or self._folded_for[0] != names:
+            return True
+        # A compiled graph can't see the weight change under it; nothing in training changes it.
+        return not torch.compiler.is_compiling() and self._folded_for[1] != self._weight_state()
+
+    def _weight_state(self) -> tuple[Any, ...]:
+        """What must stay the same for W0 - S to stay right."""
+        weight = self._weight
+        version = 0 if weight.is_inference() else weight._version
+        return (weight.data_ptr(), version, weight.dtype, is_plain(self.base_layer))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+    def _fold(self, names: tuple[str, ...]) -> None:
+        """Build what the active adapters need: W0 minus the sum of their S, with one rounding."""
+        self._unfold()
+        folded = tuple(name for name in names if self.is_folded(name))
+        if folded:
+            weight = self._weight.data
+            with _exact(weight):
+                result = self._plus(weight, -sum(self._matrix(name, "S") for name in folded))
+            if any(self.quanta_forms[name][1] for name in folded):
+                self._weight.data = result
+                self._subtracted = folded
+            else:
+                self.quanta_folded = result
+        self._folded_names = folded
+        self._folded_for = (names, self._weight_state())
+
+    def _unfold(self, *, keep_buffer: bool = False) -> None:
+        """Give the base weight back its S, where folded in place, and forget the buffer.
+
+        To be called while S still is what was subtracted.
+        """
+        if self._subtracted:
+            weight = self._weight.data
+            with _exact(weight):
+                total = sum(self._matrix(name, "S") for name in self._subtracted)
+                self._weight.data = self._plus(weight, total)
+            self._subtracted = ()
+            keep_buffer = False
+        if not keep_buffer:
+            self.quanta_folded = None
+            self._folded_names = ()
+            self._folded_for = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._unfold()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._unfold(keep_buffer=True)  # a saved base weight is W0 (nn.Module saves it after this)
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._unfold()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    # Merging.
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add T - S of adapters to the base weight: in float32 or better, with one rounding.
+
+        W0 itself is kept beside the merged weight until `unmerge`, which restores it exactly.
+
+        Args:
+            safe_merge: Check the merged weight first, and leave the layer as it is if it is bad.
+            adapter_names: Adapters to merge; the active ones by default. One that is merged
+                already is not merged again.
+
+        Raises:
+            ValueError: The weight is not a plain floating-point one (quantised, say), or the
+                merged weight is not finite.
+        """
+        names = check_adapters_to_merge(self, adapter_names)
+        names = [name for name in names if name in self.quanta_gates]
+        if not names:
+            return
+        self._unfold()
+        weight = self._weight
+        if type(weight) is not nn.Parameter or not weight.is_floating_point():
+            raise ValueError(
+                f"merge: the base weight is a {type(weight).__name__} of {weight.dtype}; QuanTA "
+                "merges into plain floating-point weights only. Load the base model without "
+                "quantisation and merge there"
+            )
+        original = weight.data if self.quanta_original is None else self.quanta_original
+        merged = [*self.merged_adapters, *names]
+        with _exact(original):
+            total = sum(self._delta(name) for name in merged)
+            result = self._plus(original, total)
+        if safe_merge and not torch.isfinite(result).all():
+            raise ValueError(
+                f"merge: adapters {names} give a weight that is not finite; nothing was merged"
+            )
+        self._weight.data = result
+        self.quanta_original = original
+        self.merged_adapters = merged
+
+    def unmerge(self) -> None:
+        """Put W0 back, bit for bit. Without merged adapters, do nothing."""
+        if self.quanta_original is not None:
+            self._weight.data = self.quanta_original
+        self.quanta_original = None
+        self.merged_adapters = []
+
+    def unload_and_optionally_merge_module(
+        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
+    ) -> nn.Module:
+        """Return the base layer, with adapters merged or without (called by `peft`)."""
+        if merge:
+            self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+        self._unfold()
+        self.quanta_original = None
+        return self.get_base_layer()
+
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
+        """T - S as a matrix in the layout of the base weight, in float32 or float64."""
+        with _exact(self._weight):
+            delta = self._delta(adapter_name)
+        return delta.mT if self._transposed else delta
+
+    def _delta(self, name: str) -> Tensor:
+        return self._matrix(name, "T") - self._matrix(name, "S")
+
+    def _matrix(self, name: str, which: Literal["T", "S"]) -> Tensor:
+        """T or S as (out, in): double for a weight in single precision, else single."""
+        weight = self._weight
+        # float64 has no support on Apple's devices.
+        double = weight.dtype in (torch.float32, torch.float64) and weight.device.type != "mps"
+        dtype = torch.float64 if double else torch.float32
+        gates = [gate.to(weight.device, dtype) for gate in self._tensors(name, which)]
+        return self.quanta_circuits[name].matrix(gates)
+
+    def _plus(self, weight: Tensor, matrix: Any) -> Tensor:
+        """The weight plus a matrix (out, in), rounded once."""
+        if self._transposed:
+            matrix = matrix.mT
+        return cast(Tensor, (weight.to(matrix.dtype) + matrix).to(weight.dtype))
+
+    def __repr__(self) -> str:
+        return "quanta." + super().__repr__()
+
+
+@contextmanager
+def _exact(weight: Tensor) -> Iterator[None]:
+    """No autograd, no autocast, and no inference tensors, which later training could not use."""
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(weight.device.type, enabled=False),
+    ):
+        yield

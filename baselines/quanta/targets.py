@@ -1,0 +1,61 @@
+"""Which layers QuanTA adapts, with which circuit, and which of them can be folded."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from baselines.quanta.config import QuantaConfig
+from baselines.quanta.rectangular import WeightCircuit, fit_circuit
+
+
+def linear_features(layer: nn.Module, name: str) -> tuple[int, int]:
+    """Input and output width of a layer that QuanTA can adapt.
+
+    Raises:
+        ValueError: The layer is of another type.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, Conv1D):
+        rows, columns = layer.weight.shape
+        return int(rows), int(columns)
+    raise ValueError(
+        f"module {name!r} is a {type(layer).__name__}; QuanTA adapts torch.nn.Linear and "
+        "transformers' Conv1D. Leave it out of target_modules, or name it in exclude_modules"
+    )
+
+
+def plan_layer(layer: nn.Module, config: QuantaConfig, name: str) -> WeightCircuit:
+    """The circuit that a configuration asks for on a layer.
+
+    Raises:
+        ValueError: The layer is of another type, or the sizes do not fit it.
+    """
+    in_features, out_features = linear_features(layer, name)
+    return fit_circuit(
+        in_features,
+        out_features,
+        config.dims_for(name),
+        config.rectangular,
+        config.parameter_budget,
+        name,
+    )
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether the layer is only its weight and bias, so that W0 - S can stand in for it.
+
+    Not so with a forward of its own (quantised layers, other adapters, offloading), with hooks,
+    which would no longer run, or with a weight that trains, which would get no gradient.
+    """
+    weight = getattr(layer, "weight", None)
+    return (
+        type(layer).forward in (nn.Linear.forward, Conv1D.forward)
+        and "forward" not in vars(layer)
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+        and type(weight) is nn.Parameter
+        and weight.is_floating_point()
+        and not weight.is_meta
+        and not weight.requires_grad
+    )

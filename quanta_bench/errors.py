@@ -1,0 +1,42 @@
+"""The two kinds of failure a user sees: something was wrong, or the words were wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """A failure with a message for the user: what was wrong and what to do.
+
+    The command line prints the message without a traceback and exits with status 1.
+    """
+
+    exit_status = 1
+
+
+class UsageError(BenchError):
+    """The user's words are off: an unknown name, key or option value. Exit status 2."""
+
+    exit_status = 2
+
+
+class SourceError(BenchError):
+    """A model or data set could not be read from where it was looked for."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that points at the nearest known names, or lists them all.
+
+    Args:
+        word: what the user wrote.
+        known: every name that would have been accepted.
+
+    Returns:
+        ``"Did you mean 'lora'?"`` when something is near, otherwise ``"Known: a, b, c."``.
+    """
+    names = sorted(set(known))
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+    if near:
+        return "Did you mean " + " or ".join(repr(name) for name in near) + "?"
+    return "Known: " + (", ".join(names) or "none") + "."

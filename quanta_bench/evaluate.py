@@ -1,0 +1,172 @@
+"""Scoring a model on tasks: one evaluator for each kind of task, one judged record for each item."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from quanta_bench import scoring
+from quanta_bench.batches import by_tokens
+from quanta_bench.data import EVALUATION_TOKENS, Batches, encode_items
+from quanta_bench.encoding import Encoded, start_token
+from quanta_bench.errors import UsageError
+from quanta_bench.generation import generate
+from quanta_bench.spec import EvaluationSpec
+from quanta_bench.task import Answer, Example, Task
+
+GENERATION_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One item's outcome.
+
+    Attributes:
+        example: the item.
+        answer: what the model answered and how it was judged.
+        detail: what the judgement rests on: candidates' log-likelihoods, or the generated text.
+        cut: tokens cut from the left of the context.
+    """
+
+    example: Example
+    answer: Answer
+    detail: Mapping[str, Any]
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every evaluator needs.
+
+    Attributes:
+        model: the model to score, in evaluation mode.
+        tokenizer: its tokenizer.
+        spec: the evaluation spec.
+        packed: whether candidates may share a row.
+        device: where the model is.
+        advance: called with the number of items done since the last call.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    spec: EvaluationSpec
+    packed: bool
+    device: torch.device
+    advance: Callable[[int], None]
+
+
+def _likelihoods(
+    context: Context, task: Task, examples: Sequence[Example]
+) -> list[tuple[Encoded, list[float]]]:
+    """Each item with its candidates' log-likelihoods, in the examples' order."""
+    items = encode_items(
+        context.tokenizer,
+        [(task, examples)],
+        context.spec.protocol,
+        max_length=context.spec.max_length,
+        target_only=task.kind == "perplexity",
+    )
+    pad = context.tokenizer.pad_token_id
+    pad = start_token(context.tokenizer) if pad is None else pad
+    batches = list(by_tokens(items, EVALUATION_TOKENS, packed=context.packed))
+    found: dict[str, tuple[Encoded, list[float]]] = {}
+    with torch.no_grad():
+        for batch in Batches(batches, pad, packed=context.packed).loader():
+            moved = batch.to(context.device)
+            sums = scoring.log_likelihoods(context.model, moved).tolist()
+            for value, index in zip(sums, batch.example.tolist(), strict=True):
+                item = batch.items[index]
+                found.setdefault(item.example.id, (item, []))[1].append(value)
+            context.advance(len(batch.items))
+    return [found[example.id] for example in examples]
+
+
+def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Pick each item's likeliest candidate; the first of equals."""
+    judged = []
+    for item, sums in _likelihoods(context, task, examples):
+        tokens = [len(candidate) for candidate in item.candidates]
+        per = {"sum": [1] * len(sums), "token_mean": tokens, "byte_mean": item.sizes}
+        scores = [
+            total / size
+            for total, size in zip(sums, per[context.spec.normaliser], strict=True)
+        ]
+        chosen = max(range(len(scores)), key=scores.__getitem__)
+        detail = {"log_likelihoods": sums, "tokens": tokens, "bytes": list(item.sizes)}
+        judged.append(
+            Judged(item.example, task.judge_choice(item.example, chosen), detail, item.cut)
+        )
+    return judged
+
+
+def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """How well each item's text is predicted; the score is the mean over tokens, in nats."""
+    judged = []
+    for item, sums in _likelihoods(context, task, examples):
+        tokens = len(item.candidates[0])
+        answer = Answer(None, "", {"nats_per_token": -sums[0] / tokens})
+        detail = {"log_likelihoods": sums, "tokens": [tokens], "bytes": list(item.sizes)}
+        judged.append(Judged(item.example, answer, detail, item.cut))
+    return judged
+
+
+def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Generate an answer to each item and let the task parse it."""
+    spec = context.spec
+    prompts = [task.prompt(example, spec.protocol).context for example in examples]
+    order = sorted(range(len(examples)), key=lambda i: -len(prompts[i]))
+    judged: dict[int, Judged] = {}
+    for start in range(0, len(order), GENERATION_BATCH):
+        chunk = order[start : start + GENERATION_BATCH]
+        texts = generate(
+            context.model,
+            context.tokenizer,
+            [prompts[i] for i in chunk],
+            max_new_tokens=task.max_new_tokens,
+            stop=task.stop,
+            max_length=spec.max_length,
+            device=context.device,
+        )
+        for i, text in zip(chunk, texts, strict=True):
+            judged[i] = Judged(examples[i], task.judge_text(examples[i], text), {"text": text})
+        context.advance(len(chunk))
+    return [judged[i] for i in range(len(examples))]
+
+
+EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {
+    "choice": choose,
+    "perplexity": predict,
+    "generate": answer,
+}
+
+
+def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Score one task's items with the evaluator of its kind.
+
+    A choice task under the ``generate`` protocol is answered in words and parsed.
+
+    Raises:
+        UsageError: the task cannot be put in the spec's protocol.
+    """
+    kind = task.kind
+    if kind == "choice":
+        if context.spec.protocol not in task.protocols:
+            raise UsageError(
+                f"The task {task.name!r} cannot be put as {context.spec.protocol!r}; "
+                f"it knows {', '.join(task.protocols)}."
+            )
+        if context.spec.protocol == "generate":
+            kind = "generate"
+    return EVALUATORS[kind](context, task, examples)
+
+
+def perplexity(judged: Sequence[Judged]) -> float:
+    """Perplexity per token over items judged by :func:`predict`, weighted by their lengths."""
+    total = sum(sum(item.detail["log_likelihoods"]) for item in judged)
+    tokens = sum(sum(item.detail["tokens"]) for item in judged)
+    return math.exp(-total / tokens)

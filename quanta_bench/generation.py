@@ -1,0 +1,71 @@
+"""Greedy generation in batches, right whatever the padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from quanta_bench.encoding import start_token
+
+
+def cut_at(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first stop string in it."""
+    ends = [at for at in (text.find(mark) for mark in stop) if at >= 0]
+    return text[: min(ends)] if ends else text
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    tokenizer: Any,
+    contexts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    max_length: int,
+    device: torch.device | str = "cpu",
+) -> list[str]:
+    """Continue each context greedily until a stop string, the end token or the bound.
+
+    Contexts are padded on the left and the padding is masked, so that an answer does not depend
+    on what else is in its batch. (LLM-Adapters pads without a mask, and its batches of more than
+    one give garbage.)
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        contexts: prompts; each loses its left end if it does not leave room within ``max_length``.
+        max_new_tokens: bound on the answer, in tokens.
+        stop: strings that end an answer and are cut off.
+        max_length: bound on prompt plus answer, in tokens.
+        device: where the model is.
+
+    Returns:
+        The answers' text, without stop strings and special tokens.
+    """
+    pad = tokenizer.pad_token_id
+    pad = start_token(tokenizer) if pad is None else pad
+    room = max(1, max_length - max_new_tokens)
+    ids = [list(tokenizer.encode(text))[-room:] or [start_token(tokenizer)] for text in contexts]
+    width = max(map(len, ids))
+    input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
+    options = {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
+    output = model.generate(  # type: ignore[operator]
+        input_ids=input_ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=pad,
+        # A chat model's own sampling settings would only raise warnings here.
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        **options,
+    )
+    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+    return [cut_at(text, stop) for text in texts]

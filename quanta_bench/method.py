@@ -1,0 +1,163 @@
+"""The interface of a method: how it adapts a model, and what it says about itself.
+
+A method plug-in imports this module and nothing else of the suite.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from quanta_bench.errors import BenchError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "BenchError",
+    "Claim",
+    "Method",
+    "MethodConfig",
+    "Row",
+    "UsageError",
+    "did_you_mean",
+]
+
+
+class MethodConfig(BaseModel):
+    """Base of a method's settings: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A yes or no that a method says of itself, with the reason where it is no."""
+
+    holds: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+
+YES = Claim(True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's default row in the tables of one profile.
+
+    Attributes:
+        label: the row's name in tables.
+        config: settings of the method.
+        training: settings of the training run that belong to the method, such as
+            ``learning_rate``; they override the suite's.
+        origin: where each of those settings comes from, by its name.
+    """
+
+    label: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+
+C = TypeVar("C", bound=MethodConfig)
+
+
+class Method(ABC, Generic[C]):
+    """A fine-tuning method. Subclass, set the class attributes, register it.
+
+    Class attributes:
+        name: the registered name.
+        title: the method's name in words.
+        Config: the settings, a subclass of :class:`MethodConfig`.
+        rows: the default row in each profile (``"embedded"``, ``"paper"``).
+        search: for each tunable setting, the values a search tries.
+        source: the paper and equation that define the method.
+        footnote: printed under tables that show the method.
+        trains: false for a method with nothing to train; it is then run once, without a seed.
+        base_precision: ``"frozen"`` lets the base take the fastest dtype of the machine;
+            ``"float32"`` keeps it in float32, for methods that train the base's own weights.
+        mergeable: the update can be written into the base's weights.
+        exact_start: the adapted model equals the base before the first step.
+        cacheable: works with a key/value cache, and with several candidates packed into one row.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    Config: type[C]
+    rows: ClassVar[Mapping[str, Row]] = {}
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    source: ClassVar[str] = ""
+    footnote: ClassVar[str] = ""
+    trains: ClassVar[bool] = True
+    base_precision: ClassVar[Literal["frozen", "float32"]] = "frozen"
+    mergeable: Claim = YES
+    exact_start: Claim = YES
+    cacheable: Claim = YES
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Method[C]:
+        """Build the method from plain settings.
+
+        Raises:
+            UsageError: a key is unknown (the message names the near miss) or a value is refused.
+        """
+        known = list(cls.Config.model_fields)
+        for key in settings:
+            if key not in known and cls.Config.model_config.get("extra") == "forbid":
+                raise UsageError(
+                    f"The method {cls.name!r} has no setting {key!r}. {did_you_mean(key, known)}"
+                )
+        try:
+            return cls(cls.Config.model_validate(dict(settings)))
+        except ValidationError as error:
+            lines = "; ".join(
+                f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            raise UsageError(f"Settings of the method {cls.name!r} refused: {lines}.") from None
+
+    @abstractmethod
+    def adapt(self, model: nn.Module, seed: int) -> nn.Module:
+        """Put the method into a base model and return the model to train.
+
+        The start depends on ``seed`` alone, and the global random state is left as it was.
+        Every parameter that trains is float32 afterwards; every other one has
+        ``requires_grad=False``.
+
+        Raises:
+            UsageError: the settings do not fit this model (unknown target modules, a width that
+                the method cannot split).
+        """
+
+    @abstractmethod
+    def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name, as the adapter itself declares them."""
+
+    @abstractmethod
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write what was trained into ``folder``, as safetensors."""
+
+    @abstractmethod
+    def load(self, model: nn.Module, folder: Path) -> nn.Module:
+        """Put what :meth:`save` wrote into a fresh base model, ready to evaluate."""
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """Write the update into the base's weights and return the plain base model.
+
+        Raises:
+            BenchError: the method is not mergeable; says why.
+        """
+        raise BenchError(
+            f"The method {self.name!r} cannot be merged: {self.mergeable.reason or 'no merge'}."
+        )

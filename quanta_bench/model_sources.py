@@ -1,0 +1,261 @@
+"""Base models and their tokenizers, from any source: safetensors only, and no foreign code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quanta_bench import embedded
+from quanta_bench.errors import SourceError, UsageError, did_you_mean
+from quanta_bench.fingerprint import files_digest
+from quanta_bench.quiet import quiet_libraries
+from quanta_bench.source_words import hub_failure, inside, read_words
+
+if TYPE_CHECKING:
+    import torch
+
+# What a model is made of. Other files of a repository are neither downloaded nor hashed.
+_CONTENT = (
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A base model by name and source.
+
+    Attributes:
+        name: ``smollm2-135m`` (embedded), a hub name, or a sub-folder of a local folder
+            (``.`` for the folder itself).
+        source: ``embedded``, ``hub`` or ``local:DIR``.
+        revision: a hub revision; other sources have none.
+    """
+
+    name: str = embedded.NAME
+    source: str = "embedded"
+    revision: str = "main"
+
+
+@dataclass
+class LoadedModel:
+    """A base model in memory, shared with nobody.
+
+    Attributes:
+        model: the model, in evaluation mode.
+        tokenizer: its tokenizer, with a padding token.
+        fingerprint: content hash of configuration, weights and tokenizer.
+        description: what the model is, for captions.
+        base_parameters: number of parameters, tied ones counted once.
+    """
+
+    model: Any
+    tokenizer: Any
+    fingerprint: str
+    description: str
+    base_parameters: int
+
+
+def load_model(
+    ref: ModelRef, dtype: torch.dtype, *, attn_implementation: str = "sdpa"
+) -> LoadedModel:
+    """Load a base model; each call gives an independent one.
+
+    Args:
+        ref: which model.
+        dtype: of its weights.
+        attn_implementation: as ``transformers`` knows it.
+
+    Raises:
+        UsageError: the source has no model of that name.
+        SourceError: the model is not there, incomplete, held as pickles, or needs code of its own.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = _folder(ref)
+    with quiet_libraries():
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=attn_implementation,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            raise _unreadable(ref, folder, "model", error) from error
+    model, report = loaded
+    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if absent:
+        # transformers fills such weights at random and only logs it.
+        raise SourceError(
+            f"The weights in {folder} lack {len(absent)} tensors that a causal language model of "
+            f"its configuration has, first {absent[0]}. Use a complete checkpoint."
+        )
+    tokenizer = _tokenizer(ref, folder)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise SourceError(
+            f"The tokenizer in {folder} has {len(tokenizer)} tokens, the model only {rows}: "
+            "they do not belong together."
+        )
+    return LoadedModel(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        fingerprint=_fingerprint(ref, folder),
+        description=describe_model(ref),
+        base_parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def load_tokenizer(ref: ModelRef) -> Any:
+    """Load the tokenizer of a base model, with a padding token.
+
+    Raises:
+        UsageError, SourceError: as :func:`load_model`.
+    """
+    return _tokenizer(ref, _folder(ref))
+
+
+def model_fingerprint(ref: ModelRef) -> str:
+    """Content hash of a base model, without loading it.
+
+    Raises:
+        UsageError, SourceError: as :func:`load_model`.
+    """
+    if read_words(ref.source)[0] == "embedded":
+        _check_embedded(ref)
+        return embedded.fingerprint()
+    return _fingerprint(ref, _folder(ref))
+
+
+def describe_model(ref: ModelRef) -> str:
+    """What a model is, for captions."""
+    kind, folder = read_words(ref.source)
+    if kind == "embedded":
+        return embedded.DESCRIPTION
+    if kind == "hub":
+        return ref.name if ref.revision == "main" else f"{ref.name} at {ref.revision}"
+    return f"{folder.resolve().name if ref.name == '.' else ref.name} (local folder)"
+
+
+def _folder(ref: ModelRef) -> Path:
+    """The folder that holds a model, fetched or converted if need be, and safe to load."""
+    kind, root = read_words(ref.source)
+    if kind == "embedded":
+        _check_embedded(ref)
+        return embedded.model_folder()
+    folder = _snapshot(ref) if kind == "hub" else inside(root, ref.name)
+    if not (folder / "config.json").is_file():
+        held = sorted(path.parent.name for path in root.glob("*/config.json"))
+        raise SourceError(
+            f"There is no model {ref.name!r} in {ref.source}: {folder}/config.json is missing."
+            + (f" {did_you_mean(ref.name, held)}" if kind == "local" and held else "")
+        )
+    _refuse_pickles(folder)
+    _refuse_code(folder)
+    return folder
+
+
+def _check_embedded(ref: ModelRef) -> None:
+    if ref.name != embedded.NAME:
+        raise UsageError(
+            f"The source embedded has no model {ref.name!r}, only {embedded.NAME!r}; "
+            "write --source hub or local:DIR for others."
+        )
+
+
+def _snapshot(ref: ModelRef) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                ref.name,
+                revision=ref.revision,
+                allow_patterns=list(_CONTENT),
+                # The patterns' * also matches slashes: copies in sub-folders are not wanted.
+                ignore_patterns=["*/*"],
+            )
+        )
+    except Exception as error:
+        # The client raises errors of several HTTP libraries; all mean the same to the user.
+        raise hub_failure(f"The model {ref.name!r} (revision {ref.revision})", error) from error
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("model*.safetensors")):
+        return
+    pickles = sorted(
+        path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end)
+    )
+    held = f"holds its weights as pickles ({pickles[0]})" if pickles else "holds no weights"
+    raise SourceError(
+        f"{folder} {held}. Only safetensors are read, since unpickling can run foreign code; "
+        "save the model again with `save_pretrained`."
+        if pickles
+        else f"{folder} {held}: no model*.safetensors is there. Only safetensors are read."
+    )
+
+
+def _refuse_code(folder: Path) -> None:
+    from transformers import CONFIG_MAPPING
+
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind, code = config.get("model_type"), config.get("auto_map")
+    except (ValueError, AttributeError) as error:
+        raise SourceError(f"{folder / 'config.json'} is not a configuration: {error}.") from error
+    # Where transformers has the architecture itself, the folder's own code is not needed.
+    if code and kind not in CONFIG_MAPPING:
+        raise SourceError(
+            f"The model in {folder} needs Python code of its own (auto_map in config.json), which "
+            f"is never run. Use a model whose type transformers knows; it does not know {kind!r}."
+        )
+
+
+def _tokenizer(ref: ModelRef, folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    with quiet_libraries():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+        except Exception as error:
+            # Tokenizer files are parsed in Rust, which raises bare Exception.
+            raise _unreadable(ref, folder, "tokenizer", error) from error
+    if tokenizer.pad_token_id is None:
+        # Padding is always masked, so any token serves; LLaMA's tokenizers bring none.
+        tokenizer.pad_token = (
+            tokenizer.unk_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        )
+    return tokenizer
+
+
+def _fingerprint(ref: ModelRef, folder: Path) -> str:
+    if read_words(ref.source)[0] == "embedded":
+        return embedded.fingerprint()
+    files = {path for pattern in _CONTENT for path in folder.glob(pattern) if path.is_file()}
+    return files_digest(folder, files)
+
+
+def _unreadable(ref: ModelRef, folder: Path, what: str, error: Exception) -> SourceError:
+    said = " ".join(str(error).split())[:300]
+    return SourceError(
+        f"The {what} {ref.name!r} in {folder} cannot be loaded: {type(error).__name__}: {said}"
+    )

@@ -1,0 +1,118 @@
+"""The LightningModule that hosts any method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from quanta_bench import scoring
+from quanta_bench.batches import CandidateBatch
+from quanta_bench.method import Method
+from quanta_bench.spec import TrainingSpec
+
+SELECTION = "validation/selection"
+"""The logged value by which the best checkpoint is chosen; more is better."""
+
+
+class FineTuning(pl.LightningModule):
+    """Trains whatever a method declares trainable in an adapted model.
+
+    Args:
+        model: the adapted model.
+        method: the method that adapted it.
+        spec: the training spec.
+        steps: optimiser steps of the whole run, for the schedule.
+    """
+
+    def __init__(
+        self, model: nn.Module, method: Method[Any], spec: TrainingSpec, steps: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+        self.spec = spec
+        self.steps = steps
+        self.tokens = 0
+        self.losses: list[float] = []
+        self._judged: list[tuple[int, float, float]] = []
+        # A checkpoint holds what is trained; the frozen rest comes from the base model.
+        self.strict_loading = False
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, as the method declares them."""
+        return self.method.trainable(self.model)
+
+    def training_step(self, batch: CandidateBatch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        value = scoring.loss(self.model, batch, self.spec.loss)
+        self.tokens += batch.tokens
+        self.losses.append(float(value.detach()))
+        return value
+
+    def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Judge a batch: for choices whether the best candidate is right, else its likelihood."""
+        sums = scoring.log_likelihoods(self.model, batch)
+        table = scoring.by_item(scoring.normalise(sums, batch, "token_mean"), batch)
+        losses = nn.functional.cross_entropy(table, batch.gold, reduction="none")
+        single = table.isfinite().sum(1) == 1
+        right = (table.argmax(1) == batch.gold).float()
+        # With one continuation there is nothing to choose; the mean likelihood is the metric.
+        right = torch.where(single, table[:, 0].exp(), right)
+        losses = torch.where(single, -table[:, 0], losses)
+        for item, hit, value in zip(batch.items, right.tolist(), losses.tolist(), strict=True):
+            self._judged.append((item.task, hit, value))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metric: mean over tasks of each task's mean, ties broken by the loss."""
+        metric = _mean_of_means([(task, hit) for task, hit, _ in self._judged])
+        loss = _mean_of_means([(task, value) for task, _, value in self._judged])
+        self._judged.clear()
+        self.log("validation/metric", metric)
+        self.log("validation/loss", loss)
+        # On a small validation set several checkpoints often get the same number right. The
+        # smaller loss then decides; its weight is too small to outweigh a single item.
+        self.log(SELECTION, metric - 1e-6 * min(loss, 100.0))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on the declared parameters, with the spec's schedule by step."""
+        spec = self.spec
+        optimizer = torch.optim.AdamW(
+            self.trainable().values(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+        )
+        warm = round(spec.warmup * self.steps)
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / (warm + 1)
+            if spec.schedule == "constant":
+                return 1.0
+            return max(0.0, (self.steps - step) / max(1, self.steps - warm))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """What is trained, under the names that :meth:`load_state_dict` takes."""
+        return {f"model.{name}": value.detach() for name, value in self.trainable().items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the run's own tally, so that a resumed run reports the whole of it."""
+        checkpoint["tally"] = {"tokens": self.tokens, "losses": self.losses}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the tally up again."""
+        self.tokens = checkpoint["tally"]["tokens"]
+        self.losses = list(checkpoint["tally"]["losses"])
+
+
+def _mean_of_means(values: list[tuple[int, float]]) -> float:
+    groups: dict[int, list[float]] = {}
+    for group, value in values:
+        groups.setdefault(group, []).append(value)
+    return sum(sum(group) / len(group) for group in groups.values()) / max(1, len(groups))

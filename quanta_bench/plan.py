@@ -1,0 +1,182 @@
+"""What a table would run, without running it: every row, its size, its settings and their origin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quanta_bench.errors import BenchError
+from quanta_bench.suite import GridRow, Profile, Suite
+
+DEFAULT = "the suite's default"
+
+
+class Setting(BaseModel):
+    """One hyper-parameter and where it comes from."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+class PlanRow(BaseModel):
+    """One row of a plan.
+
+    Attributes:
+        label: the row's name.
+        method: registered name of the method.
+        model: the model.
+        settings: the method's settings.
+        settings_origin: where they come from.
+        training: hyper-parameters of training.
+        trainable: trained parameters, counted without weights; ``None`` if unknown.
+        percent: their share.
+        printed: the share as the paper prints it.
+        verdict: whether the two agree at the printed precision: ``agrees``, ``differs`` or
+            ``known-ambiguous: why``; empty if nothing is printed.
+        quoted: whose figures the paper repeats in this row.
+        seeds: the seeds.
+        missing: why the row cannot run.
+    """
+
+    label: str
+    method: str
+    model: str
+    settings: dict[str, Any]
+    settings_origin: str
+    training: list[Setting] = []
+    trainable: int | None = None
+    percent: float | None = None
+    printed: str = ""
+    verdict: str = ""
+    quoted: str = ""
+    seeds: list[int] = []
+    missing: str = ""
+
+
+class Plan(BaseModel):
+    """The plan of a table."""
+
+    name: str
+    title: str
+    profile: str
+    tasks: list[str]
+    evaluation: dict[str, Any]
+    rows: list[PlanRow]
+    notes: list[str]
+
+
+def make_plan(
+    suite: Suite, profile_name: str, profile: Profile, grid: list[GridRow], size: str
+) -> Plan:
+    """The plan of a grid. Counts parameters on the meta device; loads no weights and no data."""
+    notes = [profile.about] if profile.about else []
+    name = size or profile.size
+    if name in profile.sizes and profile.sizes[name].about:
+        notes.append(f"Size {name!r}. {profile.sizes[name].about}")
+    runs = sum(len(row.seeds) for row in grid if not row.missing)
+    notes.append(f"{runs} runs.")
+    evaluation = grid[0].jobs[0][1].model_dump(mode="json") if grid else {}
+    return Plan(
+        name=suite.name,
+        title=suite.title,
+        profile=profile_name,
+        tasks=list(suite.tasks),
+        evaluation=evaluation,
+        rows=[_row(row) for row in grid],
+        notes=[*notes, *profile.notes],
+    )
+
+
+def agrees(percent: float, printed: str) -> bool:
+    """Whether a percentage equals a printed one, such as ``"0.041%"``, at its own precision."""
+    digits = printed.rstrip("%")
+    places = len(digits.partition(".")[2])
+    return f"{percent:.{places}f}" == digits
+
+
+def _row(row: GridRow) -> PlanRow:
+    training = row.jobs[0][0]
+    shown = PlanRow(
+        label=row.spec.label or row.spec.method,
+        method=row.spec.method,
+        model=row.model.name,
+        settings=row.spec.settings,
+        settings_origin=row.origin.get("settings", DEFAULT),
+        printed=row.spec.printed,
+        quoted=row.spec.quoted,
+        seeds=list(row.seeds),
+        missing=row.missing,
+    )
+    if row.missing:
+        return shown
+    skipped = {"model", "method", "settings", "seeds", "precision", "source"}
+    shown.training = [
+        Setting(name=name, value=value, origin=row.origin.get(name, DEFAULT))
+        for name, value in training.model_dump(mode="json").items()
+        if name not in skipped
+    ]
+    shown.training.append(
+        Setting(name="seeds", value=list(row.seeds), origin=row.origin.get("seeds", DEFAULT))
+    )
+    _count(row, shown)
+    return shown
+
+
+def _count(row: GridRow, shown: PlanRow) -> None:
+    from quanta_bench.meta import count, meta_model
+    from quanta_bench.methods import build_method
+
+    try:
+        found = count(meta_model(row.model.name), build_method(row.spec.method, row.spec.settings))
+    except BenchError as error:
+        # A model of the user's own has no shipped configuration; its plan is shown all the same.
+        shown.settings_origin += f" (parameters not counted: {error})"
+        return
+    shown.trainable = found.trainable
+    shown.percent = 100 * found.share(row.denominator)
+    if shown.printed:
+        shown.verdict = "agrees" if agrees(shown.percent, shown.printed) else "differs"
+        if shown.verdict == "differs" and row.spec.ambiguity:
+            shown.verdict = f"known-ambiguous: {row.spec.ambiguity}"
+
+
+def on_screen(plan: Plan) -> RenderableType:
+    """The plan as Rich draws it: the rows, then each distinct set of hyper-parameters."""
+    rows = Table(title=f"{plan.title}: plan of the profile {plan.profile!r}", title_justify="left")
+    for heading in ("Model", "Row", "Trained", "%", "Printed", "", "Seeds", "Figures in the paper"):
+        rows.add_column(heading, justify="right" if heading in ("Trained", "%") else "left")
+    groups: dict[str, list[PlanRow]] = {}
+    for row in plan.rows:
+        rows.add_row(
+            row.model,
+            row.label,
+            "–" if row.trainable is None else f"{row.trainable:,}",
+            "–" if row.percent is None else f"{row.percent:.4g}",
+            row.printed or "–",
+            row.missing or row.verdict,
+            " ".join(map(str, row.seeds)),
+            f"quoted from {row.quoted}" if row.quoted else "its own" if row.printed else "",
+        )
+        if not row.missing:
+            key = str((row.settings, row.settings_origin, row.training))
+            groups.setdefault(key, []).append(row)
+    parts: list[RenderableType] = [rows]
+    for members in groups.values():
+        first = members[0]
+        names = ", ".join(f"{row.label} ({row.model})" for row in members)
+        grid = Table(title=names, title_justify="left", box=None, pad_edge=False)
+        for heading in ("setting", "value", "origin"):
+            grid.add_column(heading, overflow="fold")
+        for key, value in first.settings.items():
+            grid.add_row(key, str(value), first.settings_origin)
+        for setting in first.training:
+            grid.add_row(setting.name, str(setting.value), setting.origin)
+        parts += [Text(), grid]
+    parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {plan.evaluation}"))
+    parts += [Text(f"· {note}") for note in plan.notes]
+    return Group(*parts)

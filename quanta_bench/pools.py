@@ -1,0 +1,88 @@
+"""The items of tasks, by source and split, read once per process and drawn from by seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quanta_bench.errors import BenchError
+from quanta_bench.registry import TASKS_GROUP, Registry
+from quanta_bench.sources import parse_source
+from quanta_bench.splits import SPLIT_VERSION
+from quanta_bench.task import Example, Split, Task
+
+TASKS: Registry[type[Task]] = Registry(TASKS_GROUP, "task", Task)
+
+
+def find_task(reference: str) -> Task:
+    """The task named by ``name`` or ``name:argument``.
+
+    Raises:
+        UsageError: no such task, or an argument it does not take.
+    """
+    name, colon, argument = reference.partition(":")
+    return TASKS.get(name)(argument if colon else None)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The items of one task, source and split.
+
+    Attributes:
+        task: the task.
+        examples: all items, in file order.
+        content: fingerprint of each location that was read.
+    """
+
+    task: Task
+    examples: tuple[Example, ...]
+    content: dict[str, str]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of this pool enters a run's hash."""
+        return {
+            "content": self.content,
+            "template": self.task.template_version,
+            "splits": SPLIT_VERSION,
+        }
+
+
+class Pools:
+    """Reads pools and keeps them for the life of the process."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[str, str, Split], Pool] = {}
+
+    def get(self, reference: str, source: str, split: Split) -> Pool:
+        """All items of a task's split.
+
+        Raises:
+            SourceError: the source cannot serve them.
+            BenchError: the split is empty, or an id stands twice.
+        """
+        key = (reference, source, split)
+        if key not in self._pools:
+            task = find_task(reference)
+            data = parse_source(source)
+            examples = tuple(task.examples(data, split))
+            if not examples:
+                raise BenchError(f"{reference} has no {split} items in the source {source!r}.")
+            if len({example.id for example in examples}) != len(examples):
+                raise BenchError(f"{reference} gives two {split} items the same id.")
+            self._pools[key] = Pool(task, examples, dict(data.read))
+        return self._pools[key]
+
+
+def draw(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:
+    """A sample that depends on the seed and each item's id alone.
+
+    Items are ranked by a hash, so a larger sample holds every smaller one of the same seed and an
+    item added to a pool displaces at most one other.
+    """
+    ranked = sorted(
+        examples, key=lambda item: hashlib.sha256(f"{seed}\x1f{item.id}".encode()).digest()
+    )
+    return ranked[:count]

@@ -1,0 +1,55 @@
+"""Which dtype a frozen base is kept in on this machine."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Literal
+
+import torch
+
+
+@cache
+def fast_dtype(device: str = "cpu") -> torch.dtype:
+    """``bfloat16`` where the processor is fast at it, otherwise ``float32``.
+
+    A GPU answers by capability. A CPU is timed for some hundredths of a second, since flags do
+    not tell whether the library in use has kernels for them.
+    """
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device != "cpu":
+        return torch.float32
+    return min((torch.float32, torch.bfloat16), key=_matmul_seconds)
+
+
+def _matmul_seconds(dtype: torch.dtype) -> float:
+    left = torch.ones(256, 1024, dtype=dtype)
+    right = torch.ones(1024, 1024, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def resolve(
+    wanted: Literal["auto", "bfloat16", "float32"],
+    base: Literal["frozen", "float32"],
+    device: str = "cpu",
+) -> tuple[torch.dtype, Literal["bf16-mixed", "32-true"]]:
+    """The base's dtype and Lightning's precision for a run.
+
+    Args:
+        wanted: the spec's setting.
+        base: ``"float32"`` for methods that train the base's own weights: steps smaller than half
+            a unit in the last place of bfloat16 would be lost, so those weights stay float32 and
+            only the arithmetic is bfloat16, by autocast.
+        device: type of the device.
+    """
+    dtype = fast_dtype(device) if wanted == "auto" else getattr(torch, wanted)
+    mixed: Literal["bf16-mixed", "32-true"] = (
+        "bf16-mixed" if dtype is torch.bfloat16 else "32-true"
+    )
+    return (torch.float32 if base == "float32" else dtype), mixed

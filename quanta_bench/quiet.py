@@ -1,0 +1,52 @@
+"""Silence for libraries that talk while they load."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import Any
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hide progress bars and log lines of ``transformers``, ``datasets`` and the hub client.
+
+    Only of those that are imported already: importing one to silence it costs seconds. Python
+    warnings still get through. What was set before is set again afterwards.
+    """
+    with ExitStack() as stack:
+        if "transformers" in sys.modules:
+            from transformers.utils import logging as logs
+
+            stack.enter_context(_quiet_logs(logs))
+            if logs.is_progress_bar_enabled():
+                logs.disable_progress_bar()  # type: ignore[no-untyped-call]
+                stack.callback(logs.enable_progress_bar)
+        if "huggingface_hub" in sys.modules:
+            # By import_module, since the names are public but not declared as exported.
+            hub = import_module("huggingface_hub.utils")
+            stack.enter_context(_quiet_logs(hub.logging))
+            if not hub.are_progress_bars_disabled():
+                hub.disable_progress_bars()
+                stack.callback(hub.enable_progress_bars)
+        if "datasets" in sys.modules:
+            from datasets import utils as data
+
+            stack.enter_context(_quiet_logs(data.logging))
+            if not data.are_progress_bars_disabled():
+                data.disable_progress_bars()
+                stack.callback(data.enable_progress_bars)
+        yield
+
+
+@contextmanager
+def _quiet_logs(logs: Any) -> Iterator[None]:
+    level = logs.get_verbosity()
+    # Failures come back as exceptions; the error lines logged before them say the same twice.
+    logs.set_verbosity(logs.CRITICAL)
+    try:
+        yield
+    finally:
+        logs.set_verbosity(level)

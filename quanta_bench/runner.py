@@ -1,0 +1,345 @@
+"""One run, start to result: train unless that was done, score unless that was done, store."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from quanta_bench import evaluate, stats, training
+from quanta_bench.data import BenchData
+from quanta_bench.environment import environment, peak_memory
+from quanta_bench.errors import UsageError
+from quanta_bench.method import Method
+from quanta_bench.methods import build_method
+from quanta_bench.pools import Pools, draw, find_task
+from quanta_bench.precision import resolve
+from quanta_bench.progress import Reporter
+from quanta_bench.model_sources import LoadedModel, ModelRef, load_model, model_fingerprint
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, identity
+from quanta_bench.store import Result, Store, TaskResult, TrainingRecord
+from quanta_bench.task import Example, Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is asked for.
+
+    Attributes:
+        label: the row it belongs to.
+        training: what to train.
+        evaluation: how to score it.
+    """
+
+    label: str
+    training: TrainingSpec
+    evaluation: EvaluationSpec
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The names of a run on disk, and the content they stand for."""
+
+    training: str
+    run: str
+    model: str
+    training_data: dict[str, Any]
+    evaluation_data: dict[str, Any]
+
+
+def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
+    """The spec as it is hashed: settings checked and stripped of defaults.
+
+    A method with nothing to train keeps only what its result depends on, so that every seed and
+    every training setting names the same run and the base is evaluated once.
+    """
+    method = build_method(spec.method, spec.settings)
+    settings = method.config.model_dump(mode="json", exclude_defaults=True)
+    if not method.trains:
+        kept = {"model": spec.model, "method": spec.method, "precision": spec.precision}
+        return TrainingSpec(settings=settings, **kept), method
+    return spec.model_copy(update={"settings": settings}), method
+
+
+class Runner:
+    """Computes runs and stores them.
+
+    Args:
+        store: where results go.
+        reporter: who is told of progress.
+        pools: where items come from.
+    """
+
+    def __init__(self, store: Store, reporter: Reporter, pools: Pools | None = None) -> None:
+        self.store = store
+        self.reporter = reporter
+        self.pools = pools or Pools()
+
+    def identify(self, job: Job) -> Identity:
+        """The names of a job's run. Reads data and hashes the model, but computes nothing."""
+        spec, method = normal_form(job.training)
+        check_protocols(spec, job.evaluation)
+        fingerprint = model_fingerprint(_reference(spec))
+        training_data = {
+            f"{task}/{split}": self.pools.get(task, spec.source, split).identity
+            for task in spec.tasks
+            for split in ("train", "validation")
+        }
+        scoring = job.evaluation
+        evaluation_data = {
+            task: self.pools.get(task, scoring.source, scoring.split).identity
+            for task in scoring.tasks
+        }
+        if scoring.forgetting:
+            text = self.pools.get(scoring.forgetting, scoring.forgetting_source, "test")
+            evaluation_data[scoring.forgetting] = text.identity
+        trained = identity(spec, model=fingerprint, data=training_data)
+        scored = identity(job.evaluation, data=evaluation_data)
+        return Identity(
+            trained, f"{method.name}-{trained}-{scored}", fingerprint, training_data,
+            evaluation_data,
+        )
+
+    def run(self, job: Job, *, fresh: bool = False) -> Result:
+        """The job's result, from disk if it is there.
+
+        Args:
+            job: the run.
+            fresh: compute it again, training included.
+
+        Raises:
+            BenchError: anything the user has to act on; what was finished stays on disk.
+            KeyboardInterrupt: the user stopped; the same call goes on later.
+        """
+        names = self.identify(job)
+        if fresh:
+            self.store.forget(names.run, names.training)
+        done = self.store.result(names.run)
+        if done is not None:
+            return done
+        spec, method = normal_form(job.training)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
+        base = load_model(_reference(spec), dtype)
+        record = self.store.training(names.training)
+        if record is None:
+            record, model = self._train(job.label, spec, method, base, names, arithmetic)
+        elif method.trains:
+            adapter = self.store.training_folder(names.training) / "adapter"
+            model = method.load(base.model, adapter)
+        else:
+            model = base.model
+        return self._evaluate(
+            job.evaluation, method, record, model.to(device).eval(), base, names, arithmetic
+        )
+
+    def _train(
+        self,
+        label: str,
+        spec: TrainingSpec,
+        method: Method[Any],
+        base: LoadedModel,
+        names: Identity,
+        arithmetic: str,
+    ) -> tuple[TrainingRecord, nn.Module]:
+        model = base.model
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        record = TrainingRecord(
+            id=names.training,
+            spec=spec,
+            label=label,
+            model=base.description,
+            model_fingerprint=names.model,
+            data=names.training_data,
+            base_parameters=base.base_parameters,
+            precision={"base": dtype, "arithmetic": arithmetic},
+            environment=environment(),
+        )
+        if not method.trains:
+            with self.store.write_training(record):
+                pass
+            return record, model
+        own = {id(parameter) for parameter in model.parameters()}
+        model = method.adapt(model, spec.seeds.init)
+        if spec.gradient_checkpointing:
+            model.gradient_checkpointing_enable(  # type: ignore[operator]
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        parameters = method.trainable(model)
+        data = BenchData(
+            spec, self.pools, base.tokenizer, packed=bool(method.cacheable) and _packs(base.model)
+        )
+        folder = self.store.unfinished_folder(names.training)
+        trained = training.train(
+            model, method, spec, data, folder, precision=arithmetic, advance=self.reporter.training
+        )
+        record = record.model_copy(
+            update={
+                "trainable_parameters": sum(value.numel() for value in parameters.values()),
+                "added_parameters": sum(
+                    value.numel() for value in parameters.values() if id(value) not in own
+                ),
+                "steps": data.steps,
+                "tokens": trained.tokens,
+                "cut_items": data.cut,
+                "train_items": len(data.train_items),
+                "validation_items": len(data.validation_items),
+                "seconds": trained.seconds,
+                "peak_memory_bytes": peak_memory(),
+                "losses": trained.losses,
+                "best_step": trained.best_step,
+                "best_validation": trained.best_validation,
+            }
+        )
+        with self.store.write_training(record) as target:
+            method.save(model, target / "adapter")
+            metrics = folder / "metrics.csv"
+            if metrics.exists():
+                shutil.copy2(metrics, target / "metrics.csv")
+        training.clear(folder)
+        return record, model
+
+    def _evaluate(
+        self,
+        spec: EvaluationSpec,
+        method: Method[Any],
+        record: TrainingRecord,
+        model: nn.Module,
+        base: LoadedModel,
+        names: Identity,
+        arithmetic: str,
+    ) -> Result:
+        device = next(model.parameters()).device
+        drawn: dict[str, tuple[Task, list[Example]]] = {}
+        for reference in spec.tasks:
+            pool = self.pools.get(reference, spec.source, spec.split)
+            drawn[reference] = pool.task, draw(pool.examples, spec.items, spec.sample)
+        forgetting: dict[str, tuple[Task, list[Example]]] = {}
+        if spec.forgetting:
+            pool = self.pools.get(spec.forgetting, spec.forgetting_source, "test")
+            text = draw(pool.examples, spec.forgetting_items, spec.sample)
+            forgetting[spec.forgetting] = pool.task, text
+        self.reporter.scoring(sum(len(e) for _, e in (*drawn.values(), *forgetting.values())))
+        context = evaluate.Context(
+            model,
+            base.tokenizer,
+            spec,
+            packed=bool(method.cacheable) and _packs(base.model),
+            device=device,
+            advance=self.reporter.scored,
+        )
+        start = time.perf_counter()
+        results: dict[str, TaskResult] = {}
+        predictions: list[Mapping[str, Any]] = []
+        with torch.autocast(device.type, torch.bfloat16, enabled=arithmetic == "bf16-mixed"):
+            for reference, (task, examples) in drawn.items():
+                begun = time.perf_counter()
+                judged = evaluate.evaluate(context, task, examples)
+                seconds = time.perf_counter() - begun
+                results[reference] = summarise(
+                    task, spec.protocol, judged, seconds, names.evaluation_data[reference]
+                )
+                predictions += [_line(reference, item) for item in judged]
+            lost = {
+                reference: evaluate.perplexity(evaluate.evaluate(context, task, examples))
+                for reference, (task, examples) in forgetting.items()
+            }
+        result = Result(
+            run=names.run,
+            training=record,
+            evaluation=spec,
+            protocol={
+                "put": spec.protocol,
+                "loss": record.spec.loss if record.steps else "",
+                "trained_as": record.spec.protocol if record.steps else "",
+                "normaliser": spec.normaliser,
+            },
+            tasks=results,
+            forgetting=lost,
+            evaluation_seconds=time.perf_counter() - start,
+            tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
+            evaluation_environment=environment(),
+        )
+        self.store.write_run(result, predictions)
+        return result
+
+
+def check_protocols(training_spec: TrainingSpec, evaluation: EvaluationSpec) -> None:
+    """Refuse protocols that a task does not know, and losses that a protocol does not have.
+
+    Raises:
+        UsageError: names the task and the protocols it knows.
+    """
+    for reference in (*training_spec.tasks, *evaluation.tasks):
+        task = find_task(reference)
+        for protocol in {evaluation.protocol, training_spec.protocol}:
+            if task.kind == "choice" and protocol not in task.protocols:
+                raise UsageError(
+                    f"The task {reference!r} cannot be put as {protocol!r}; "
+                    f"it knows {', '.join(task.protocols)}."
+                )
+        choosing = task.kind == "choice" and training_spec.protocol != "generate"
+        if reference in training_spec.tasks and training_spec.loss == "candidates" and not choosing:
+            raise UsageError(
+                f"The loss 'candidates' compares candidates, and {reference!r} put as "
+                f"{training_spec.protocol!r} has none. Use the loss 'answer'."
+            )
+
+
+def summarise(
+    task: Task,
+    protocol: str,
+    judged: Sequence[evaluate.Judged],
+    seconds: float,
+    data: dict[str, Any],
+) -> TaskResult:
+    """A task's scores from its judged items."""
+    groups = [item.example.group for item in judged]
+    metrics = task.aggregate([item.answer for item in judged])
+    metric = task.metric
+    if task.kind == "perplexity":
+        metric = "nats_per_token"
+        metrics["perplexity"] = evaluate.perplexity(judged)
+    values = [item.answer.scores.get(metric, 0.0) for item in judged]
+    error = stats.clustered_standard_error(values, groups)
+    return TaskResult(
+        title=task.title,
+        kind=task.kind,
+        metric=metric,
+        metrics=metrics,
+        items=len(judged),
+        groups=len(set(groups)),
+        standard_error=0.0 if error != error else error,
+        chance=task.chance([item.example for item in judged], protocol),
+        cut_items=sum(item.cut > 0 for item in judged),
+        seconds=seconds,
+        data=data,
+    )
+
+
+def _line(reference: str, item: evaluate.Judged) -> dict[str, Any]:
+    return {
+        "task": reference,
+        "id": item.example.id,
+        "group": item.example.group,
+        "prediction": item.answer.prediction,
+        "gold": item.answer.gold,
+        **{name: value for name, value in item.answer.scores.items()},
+        **item.detail,
+    }
+
+
+def _reference(spec: TrainingSpec) -> ModelRef:
+    return ModelRef(spec.model.name, spec.model.source, spec.model.revision)
+
+
+def _packs(model: Any) -> bool:
+    """Whether a model takes a mask of its own between all pairs of positions."""
+    return getattr(model.config, "_attn_implementation", "") == "sdpa"
+
+

@@ -1,0 +1,90 @@
+"""What a model says of candidates: log-likelihoods, losses over them, and choices among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quanta_bench.batches import CandidateBatch
+from quanta_bench.spec import Loss, Normaliser
+
+
+@contextmanager
+def _outputs_at(model: Any, where: Tensor) -> Iterator[bool]:
+    """Let the model's output layer see only the positions that are read.
+
+    The vocabulary projection is the widest layer of a small model, and most of its rows would be
+    thrown away. Selecting in front of it, rather than calling the decoder alone, keeps whatever
+    else a model does to its logits (soft-capping, scaling).
+
+    Yields:
+        Whether the model has an output layer where this could be done.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if not isinstance(head, nn.Module):
+        yield False
+        return
+
+    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden, *rest = inputs
+        return (hidden.flatten(0, 1)[where], *rest)
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield True
+    finally:
+        handle.remove()
+
+
+def token_log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
+    """Log-probability of each predicted token, (tokens,) float32."""
+    inputs: dict[str, Tensor] = {
+        "input_ids": batch.input_ids,
+        "attention_mask": batch.attention_mask,
+    }
+    if batch.position_ids is not None:
+        inputs["position_ids"] = batch.position_ids
+    with _outputs_at(model, batch.where) as selected:
+        logits: Tensor = model(**inputs, use_cache=False).logits
+    if not selected:
+        logits = logits.flatten(0, 1)[batch.where]
+    return -F.cross_entropy(logits.float(), batch.targets, reduction="none")
+
+
+def log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
+    """Log-likelihood of each candidate given its context, (candidates,) float32."""
+    tokens = token_log_likelihoods(model, batch)
+    return tokens.new_zeros(len(batch.lengths)).index_add(0, batch.candidate, tokens)
+
+
+def normalise(sums: Tensor, batch: CandidateBatch, normaliser: Normaliser) -> Tensor:
+    """Candidates' log-likelihoods made comparable across lengths, (candidates,) float32."""
+    if normaliser == "sum":
+        return sums
+    return sums / (batch.lengths if normaliser == "token_mean" else batch.sizes)
+
+
+def by_item(scores: Tensor, batch: CandidateBatch) -> Tensor:
+    """Scores as a (items, most candidates) table, absent places at minus infinity."""
+    width = int(batch.slot.max()) + 1
+    table = scores.new_full((len(batch.gold), width), float("-inf"))
+    return table.index_put((batch.example, batch.slot), scores)
+
+
+def loss(model: nn.Module, batch: CandidateBatch, kind: Loss) -> Tensor:
+    """The training loss of a batch, a float32 scalar.
+
+    ``candidates`` is the cross-entropy of the right one among an item's candidates, with their
+    length-normalised log-likelihoods as logits, as in the public code of the QuanTA paper; its
+    mean is over items. The other two are language modelling on the batch's continuations; their
+    mean is over tokens.
+    """
+    if kind == "candidates":
+        sums = log_likelihoods(model, batch)
+        return F.cross_entropy(by_item(normalise(sums, batch, "token_mean"), batch), batch.gold)
+    return -token_log_likelihoods(model, batch).mean()

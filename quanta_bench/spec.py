@@ -1,0 +1,177 @@
+"""What a training run is and what an evaluation of it is: two specs, validated, frozen, hashed.
+
+A spec's identity is a hash over its canonical JSON *without default values*, so a setting added
+later, with a default, leaves every earlier identity as it was. What the spec only names, the
+content of a model or of data, enters as a fingerprint. Training and evaluation have separate
+identities, so that a new evaluation never trains again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from quanta_bench.errors import UsageError, did_you_mean
+
+Protocol = Literal["choice-text", "choice-label", "generate"]
+Loss = Literal["candidates", "answer", "answer+prompt"]
+Normaliser = Literal["token_mean", "sum", "byte_mean"]
+
+
+class Frozen(BaseModel):
+    """Base of all specs: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSpec(Frozen):
+    """A base model by name and source.
+
+    Attributes:
+        name: a name of the source: ``smollm2-135m``, a hub name, a sub-folder.
+        source: ``embedded``, ``hub`` or ``local:DIR``.
+        revision: a hub revision.
+    """
+
+    name: str = "smollm2-135m"
+    source: str = "embedded"
+    revision: str = "main"
+
+
+class Seeds(Frozen):
+    """Named random streams.
+
+    Attributes:
+        init: the method's start and dropout.
+        order: the order of the training items.
+        sample: which items are drawn from the training and validation pools.
+    """
+
+    init: int = 0
+    order: int = 0
+    sample: int = 0
+
+
+class TrainingSpec(Frozen):
+    """Everything that a trained adapter depends on.
+
+    Attributes:
+        model: the base model.
+        method: registered name of the method.
+        settings: the method's settings that differ from its defaults.
+        tasks: tasks whose training items are mixed.
+        source: where their data comes from.
+        train_items: training items drawn per task; ``None`` takes all.
+        validation_items: validation items drawn per task; ``None`` takes all.
+        protocol: how items are put to the model.
+        loss: what is minimised.
+        learning_rate: peak learning rate of AdamW.
+        batch_size: items per optimiser step.
+        accumulate: number of parts a step's items are computed in, to save memory.
+        epochs: passes over the training items.
+        schedule: learning-rate schedule after the warm-up.
+        warmup: fraction of the steps with a rising learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        clip_norm: bound on the gradient's global norm; 0 for none.
+        validations: how often the validation metric is taken, evenly over the run.
+        max_length: longest context plus answer, in tokens; longer contexts lose their left end.
+        precision: ``auto`` lets a frozen base take the machine's fastest dtype.
+        gradient_checkpointing: recompute activations in the backward pass.
+        seeds: the random streams.
+    """
+
+    model: ModelSpec = ModelSpec()
+    method: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    source: str = "embedded"
+    train_items: int | None = Field(None, ge=1)
+    validation_items: int | None = Field(None, ge=1)
+    protocol: Protocol = "choice-text"
+    loss: Loss = "candidates"
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: int = Field(8, ge=1)
+    accumulate: int = Field(1, ge=1)
+    epochs: int = Field(1, ge=1)
+    schedule: Literal["linear", "constant"] = "linear"
+    warmup: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(1.0, ge=0)
+    validations: int = Field(3, ge=1)
+    max_length: int = Field(512, ge=8)
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    gradient_checkpointing: bool = False
+    seeds: Seeds = Seeds()
+
+
+class EvaluationSpec(Frozen):
+    """Everything that a score depends on beside the trained model.
+
+    Attributes:
+        tasks: tasks to score.
+        source: where their data comes from.
+        split: which split is scored.
+        items: items per task; ``None`` takes all.
+        sample: seed of the draw when ``items`` is set.
+        protocol: how items are put to the model.
+        normaliser: how a candidate's log-likelihood is made comparable.
+        max_length: longest context plus answer, in tokens.
+        forgetting: a perplexity task that shows what the model lost, or empty for none.
+        forgetting_source: where its text comes from.
+        forgetting_items: its items.
+    """
+
+    tasks: tuple[str, ...]
+    source: str = "embedded"
+    split: Literal["validation", "test"] = "test"
+    items: int | None = Field(None, ge=1)
+    sample: int = 0
+    protocol: Protocol = "choice-text"
+    normaliser: Normaliser = "token_mean"
+    max_length: int = Field(1024, ge=8)
+    forgetting: str = ""
+    forgetting_source: str = "embedded"
+    forgetting_items: int = Field(20, ge=1)
+
+
+def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, Any]) -> Any:
+    """Validate plain values into a spec.
+
+    Raises:
+        UsageError: an unknown key (the message names the near miss) or a refused value.
+    """
+    from pydantic import ValidationError
+
+    for key in values:
+        if key not in kind.model_fields:
+            raise UsageError(f"There is no setting {key!r}. {did_you_mean(key, kind.model_fields)}")
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise UsageError(f"Settings refused: {problems}.") from None
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def identity(spec: Frozen, **content: Any) -> str:
+    """A spec's name on disk.
+
+    Args:
+        spec: the spec; values equal to their defaults do not enter.
+        content: fingerprints and versions of what the spec only names.
+
+    Returns:
+        12 hexadecimal digits.
+    """
+    text = canonical({"spec": spec.model_dump(mode="json", exclude_defaults=True), **content})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,381 @@
+"""A table as a grid: a YAML file names rows, columns, seeds and profiles; this turns it into jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.method import Method, Row
+from quanta_bench.methods import METHODS
+from quanta_bench.spec import EvaluationSpec, Frozen, ModelSpec, Seeds, TrainingSpec, build
+
+Denominator = Literal["base", "base+added"]
+
+
+class RowSpec(Frozen):
+    """One row of a profile. Whatever is not said comes from the method's own default row.
+
+    Attributes:
+        method: registered name of the method.
+        label: the row's name.
+        model: the model it runs on, by a name of :mod:`quanta_bench.meta` or of the source;
+            empty for the profile's.
+        settings: settings of the method.
+        training: settings of its training.
+        origin: where each of those comes from.
+        printed: the trainable share as the paper prints it.
+        ambiguity: why that share cannot be reproduced, where no reading of the paper gives it.
+        quoted: whose figures the paper quotes in this row, if it did not run it itself.
+        denominator: of the trainable share; empty for the profile's.
+    """
+
+    method: str
+    label: str = ""
+    model: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    origin: dict[str, str] = Field(default_factory=dict)
+    printed: str = ""
+    ambiguity: str = ""
+    quoted: str = ""
+    denominator: Denominator | Literal[""] = ""
+
+
+class Size(Frozen):
+    """How much data and how many seeds.
+
+    Attributes:
+        about: what this size can and cannot show.
+        seeds: seeds of every row.
+        training: training settings.
+        evaluation: evaluation settings.
+    """
+
+    about: str = ""
+    seeds: tuple[int, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+
+
+class Profile(Frozen):
+    """One setting in which a table can be run.
+
+    Attributes:
+        about: what this profile is, for the caption.
+        model: the base model, where rows name none.
+        model_source: where models come from.
+        seeds: seeds of every row.
+        vary: which random streams a row's seed sets.
+        denominator: of the trainable share.
+        training: training settings of every row.
+        evaluation: evaluation settings of every row.
+        origin: where each of those settings comes from.
+        size: the default size.
+        sizes: sizes by name.
+        rows: rows in order; a bare name is a method's default row.
+        notes: printed under the table.
+    """
+
+    about: str = ""
+    model: str = "smollm2-135m"
+    model_source: str = "embedded"
+    seeds: tuple[int, ...] = (0,)
+    vary: tuple[Literal["init", "order", "sample"], ...] = ("init", "order")
+    denominator: Denominator = "base"
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    origin: dict[str, str] = Field(default_factory=dict)
+    size: str = ""
+    sizes: dict[str, Size] = Field(default_factory=dict)
+    rows: tuple[RowSpec, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _bare_names(cls, rows: Any) -> Any:
+        if not isinstance(rows, (list, tuple)):
+            return rows
+        return [{"method": row} if isinstance(row, str) else row for row in rows]
+
+
+class Suite(Frozen):
+    """A table.
+
+    Attributes:
+        name: short name; results are written under it.
+        title: caption.
+        tasks: the columns.
+        average: heading of the average over columns; empty for none.
+        published: the paper's own table, by its name in ``results/paper``.
+        profiles: settings in which it can be run.
+    """
+
+    name: str
+    title: str = ""
+    tasks: tuple[str, ...]
+    average: str = "Avg."
+    published: str = ""
+    profiles: dict[str, Profile]
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """A row ready to run, or with the reason why it cannot.
+
+    Attributes:
+        spec: the row as the suite has it, defaults of the method filled in.
+        model: the model it runs on.
+        jobs: training and evaluation specs, one a seed.
+        seeds: the seeds, in the jobs' order.
+        origin: where each setting comes from.
+        denominator: of the trainable share.
+        missing: why the row cannot run in this version, or empty.
+    """
+
+    spec: RowSpec
+    model: ModelSpec
+    jobs: tuple[tuple[TrainingSpec, EvaluationSpec], ...]
+    seeds: tuple[int, ...]
+    origin: Mapping[str, str]
+    denominator: Denominator
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user selects and overrides.
+
+    Attributes:
+        methods: method names to keep; one with a leading ``+`` is added to the suite's own.
+        all_rows: add every registered method that has a row for the profile.
+        seeds: seeds, in place of the suite's.
+        size: size by name, in place of the profile's default.
+        model: a model, in place of every row's: ``name`` or ``local:DIR``.
+        source: where data comes from, in place of the profile's.
+        settings: overrides such as ``{"training.epochs": 1, "evaluation.items": 10}``.
+    """
+
+    methods: tuple[str, ...] = ()
+    all_rows: bool = False
+    seeds: tuple[int, ...] = ()
+    size: str = ""
+    model: str = ""
+    source: str = ""
+    settings: Mapping[str, Any] | None = None
+
+
+def shipped() -> dict[str, Path]:
+    """The suites that come with the package, by name."""
+    folder = Path(str(files("quanta_bench") / "suites"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by its name (``3``, ``table3``) or by the path of a YAML file.
+
+    Raises:
+        UsageError: there is no such suite or file, or its content is not a suite.
+    """
+    known = shipped()
+    path = known.get(name) or known.get(f"table{name}")
+    if path is None:
+        path = Path(name)
+        if path.suffix not in (".yaml", ".yml"):
+            raise UsageError(
+                f"There is no table {name!r}. {did_you_mean(name, known)} "
+                "A suite of your own is named by its path, ending in .yaml."
+            )
+        if not path.is_file():
+            raise UsageError(f"There is no file {name}.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Suite.model_validate(content)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}.") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
+
+
+def pick_profile(suite: Suite, name: str) -> Profile:
+    """A suite's profile by name.
+
+    Raises:
+        UsageError: the suite has no such profile.
+    """
+    if name not in suite.profiles:
+        raise UsageError(
+            f"{suite.name} has no profile {name!r}. {did_you_mean(name, suite.profiles)}"
+        )
+    return suite.profiles[name]
+
+
+def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[GridRow]:  # noqa: B008
+    """The rows of a table with the jobs of each.
+
+    Raises:
+        UsageError: an unknown profile, size, method or setting.
+    """
+    profile = pick_profile(suite, profile_name)
+    size = _size(suite, profile, choice.size)
+    seeds = choice.seeds or size.seeds or profile.seeds
+    training_over, evaluation_over = _overrides(choice)
+    rows = []
+    for row in _select(profile, profile_name, choice):
+        missing = ""
+        if row.method in METHODS:
+            row = _filled(row, METHODS.get(row.method), profile_name)
+        else:
+            missing = f"the method {row.method!r} is not available in this version"
+        model = _model(profile, row, choice)
+        common = {
+            "model": model,
+            "method": row.method,
+            "settings": row.settings,
+            "tasks": suite.tasks,
+            **profile.training,
+            **size.training,
+            **row.training,
+            **training_over,
+        }
+        scored = {
+            "tasks": suite.tasks,
+            **profile.evaluation,
+            **size.evaluation,
+            **evaluation_over,
+        }
+        own = seeds if missing or METHODS.get(row.method).trains else seeds[:1]
+        jobs = []
+        for seed in own:
+            streams = Seeds(**{stream: seed for stream in profile.vary})
+            jobs.append(
+                (
+                    build(TrainingSpec, {"seeds": streams, **common}),
+                    build(EvaluationSpec, scored),
+                )
+            )
+        origin = {**profile.origin, **row.origin}
+        denominator = row.denominator or profile.denominator
+        rows.append(GridRow(row, model, tuple(jobs), own, origin, denominator, missing))
+    return rows
+
+
+def _size(suite: Suite, profile: Profile, name: str) -> Size:
+    name = name or profile.size
+    if not name:
+        return Size()
+    if name not in profile.sizes:
+        raise UsageError(
+            f"{suite.name} has no size {name!r}. {did_you_mean(name, profile.sizes)}"
+        )
+    return profile.sizes[name]
+
+
+def _select(profile: Profile, profile_name: str, choice: Choice) -> list[RowSpec]:
+    known = {row.method for row in profile.rows} | set(METHODS.names())
+    for name in choice.methods:
+        if name.lstrip("+") not in known:
+            raise UsageError(
+                f"There is no method called {name.lstrip('+')!r}. "
+                f"{did_you_mean(name.lstrip('+'), known)}"
+            )
+    kept = [name for name in choice.methods if not name.startswith("+")]
+    added = [name[1:] for name in choice.methods if name.startswith("+")]
+    rows = [row for row in profile.rows if not kept or row.method in kept]
+    present = {row.method for row in rows}
+    for name in [*kept, *added]:
+        if name not in present:
+            if profile_name not in METHODS.get(name).rows:
+                raise UsageError(
+                    f"The method {name!r} has no default row in the profile {profile_name!r}; "
+                    "give it one in a suite of your own."
+                )
+            rows.append(RowSpec(method=name))
+            present.add(name)
+    if choice.all_rows:
+        for name in METHODS.names():
+            if name not in present and profile_name in METHODS.get(name).rows:
+                rows.append(RowSpec(method=name))
+    return rows
+
+
+def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
+    default = method.rows.get(profile, Row(label=method.title))
+    # A row with settings of its own is another point of the method: only what belongs to the
+    # method's training carries over from its default row.
+    settings = row.settings or dict(default.config)
+    return row.model_copy(
+        update={
+            "label": row.label or default.label,
+            "settings": settings,
+            "training": {**default.training, **row.training},
+            "origin": {**default.origin, **row.origin},
+        }
+    )
+
+
+def _model(profile: Profile, row: RowSpec, choice: Choice) -> ModelSpec:
+    if choice.model.startswith("local:"):
+        return ModelSpec(name=".", source=choice.model)
+    name = choice.model or row.model or profile.model
+    source = profile.model_source
+    if source == "hub":
+        from quanta_bench.meta import hub_name
+
+        name = hub_name(name)
+    return ModelSpec(name=name, source=source)
+
+
+def _overrides(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
+    training: dict[str, Any] = {}
+    evaluation: dict[str, Any] = {}
+    if choice.source:
+        training["source"] = evaluation["source"] = choice.source
+    for key, value in (choice.settings or {}).items():
+        part, dot, name = key.partition(".")
+        if not dot or part not in ("training", "evaluation"):
+            raise UsageError(
+                f"{key!r} does not say what it sets; write training.{key} or evaluation.{key}."
+            )
+        (training if part == "training" else evaluation)[name] = value
+    return training, evaluation
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """``["rank=8", "targets=[q_proj]"]`` as a dictionary; values are read as YAML.
+
+    Raises:
+        UsageError: a word has no ``=``, or its value is not YAML.
+    """
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{word!r} is not of the form name=value.")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"The value in {word!r} is not valid YAML.") from None
+        if isinstance(settings[key], str) and "," in value and value[0] not in "\"'":
+            settings[key] = [yaml.safe_load(part) for part in value.split(",")]
+        elif isinstance(settings[key], str):
+            # YAML 1.1 reads 1e-3 as text.
+            settings[key] = _number(settings[key])
+    return settings
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+

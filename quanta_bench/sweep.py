@@ -1,0 +1,86 @@
+"""Many runs: every job of a grid, one after another, finished ones never repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, RenderableType
+
+from quanta_bench.errors import BenchError
+from quanta_bench.progress import Screen, Silent
+from quanta_bench.runner import Job, Runner
+from quanta_bench.store import Result, Store
+from quanta_bench.suite import GridRow
+
+
+@dataclass
+class Cells:
+    """The results of one row, by seed, as far as they are there."""
+
+    row: GridRow
+    results: dict[int, Result]
+
+
+def jobs_of(row: GridRow) -> list[tuple[int, Job]]:
+    """A row's jobs, each with its seed."""
+    return [
+        (seed, Job(row.spec.label, training, evaluation))
+        for seed, (training, evaluation) in zip(row.seeds, row.jobs, strict=True)
+    ]
+
+
+def sweep(
+    rows: Sequence[GridRow],
+    store: Store,
+    console: Console,
+    draw: Callable[[list[Cells]], RenderableType],
+    *,
+    fresh: bool = False,
+) -> list[Cells]:
+    """Compute whatever of a grid is not on disk yet.
+
+    Runs go seed by seed over all rows, so that a table is filled with one seed before any row
+    gets its second.
+
+    Args:
+        rows: the grid; rows that cannot run in this version stay empty.
+        store: where results are and go.
+        console: where progress is shown.
+        draw: draws the table from what is there.
+        fresh: compute every run again.
+
+    Returns:
+        The rows with their results.
+
+    Raises:
+        BenchError: a run failed; the message names it. What was finished stays.
+        KeyboardInterrupt: the user stopped.
+    """
+    runner = Runner(store, Silent())
+    cells = [Cells(row, {}) for row in rows]
+    console.print("Reading data and looking for finished runs.", style="dim")
+    todo: list[tuple[int, Cells, Job]] = []
+    for cell in cells:
+        if cell.row.missing:
+            continue
+        for seed, job in jobs_of(cell.row):
+            done = None if fresh else store.result(runner.identify(job).run)
+            if done is None:
+                todo.append((seed, cell, job))
+            else:
+                cell.results[seed] = done
+    todo.sort(key=lambda entry: entry[0])
+    if not todo:
+        return cells
+    with Screen(console, len(todo), lambda: draw(cells)) as screen:
+        runner.reporter = screen
+        for seed, cell, job in todo:
+            name = job.label + (f", seed {seed}" if len(cell.row.seeds) > 1 else "")
+            screen.begin(name)
+            try:
+                cell.results[seed] = runner.run(job, fresh=fresh)
+            except BenchError as error:
+                raise type(error)(f"{name}: {error}") from error
+            screen.finish()
+    return cells

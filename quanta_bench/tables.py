@@ -1,0 +1,334 @@
+"""From results to a table's numbers, each with its spread over seeds and its error over items."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from quanta_bench import stats
+from quanta_bench.store import Result, Store
+from quanta_bench.suite import Profile, Suite
+from quanta_bench.sweep import Cells
+
+
+class Value(BaseModel):
+    """A number of a table, in the table's unit (percent for fractions).
+
+    Attributes:
+        mean: over seeds.
+        deviation: standard deviation over seeds (n - 1); ``None`` for one seed.
+        standard_error: of the mean over items, robust to groups of related items.
+        seeds: the value of each seed.
+    """
+
+    mean: float
+    deviation: float | None
+    standard_error: float | None
+    seeds: dict[int, float]
+
+
+class Column(BaseModel):
+    """A column: its task, heading, and number of items scored."""
+
+    task: str
+    title: str
+    items: int = 0
+
+
+class TableRow(BaseModel):
+    """A row of a table; cells that are not computed are absent.
+
+    Attributes:
+        label: the row's name.
+        method: registered name of the method; empty for the chance level.
+        model: the base model.
+        trainable: trained parameters.
+        percent: share of them, by ``denominator``.
+        denominator: what the share is of.
+        wanted_seeds: number of seeds asked for.
+        done_seeds: seeds that are there.
+        cells: values by task.
+        average: over all columns; ``None`` while one is missing.
+        perplexity: of running text after the run, mean over seeds, where measured.
+        footnote: what the method has to say of itself.
+        missing: why the row is empty, if it cannot run.
+    """
+
+    label: str
+    method: str = ""
+    model: str = ""
+    trainable: int | None = None
+    percent: float | None = None
+    denominator: str = ""
+    wanted_seeds: int = 0
+    done_seeds: list[int] = []
+    cells: dict[str, Value] = {}
+    average: Value | None = None
+    perplexity: float | None = None
+    footnote: str = ""
+    missing: str = ""
+
+
+class Table(BaseModel):
+    """A table as it stands.
+
+    Attributes:
+        name: short name.
+        title: caption.
+        profile: the profile it was run in.
+        average: heading of the average.
+        columns: columns in order.
+        rows: rows in order, the chance level first.
+        notes: what a reader has to know, each a sentence or two.
+    """
+
+    name: str
+    title: str
+    profile: str
+    average: str
+    columns: list[Column]
+    rows: list[TableRow]
+    notes: list[str]
+
+
+def make_table(
+    suite: Suite, profile_name: str, profile: Profile, size: str, cells: Sequence[Cells],
+    store: Store,
+) -> Table:
+    """The table of a grid, from whatever results are there."""
+    everything = [result for cell in cells for result in cell.results.values()]
+    columns = [
+        Column(
+            task=task,
+            title=next((r.tasks[task].title for r in everything if task in r.tasks), task),
+            items=next((r.tasks[task].items for r in everything if task in r.tasks), 0),
+        )
+        for task in suite.tasks
+    ]
+    rows = [_row(cell, suite.tasks, store) for cell in cells]
+    chance = _chance(everything[0], suite.tasks) if everything else None
+    return Table(
+        name=suite.name,
+        title=suite.title,
+        profile=profile_name,
+        average=suite.average,
+        columns=columns,
+        rows=([chance] if chance else []) + rows,
+        notes=_notes(profile, size, cells, rows, everything),
+    )
+
+
+def _row(cell: Cells, tasks: Sequence[str], store: Store) -> TableRow:
+    from quanta_bench.methods import METHODS
+
+    spec = cell.row.spec
+    known = spec.method in METHODS
+    row = TableRow(
+        label=spec.label or spec.method,
+        method=spec.method,
+        model=cell.row.model.name,
+        denominator=cell.row.denominator,
+        wanted_seeds=len(cell.row.seeds),
+        done_seeds=sorted(cell.results),
+        footnote=METHODS.get(spec.method).footnote if known else "",
+        missing=cell.row.missing,
+    )
+    results = [cell.results[seed] for seed in row.done_seeds]
+    if not results:
+        return row
+    first = results[0].training
+    row.trainable = first.trainable_parameters
+    added = first.added_parameters if cell.row.denominator == "base+added" else 0
+    row.percent = 100 * first.trainable_parameters / (first.base_parameters + added)
+    scores = [_scores(result, store) for result in results]
+    for task in tasks:
+        if all(task in result.tasks for result in results):
+            by_seed = {
+                seed: _shown(result, task)
+                for seed, result in zip(row.done_seeds, results, strict=True)
+            }
+            row.cells[task] = _value(by_seed, _item_error(task, results, scores))
+    if len(row.cells) == len(tasks) > 1:
+        by_seed = {
+            seed: stats.mean([row.cells[task].seeds[seed] for task in tasks])
+            for seed in row.done_seeds
+        }
+        errors = [row.cells[task].standard_error or 0.0 for task in tasks]
+        row.average = _value(by_seed, stats.error_of_average(errors))
+    lost = [value for result in results for value in result.forgetting.values()]
+    row.perplexity = stats.mean(lost) if lost else None
+    return row
+
+
+def _value(by_seed: dict[int, float], error: float | None) -> Value:
+    values = list(by_seed.values())
+    return Value(
+        mean=stats.mean(values),
+        deviation=stats.deviation(values) if len(values) > 1 else None,
+        standard_error=error,
+        seeds=by_seed,
+    )
+
+
+def _scale(result: Result, task: str) -> float:
+    return 1.0 if result.tasks[task].kind == "perplexity" else 100.0
+
+
+def _shown(result: Result, task: str) -> float:
+    found = result.tasks[task]
+    return found.metrics[found.metric] * _scale(result, task)
+
+
+Scores = dict[str, dict[str, tuple[str, float]]]
+
+
+def _scores(result: Result, store: Store) -> Scores:
+    """Per task and item: its group and its score."""
+    found: Scores = defaultdict(dict)
+    for line in store.predictions(result.run):
+        metric = result.tasks[line["task"]].metric
+        found[line["task"]][line["id"]] = (line["group"], line.get(metric, 0.0))
+    return found
+
+
+def _item_error(task: str, results: Sequence[Result], scores: Sequence[Scores]) -> float | None:
+    """Standard error of a row's mean over items; an item's score is its mean over seeds.
+
+    Seeds that were scored on different items (a varied sample) are independent draws.
+    """
+    items = [set(one[task]) for one in scores]
+    if all(ids == items[0] for ids in items):
+        ids = sorted(items[0])
+        values = [stats.mean([one[task][i][1] for one in scores]) for i in ids]
+        groups = [scores[0][task][i][0] for i in ids]
+        error = stats.clustered_standard_error(values, groups)
+    else:
+        error = stats.error_of_average([r.tasks[task].standard_error for r in results])
+    return None if math.isnan(error) else error * _scale(results[0], task)
+
+
+def _chance(result: Result, tasks: Sequence[str]) -> TableRow | None:
+    levels = {task: result.tasks[task].chance for task in tasks if task in result.tasks}
+    cells = {
+        task: Value(mean=100 * level, deviation=None, standard_error=None, seeds={})
+        for task, level in levels.items()
+        if level is not None
+    }
+    if not cells:
+        return None
+    row = TableRow(label="Chance", cells=cells)
+    if len(cells) == len(tasks) > 1:
+        mean = stats.mean([value.mean for value in cells.values()])
+        row.average = Value(mean=mean, deviation=None, standard_error=None, seeds={})
+    return row
+
+
+def _notes(
+    profile: Profile,
+    size: str,
+    cells: Sequence[Cells],
+    rows: Sequence[TableRow],
+    results: Sequence[Result],
+) -> list[str]:
+    notes = [profile.about] if profile.about else []
+    name = size or profile.size
+    if name in profile.sizes and profile.sizes[name].about:
+        notes.append(f"Size {name!r}. {profile.sizes[name].about}")
+    if not results:
+        return notes
+    notes.append(
+        "Cells are the mean over seeds ± the standard deviation over seeds; the second table "
+        "gives each seed and, in brackets, the standard error over items, robust to groups of "
+        "related items."
+    )
+    notes += _protocol_notes(cells)
+    trained = [result.training for result in results if result.training.steps]
+    counts = sorted({(t.train_items, t.validation_items) for t in trained})
+    if counts:
+        notes.append(
+            "Trained on "
+            + " or ".join(f"{a} items with {b} for validation" for a, b in counts)
+            + "; the checkpoint with the best validation is scored."
+        )
+    rates = [
+        f"{cell.row.spec.label} {result.training.spec.learning_rate:g}"
+        for cell in cells
+        for result in list(cell.results.values())[:1]
+        if result.training.steps
+    ]
+    if rates:
+        notes.append("Learning rates: " + ", ".join(rates) + ".")
+    forgotten = [f"{row.label} {row.perplexity:.1f}" for row in rows if row.perplexity is not None]
+    if forgotten:
+        notes.append(
+            "Perplexity per token of running text afterwards (what was forgotten): "
+            + ", ".join(forgotten) + "."
+        )
+    notes += _mixtures(results)
+    notes += [f"{cell.row.spec.label}: {cell.row.missing}." for cell in cells if cell.row.missing]
+    notes += list(profile.notes)
+    notes += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
+    return notes
+
+
+def _protocol_notes(cells: Sequence[Cells]) -> list[str]:
+    """How rows were put, trained and scored; one note for all if they agree, else one a row."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for cell in cells:
+        for result in cell.results.values():
+            how = result.protocol
+            text = f"put as {how['put']}, scored by {how['normaliser']}"
+            text += f", data from {result.evaluation.source}"
+            said[text].append(cell.row.spec.label)
+            if how["loss"]:
+                text = f"trained as {how['trained_as']} with the loss {how['loss']!r}"
+                text += f", data from {result.training.spec.source}"
+                text += f", base in {result.training.precision['base']}"
+                said[text].append(cell.row.spec.label)
+    scored = [text for text in said if text.startswith("put")]
+    trained = [text for text in said if text.startswith("trained")]
+    bases: dict[str, list[str]] = defaultdict(list)
+    protocols: dict[str, list[str]] = defaultdict(list)
+    for text in trained:
+        how, _, base = text.rpartition(", base in ")
+        bases[base] += said[text]
+        protocols[how] += said[text]
+    notes = []
+    if len(scored) == 1:
+        notes.append(f"Protocol: {scored[0]}.")
+    else:
+        notes += [f"MIXED PROTOCOLS: {', '.join(_once(said[t]))}: {t}." for t in scored]
+    if len(protocols) == 1:
+        notes.append(f"Models were {next(iter(protocols))}.")
+    else:
+        notes += [f"MIXED TRAINING: {', '.join(_once(v))}: {t}." for t, v in protocols.items()]
+    if bases:
+        notes.append(
+            "The base's weights while training: "
+            + "; ".join(f"{base} ({', '.join(_once(v))})" for base, v in bases.items())
+            + ". Everything that trains is float32."
+        )
+    return notes
+
+
+def _mixtures(results: Sequence[Result]) -> list[str]:
+    """Say so where rows were computed with different code, packages or machines."""
+    notes = []
+    environments = [result.training.environment for result in results]
+    for what, values in (
+        ("package versions", {str(sorted(e.packages.items())) for e in environments}),
+        ("commits of this suite", {e.git_commit for e in environments}),
+        ("devices", {e.device for e in environments}),
+    ):
+        if len(values) > 1:
+            notes.append(f"Rows were computed with {len(values)} different {what}.")
+    if any(environment.git_dirty for environment in environments):
+        notes.append("Some rows were computed with uncommitted changes to this suite.")
+    return notes
+
+
+def _once(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))

@@ -1,0 +1,234 @@
+"""The interface of a task: where its rows lie, how they are put to a model, how answers are judged.
+
+A task plug-in imports this module and nothing else of the suite.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from quanta_bench.errors import BenchError, SourceError, UsageError, did_you_mean
+from quanta_bench.splits import Fractions, split_by_group
+
+__all__ = [
+    "Answer",
+    "BenchError",
+    "Example",
+    "Fractions",
+    "HubRows",
+    "JsonRows",
+    "Kind",
+    "Location",
+    "Prompt",
+    "RequestRows",
+    "SavedRows",
+    "Source",
+    "SourceError",
+    "Split",
+    "Task",
+    "UsageError",
+    "UserRows",
+    "did_you_mean",
+    "split_by_group",
+]
+
+Kind = Literal["choice", "generate", "perplexity", "classify"]
+Split = Literal["train", "validation", "test"]
+
+
+# --- where rows lie ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SavedRows:
+    """A data set saved by ``datasets`` inside the embedded data, such as ``"piqa/none/validation"``."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class RequestRows:
+    """The distinct ``doc`` entries of an embedded request file, such as ``"gsm8k/gold_bpb_5shot"``."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class HubRows:
+    """One split of a data set on the hub. Never runs a loading script."""
+
+    name: str
+    config: str | None
+    split: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class JsonRows:
+    """A JSON list or JSON-lines file, by its path inside a ``local:`` folder."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class UserRows:
+    """A JSON list or JSON-lines file that the user named, independent of any source."""
+
+    path: str
+
+
+Location = SavedRows | RequestRows | HubRows | JsonRows | UserRows
+
+
+class Source(Protocol):
+    """What a task sees of a data source."""
+
+    @property
+    def kind(self) -> Literal["embedded", "hub", "local"]:
+        """Which kind of source this is; a task keeps one set of locations for each it knows."""
+
+    def rows(self, location: Location) -> list[dict[str, Any]]:
+        """All rows at a location, in file order.
+
+        Raises:
+            SourceError: the rows cannot be read; says what was looked for, where, and what
+                would work instead.
+        """
+
+
+# --- one item ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item of a task.
+
+    Attributes:
+        id: stable and unique within the task, whatever the split or the sample.
+        group: items that share it are near-twins and never fall into different splits.
+        fields: the item's own content, as the task's templates use it.
+        gold: index of the right candidate (choice, classify).
+        references: accepted answers (generate), or the text to predict (perplexity).
+    """
+
+    id: str
+    group: str
+    fields: Mapping[str, Any]
+    gold: int | None = None
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model sees of an item.
+
+    Attributes:
+        context: text before the answer; may be empty, then a start token stands in.
+        candidates: continuations to compare, each with its leading space where it has one.
+        target: the continuation to learn from or to be generated; for a choice this is the right
+            candidate.
+    """
+
+    context: str
+    candidates: tuple[str, ...] = ()
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A judged answer.
+
+    Attributes:
+        prediction: what the model answered, as parsed; ``None`` if nothing could be parsed.
+        gold: what was right.
+        scores: value of each per-item metric in [0, 1]; holds at least the task's main metric.
+    """
+
+    prediction: str | int | None
+    gold: str | int
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+# --- the task ---------------------------------------------------------------------------------
+
+
+class Task(ABC):
+    """A benchmark task. Subclass, set the class attributes, register under ``quanta_bench.tasks``.
+
+    Class attributes:
+        name: the registered name.
+        title: the column heading in tables.
+        kind: what the model has to do.
+        metric: the metric that tables show.
+        protocols: protocols the task can be put in, the default first.
+        template_version: raised whenever the text a model sees changes; enters every run's hash.
+        max_new_tokens: bound on generated answers.
+        stop: strings that end a generated answer.
+
+    Args:
+        argument: what follows the colon in ``--task name:argument``; most tasks take none.
+    """
+
+    name: ClassVar[str]
+    title: str
+    kind: Kind = "choice"
+    metric: ClassVar[str] = "accuracy"
+    protocols: tuple[str, ...] = ("choice-text",)
+    template_version: ClassVar[int] = 1
+    max_new_tokens: ClassVar[int] = 32
+    stop: ClassVar[tuple[str, ...]] = ("\n",)
+
+    def __init__(self, argument: str | None = None) -> None:
+        if argument is not None:
+            raise UsageError(
+                f"The task {self.name!r} takes no argument; write {self.name!r} "
+                f"instead of {self.name + ':' + argument!r}."
+            )
+
+    @property
+    def reference(self) -> str:
+        """The words that name this task on the command line."""
+        return self.name
+
+    @abstractmethod
+    def examples(self, source: Source, split: Split) -> Sequence[Example]:
+        """All items of a split, in a fixed order.
+
+        Raises:
+            SourceError: the source has no rows for this task or this split.
+        """
+
+    @abstractmethod
+    def prompt(self, example: Example, protocol: str) -> Prompt:
+        """The item as the protocol puts it to a model."""
+
+    def judge_choice(self, example: Example, chosen: int) -> Answer:
+        """Judge a chosen candidate."""
+        if example.gold is None:
+            raise BenchError(f"Item {example.id} of {self.name} has no right candidate.")
+        return Answer(chosen, example.gold, {self.metric: float(chosen == example.gold)})
+
+    def judge_text(self, example: Example, text: str) -> Answer:
+        """Parse a generated text and judge it. Default: equal to a reference, ignoring case."""
+        said = text.strip()
+        right = any(said.casefold() == ref.strip().casefold() for ref in example.references)
+        gold = example.references[0] if example.references else ""
+        return Answer(said or None, gold, {self.metric: float(right)})
+
+    def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """Metrics over a split, as fractions. Default: the mean of each per-item score."""
+        names = {name for answer in answers for name in answer.scores}
+        return {
+            name: sum(answer.scores.get(name, 0.0) for answer in answers) / len(answers)
+            for name in sorted(names)
+        }
+
+    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
+        """The main metric of uniform guessing over these items, or ``None`` if undefined."""
+        if self.kind != "choice" or not examples:
+            return None
+        sizes = [len(self.prompt(example, protocol).candidates) for example in examples]
+        return sum(1 / size for size in sizes) / len(sizes)

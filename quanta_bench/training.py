@@ -1,0 +1,173 @@
+"""One training run, from a base model to its best checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import nn
+
+from quanta_bench.data import BenchData
+from quanta_bench.method import Method
+from quanta_bench.module import SELECTION, FineTuning
+from quanta_bench.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves beside the model itself, which holds its best weights.
+
+    Attributes:
+        tokens: real tokens trained on.
+        losses: loss of every computed batch.
+        best_step: step of the kept checkpoint.
+        best_validation: its validation metric.
+        seconds: wall time in this process, validation included.
+        resumed: whether the run went on from a checkpoint.
+    """
+
+    tokens: int
+    losses: list[float]
+    best_step: int
+    best_validation: float
+    seconds: float
+    resumed: bool
+
+
+class _Progress(pl.Callback):
+    """Tells the reporter of every optimiser step."""
+
+    def __init__(self, advance: Callable[[int, int], None]) -> None:
+        self._advance = advance
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        self._advance(trainer.global_step, module.steps)
+
+
+class _Clock(pl.Callback):
+    """Wall time of the whole run, carried through checkpoints."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before = state_dict["seconds"]
+
+
+def train(
+    model: nn.Module,
+    method: Method[Any],
+    spec: TrainingSpec,
+    data: BenchData,
+    folder: Path,
+    *,
+    precision: str,
+    advance: Callable[[int, int], None],
+) -> Trained:
+    """Train an adapted model and leave it with the weights of its best validation.
+
+    Args:
+        model: the adapted model; changed in place.
+        method: the method that adapted it.
+        spec: the training spec.
+        data: its batches.
+        folder: where checkpoints and metrics are kept; a run that was stopped goes on from here.
+        precision: Lightning's precision.
+        advance: called with (steps done, all steps).
+
+    Raises:
+        KeyboardInterrupt: the user stopped the run; its last checkpoint stays in ``folder``.
+    """
+    # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:
+    # without this, dropout would never act.
+    model.train()
+    module = FineTuning(model, method, spec, data.steps)
+    best = ModelCheckpoint(
+        folder, "best", monitor=SELECTION, mode="max", save_weights_only=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    clock = _Clock()
+    resume = folder / "last.ckpt"
+    handler = signal.getsignal(signal.SIGINT)
+    with isolate_rng():
+        pl.seed_everything(spec.seeds.init, verbose=False)
+        trainer = pl.Trainer(
+            accelerator="auto",
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=len(data.stretches),
+            reload_dataloaders_every_n_epochs=1,
+            accumulate_grad_batches=spec.accumulate,
+            gradient_clip_val=spec.clip_norm or None,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            callbacks=[best, last, clock, _Progress(advance)],
+            logger=CSVLogger(folder, name="", version=""),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(
+                module, datamodule=data, ckpt_path=resume if resume.exists() else None,
+                weights_only=True,
+            )
+        except SystemExit:
+            # Lightning turns Ctrl-C into an exit and leaves the signal ignored.
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    restore(module, kept["state_dict"])
+    model.eval()
+    return Trained(
+        module.tokens,
+        module.losses,
+        int(kept["global_step"]),
+        float(best.best_model_score) if best.best_model_score is not None else float("nan"),
+        clock.seconds,
+        resume.exists(),
+    )
+
+
+def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:
+    """Put a checkpoint's weights into the trained parameters, each and no other."""
+    parameters = module.trainable()
+    names = {f"model.{name}" for name in parameters}
+    if names != set(state):
+        raise RuntimeError(f"checkpoint and model differ in {sorted(names ^ set(state))[:3]}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[f"model.{name}"])
+
+
+def clear(folder: Path) -> None:
+    """Remove a finished run's checkpoints and optimiser states."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def quiet() -> None:
+    """Keep Lightning's notes on hardware and checkpoints out of the user's screen."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,118 @@
+"""COMMONSENSE170K (Hu et al. 2023, arXiv:2304.01933): eight tasks' training rows in one file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from quanta_bench.task import (
+    Answer,
+    Example,
+    HubRows,
+    JsonRows,
+    Prompt,
+    Source,
+    SourceError,
+    Split,
+    Task,
+)
+from tasks.arc import ArcEasy
+from tasks.boolq import BoolQ
+from tasks.commonsense import CommonsenseTask
+from tasks.hellaswag import HellaSwag
+from tasks.piqa import PIQA
+from tasks.siqa import SIQA
+from tasks.winogrande import WinoGrande
+
+VALIDATION_ROWS = 400
+VALIDATION_SHARE = 0.05
+
+# A row does not say which task it is from. SIQA, ARC and OBQA open with the same words; three
+# answers after a situation are taken for SIQA, which a few of ARC's questions resemble, and all
+# others are put as ARC's, for ARC and OBQA share their templates. Only "choice-text" depends on it.
+DELEGATES: tuple[type[CommonsenseTask], ...] = (BoolQ, PIQA, SIQA, HellaSwag, WinoGrande, ArcEasy)
+SITUATION_CHOICES = 3
+
+
+class Commonsense170K(Task):
+    """Rows of all eight tasks, for training: 400 validate, 170,020 train."""
+
+    name = "commonsense170k"
+    title = "Commonsense170K"
+    protocols = CommonsenseTask.protocols
+    max_new_tokens = CommonsenseTask.max_new_tokens
+    stop = CommonsenseTask.stop
+
+    def __init__(self, argument: str | None = None) -> None:
+        super().__init__(argument)
+        self._tasks = {delegate.name: delegate() for delegate in DELEGATES}
+
+    def examples(self, source: Source, split: Split) -> list[Example]:
+        """All items of a split, in the order of their rows."""
+        if split == "test":
+            raise SourceError(
+                "COMMONSENSE170K is for training and has no test rows; "
+                "test on boolq, piqa, siqa, hellaswag, winogrande, arc_easy, arc_challenge, "
+                "openbookqa."
+            )
+        if source.kind == "embedded":
+            raise SourceError(
+                "COMMONSENSE170K is not in the embedded data. Use 'local:DIR' with a checkout of "
+                "LLM-Adapters (ft-training_set/commonsense_170k.json) or 'hub', or train on the "
+                "eight tasks themselves, which work offline."
+            )
+        location = (
+            JsonRows("ft-training_set/commonsense_170k.json")
+            if source.kind == "local"
+            # A copy of the file by a third party; LLM-Adapters itself is not on the hub.
+            else HubRows("zwhe99/commonsense_170k", None, "train")
+        )
+        rows = source.rows(location)
+        items = [self._example(row, number) for number, row in enumerate(rows)]
+        held_out = validation_groups([item.group for item in items])
+        return [item for item in items if (item.group in held_out) == (split == "validation")]
+
+    def _example(self, row: dict[str, str], number: int) -> Example:
+        for task in self._tasks.values():
+            try:
+                example = task.example(row, f"{self.name}/{number}")
+            except (KeyError, ValueError, TypeError, AttributeError):
+                continue
+            fields = {**example.fields, "task": task.name}
+            if task.name == SIQA.name and len(fields["choices"]) != SITUATION_CHOICES:
+                continue
+            return Example(example.id, f"{task.name}/{example.group}", fields, example.gold)
+        raise SourceError(
+            f"Row {number} of commonsense_170k is laid out as none of the eight tasks: "
+            f"{str(row)[:120]}"
+        )
+
+    def prompt(self, example: Example, protocol: str) -> Prompt:
+        """The item as its own task puts it."""
+        return self._tasks[example.fields["task"]].prompt(example, protocol)
+
+    def judge_text(self, example: Example, text: str) -> Answer:
+        """Judged by the item's own task."""
+        return self._tasks[example.fields["task"]].judge_text(example, text)
+
+    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
+        """Accuracy of guessing one of the choices; words that are generated have none."""
+        return None if protocol == "generate" else super().chance(examples, protocol)
+
+
+def validation_groups(groups: Sequence[str]) -> set[str]:
+    """Groups that together hold exactly the validation rows, or as nearly as whole groups can.
+
+    Groups are taken in the order of a hash, so the choice depends on the rows alone. One that would
+    overshoot is passed over: twins stay together and the count is exact.
+    """
+    sizes: dict[str, int] = {}
+    for group in groups:
+        sizes[group] = sizes.get(group, 0) + 1
+    room = min(VALIDATION_ROWS, round(VALIDATION_SHARE * len(groups)))
+    chosen = set()
+    for group in sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).digest()):
+        if sizes[group] <= room:
+            chosen.add(group)
+            room -= sizes[group]
+    return chosen

@@ -1,0 +1,40 @@
+"""PIQA (Bisk et al. 2020, arXiv:1911.11641): which of two ways reaches an everyday goal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quanta_bench.task import SavedRows
+from tasks.commonsense import CommonsenseTask, Fields, Place, Places, hub, local
+from tasks.llm_adapters import Layout
+
+
+class PIQA(CommonsenseTask):
+    """Choose the solution that works."""
+
+    name = "piqa"
+    title = "PIQA"
+    layout = Layout(
+        "Please choose the correct solution to the question: ", "solution", between="\n\n"
+    )
+    places = Places(
+        embedded=Place(SavedRows("piqa/plain_text/validation")),
+        # The authors' own "ybisk/piqa" is a loading script; this is a copy in parquet.
+        hub=hub("baber/piqa"),
+        local=local("piqa"),
+    )
+
+    def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
+        """Fields and right choice of a row with goal, sol1, sol2 and label."""
+        choices = (row["sol1"], row["sol2"])
+        return {"question": row["goal"], "choices": choices}, int(row["label"])
+
+    def twin(self, fields: Fields) -> str:
+        """The goal; several rows try other solutions to the same one."""
+        return str(fields["question"])
+
+    def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:
+        """The candidates are the solutions themselves."""
+        candidates = tuple(f" {choice}" for choice in fields["choices"])
+        return f"Question: {fields['question']}\nAnswer:", candidates

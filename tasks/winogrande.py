@@ -1,0 +1,56 @@
+"""WinoGrande (Sakaguchi et al. 2020, arXiv:1907.10641): which of two nouns fills a blank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quanta_bench.task import SavedRows
+from tasks.commonsense import CommonsenseTask, Fields, Place, Places, hub, local
+from tasks.llm_adapters import Layout
+
+BLANK = "_"
+
+
+class WinoGrande(CommonsenseTask):
+    """Choose the noun. Most sentences come in two versions with opposite answers."""
+
+    name = "winogrande"
+    title = "WinoG."
+    layout = Layout(
+        "Please choose the correct answer to fill in the blank to complete the given sentence: ",
+        "option",
+        ending=" ",
+    )
+    places = Places(
+        embedded=Place(SavedRows("winogrande/winogrande_xl/validation")),
+        hub=hub("allenai/winogrande", "winogrande_xl"),
+        local=local("winogrande"),
+    )
+
+    def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
+        """Fields and right choice of a row with sentence, option1, option2 and answer."""
+        choices = (row["option1"], row["option2"])
+        # Answers count from 1; a hidden one is empty.
+        return {**self.fields(row["sentence"]), "choices": choices}, int(row["answer"]) - 1
+
+    def fields(self, statement: str) -> Fields:
+        """The sentence, which has to have a blank."""
+        if BLANK not in statement:
+            raise ValueError(f"no blank in {statement!r}")
+        return {"question": statement}
+
+    def twin(self, fields: Fields) -> str:
+        """The two nouns in either order: the versions of a sentence share them, and little else."""
+        return " | ".join(sorted(choice.casefold() for choice in fields["choices"]))
+
+    def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:
+        """The context ends before the blank; a candidate is a noun and the rest of the sentence.
+
+        " Sarah" and "Sarah" are different tokens: the space before the blank belongs to the
+        candidate, and where the sentence starts with the blank there is none.
+        """
+        before, _, rest = fields["question"].partition(BLANK)
+        context = before.rstrip(" ")
+        space = " " if context else ""
+        return context, tuple(f"{space}{choice}{rest}" for choice in fields["choices"])
