@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 ARITHMETIC = "QuanTA paper, Table E.4"
-DORA = "public code of the DoRA paper (NVlabs/DoRA, commonsense_reasoning, LLaMA-7B)"
+DORA = "public code of the DoRA paper (NVlabs/DoRA, commonsense_reasoning), LLaMA-7B at r=32"
 
 
 class LoraSettings(MethodConfig):
@@ -91,7 +91,7 @@ class Dora(PeftMethod[LoraSettings]):
         "paper": Row(
             "DoRA r=32",
             config={"r": 32, "alpha": 64, "dropout": 0.05, "target_modules": FIVE},
-            training={"learning_rate": 2e-4},
+            training={"learning_rate": 1e-4},
             origin=dict.fromkeys(
                 ("r", "alpha", "dropout", "target_modules", "learning_rate"), DORA
             ),

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from quanta_bench import embedded
 from quanta_bench.cache import cache_folder
+from quanta_bench.method import Method
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP, Registry
 from quanta_bench.source_words import hub_address, hub_is_off
+from quanta_bench.task import Task
 from quanta_bench.wheels import DATA_WHEEL, MODEL_WHEEL, Wheel
 
 _DISTRIBUTION = "quanta-bench"
@@ -57,8 +59,8 @@ def check() -> list[Finding]:
         ("embedded data", _embedded_data),
         ("hub", _hub),
         ("package names", _package_names),
-        ("methods", lambda: _registry(METHODS_GROUP, "method")),
-        ("tasks", lambda: _registry(TASKS_GROUP, "task")),
+        ("methods", lambda: _registry(METHODS_GROUP, "method", Method)),
+        ("tasks", lambda: _registry(TASKS_GROUP, "task", Task)),
     ]
     findings = []
     for name, look in looks:
@@ -186,8 +188,9 @@ def _hub() -> Finding:
                 said.append("")
         except urllib.error.HTTPError:
             said.append("")  # Any answer at all means that it can be reached.
-        except (OSError, ValueError) as error:
-            said.append(str(getattr(error, "reason", error)))
+        except Exception as error:
+            # Nobody would catch it in a thread, and any failure means the same here.
+            said.append(str(getattr(error, "reason", error)) or type(error).__name__)
 
     # A thread, since looking up a name has no time limit of its own.
     start = time.perf_counter()
@@ -225,8 +228,8 @@ def _package_names() -> Finding:
     return Finding("package names", True, f"{_listed(_OURS)} are this project's, in {home}")
 
 
-def _registry(group: str, noun: str) -> Finding:
-    registry: Registry[object] = Registry(group, noun)
+def _registry(group: str, noun: str, base: type) -> Finding:
+    registry: Registry[object] = Registry(group, noun, base)
     names = registry.names()
     bad = []
     for name in names:

@@ -8,6 +8,8 @@ The folder takes 542 MB; loading it takes about a second where reading the GGUF 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    with quiet_libraries():
+    # The progress bar over the file's tensors has no switch; it writes to standard error.
+    with quiet_libraries(), redirect_stderr(StringIO()):
         try:
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
             model = AutoModelForCausalLM.from_pretrained(

@@ -87,6 +87,8 @@ class Method(ABC, Generic[C]):
         mergeable: the update can be written into the base's weights.
         exact_start: the adapted model equals the base before the first step.
         cacheable: works with a key/value cache, and with several candidates packed into one row.
+
+    The last three may be set on an instance instead, where they depend on its settings.
     """
 
     name: ClassVar[str]

@@ -32,6 +32,8 @@ _CONTENT = (
     "chat_template.jinja",
 )
 
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError)
+
 
 @dataclass(frozen=True)
 class ModelRef:
@@ -82,6 +84,7 @@ def load_model(
         UsageError: the source has no model of that name.
         SourceError: the model is not there, incomplete, held as pickles, or needs code of its own.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     folder = _folder(ref)
@@ -96,7 +99,7 @@ def load_model(
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except (*_LOADING_ERRORS, SafetensorError) as error:
             raise _unreadable(ref, folder, "model", error) from error
     model, report = loaded
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
@@ -203,13 +206,12 @@ def _refuse_pickles(folder: Path) -> None:
     pickles = sorted(
         path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end)
     )
-    held = f"holds its weights as pickles ({pickles[0]})" if pickles else "holds no weights"
-    raise SourceError(
-        f"{folder} {held}. Only safetensors are read, since unpickling can run foreign code; "
-        "save the model again with `save_pretrained`."
-        if pickles
-        else f"{folder} {held}: no model*.safetensors is there. Only safetensors are read."
-    )
+    if pickles:
+        raise SourceError(
+            f"{folder} holds its weights as pickles ({pickles[0]}), and unpickling can run foreign "
+            "code. Only safetensors are read: save the model again with `save_pretrained`."
+        )
+    raise SourceError(f"{folder} holds no weights: no model*.safetensors is there.")
 
 
 def _refuse_code(folder: Path) -> None:

@@ -165,11 +165,10 @@ class Runner:
                 pass
             return record, model
         own = {id(parameter) for parameter in model.parameters()}
-        model = method.adapt(model, spec.seeds.init)
         if spec.gradient_checkpointing:
-            model.gradient_checkpointing_enable(  # type: ignore[operator]
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            # Before adapting, so that a method that cannot work with it can refuse.
+            model.activation_checkpointing_enable()
+        model = method.adapt(model, spec.seeds.init)
         parameters = method.trainable(model)
         data = BenchData(
             spec, self.pools, base.tokenizer, packed=bool(method.cacheable) and _packs(base.model)

@@ -69,8 +69,8 @@ def hub_failure(what: str, error: Exception) -> SourceError:
         what: what was looked for, as the beginning of a sentence.
         error: what the hub's client raised.
     """
-    said = " ".join(str(error).split())
-    said = said if len(said) <= 200 else said[:197] + "..."
+    # What follows the first line is advice on the client's own options.
+    said = next(iter(str(error).strip().splitlines()), "no reason given")[:200]
     off = " HF_HUB_OFFLINE is set, so only what was downloaded before is looked at."
     return SourceError(
         f"{what} could not be read from the hub at {hub_address()}: "

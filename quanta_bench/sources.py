@@ -89,7 +89,7 @@ class DataSource(ABC):
             rows = read_json_rows(Path(location.path).expanduser())
         elif reader is None:
             raise SourceError(
-                f"The source {self.describe()} does not serve {_name(location)}; "
+                f"The source {self.kind} does not serve {_name(location)}; "
                 f"{_SERVED_BY[type(location)]} does."
             )
         else:

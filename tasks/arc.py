@@ -38,7 +38,7 @@ def science_places(saved: str, requests: str, hub: tuple[str, str], folder: str)
 class ScienceQuestions(CommonsenseTask):
     """Choose the answer to a question with three to five choices."""
 
-    layout = Layout("Please choose the correct answer to the question: ", "answer")
+    layout = Layout("Please choose the correct answer to the question: ", "answer", 5)
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
         """Fields and right choice of a published row, or of an embedded request's document."""

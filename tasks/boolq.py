@@ -78,9 +78,14 @@ class BoolQ(CommonsenseTask):
             context = f"{fields['passage']}\n{context}"
         return context, (" no", " yes")
 
-    def labels(self, fields: Fields) -> tuple[str, ...]:
+    @property
+    def known_labels(self) -> tuple[str, ...]:
         """In the order of the choices, which is not the order of the instruction's words."""
         return ("false", "true")
+
+    def labels(self, fields: Fields) -> tuple[str, ...]:
+        """The same for every item."""
+        return self.known_labels
 
     def instruction(self, fields: Fields) -> str:
         """LLM-Adapters' instruction, which lists no choices."""

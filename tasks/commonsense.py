@@ -30,7 +30,7 @@ from quanta_bench.task import (
     did_you_mean,
     split_by_group,
 )
-from tasks.llm_adapters import MOST_CHOICES, Layout, answer_sentence, wrap
+from tasks.llm_adapters import Layout, answer_sentence, wrap
 
 Fields = Mapping[str, Any]
 
@@ -139,6 +139,11 @@ class CommonsenseTask(Task):
         """The names of the choices."""
         return self.layout.labels(len(fields["choices"]))
 
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        """Every label that a generated text is searched for."""
+        return self.layout.labels(self.layout.most)
+
     def instruction(self, fields: Fields) -> str:
         """LLM-Adapters' instruction for an item."""
         return self.layout.write(self.statement(fields), fields["choices"])
@@ -216,8 +221,7 @@ class CommonsenseTask(Task):
         A label that the data set knows and this item lacks, such as ``answer4`` of three choices,
         counts as the answer all the same, and is wrong.
         """
-        known = "|".join(self.labels({"choices": range(MOST_CHOICES)}))
-        found = re.search(known, text)
+        found = re.search("|".join(self.known_labels), text)
         said = found.group() if found else None
         gold = self.labels(example.fields)[right_choice(example)]
         return Answer(said, gold, {self.metric: float(said == gold)})

@@ -64,7 +64,7 @@ class Commonsense170K(Task):
         location = (
             JsonRows("ft-training_set/commonsense_170k.json")
             if source.kind == "local"
-            # A copy of the file by a third party; LLM-Adapters itself is not on the hub.
+            # A third party's copy of the file, widely used; not checked against the original.
             else HubRows("zwhe99/commonsense_170k", None, "train")
         )
         rows = source.rows(location)

@@ -29,7 +29,9 @@ class HellaSwag(CommonsenseTask):
 
     name = "hellaswag"
     title = "HellaS."
-    layout = Layout("Please choose the correct ending to complete the given sentence: ", "ending")
+    layout = Layout(
+        "Please choose the correct ending to complete the given sentence: ", "ending", 4
+    )
     places = Places(
         embedded=Place(SavedRows("hellaswag/none/validation")),
         hub=hub("Rowan/hellaswag"),

@@ -67,7 +67,7 @@ class JsonLines(Task):
         """All items of a split, in the order of their rows."""
         rows = source.rows(UserRows(self._path))
         items = [
-            self._example(row, f"{self._path}, row {number}", number)
+            self._example(row, f"{self._path}, row {number + 1}", number)
             for number, row in enumerate(rows)
         ]
         if "split" in rows[0]:
@@ -128,11 +128,11 @@ def read(path: str) -> list[tuple[str, Mapping[str, Any]]]:
         UsageError: there is no such file, it is empty, or it is not JSON.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
     if text.lstrip().startswith("["):
-        rows = [(f"{path}, row {n}", row) for n, row in enumerate(parse(text, path, 1))]
+        rows = [(f"{path}, row {n}", row) for n, row in enumerate(parse(text, path, 1), 1)]
     else:
         # Not splitlines(): it also splits at characters that JSON allows inside a text.
         lines = enumerate(text.split("\n"), 1)

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST_CHOICES = 5
-"""ARC has questions with up to five answers."""
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -20,12 +17,14 @@ class Layout:
     Attributes:
         opening: the words before the question.
         stem: the labels' name without the number, such as ``"answer"``.
+        most: the highest number that a generated text is searched for.
         between: what separates two choices.
         ending: what separates the choices from the answer format.
     """
 
     opening: str
     stem: str
+    most: int
     between: str = " "
     ending: str = "\n\n"
 

@@ -16,7 +16,7 @@ class PIQA(CommonsenseTask):
     name = "piqa"
     title = "PIQA"
     layout = Layout(
-        "Please choose the correct solution to the question: ", "solution", between="\n\n"
+        "Please choose the correct solution to the question: ", "solution", 2, between="\n\n"
     )
     places = Places(
         embedded=Place(SavedRows("piqa/plain_text/validation")),

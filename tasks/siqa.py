@@ -23,7 +23,7 @@ class SIQA(CommonsenseTask):
 
     name = "siqa"
     title = "SIQA"
-    layout = Layout("Please choose the correct answer to the question: ", "answer")
+    layout = Layout("Please choose the correct answer to the question: ", "answer", 5)
     places = Places(
         embedded=Place(SavedRows("social_i_qa/none/validation")),
         # The repository is a loading script; this branch is the hub's own conversion to parquet.

@@ -20,6 +20,7 @@ class WinoGrande(CommonsenseTask):
     layout = Layout(
         "Please choose the correct answer to fill in the blank to complete the given sentence: ",
         "option",
+        2,
         ending=" ",
     )
     places = Places(
@@ -48,9 +49,9 @@ class WinoGrande(CommonsenseTask):
         """The context ends before the blank; a candidate is a noun and the rest of the sentence.
 
         " Sarah" and "Sarah" are different tokens: the space before the blank belongs to the
-        candidate, and where the sentence starts with the blank there is none.
+        candidate. At the start of a sentence or after a quotation mark there is none.
         """
         before, _, rest = fields["question"].partition(BLANK)
         context = before.rstrip(" ")
-        space = " " if context else ""
+        space = " " if context and context != before else ""
         return context, tuple(f"{space}{choice}{rest}" for choice in fields["choices"])

@@ -15,6 +15,8 @@ from baselines.quanta.register import QuantaType
 Dims: TypeAlias = "tuple[int, ...] | None"
 Form: TypeAlias = Literal["auto", "folded", "unfolded"]
 
+REST = ".*"  # the pattern of all modules that no other pattern matches
+
 
 @dataclass
 class QuantaConfig(PeftConfig):
@@ -24,9 +26,9 @@ class QuantaConfig(PeftConfig):
         dims: Sizes of the axes into which a layer's width is split, such as ``(16, 8, 8, 4)`` for
             4096. `None` chooses them for each layer (see `choose_dims`). A dictionary gives them
             by module: its keys are regular expressions for the end of a module's name, after a
-            dot (``"q_proj"``, ``"[0-3].mlp.up_proj"``), ``".*"`` matches all, and a value of `None`
-            chooses. Of several that match the longest counts: the order of a dictionary does
-            not survive being saved.
+            dot (``"q_proj"``, ``"[0-3].mlp.up_proj"``), ``".*"`` stands for all that no other
+            matches, and a value of `None` chooses. Patterns have no order, which would not
+            survive being saved: no two may give one module different sizes.
         parameter_budget: Most trainable parameters for one layer, where sizes are chosen. For a
             rectangular gate it counts the square circuit, which has at least as many.
         target_modules: Names of the modules to adapt, a regular expression, or ``"all-linear"``;
@@ -112,16 +114,27 @@ class QuantaConfig(PeftConfig):
         """The axis sizes asked for the module of this name; `None` to choose them.
 
         Raises:
-            ValueError: `dims` is a dictionary and none of its patterns matches.
+            ValueError: `dims` is a dictionary, and none of its patterns matches or several do.
         """
         if not isinstance(self.dims, dict):
             return self.dims
-        matching = [key for key in self.dims if re.fullmatch(rf"(.*\.)?({key})", name)]
+        matching = {
+            pattern: dims
+            for pattern, dims in self.dims.items()
+            if pattern != REST and re.fullmatch(rf"(.*\.)?({pattern})", name)
+        }
+        if len(set(matching.values())) > 1:
+            raise ValueError(
+                f"QuantaConfig: several patterns of dims match module {name!r} and differ: "
+                f"{', '.join(map(repr, matching))}; make them exclude each other"
+            )
         if matching:
-            return self.dims[max(matching, key=lambda pattern: (len(pattern), pattern))]
+            return next(iter(matching.values()))
+        if REST in self.dims:
+            return self.dims[REST]
         raise ValueError(
             f"QuantaConfig: no pattern of dims matches module {name!r}; the patterns are "
-            f"{', '.join(map(repr, self.dims))}. Add one, or '.*': None to choose for the rest"
+            f"{', '.join(map(repr, self.dims))}. Add one, or {REST!r}: None to choose for the rest"
         )
 
 

@@ -210,9 +210,11 @@ class QuantaLinear(nn.Module, QuantaLayer):
 
     def _weight_state(self) -> tuple[Any, ...]:
         """What must stay the same for W0 - S to stay right."""
+        if not is_plain(self.base_layer):
+            return ()
         weight = self._weight
         version = 0 if weight.is_inference() else weight._version
-        return (weight.data_ptr(), version, weight.dtype, is_plain(self.base_layer))
+        return (weight.data_ptr(), version, weight.dtype)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
     def _fold(self, names: tuple[str, ...]) -> None:

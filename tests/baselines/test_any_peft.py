@@ -23,9 +23,8 @@ def make(kind: str, **settings: Any) -> AnyPeft:
     ("kind", "settings", "message"),
     [
         ("VERRA", {}, "peft has no tuner 'VERRA'. Did you mean .*'VERA'"),
-        ("vera", {"d_inital": 1}, "peft's VERA has no setting 'd_inital'. Did you mean 'd_initial'"),
+        ("vera", {"d_inital": 1}, "no setting 'd_inital'. Did you mean 'd_initial'"),
         ("vera", {"peft_type": "LORA"}, "VERA has no setting 'peft_type'"),
-        ("vera", {"save_projection": False, "init_weights": 0, "r": 4, "x": 1}, "no setting 'x'"),
         ("boft", {"boft_block_size": 3, "boft_block_num": 2}, "peft's BOFT refuses its settings"),
         ("poly", {}, "peft's POLY cannot be used here: it needs the task"),
     ],

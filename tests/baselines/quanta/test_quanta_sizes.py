@@ -204,8 +204,14 @@ def test_dims_by_module():
     assert config.dims_for("model.layers.0.q_proj") == (4, 2)
     assert config.dims_for("layers.1.mlp.up") is None
     assert config.dims_for("layers.11.mlp.up") == (2, 2)  # a pattern starts after a dot
-    with pytest.raises(ValueError, match="no pattern of dims matches module 'v'.*'q_proj'"):
+    with pytest.raises(ValueError, match=r"no pattern of dims matches module 'v'.*'q_proj'"):
         QuantaConfig(dims={"q_proj": (4, 2)}).dims_for("v")
+    same = QuantaConfig(dims={"q_proj": (4, 2), "0.q_proj": (4, 2)})
+    assert same.dims_for("layers.0.q_proj") == (4, 2)
+    differ = QuantaConfig(dims={"q_proj": (4, 2), "0.q_proj": (2, 4)})
+    assert differ.dims_for("layers.1.q_proj") == (4, 2)
+    with pytest.raises(ValueError, match=r"several patterns.*'layers.0.q_proj' and differ: 'q_pr"):
+        differ.dims_for("layers.0.q_proj")
 
 
 @pytest.mark.parametrize(

