@@ -42,7 +42,7 @@ def _outputs_at(model: Any, where: Tensor) -> Iterator[bool]:
 
 
 def token_log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
-    """Log-probability of each predicted token, (tokens,) float32."""
+    """Log-probability of each predicted token, (tokens,), float32 or wider."""
     inputs: dict[str, Tensor] = {
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
@@ -53,17 +53,19 @@ def token_log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
         logits: Tensor = model(**inputs, use_cache=False).logits
     if not selected:
         logits = logits.flatten(0, 1)[batch.where]
-    return -F.cross_entropy(logits.float(), batch.targets, reduction="none")
+    # Half-precision logits are widened; float64 ones, which tests use, stay as they are.
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return -F.cross_entropy(logits.to(wide), batch.targets, reduction="none")
 
 
 def log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
-    """Log-likelihood of each candidate given its context, (candidates,) float32."""
+    """Log-likelihood of each candidate given its context, (candidates,), float32 or wider."""
     tokens = token_log_likelihoods(model, batch)
     return tokens.new_zeros(len(batch.lengths)).index_add(0, batch.candidate, tokens)
 
 
 def normalise(sums: Tensor, batch: CandidateBatch, normaliser: Normaliser) -> Tensor:
-    """Candidates' log-likelihoods made comparable across lengths, (candidates,) float32."""
+    """Candidates' log-likelihoods made comparable across lengths, (candidates,)."""
     if normaliser == "sum":
         return sums
     return sums / (batch.lengths if normaliser == "token_mean" else batch.sizes)
@@ -77,7 +79,7 @@ def by_item(scores: Tensor, batch: CandidateBatch) -> Tensor:
 
 
 def loss(model: nn.Module, batch: CandidateBatch, kind: Loss) -> Tensor:
-    """The training loss of a batch, a float32 scalar.
+    """The training loss of a batch, a scalar, float32 or wider.
 
     ``candidates`` is the cross-entropy of the right one among an item's candidates, with their
     length-normalised log-likelihoods as logits, as in the public code of the QuanTA paper; its

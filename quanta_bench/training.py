@@ -6,6 +6,7 @@ import logging
 import shutil
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,7 @@ def train(
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
     clock = _Clock()
     resume = folder / "last.ckpt"
+    resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
     with isolate_rng():
         pl.seed_everything(spec.seeds.init, verbose=False)
@@ -128,7 +130,7 @@ def train(
         )
         try:
             trainer.fit(
-                module, datamodule=data, ckpt_path=resume if resume.exists() else None,
+                module, datamodule=data, ckpt_path=resume if resumed else None,
                 weights_only=True,
             )
         except SystemExit:
@@ -147,7 +149,7 @@ def train(
         int(kept["global_step"]),
         float(best.best_model_score) if best.best_model_score is not None else float("nan"),
         clock.seconds,
-        resume.exists(),
+        resumed,
     )
 
 
@@ -171,3 +173,5 @@ def quiet() -> None:
     """Keep Lightning's notes on hardware and checkpoints out of the user's screen."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Lightning 2.6 asks torch in a way that torch 2.13 has renamed; nothing a user can act on.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)

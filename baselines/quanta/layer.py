@@ -2,6 +2,16 @@
 
 T is the trained circuit, S its frozen copy from the start. Both are saved, so that an adapter
 loaded elsewhere is the one that was trained whatever draws random numbers there.
+
+The two forms, measured on a 576 -> 576 layer, 512 tokens, forward and backward, one CPU thread,
+in multiples of LoRA r=8 (float32; bfloat16 autocast on float32 weights in brackets):
+
+    dims      folded       unfolded     parameters of T, as many of S, and W0 - S if folded
+    9-8-8     1.6 (1.8)    2.2 (2.5)    14,464 (57 KiB)   + 1.27 MiB
+    6-6-4-4   1.7 (2.0)    2.7 (2.9)     3,856 (15 KiB)   + 1.27 MiB
+
+For backward, T keeps its input to each gate (as many vectors as gates, and one more); S keeps
+nothing but its gates.
 """
 
 from __future__ import annotations

@@ -264,3 +264,13 @@ def test_compiles_to_one_graph(form: str):
     gradients = torch.autograd.grad(compiled(x).sum(), list(adapted.quanta_gates.parameters()))
     for first, second in zip(eager_gradients, gradients, strict=True):
         assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_autocast_does_not_round_what_is_merged():
+    adapted = layer(linear(torch.bfloat16))
+    adapted.merge()
+    outside = adapted.base_layer.weight.clone()
+    adapted.unmerge()
+    with torch.autocast("cpu", torch.bfloat16):
+        adapted.merge()
+    assert torch.equal(adapted.base_layer.weight, outside)

@@ -6,17 +6,15 @@ import copy
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
-import peft.mapping
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from baselines.quanta import QuantaConfig, QuantaLinear, QuantaModel, QuantaType, register
+from baselines.quanta import QuantaConfig, QuantaLinear
 
 pytestmark = [
     # transformers renames its checkpointing calls, which peft still makes under the old names.
@@ -492,26 +490,6 @@ def test_meta_model_has_the_counts_of_the_real_one():
     assert counts == adapted().get_nb_trainable_parameters()
 
 
-def test_llama_70b_counts_on_the_meta_device_within_seconds():
-    config = LlamaConfig(
-        hidden_size=8192,
-        intermediate_size=28672,
-        num_hidden_layers=80,
-        num_attention_heads=64,
-        num_key_value_heads=8,
-    )
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    started = time.perf_counter()
-    targets = ["q_proj", "v_proj"]
-    fields = {"dims": (16, 8, 8, 8), "target_modules": targets, "rectangular": "pad"}
-    trainable, total = get_peft_model(model, QuantaConfig(**fields)).get_nb_trainable_parameters()
-    assert time.perf_counter() - started < 30
-    per_module = 3 * (16 * 8) ** 2 + 3 * (8 * 8) ** 2
-    assert trainable == 160 * per_module
-    assert round(100 * trainable / (total - trainable), 3) == 0.014  # as the paper prints
-
-
 # Errors.
 
 
@@ -533,39 +511,3 @@ def test_errors_leave_the_model_as_it_was(fields: dict, message: str):
         get_peft_model(model, config_for(**fields))
     assert not layers(model)
     assert torch.equal(logits(model), logits(base_model()))
-
-
-# Registration.
-
-
-def test_peft_itself_is_left_alone():
-    assert "QUANTA" not in peft.PeftType.__members__
-    assert QuantaType.QUANTA == "QUANTA"
-    assert peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING["QUANTA"] is QuantaModel  # by its plain string
-    register(QuantaConfig, QuantaModel)  # twice changes nothing
-    lora = get_peft_model(base_model(), LoraConfig(target_modules=["q_proj"]))
-    assert torch.equal(logits(lora.eval()), logits(base_model()))
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        "PEFT_TYPE_TO_CONFIG_MAPPING",
-        "PEFT_TYPE_TO_TUNER_MAPPING",
-        "PEFT_TYPE_TO_PREFIX_MAPPING",
-    ],
-)
-def test_registration_says_what_peft_lacks(table: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(peft.mapping, table)
-    with pytest.raises(ImportError, match=rf"peft.mapping.{table}, .* which peft 0\.\d+"):
-        register(QuantaConfig, QuantaModel)
-
-
-def test_registration_refuses_a_taken_name(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING, QuantaType.QUANTA, nn.Linear)
-    with pytest.raises(ValueError, match=r"already has .*Linear.* under 'QUANTA'"):
-        register(QuantaConfig, QuantaModel)
-    monkeypatch.undo()
-    monkeypatch.setitem(peft.mapping.PEFT_TYPE_TO_PREFIX_MAPPING, peft.PeftType.LORA, "quanta_")
-    with pytest.raises(ValueError, match="already has the prefix 'quanta_'"):
-        register(QuantaConfig, QuantaModel)

@@ -1,0 +1,112 @@
+"""A tiny model and tiny data in the original formats, for tests that run the whole of the suite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+TASKS = {
+    "boolq": (
+        "Please answer the following question with true or false, question: is {n} an even number?"
+        "\n\nAnswer format: true/false",
+        ["true", "false"],
+    ),
+    "piqa": (
+        "Please choose the correct solution to the question: how to count to {n}\n\n"
+        "Solution1: start at one\n\nSolution2: start at {n}\n\nAnswer format: solution1/solution2",
+        ["solution1", "solution2"],
+    ),
+    "social_i_qa": (
+        "Please choose the correct answer to the question: Ann gave Bob {n} apples. Why did Ann do "
+        "this?\n\nAnswer1: to share Answer2: to count Answer3: to eat\n\n"
+        "Answer format: answer1/answer2/answer3",
+        ["answer1", "answer2", "answer3"],
+    ),
+    "hellaswag": (
+        "Please choose the correct ending to complete the given sentence: Counting: A man counts "
+        "to {n}. he\n\nEnding1: stops. Ending2: flies. Ending3: sinks. Ending4: melts.\n\n"
+        "Answer format: ending1/ending2/ending3/ending4",
+        ["ending1", "ending2", "ending3", "ending4"],
+    ),
+    "winogrande": (
+        "Please choose the correct answer to fill in the blank to complete the given sentence: "
+        "Ann met Eve {n} times because _ liked her.\n\nOption1: Ann Option2: Eve "
+        "Answer format: option1/option2",
+        ["option1", "option2"],
+    ),
+    "ARC-Easy": (
+        "Please choose the correct answer to the question: What comes after {n}?\n\n"
+        "Answer1: more Answer2: less Answer3: nothing Answer4: all\n\n"
+        "Answer format: answer1/answer2/answer3/answer4",
+        ["answer1", "answer2", "answer3", "answer4"],
+    ),
+}
+TASKS["ARC-Challenge"] = TASKS["openbookqa"] = TASKS["ARC-Easy"]
+
+
+def _rows(name: str, start: int, count: int) -> list[dict[str, str]]:
+    text, labels = TASKS[name]
+    rows = []
+    for n in range(start, start + count):
+        label = labels[n % len(labels)]
+        rows.append(
+            {
+                "instruction": text.format(n=n),
+                "input": "",
+                "output": f"the correct answer is {label}",
+                "answer": label,
+            }
+        )
+    return rows
+
+
+@pytest.fixture(scope="session")
+def llm_adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the layout of an LLM-Adapters checkout, with a dozen rows a file."""
+    root = tmp_path_factory.mktemp("llm_adapters")
+    mixture = []
+    for number, name in enumerate(TASKS):
+        folder = root / "dataset" / name
+        folder.mkdir(parents=True)
+        (folder / "train.json").write_text(json.dumps(_rows(name, 1000 * number, 24)))
+        (folder / "test.json").write_text(json.dumps(_rows(name, 1000 * number + 500, 12)))
+        mixture += _rows(name, 1000 * number + 100, 12)
+    (root / "ft-training_set").mkdir()
+    (root / "ft-training_set" / "commonsense_170k.json").write_text(json.dumps(mixture))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer LLaMA and a tokenizer that takes any text, byte by byte."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny_model")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: n for n, token in enumerate(["<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    ).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

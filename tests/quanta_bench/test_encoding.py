@@ -1,0 +1,85 @@
+"""One boundary between prompt and answer, for training and scoring alike."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import AutoTokenizer
+
+from quanta_bench.encoding import encode, encode_pair, start_token
+from quanta_bench.errors import BenchError
+from quanta_bench.task import Example, Prompt
+
+EXAMPLE = Example("1", "1", {}, gold=1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def real():
+    from quanta_bench import embedded
+    from quanta_bench.errors import SourceError
+    from quanta_bench.model_sources import ModelRef, load_tokenizer
+
+    try:
+        embedded.MODEL_WHEEL.require()
+    except SourceError:
+        pytest.skip("the offline model is not fetched")
+    return load_tokenizer(ModelRef())
+
+
+def test_context_and_answer_together_are_the_whole_text(tokenizer):
+    context, answer = encode_pair(tokenizer, "Question: why?\nAnswer:", " because")
+    assert tokenizer.decode(context + answer) == "Question: why?\nAnswer: because"
+    assert tokenizer.decode(answer) == " because"
+
+
+def test_a_space_at_the_end_of_the_context_belongs_to_the_answer(real):
+    """ " A" and "A" are different tokens; the boundary must not depend on where the space is."""
+    apart = encode_pair(real, "The answer is ", "A")
+    together = encode_pair(real, "The answer is", " A")
+    assert apart == together
+    assert apart[1] == real.encode(" A", add_special_tokens=False)
+    assert apart[1] != real.encode("A", add_special_tokens=False)
+
+
+def test_an_empty_context_is_a_start_token(tokenizer):
+    context, answer = encode_pair(tokenizer, "", "Ann left.")
+    assert context == [start_token(tokenizer)]
+    assert tokenizer.decode(answer) == "Ann left."
+
+
+def test_a_closing_token_does_not_come_between(tokenizer, monkeypatch):
+    """Tokenizers that end every text with an end mark would put it inside the sentence."""
+    plain = encode_pair(tokenizer, "one two", " three")
+    encode_text = tokenizer.encode
+
+    def closing(text, add_special_tokens=True):
+        ids = encode_text(text, add_special_tokens=False)
+        return [*ids, tokenizer.eos_token_id] if add_special_tokens else ids
+
+    monkeypatch.setattr(tokenizer, "encode", closing)
+    assert encode_pair(tokenizer, "one two", " three") == plain
+
+
+def test_too_long_contexts_lose_their_left_end_and_are_counted(tokenizer):
+    prompt = Prompt("x" * 50 + "END", (" yes", " no"), " no")
+    item = encode(tokenizer, EXAMPLE, prompt, max_length=20)
+    assert item.length == 20
+    assert item.cut == 53 - 16
+    assert tokenizer.decode(list(item.contexts[0])).endswith("END")
+    assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" yes", " no"]
+
+
+def test_an_answer_that_does_not_fit_is_an_error(tokenizer):
+    with pytest.raises(BenchError, match="30 tokens long"):
+        encode(tokenizer, EXAMPLE, Prompt("hi", ("y" * 30, "n"), "n"), max_length=20)
+
+
+def test_the_target_alone_for_language_modelling(tokenizer):
+    prompt = Prompt("Q:", (" yes", " no"), " no")
+    item = encode(tokenizer, EXAMPLE, prompt, max_length=64, target_only=True)
+    assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" no"]
+    assert item.gold == 0
