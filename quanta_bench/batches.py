@@ -54,7 +54,7 @@ class CandidateBatch:
 
     def to(self, device: torch.device | str, **kwargs: Any) -> CandidateBatch:
         """A copy with every tensor on ``device``."""
-        moved = {
+        moved: dict[str, Any] = {
             f.name: value.to(device, **kwargs) if isinstance(value, Tensor) else value
             for f in fields(self)
             for value in [getattr(self, f.name)]
@@ -91,9 +91,7 @@ def collate(
         together = packed and item.shared
         if together:
             rows.append(_Row(item.contexts[0]))
-        for place, (context, tokens) in enumerate(
-            zip(item.contexts, item.candidates, strict=True)
-        ):
+        for place, (context, tokens) in enumerate(zip(item.contexts, item.candidates, strict=True)):
             if not together:
                 rows.append(_Row(context))
             lengths.append(rows[-1].append(tokens, len(lengths), context_loss))

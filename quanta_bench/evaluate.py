@@ -1,4 +1,4 @@
-"""Scoring a model on tasks: one evaluator for each kind of task, one judged record for each item."""
+"""Scoring a model on tasks: one evaluator a kind of task, one judged record an item."""
 
 from __future__ import annotations
 
@@ -93,8 +93,7 @@ def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
         tokens = [len(candidate) for candidate in item.candidates]
         per = {"sum": [1] * len(sums), "token_mean": tokens, "byte_mean": item.sizes}
         scores = [
-            total / size
-            for total, size in zip(sums, per[context.spec.normaliser], strict=True)
+            total / size for total, size in zip(sums, per[context.spec.normaliser], strict=True)
         ]
         chosen = max(range(len(scores)), key=scores.__getitem__)
         detail = {"log_likelihoods": sums, "tokens": tokens, "bytes": list(item.sizes)}

@@ -98,13 +98,20 @@ def targets() -> Listing:
         for name, suite in ((name, load_suite(name)) for name in shipped())
     ]
     rows += [
-        {"make": "fetch", "command": "quanta-bench fetch", "what": "the offline model and data",
-         "profiles": ""},
-        {"make": "doctor", "command": "quanta-bench doctor", "what": "is everything usable here?",
-         "profiles": ""},
+        {
+            "make": "fetch",
+            "command": "quanta-bench fetch",
+            "what": "the offline model and data",
+            "profiles": "",
+        },
+        {
+            "make": "doctor",
+            "command": "quanta-bench doctor",
+            "what": "is everything usable here?",
+            "profiles": "",
+        },
         {"make": "test", "command": "pytest", "what": "the tests", "profiles": ""},
-        {"make": "lint", "command": "ruff, mypy", "what": "format, lint and types",
-         "profiles": ""},
+        {"make": "lint", "command": "ruff, mypy", "what": "format, lint and types", "profiles": ""},
     ]
     return Listing(rows)
 

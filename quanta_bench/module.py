@@ -97,7 +97,7 @@ class FineTuning(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """What is trained, under the names that :meth:`load_state_dict` takes."""
         return {f"model.{name}": value.detach() for name, value in self.trainable().items()}
 

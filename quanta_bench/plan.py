@@ -1,4 +1,4 @@
-"""What a table would run, without running it: every row, its size, its settings and their origin."""
+"""What a table would run, without running it: each row, its size, its settings, their origin."""
 
 from __future__ import annotations
 

@@ -49,7 +49,5 @@ def resolve(
         device: type of the device.
     """
     dtype = fast_dtype(device) if wanted == "auto" else getattr(torch, wanted)
-    mixed: Literal["bf16-mixed", "32-true"] = (
-        "bf16-mixed" if dtype is torch.bfloat16 else "32-true"
-    )
+    mixed: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if dtype is torch.bfloat16 else "32-true"
     return (torch.float32 if base == "float32" else dtype), mixed

@@ -58,13 +58,19 @@ class Screen:
         self._label = ""
         self._said = 0.0
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"), console=console, auto_refresh=False,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            auto_refresh=False,
         )
         self._grid: TaskID = self._progress.add_task("runs", total=total, left="")
         self._run: TaskID = self._progress.add_task("", total=None, left="")
         self._live = Live(
-            console=console, refresh_per_second=4, transient=True,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
             get_renderable=lambda: Group(self._drawn, self._progress),
         )
 

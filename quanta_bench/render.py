@@ -52,8 +52,15 @@ def heading(table: Table) -> str:
 
 
 def _escape_tex(text: str) -> str:
-    for plain, tex in (("\\", r"\textbackslash "), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"),
-                       ("#", r"\#"), ("±", r"$\pm$"), ("–", "--")):
+    for plain, tex in (
+        ("\\", r"\textbackslash "),
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+        ("#", r"\#"),
+        ("±", r"$\pm$"),
+        ("–", "--"),
+    ):
         text = text.replace(plain, tex)
     return text
 
@@ -61,8 +68,12 @@ def _escape_tex(text: str) -> str:
 def _templates() -> Environment:
     # These are text formats: nothing to escape but what the templates escape themselves.
     environment = Environment(
-        loader=PackageLoader("quanta_bench"), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+        loader=PackageLoader("quanta_bench"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
     )
     environment.globals.update(
         cell=cell, seeds_cell=seeds_cell, parameters=parameters, percent=percent, heading=heading
@@ -86,8 +97,21 @@ def as_csv(table: Table) -> str:
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(
-        ["label", "method", "model", "trainable_parameters", "percent", "denominator", "task",
-         "items", "mean", "deviation_over_seeds", "standard_error_over_items", "seeds", "values"]
+        [
+            "label",
+            "method",
+            "model",
+            "trainable_parameters",
+            "percent",
+            "denominator",
+            "task",
+            "items",
+            "mean",
+            "deviation_over_seeds",
+            "standard_error_over_items",
+            "seeds",
+            "values",
+        ]
     )
     for row in table.rows:
         start = [row.label, row.method, row.model, row.trainable, row.percent, row.denominator]
@@ -96,8 +120,16 @@ def as_csv(table: Table) -> str:
             if value is None:
                 continue
             out.writerow(
-                [*start, task, items, value.mean, value.deviation, value.standard_error,
-                 " ".join(map(str, value.seeds)), " ".join(map(str, value.seeds.values()))]
+                [
+                    *start,
+                    task,
+                    items,
+                    value.mean,
+                    value.deviation,
+                    value.standard_error,
+                    " ".join(map(str, value.seeds)),
+                    " ".join(map(str, value.seeds.values())),
+                ]
             )
     return text.getvalue()
 

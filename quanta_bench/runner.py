@@ -17,10 +17,10 @@ from quanta_bench.environment import environment, peak_memory
 from quanta_bench.errors import UsageError
 from quanta_bench.method import Method
 from quanta_bench.methods import build_method
+from quanta_bench.model_sources import LoadedModel, ModelRef, load_model, model_fingerprint
 from quanta_bench.pools import Pools, draw, find_task
 from quanta_bench.precision import resolve
 from quanta_bench.progress import Reporter
-from quanta_bench.model_sources import LoadedModel, ModelRef, load_model, model_fingerprint
 from quanta_bench.spec import EvaluationSpec, TrainingSpec, identity
 from quanta_bench.store import Result, Store, TaskResult, TrainingRecord
 from quanta_bench.task import Example, Task
@@ -61,8 +61,10 @@ def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
     method = build_method(spec.method, spec.settings)
     settings = method.config.model_dump(mode="json", exclude_defaults=True)
     if not method.trains:
-        kept = {"model": spec.model, "method": spec.method, "precision": spec.precision}
-        return TrainingSpec(settings=settings, **kept), method
+        bare = TrainingSpec(
+            model=spec.model, method=spec.method, settings=settings, precision=spec.precision
+        )
+        return bare, method
     return spec.model_copy(update={"settings": settings}), method
 
 
@@ -101,7 +103,10 @@ class Runner:
         trained = identity(spec, model=fingerprint, data=training_data)
         scored = identity(job.evaluation, data=evaluation_data)
         return Identity(
-            trained, f"{method.name}-{trained}-{scored}", fingerprint, training_data,
+            trained,
+            f"{method.name}-{trained}-{scored}",
+            fingerprint,
+            training_data,
             evaluation_data,
         )
 
@@ -328,7 +333,7 @@ def _line(reference: str, item: evaluate.Judged) -> dict[str, Any]:
         "group": item.example.group,
         "prediction": item.answer.prediction,
         "gold": item.answer.gold,
-        **{name: value for name, value in item.answer.scores.items()},
+        **item.answer.scores,
         **item.detail,
     }
 
@@ -340,5 +345,3 @@ def _reference(spec: TrainingSpec) -> ModelRef:
 def _packs(model: Any) -> bool:
     """Whether a model takes a mask of its own between all pairs of positions."""
     return getattr(model.config, "_attn_implementation", "") == "sdpa"
-
-

@@ -98,7 +98,11 @@ def on_screen(result: Result, results: Path) -> RenderableType:
         shown = task.metrics[task.metric]
         chance = "–" if task.chance is None else f"{task.chance:.3f}"
         grid.add_row(
-            name, task.metric, f"{shown:.3f}", f"{task.standard_error:.3f}", chance,
+            name,
+            task.metric,
+            f"{shown:.3f}",
+            f"{task.standard_error:.3f}",
+            chance,
             str(task.items),
         )
     training = result.training

@@ -1,10 +1,10 @@
 """Results on disk: one folder a run, written whole or not at all.
 
-    <root>/runs/<training>-<evaluation>/result.json       what was measured (see Result)
-                                        predictions.jsonl one line an item
-                                        adapter/          what was trained
-    <root>/trainings/<training>/        training.json and adapter/, shared by its evaluations
-    <root>/unfinished/<training>/       checkpoints of a run in progress; removed when it is done
+<root>/runs/<training>-<evaluation>/result.json       what was measured (see Result)
+                                    predictions.jsonl one line an item
+                                    adapter/          what was trained
+<root>/trainings/<training>/        training.json and adapter/, shared by its evaluations
+<root>/unfinished/<training>/       checkpoints of a run in progress; removed when it is done
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A table as a grid: a YAML file names rows, columns, seeds and profiles; this turns it into jobs."""
+"""A table as a grid: a YAML file names rows, columns, seeds and profiles; here they become jobs."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def pick_profile(suite: Suite, name: str) -> Profile:
     return suite.profiles[name]
 
 
-def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[GridRow]:  # noqa: B008
+def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[GridRow]:
     """The rows of a table with the jobs of each.
 
     Raises:
@@ -255,7 +255,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
         own = seeds if missing or METHODS.get(row.method).trains else seeds[:1]
         jobs = []
         for seed in own:
-            streams = Seeds(**{stream: seed for stream in profile.vary})
+            streams = Seeds(**dict.fromkeys(profile.vary, seed))
             jobs.append(
                 (
                     build(TrainingSpec, {"seeds": streams, **common}),
@@ -273,9 +273,7 @@ def _size(suite: Suite, profile: Profile, name: str) -> Size:
     if not name:
         return Size()
     if name not in profile.sizes:
-        raise UsageError(
-            f"{suite.name} has no size {name!r}. {did_you_mean(name, profile.sizes)}"
-        )
+        raise UsageError(f"{suite.name} has no size {name!r}. {did_you_mean(name, profile.sizes)}")
     return profile.sizes[name]
 
 
@@ -377,5 +375,3 @@ def _number(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
-
-

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from quanta_bench import stats
+from quanta_bench import captions, stats
 from quanta_bench.store import Result, Store
 from quanta_bench.suite import Profile, Suite
 from quanta_bench.sweep import Cells
@@ -95,7 +95,11 @@ class Table(BaseModel):
 
 
 def make_table(
-    suite: Suite, profile_name: str, profile: Profile, size: str, cells: Sequence[Cells],
+    suite: Suite,
+    profile_name: str,
+    profile: Profile,
+    size: str,
+    cells: Sequence[Cells],
     store: Store,
 ) -> Table:
     """The table of a grid, from whatever results are there."""
@@ -117,7 +121,7 @@ def make_table(
         average=suite.average,
         columns=columns,
         rows=([chance] if chance else []) + rows,
-        notes=_notes(profile, size, cells, rows, everything),
+        notes=captions.notes(profile, size, cells, rows),
     )
 
 
@@ -224,111 +228,3 @@ def _chance(result: Result, tasks: Sequence[str]) -> TableRow | None:
         mean = stats.mean([value.mean for value in cells.values()])
         row.average = Value(mean=mean, deviation=None, standard_error=None, seeds={})
     return row
-
-
-def _notes(
-    profile: Profile,
-    size: str,
-    cells: Sequence[Cells],
-    rows: Sequence[TableRow],
-    results: Sequence[Result],
-) -> list[str]:
-    notes = [profile.about] if profile.about else []
-    name = size or profile.size
-    if name in profile.sizes and profile.sizes[name].about:
-        notes.append(f"Size {name!r}. {profile.sizes[name].about}")
-    if not results:
-        return notes
-    notes.append(
-        "Cells are the mean over seeds ± the standard deviation over seeds; the second table "
-        "gives each seed and, in brackets, the standard error over items, robust to groups of "
-        "related items."
-    )
-    notes += _protocol_notes(cells)
-    trained = [result.training for result in results if result.training.steps]
-    counts = sorted({(t.train_items, t.validation_items) for t in trained})
-    if counts:
-        notes.append(
-            "Trained on "
-            + " or ".join(f"{a} items with {b} for validation" for a, b in counts)
-            + "; the checkpoint with the best validation is scored."
-        )
-    rates = [
-        f"{cell.row.spec.label} {result.training.spec.learning_rate:g}"
-        for cell in cells
-        for result in list(cell.results.values())[:1]
-        if result.training.steps
-    ]
-    if rates:
-        notes.append("Learning rates: " + ", ".join(rates) + ".")
-    forgotten = [f"{row.label} {row.perplexity:.1f}" for row in rows if row.perplexity is not None]
-    if forgotten:
-        notes.append(
-            "Perplexity per token of running text afterwards (what was forgotten): "
-            + ", ".join(forgotten) + "."
-        )
-    notes += _mixtures(results)
-    notes += [f"{cell.row.spec.label}: {cell.row.missing}." for cell in cells if cell.row.missing]
-    notes += list(profile.notes)
-    notes += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
-    return notes
-
-
-def _protocol_notes(cells: Sequence[Cells]) -> list[str]:
-    """How rows were put, trained and scored; one note for all if they agree, else one a row."""
-    said: dict[str, list[str]] = defaultdict(list)
-    for cell in cells:
-        for result in cell.results.values():
-            how = result.protocol
-            text = f"put as {how['put']}, scored by {how['normaliser']}"
-            text += f", data from {result.evaluation.source}"
-            said[text].append(cell.row.spec.label)
-            if how["loss"]:
-                text = f"trained as {how['trained_as']} with the loss {how['loss']!r}"
-                text += f", data from {result.training.spec.source}"
-                text += f", base in {result.training.precision['base']}"
-                said[text].append(cell.row.spec.label)
-    scored = [text for text in said if text.startswith("put")]
-    trained = [text for text in said if text.startswith("trained")]
-    bases: dict[str, list[str]] = defaultdict(list)
-    protocols: dict[str, list[str]] = defaultdict(list)
-    for text in trained:
-        how, _, base = text.rpartition(", base in ")
-        bases[base] += said[text]
-        protocols[how] += said[text]
-    notes = []
-    if len(scored) == 1:
-        notes.append(f"Protocol: {scored[0]}.")
-    else:
-        notes += [f"MIXED PROTOCOLS: {', '.join(_once(said[t]))}: {t}." for t in scored]
-    if len(protocols) == 1:
-        notes.append(f"Models were {next(iter(protocols))}.")
-    else:
-        notes += [f"MIXED TRAINING: {', '.join(_once(v))}: {t}." for t, v in protocols.items()]
-    if bases:
-        notes.append(
-            "The base's weights while training: "
-            + "; ".join(f"{base} ({', '.join(_once(v))})" for base, v in bases.items())
-            + ". Everything that trains is float32."
-        )
-    return notes
-
-
-def _mixtures(results: Sequence[Result]) -> list[str]:
-    """Say so where rows were computed with different code, packages or machines."""
-    notes = []
-    environments = [result.training.environment for result in results]
-    for what, values in (
-        ("package versions", {str(sorted(e.packages.items())) for e in environments}),
-        ("commits of this suite", {e.git_commit for e in environments}),
-        ("devices", {e.device for e in environments}),
-    ):
-        if len(values) > 1:
-            notes.append(f"Rows were computed with {len(values)} different {what}.")
-    if any(environment.git_dirty for environment in environments):
-        notes.append("Some rows were computed with uncommitted changes to this suite.")
-    return notes
-
-
-def _once(names: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(names))

@@ -44,14 +44,14 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class SavedRows:
-    """A data set saved by ``datasets`` inside the embedded data, such as ``"piqa/none/validation"``."""
+    """A data set saved by ``datasets`` in the embedded data: ``"boolq/none/validation"``."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class RequestRows:
-    """The distinct ``doc`` entries of an embedded request file, such as ``"gsm8k/gold_bpb_5shot"``."""
+    """The distinct ``doc`` entries of an embedded request file: ``"gsm8k/gold_bpb_5shot"``."""
 
     path: str
 

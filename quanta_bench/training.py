@@ -103,7 +103,11 @@ def train(
     model.train()
     module = FineTuning(model, method, spec, data.steps)
     best = ModelCheckpoint(
-        folder, "best", monitor=SELECTION, mode="max", save_weights_only=True,
+        folder,
+        "best",
+        monitor=SELECTION,
+        mode="max",
+        save_weights_only=True,
         enable_version_counter=False,
     )
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
@@ -130,7 +134,9 @@ def train(
         )
         try:
             trainer.fit(
-                module, datamodule=data, ckpt_path=resume if resumed else None,
+                module,
+                datamodule=data,
+                ckpt_path=resume if resumed else None,
                 weights_only=True,
             )
         except SystemExit:

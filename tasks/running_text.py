@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from quanta_bench.task import (
     Example,
     HubRows,
     JsonRows,
+    Location,
     Prompt,
     RequestRows,
     Source,
@@ -25,7 +26,7 @@ class RunningText(Task):
     title = "Text"
     kind = "perplexity"
     metric = "perplexity"
-    locations: ClassVar = {
+    locations: ClassVar[Mapping[str, Location]] = {
         "embedded": RequestRows("lambada/bpb_0shot"),
         "hub": HubRows("EleutherAI/lambada_openai", "default", "test"),
         "local": JsonRows("lambada/test.jsonl"),

@@ -27,7 +27,7 @@ class QuantaModel(BaseTuner):
     prefix: str = PREFIX
     tuner_layer_cls = QuantaLayer
     # The paper adapts the query and value projections, as LoRA does by default.
-    target_module_mapping: dict[str, list[str]] = {  # noqa: RUF012  (as BaseTuner declares it)
+    target_module_mapping: dict[str, list[str]] = {
         kind: list(names)
         for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
     }

@@ -1,4 +1,4 @@
-"""Training: the best checkpoint is the one kept, and a stopped run goes on as if it had not been."""
+"""Training: the best checkpoint is kept, and a stopped run goes on as if it had not been."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def test_a_stopped_run_goes_on_where_it_was(make, tmp_path, stop_after, goes_on)
     whole = make(epochs=2, validations=3)
     expected = run(whole, tmp_path / "whole")
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(done, total):
         if done > stop_after:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run(make(epochs=2, validations=3), tmp_path / "parts", stop)
     again = make(epochs=2, validations=3)
     steps = []
@@ -116,9 +116,10 @@ def test_a_stopped_run_goes_on_where_it_was(make, tmp_path, stop_after, goes_on)
     assert steps == list(range(goes_on, 13))
     assert found.losses == expected.losses
     assert found.tokens == expected.tokens
-    assert all(torch.equal(a, b) for a, b in zip(
-        weights(again).values(), weights(whole).values(), strict=True
-    ))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(weights(again).values(), weights(whole).values(), strict=True)
+    )
 
 
 def test_the_same_seeds_give_the_same_run_and_other_ones_do_not(make, tmp_path):

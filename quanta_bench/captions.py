@@ -1,0 +1,132 @@
+"""What stands under a table: all that a reader has to know, in sentences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from quanta_bench.store import Result
+from quanta_bench.suite import Profile
+from quanta_bench.sweep import Cells
+
+if TYPE_CHECKING:
+    from quanta_bench.tables import TableRow
+
+
+def notes(
+    profile: Profile, size: str, cells: Sequence[Cells], rows: Sequence[TableRow]
+) -> list[str]:
+    """The notes of a table, from whatever results are there."""
+    results = [result for cell in cells for result in cell.results.values()]
+    said = [profile.about] if profile.about else []
+    name = size or profile.size
+    if name in profile.sizes and profile.sizes[name].about:
+        said.append(f"Size {name!r}. {profile.sizes[name].about}")
+    if results:
+        said.append(
+            "Cells are the mean over seeds ± the standard deviation over seeds; the second table "
+            "gives each seed and, in brackets, the standard error over items, robust to groups of "
+            "related items."
+        )
+        said += _scoring(cells)
+        said += _training(cells)
+        said += _forgetting(rows)
+        said += _mixtures(results)
+    said += [f"{cell.row.spec.label}: {cell.row.missing}." for cell in cells if cell.row.missing]
+    said += profile.notes
+    said += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
+    return said
+
+
+def _by_row(cells: Sequence[Cells], describe: Callable[[Result], str]) -> dict[str, list[str]]:
+    """Which rows a description holds for; a description of ``""`` is left out."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for cell in cells:
+        for result in cell.results.values():
+            text = describe(result)
+            if text and cell.row.spec.label not in rows[text]:
+                rows[text].append(cell.row.spec.label)
+    return dict(rows)
+
+
+def _agreed(rows: dict[str, list[str]], one: str, several: str) -> list[str]:
+    """One note if all rows agree; otherwise a loud one for each way of doing it."""
+    if len(rows) == 1:
+        return [f"{one}{text}." for text in rows]
+    return [f"{several} {', '.join(labels)}: {text}." for text, labels in rows.items()]
+
+
+def _scoring(cells: Sequence[Cells]) -> list[str]:
+    def describe(result: Result) -> str:
+        how = result.protocol
+        source = result.evaluation.source
+        return f"put as {how['put']}, scored by {how['normaliser']}, data from {source}"
+
+    return _agreed(_by_row(cells, describe), "Protocol: ", "MIXED PROTOCOLS:")
+
+
+def _training(cells: Sequence[Cells]) -> list[str]:
+    def describe(result: Result) -> str:
+        how = result.protocol
+        if not how["loss"]:
+            return ""
+        source = result.training.spec.source
+        return f"trained as {how['trained_as']} with the loss {how['loss']!r}, data from {source}"
+
+    def sizes(result: Result) -> str:
+        done = result.training
+        if not done.steps:
+            return ""
+        return f"{done.train_items} items with {done.validation_items} for validation"
+
+    def base(result: Result) -> str:
+        return result.training.precision["base"] if result.training.steps else ""
+
+    def rate(result: Result) -> str:
+        return f"{result.training.spec.learning_rate:g}" if result.training.steps else ""
+
+    protocols = _by_row(cells, describe)
+    if not protocols:
+        return []
+    said = _agreed(protocols, "Models were ", "MIXED TRAINING:")
+    said += _agreed(_by_row(cells, sizes), "Trained on ", "DIFFERENT SIZES OF TRAINING SET:")
+    said.append("The checkpoint with the best validation is scored.")
+    said.append(
+        "The base's weights while training: "
+        + "; ".join(f"{dtype} ({', '.join(rows)})" for dtype, rows in _by_row(cells, base).items())
+        + ". Everything that trains is float32."
+    )
+    said.append(
+        "Learning rates: "
+        + "; ".join(f"{value} ({', '.join(rows)})" for value, rows in _by_row(cells, rate).items())
+        + "."
+    )
+    return said
+
+
+def _forgetting(rows: Sequence[TableRow]) -> list[str]:
+    found = [f"{row.label} {row.perplexity:.1f}" for row in rows if row.perplexity is not None]
+    if not found:
+        return []
+    text = ", ".join(found)
+    return [f"Perplexity per token of running text afterwards (what was forgotten): {text}."]
+
+
+def _mixtures(results: Sequence[Result]) -> list[str]:
+    """Say so where rows were computed with different code, packages or machines."""
+    environments = [result.training.environment for result in results]
+    environments += [result.evaluation_environment for result in results]
+
+    def distinct(what: str, values: Iterable[str]) -> list[str]:
+        count = len(set(values))
+        return [f"Rows were computed with {count} different {what}."] if count > 1 else []
+
+    said = distinct(
+        "sets of package versions", (str(sorted(e.packages.items())) for e in environments)
+    )
+    said += distinct("commits of this suite", (e.git_commit for e in environments))
+    said += distinct("devices", (e.device for e in environments))
+    if any(environment.git_dirty for environment in environments):
+        said.append("Some rows were computed with uncommitted changes to this suite.")
+    return said
