@@ -98,11 +98,8 @@ def _fetch(console: Console, *sources: str) -> None:
 
 def _settle() -> None:
     """Process-wide settings that every computing command wants."""
-    from quanta_bench.training import quiet
-
     # Forked tokenizer threads would only raise warnings: batches are tokenised beforehand.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    quiet()
 
 
 @app.command()
@@ -194,7 +191,7 @@ def run(
     task: Annotated[
         list[str],
         typer.Option(
-            help="Task to train on and score; repeat it for a mixture. jsonl:PATH for your own data."
+            help="Task to train on and score; repeat it for a mixture. jsonl:PATH is your own data."
         ),
     ],
     settings: Annotated[

@@ -51,18 +51,20 @@ def heading(table: Table) -> str:
     return f"% of {kinds.pop()}" if len(kinds) == 1 else "%"
 
 
+_TEX = str.maketrans(
+    {
+        **{char: f"\\{char}" for char in "&%_#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "–": "--",
+    }
+)
+
+
 def _escape_tex(text: str) -> str:
-    for plain, tex in (
-        ("\\", r"\textbackslash "),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-        ("–", "--"),
-    ):
-        text = text.replace(plain, tex)
-    return text
+    return text.translate(_TEX)
 
 
 def _templates() -> Environment:

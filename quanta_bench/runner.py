@@ -127,6 +127,10 @@ class Runner:
         done = self.store.result(names.run)
         if done is not None:
             return done
+        with self.store.computing(names.training):
+            return self._compute(job, names)
+
+    def _compute(self, job: Job, names: Identity) -> Result:
         spec, method = normal_form(job.training)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)

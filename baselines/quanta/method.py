@@ -64,8 +64,8 @@ class Quanta(PeftMethod[QuantaSettings]):
     Config = QuantaSettings
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
-            "QuanTA 9-8-8",
-            config={"dims": (9, 8, 8), "target_modules": ("q_proj", "v_proj")},
+            "QuanTA 6-6-4-4",
+            config={"dims": (6, 6, 4, 4), "target_modules": ("q_proj", "v_proj")},
             training={"learning_rate": 1e-3},
             origin={"learning_rate": "our choice", "dims": "our choice"},
         ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 
@@ -45,9 +43,7 @@ def make(tiny_model, llm_adapters, pools):
 
 def run(made, folder, advance=lambda done, total: None, precision="32-true"):
     model, method, spec, data = made
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return train(model, method, spec, data, folder, precision=precision, advance=advance)
+    return train(model, method, spec, data, folder, precision=precision, advance=advance)
 
 
 def weights(made):

@@ -1,0 +1,78 @@
+"""Greedy answers do not depend on padding or on what else is in the batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from quanta_bench.generation import cut_at, generate
+
+PROMPTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 ="]
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        for parameter in model.parameters():
+            # A freshly made model repeats one token whatever it reads; a wilder one does not.
+            parameter.data.normal_(0, 0.3)
+    return model, AutoTokenizer.from_pretrained(tiny_model)
+
+
+def answers(pair, prompts, **options):
+    options = {"max_new_tokens": 12, "max_length": 200, **options}
+    return generate(*pair, prompts, **options)
+
+
+def greedy(pair, prompt, steps):
+    """One token at a time, without a cache, a mask or padding."""
+    model, tokenizer = pair
+    ids = tokenizer.encode(prompt)
+    start = len(ids)
+    for _ in range(steps):
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        if ids[-1] == tokenizer.eos_token_id:
+            break
+    return tokenizer.decode(ids[start:], skip_special_tokens=True)
+
+
+def test_a_batch_equals_one_at_a_time_and_a_plain_loop(pair):
+    """LLM-Adapters pads without a mask, so its answers change with the batch."""
+    together = answers(pair, PROMPTS)
+    assert together == [answers(pair, [prompt])[0] for prompt in PROMPTS]
+    with torch.no_grad():
+        assert together == [greedy(pair, prompt, 12) for prompt in PROMPTS]
+    assert len(set(together)) > 1
+
+
+def test_answers_end_at_a_stop_string(pair):
+    plain = answers(pair, PROMPTS)
+    mark = plain[1][3]
+    stopped = answers(pair, PROMPTS, stop=(mark,))
+    assert stopped == [cut_at(text, (mark,)) for text in plain]
+    assert mark not in stopped[1]
+
+
+def test_the_first_of_several_stops_counts():
+    assert cut_at("yes\nno. Q:", ("Q:", "\n", ".")) == "yes"
+    assert cut_at("yes", ("Q:",)) == "yes"
+
+
+def test_long_prompts_lose_their_left_end(pair):
+    long = "lost " * 100 + "kept"
+    assert answers(pair, [long], max_length=16) == answers(pair, [long[-4:]], max_length=16)
+
+
+def test_a_models_own_sampling_settings_do_not_matter(pair):
+    model, _ = pair
+    plain = answers(pair, PROMPTS)
+    model.generation_config.do_sample = True
+    model.generation_config.temperature = 5.0
+    try:
+        assert answers(pair, PROMPTS) == plain
+    finally:
+        model.generation_config.do_sample = False
+        model.generation_config.temperature = None

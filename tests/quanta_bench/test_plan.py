@@ -1,0 +1,174 @@
+"""The plan of the paper's Table 3: made without weights or a hub, and true to the paper."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from quanta_bench import plan as plans
+from quanta_bench.plan import DEFAULT, Plan, PlanRow, agrees
+from quanta_bench.suite import Choice, grid, load_suite
+
+UNREPRODUCIBLE = {
+    ("meta-llama/Meta-Llama-3-8B", "DoRA r=16"),
+    ("meta-llama/Meta-Llama-3-8B", "QuanTA 16-8-8-4"),
+}
+TABLE_E3 = {
+    # The paper's Table E.3, the columns for COMMONSENSE170K.
+    "full": {"batch_size": 4, "learning_rate": 1e-5},
+    "quanta": {"batch_size": 4, "learning_rate": 5e-5},
+}
+
+
+def make(choice: Choice, profile: str = "paper") -> Plan:
+    suite = load_suite("3")
+    return plans.make_plan(
+        suite, profile, suite.profiles[profile], grid(suite, profile, choice), choice.size
+    )
+
+
+@pytest.fixture(scope="module")
+def paper() -> Plan:
+    """The whole plan, made where every attempt to reach a network fails and no weight is read."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a plan needs neither network nor weights")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.setattr("quanta_bench.model_sources.load_model", refuse)
+        patch.setattr("safetensors.torch.load_file", refuse)
+        patch.setattr("quanta_bench.sources.DataSource.rows", refuse)
+        return make(Choice())
+
+
+def available(plan: Plan) -> list[PlanRow]:
+    return [row for row in plan.rows if not row.missing]
+
+
+def test_every_printed_share_agrees_save_the_two_that_nothing_reproduces(paper: Plan) -> None:
+    assert len(paper.rows) == 26
+    for row in available(paper):
+        assert row.trainable is not None
+        assert row.percent is not None
+        assert row.printed
+        if (row.model, row.label) in UNREPRODUCIBLE:
+            assert row.verdict.startswith("known-ambiguous: ")
+            assert not agrees(row.percent, row.printed)
+        else:
+            assert row.verdict == "agrees", (row.model, row.label, row.percent, row.printed)
+
+
+def test_two_counts_by_hand(paper: Plan) -> None:
+    counts = {(row.model, row.label): row for row in paper.rows}
+    # Six two-axis gates a layer, on q and v of 32 layers.
+    axes = (16, 8, 8, 4)
+    pairs = sum((axes[i] * axes[j]) ** 2 for i in range(4) for j in range(i))
+    quanta = counts["huggyllama/llama-7b", "QuanTA 16-8-8-4"]
+    assert quanta.trainable == 32 * 2 * pairs
+    # LoRA: r (in + out) for q, k, v (4096 each) and up, down (4096 and 11008).
+    lora = counts["huggyllama/llama-7b", "LoRA r=32"]
+    assert lora.trainable == 32 * 32 * (3 * 2 * 4096 + 2 * (4096 + 11008))
+    base = 6_738_415_616
+    assert lora.percent == pytest.approx(100 * lora.trainable / (base + lora.trainable))
+
+
+def test_rows_of_methods_to_come_say_that_they_are_not_available(paper: Plan) -> None:
+    missing = [row for row in paper.rows if row.missing]
+    assert {row.method for row in missing} == {"prefix", "series", "parallel"}
+    for row in missing:
+        assert row.missing == f"the method {row.method!r} is not available in this version"
+        assert row.trainable is None
+        assert row.printed
+
+
+def test_quoted_rows_are_marked(paper: Plan) -> None:
+    own = {(row.model, row.label) for row in paper.rows if not row.quoted}
+    assert {label.split()[0] for _, label in own} == {"FT", "LoRA", "QuanTA"}
+    assert [model for model, label in own if label.startswith("LoRA")] == [
+        "meta-llama/Llama-2-13b-hf"
+    ]
+    assert {row.quoted for row in paper.rows} == {"", "LLM-Adapters", "DoRA"}
+
+
+def test_the_disputed_test_set_and_the_split_are_noted(paper: Plan) -> None:
+    (siqa,) = (note for note in paper.notes if "SIQA" in note)
+    assert "508" in siqa
+    assert "1,954" in siqa
+    assert any("170,020" in note and "400" in note for note in paper.notes)
+
+
+def test_every_hyper_parameter_of_table_e3_has_its_value_and_an_origin(paper: Plan) -> None:
+    asked = {"learning_rate", "batch_size", "epochs", "weight_decay", "schedule", "tasks", "seeds"}
+    for row in available(paper):
+        settings = {setting.name: setting for setting in row.training}
+        for name in asked | {"loss", "protocol", "validations", "warmup", "clip_norm"}:
+            assert settings[name].origin not in ("", DEFAULT), (row.model, row.label, name)
+        if row.settings:
+            assert row.settings_origin != DEFAULT, (row.model, row.label)
+        for name, value in TABLE_E3.get(row.method, {}).items():
+            assert settings[name].value == value
+            assert "paper Table E.3" in settings[name].origin
+        assert settings["weight_decay"].value == 0
+        assert settings["schedule"].value == "linear"
+
+
+def test_the_public_scripts_epochs_and_evaluations(paper: Plan) -> None:
+    quanta = next(row for row in paper.rows if row.method == "quanta")
+    settings = {setting.name: setting.value for setting in quanta.training}
+    # 5 passes over 170,020 items, evaluated every 25,000 examples.
+    assert settings["epochs"] == 5
+    assert settings["validations"] == 5 * 170_020 // 25_000
+
+
+def test_runs_are_counted_without_rows_that_cannot_run(paper: Plan) -> None:
+    assert f"{2 * len(available(paper))} runs." in paper.notes
+
+
+def test_on_screen_and_back(paper: Plan) -> None:
+    console = Console(width=220)
+    with console.capture() as drawn:
+        console.print(plans.on_screen(paper))
+    text = drawn.get()
+    for words in ("known-ambiguous", "not available", "quoted from DoRA", "paper Table E.3"):
+        assert words in text
+    assert Plan.model_validate_json(paper.model_dump_json()) == paper
+
+
+def test_a_model_of_the_users_own_is_planned_without_a_count() -> None:
+    made = make(Choice(model="local:somewhere", methods=("quanta",), seeds=(0,)))
+    assert {row.trainable for row in made.rows} == {None}
+    assert all("parameters not counted" in row.settings_origin for row in made.rows)
+
+
+def test_the_embedded_plan_counts_and_names_its_size() -> None:
+    made = make(Choice(), "embedded")
+    by_method = {row.method: row for row in made.rows}
+    assert by_method["none"].trainable == 0
+    assert by_method["none"].seeds == [0]
+    assert by_method["full"].trainable == 134_515_008
+    assert by_method["full"].percent == 100
+    # LoRA r=8: 30 layers, q 576 to 576, v 576 to 192.
+    assert by_method["lora"].trainable == 30 * 8 * (576 + 576 + 576 + 192)
+    assert any(note.startswith("Size 'small'.") for note in made.notes)
+    full = make(Choice(size="full", methods=("none",)), "embedded")
+    assert any(note.startswith("Size 'full'.") for note in full.notes)
+
+
+@pytest.mark.parametrize(
+    ("percent", "printed", "same"),
+    [
+        (0.04083, "0.041%", True),
+        (0.0404, "0.041%", False),
+        (99.6, "100%", True),
+        (0.8256, "0.83%", True),
+        (0.8256, "0.826%", True),
+        (0.8256, "0.8%", True),
+        (0.361, "0.35%", False),
+    ],
+)
+def test_agreement_is_at_the_printed_precision(percent: float, printed: str, same: bool) -> None:
+    assert agrees(percent, printed) is same

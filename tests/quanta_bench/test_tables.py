@@ -1,0 +1,390 @@
+"""From results, made by hand, to a table's numbers and to its files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from quanta_bench import render, stats
+from quanta_bench.spec import EvaluationSpec, TrainingSpec
+from quanta_bench.store import Environment, Result, Store, TaskResult, TrainingRecord
+from quanta_bench.suite import Choice, Suite, grid
+from quanta_bench.sweep import Cells
+from quanta_bench.tables import Table, make_table
+
+BASE, TRAINED = 1000, 250
+
+
+def suite(*rows: Any, tasks: Sequence[str] = ("boolq", "piqa"), **profile: Any) -> Suite:
+    return Suite(
+        name="t",
+        title="T_1 & 100%",
+        tasks=tuple(tasks),
+        profiles={"embedded": {"rows": rows or ("lora",), **profile}},
+    )
+
+
+@dataclass
+class Item:
+    """One judged item."""
+
+    id: str
+    group: str
+    accuracy: float
+
+
+def items(scores: Sequence[float], groups: Sequence[str] | None = None, prefix: str = "") -> Any:
+    names = groups or [f"g{n}" for n in range(len(scores))]
+    return [
+        Item(f"{prefix}{n}", group, score)
+        for n, (score, group) in enumerate(zip(scores, names, strict=True))
+    ]
+
+
+class Bench:
+    """Makes a table of results that are given item by item."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = Store(root)
+        self._runs = 0
+
+    def result(self, scored: dict[str, list[Item]], **over: Any) -> Result:
+        self._runs += 1
+        environment = Environment(
+            packages={"torch": "1"}, python="3", platform="p", device="d", threads=1,
+            git_commit="c",
+        )
+        evaluation = {"tasks": tuple(scored), **over.pop("evaluation", {})}
+        record: dict[str, Any] = {
+            "id": f"training{self._runs}",
+            "spec": TrainingSpec(method="lora", tasks=tuple(scored), learning_rate=0.5),
+            "model": "m",
+            "model_fingerprint": "f",
+            "data": {},
+            "base_parameters": BASE,
+            "trainable_parameters": TRAINED,
+            "added_parameters": TRAINED,
+            "precision": {"base": "float32", "arithmetic": "32-true"},
+            "steps": 10,
+            "train_items": 40,
+            "validation_items": 20,
+            "environment": environment,
+            **over.pop("training", {}),
+        }
+        tasks = {}
+        for name, judged in scored.items():
+            values = [item.accuracy for item in judged]
+            error = stats.clustered_standard_error(values, [item.group for item in judged])
+            tasks[name] = TaskResult(
+                title=name.upper(), kind="choice", metric="accuracy",
+                metrics={"accuracy": float(np.mean(values))}, items=len(judged),
+                groups=len({item.group for item in judged}),
+                standard_error=0.0 if math.isnan(error) else error, chance=0.5, seconds=1.0,
+                data={},
+            )
+        protocol = {
+            "put": "choice-text", "loss": "candidates", "trained_as": "choice-text",
+            "normaliser": "token_mean", **over.pop("protocol", {}),
+        }
+        result = Result(
+            run=f"run{self._runs}", training=TrainingRecord(**record), protocol=protocol,
+            evaluation=EvaluationSpec(**evaluation), tasks=tasks, evaluation_seconds=1.0,
+            evaluation_environment=environment, **over,
+        )
+        lines = [
+            {"task": name, "id": i.id, "group": i.group, "accuracy": i.accuracy}
+            for name, judged in scored.items()
+            for i in judged
+        ]
+        self.store.write_run(result, lines)
+        return result
+
+    def table(self, made: Suite, *rows: dict[int, Result]) -> Table:
+        seeds = tuple(sorted({seed for row in rows for seed in row})) or (0,)
+        found = grid(made, "embedded", Choice(seeds=seeds))
+        cells = [Cells(row, results) for row, results in zip(found, rows, strict=True)]
+        return make_table(made, "embedded", made.profiles["embedded"], "", cells, self.store)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "results")
+
+
+def drawn(table: Table) -> str:
+    console = Console(width=300)
+    with console.capture() as captured:
+        console.print(render.on_screen(table))
+    return captured.get()
+
+
+def two_seeds(bench: Bench) -> Table:
+    first = bench.result({"boolq": items([1, 1, 0, 0]), "piqa": items([1, 1, 1, 0])})
+    second = bench.result({"boolq": items([1, 0, 0, 0]), "piqa": items([1, 1, 1, 1])})
+    return bench.table(suite(), {0: first, 1: second})
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+def test_mean_and_deviation_over_seeds_and_each_seeds_value(bench: Bench) -> None:
+    row = two_seeds(bench).rows[1]
+    boolq = row.cells["boolq"]
+    assert boolq.seeds == {0: 50.0, 1: 25.0}
+    assert boolq.mean == 37.5
+    assert boolq.deviation == pytest.approx(25 / math.sqrt(2))
+    assert row.average is not None
+    assert row.average.seeds == {0: 62.5, 1: 62.5}
+    assert row.average.deviation == 0.0
+    assert row.done_seeds == [0, 1]
+
+
+def test_one_seed_has_no_deviation(bench: Bench) -> None:
+    row = bench.table(suite(), {3: bench.result({"boolq": items([1, 0]), "piqa": items([1, 0])})})
+    value = row.rows[1].cells["boolq"]
+    assert value.deviation is None
+    assert "±" not in render.cell(value)
+
+
+def test_the_items_error_is_of_each_items_mean_over_seeds(bench: Bench) -> None:
+    """Seeds score the same items, so they are no new draws of items: not an error / sqrt(2)."""
+    row = two_seeds(bench).rows[1]
+    means = [1.0, 0.5, 0.0, 0.0]
+    assert row.cells["boolq"].standard_error == pytest.approx(
+        100 * np.std(means, ddof=1) / math.sqrt(4)
+    )
+    piqa = 100 * np.std([1, 1, 1, 0.5], ddof=1) / 2
+    assert row.cells["piqa"].standard_error == pytest.approx(piqa)
+    assert row.average is not None
+    assert row.average.standard_error == pytest.approx(
+        math.hypot(row.cells["boolq"].standard_error or 0, piqa) / 2
+    )
+
+
+def test_the_items_error_counts_groups_not_items(bench: Bench) -> None:
+    twins = items([1, 1, 0, 0], ["a", "a", "b", "b"])
+    alone = items([1, 1, 0, 0])
+    row = bench.table(suite(), {0: bench.result({"boolq": twins, "piqa": alone})}).rows[1]
+    # Residual sums 1 and -1: sqrt((1 + 1) * 2 / 1) / 4.
+    assert row.cells["boolq"].standard_error == pytest.approx(100 * 2 / 4)
+    assert row.cells["piqa"].standard_error == pytest.approx(100 * np.std([1, 1, 0, 0], ddof=1) / 2)
+
+
+def test_seeds_scored_on_different_items_are_independent_draws(bench: Bench) -> None:
+    scored = [items([1, 0, 1, 0], prefix=p) for p in ("x", "y")]
+    results = {
+        seed: bench.result({"boolq": one, "piqa": one}) for seed, one in enumerate(scored)
+    }
+    row = bench.table(suite(), results).rows[1]
+    each = 100 * np.std([1, 0, 1, 0], ddof=1) / 2
+    assert row.cells["boolq"].standard_error == pytest.approx(each / math.sqrt(2))
+
+
+def test_one_group_has_no_error_and_no_brackets(bench: Bench) -> None:
+    one = items([1, 0], ["a", "a"])
+    row = bench.table(suite(), {0: bench.result({"boolq": one, "piqa": one})}).rows[1]
+    assert row.cells["boolq"].standard_error is None
+    assert render.seeds_cell(row.cells["boolq"]) == "50.0"
+
+
+@pytest.mark.parametrize(
+    ("denominator", "added", "percent"),
+    [
+        ("base", TRAINED, 25.0),
+        ("base+added", TRAINED, 20.0),
+        # What trains is the base's own, so nothing is added.
+        ("base+added", 0, 25.0),
+    ],
+)
+def test_the_trained_share(bench: Bench, denominator: str, added: int, percent: float) -> None:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    result = bench.result(one, training={"added_parameters": added})
+    table = bench.table(suite(denominator=denominator), {0: result})
+    assert table.rows[1].percent == pytest.approx(percent)
+    assert table.rows[1].trainable == TRAINED
+    assert render.heading(table) == f"% of {denominator}"
+
+
+def test_rows_of_unlike_denominators_do_not_share_a_heading(bench: Bench) -> None:
+    made = suite({"method": "lora"}, {"method": "dora", "denominator": "base+added"})
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    table = bench.table(made, {0: bench.result(one)}, {0: bench.result(one)})
+    assert render.heading(table) == "%"
+    assert [row.percent for row in table.rows[1:]] == [25.0, 20.0]
+
+
+def test_chance_comes_first_and_has_no_seeds(bench: Bench) -> None:
+    chance = two_seeds(bench).rows[0]
+    assert chance.label == "Chance"
+    assert chance.cells["boolq"].mean == 50.0
+    assert chance.average is not None
+    assert chance.average.mean == 50.0
+    assert chance.done_seeds == []
+
+
+def test_perplexity_is_not_a_percentage(bench: Bench) -> None:
+    result = bench.result({"boolq": items([1, 0])})
+    text = result.tasks["boolq"].model_copy(
+        update={"kind": "perplexity", "metric": "perplexity", "metrics": {"perplexity": 12.5}}
+    )
+    result = result.model_copy(update={"tasks": {"boolq": text}})
+    row = bench.table(suite(tasks=["boolq"]), {0: result}).rows[1]
+    assert row.cells["boolq"].mean == 12.5
+
+
+# --- what is missing, and what has to be said ---------------------------------------------------
+
+
+def test_what_is_not_computed_is_a_dash(bench: Bench) -> None:
+    made = suite("lora", "dora", {"method": "teleportation", "label": "Beam"})
+    done = bench.result({"boolq": items([1, 0])})
+    table = bench.table(made, {0: done}, {}, {})
+    lora, dora, beam = table.rows[1:]
+    assert "piqa" not in lora.cells
+    assert lora.average is None  # never an average over fewer columns than the others'
+    assert dora.cells == beam.cells == {}
+    first = render.as_markdown(table).partition("Each seed")[0]
+    lines = {line.split("|")[1].strip(): line for line in first.splitlines() if "|" in line}
+    assert lines["LoRA r=8"].split("|")[4:7] == [" 50.0 ", " – ", " – "]
+    assert lines["Beam"].count(" – ") == 5
+    assert "Beam: the method 'teleportation' is not available in this version." in table.notes
+    assert "–" in drawn(table)
+
+
+def test_a_table_without_any_result_is_drawn(bench: Bench) -> None:
+    table = bench.table(suite(), {})
+    assert [row.label for row in table.rows] == ["LoRA r=8"]
+    for text in (drawn(table), render.as_markdown(table), render.as_latex(table)):
+        assert "LoRA r=8" in text
+
+
+def mixed(bench: Bench, **over: Any) -> list[str]:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    first, second = bench.result(one), bench.result(one, **over)
+    return bench.table(suite("lora", "dora"), {0: first}, {0: second}).notes
+
+
+def test_one_protocol_is_one_note(bench: Bench) -> None:
+    notes = mixed(bench)
+    assert "Protocol: put as choice-text, scored by token_mean, data from embedded." in notes
+    assert not [note for note in notes if "MIXED" in note]
+
+
+@pytest.mark.parametrize(
+    ("over", "word", "said"),
+    [
+        ({"protocol": {"put": "choice-label"}}, "MIXED PROTOCOLS", "put as choice-label"),
+        ({"protocol": {"normaliser": "sum"}}, "MIXED PROTOCOLS", "scored by sum"),
+        ({"evaluation": {"source": "hub"}}, "MIXED PROTOCOLS", "data from hub"),
+        ({"protocol": {"loss": "answer"}}, "MIXED TRAINING", "with the loss 'answer'"),
+        ({"protocol": {"trained_as": "generate"}}, "MIXED TRAINING", "trained as generate"),
+    ],
+)
+def test_mixed_protocols_are_said_and_the_rows_named(
+    bench: Bench, over: dict[str, Any], word: str, said: str
+) -> None:
+    notes = [note for note in mixed(bench, **over) if note.startswith(word)]
+    assert len(notes) == 2
+    (other,) = (note for note in notes if said in note)
+    assert "DoRA r=8" in other
+    assert "LoRA r=8" not in other
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"packages": {"torch": "2"}}, "2 different sets of package versions"),
+        ({"git_commit": "other"}, "2 different commits"),
+        ({"device": "other"}, "2 different devices"),
+        ({"git_dirty": True}, "with uncommitted changes"),
+    ],
+)
+def test_unlike_environments_are_said(bench: Bench, change: dict[str, Any], said: str) -> None:
+    same = bench.result({"boolq": items([1])}).training.environment
+    other = same.model_copy(update=change)
+    assert said in "\n".join(mixed(bench, training={"environment": other}))
+    assert said not in "\n".join(mixed(bench))
+
+
+def test_sizes_rates_and_forgetting_are_noted(bench: Bench) -> None:
+    notes = "\n".join(mixed(bench, forgetting={"running_text": 30.0}))
+    assert "Trained on 40 items with 20 for validation" in notes
+    (rates,) = (line for line in notes.splitlines() if line.startswith("Learning rates"))
+    assert "0.5" in rates
+    assert "LoRA r=8" in rates
+    assert "DoRA r=8 30.0" in notes
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def test_the_four_files_hold_the_same_numbers(bench: Bench, tmp_path: Path) -> None:
+    table = two_seeds(bench)
+    paths = render.write(table, tmp_path / "out")
+    assert [path.name for path in paths] == ["t.md", "t.csv", "t.tex", "t.json"]
+    texts = {path.suffix: path.read_text(encoding="utf-8") for path in paths}
+    assert "| LoRA r=8 | 250 | 25 | 37.5 ± 17.7 | 87.5 ± 17.7 | 62.5 ± 0.0 |" in texts[".md"]
+    assert r"LoRA r=8 & 250 & 25 & 37.5 $\pm$ 17.7 & 87.5 $\pm$ 17.7 & 62.5" in texts[".tex"]
+    assert Table.model_validate_json(texts[".json"]) == table
+
+
+def test_csv_gives_back_every_value(bench: Bench) -> None:
+    table = two_seeds(bench)
+    lines = list(csv.DictReader(io.StringIO(render.as_csv(table))))
+    assert [(line["label"], line["task"]) for line in lines] == [
+        (label, task)
+        for label in ("Chance", "LoRA r=8")
+        for task in ("boolq", "piqa", "average")
+    ]
+    boolq = table.rows[1].cells["boolq"]
+    assert lines[3]["items"] == "4"
+    assert float(lines[3]["mean"]) == boolq.mean
+    assert float(lines[3]["deviation_over_seeds"]) == boolq.deviation
+    assert float(lines[3]["standard_error_over_items"]) == boolq.standard_error
+    assert lines[3]["seeds"].split() == ["0", "1"]
+    assert [float(value) for value in lines[3]["values"].split()] == [50.0, 25.0]
+    assert lines[0]["values"] == ""
+
+
+def test_markdown_rows_have_as_many_cells_as_the_header(bench: Bench) -> None:
+    blocks = render.as_markdown(two_seeds(bench)).split("\n\n")
+    tables = [block for block in blocks if block.startswith("|")]
+    assert len(tables) == 2
+    for block in tables:
+        assert len({line.count("|") for line in block.strip().splitlines()}) == 1
+
+
+def test_each_seed_stands_in_the_second_part(bench: Bench) -> None:
+    table = two_seeds(bench)
+    error = table.rows[1].cells["boolq"].standard_error
+    assert f"50.0 / 25.0 ({error:.1f})" in render.as_markdown(table)
+    assert f"50.0 / 25.0 ({error:.1f})" in drawn(table)
+
+
+def test_latex_escapes_what_latex_reads_as_its_own(bench: Bench) -> None:
+    label = r"a_b & 5% #1 {x} ~ ^ $ \y"
+    made = suite({"method": "lora", "label": label}, about="c_d 10% – z ± 1")
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    text = render.as_latex(bench.table(made, {0: bench.result(one)}))
+    written = r"a\_b \& 5\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \$ \textbackslash{}y"
+    assert written in text
+    assert r"c\_d 10\% -- z $\pm$ 1" in text
+    assert r"\caption{T\_1 \& 100\%}" in text
+
+
+def test_json_is_plain_json(bench: Bench) -> None:
+    data = json.loads(render.as_json(two_seeds(bench)))
+    assert data["rows"][1]["cells"]["boolq"]["mean"] == 37.5
+    assert list(data) == [
+        "name", "title", "profile", "average", "columns", "rows", "notes",
+    ]
