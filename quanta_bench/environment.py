@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import platform
 import resource
 import subprocess
@@ -42,12 +44,31 @@ def environment() -> Environment:
     )
 
 
+def reset_peak_memory() -> None:
+    """Let :func:`peak_memory` start anew, where the system can: on a GPU, and on Linux."""
+    import torch
+
+    # What earlier runs left in reference cycles would count as this one's.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes; on a GPU its largest allocation."""
+    """Largest resident size since the reset, in bytes; on a GPU the largest allocation.
+
+    Where the system cannot reset it, it is that of the process so far.
+    """
     import torch
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

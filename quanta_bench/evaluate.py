@@ -14,7 +14,6 @@ from quanta_bench import scoring
 from quanta_bench.batches import by_tokens
 from quanta_bench.data import EVALUATION_TOKENS, Batches, encode_items
 from quanta_bench.encoding import Encoded, start_token
-from quanta_bench.errors import UsageError
 from quanta_bench.generation import generate
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Answer, Example, Task
@@ -139,6 +138,7 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
 
 EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {
     "choice": choose,
+    "classify": choose,
     "perplexity": predict,
     "generate": answer,
 }
@@ -147,21 +147,10 @@ EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judge
 def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
     """Score one task's items with the evaluator of its kind.
 
-    A choice task under the ``generate`` protocol is answered in words and parsed.
-
-    Raises:
-        UsageError: the task cannot be put in the spec's protocol.
+    A task of choosing under the ``generate`` protocol is answered in words and parsed.
     """
-    kind = task.kind
-    if kind == "choice":
-        if context.spec.protocol not in task.protocols:
-            raise UsageError(
-                f"The task {task.name!r} cannot be put as {context.spec.protocol!r}; "
-                f"it knows {', '.join(task.protocols)}."
-            )
-        if context.spec.protocol == "generate":
-            kind = "generate"
-    return EVALUATORS[kind](context, task, examples)
+    in_words = task.chooses and context.spec.protocol == "generate"
+    return EVALUATORS["generate" if in_words else task.kind](context, task, examples)
 
 
 def perplexity(judged: Sequence[Judged]) -> float:

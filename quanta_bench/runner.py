@@ -13,7 +13,7 @@ from torch import nn
 
 from quanta_bench import evaluate, stats, training
 from quanta_bench.data import BenchData
-from quanta_bench.environment import environment, peak_memory
+from quanta_bench.environment import environment, peak_memory, reset_peak_memory
 from quanta_bench.errors import UsageError
 from quanta_bench.method import Method
 from quanta_bench.methods import build_method
@@ -131,6 +131,7 @@ class Runner:
             return self._compute(job, names)
 
     def _compute(self, job: Job, names: Identity) -> Result:
+        reset_peak_memory()
         spec, method = normal_form(job.training)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
@@ -286,12 +287,12 @@ def check_protocols(training_spec: TrainingSpec, evaluation: EvaluationSpec) -> 
     for reference in (*training_spec.tasks, *evaluation.tasks):
         task = find_task(reference)
         for protocol in {evaluation.protocol, training_spec.protocol}:
-            if task.kind == "choice" and protocol not in task.protocols:
+            if task.chooses and protocol not in task.protocols:
                 raise UsageError(
                     f"The task {reference!r} cannot be put as {protocol!r}; "
                     f"it knows {', '.join(task.protocols)}."
                 )
-        choosing = task.kind == "choice" and training_spec.protocol != "generate"
+        choosing = task.chooses and training_spec.protocol != "generate"
         if reference in training_spec.tasks and training_spec.loss == "candidates" and not choosing:
             raise UsageError(
                 f"The loss 'candidates' compares candidates, and {reference!r} put as "

@@ -52,7 +52,7 @@ def job(
             value
         )
     protocol = parts["training"].get("protocol") or _protocol(tasks)
-    choosing = protocol != "generate" and all(find_task(t).kind == "choice" for t in tasks)
+    choosing = protocol != "generate" and all(find_task(t).chooses for t in tasks)
     # A bare task list is trained in pieces that a laptop finishes over a cup of coffee.
     training = {
         "train_items": 200,

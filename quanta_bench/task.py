@@ -189,6 +189,14 @@ class Task(ABC):
             )
 
     @property
+    def chooses(self) -> bool:
+        """Whether an item's answer is one of a few candidates.
+
+        A causal model classifies by choosing among the labels in words.
+        """
+        return self.kind in ("choice", "classify")
+
+    @property
     def reference(self) -> str:
         """The words that name this task on the command line."""
         return self.name
@@ -228,7 +236,7 @@ class Task(ABC):
 
     def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
         """The main metric of uniform guessing over these items, or ``None`` if undefined."""
-        if self.kind != "choice" or not examples:
+        if not self.chooses or not examples:
             return None
         sizes = [len(self.prompt(example, protocol).candidates) for example in examples]
         return sum(1 / size for size in sizes) / len(sizes)

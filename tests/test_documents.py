@@ -1,0 +1,271 @@
+"""README, CONTRIBUTING and the CI script name only what is there, and their examples work."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from quanta_bench import single
+from quanta_bench.cli import app
+from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP
+from quanta_bench.suite import Suite, load_suite, parse_settings, shipped
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+DOCUMENTS = {"README.md": README, "CONTRIBUTING.md": CONTRIBUTING}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def files(text: str) -> dict[str, str]:
+    """The code blocks that a comment gives a file name."""
+    found = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The indented command lines, and the commands in back quotes, without trailing comments."""
+    lines = re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)
+    lines += re.findall(r"`((?:make|quanta-bench) [^`]+)`", text)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def bench_commands() -> list[list[str]]:
+    return [
+        words[1:]
+        for text in DOCUMENTS.values()
+        for words in commands(text)
+        if Path(words[0]).name == "quanta-bench"
+    ]
+
+
+def targets() -> set[str]:
+    """Every target of the Makefile, as make itself lists them."""
+    done = subprocess.run(
+        ["make", "-pRrq", "-C", str(ROOT), ":"], capture_output=True, text=True, check=False
+    )
+    return set(re.findall(r"^([a-zA-Z][\w-]*):", done.stdout, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def cli() -> Any:
+    import typer
+
+    return typer.main.get_command(app)
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def test_the_make_targets_in_the_documents_exist() -> None:
+    known = targets()
+    named = {
+        word
+        for text in DOCUMENTS.values()
+        for words in commands(text)
+        if words[0] == "make"
+        for word in words[1:]
+        if "=" not in word
+    }
+    assert {"table3", "test", "lint"} <= named
+    assert named <= known
+
+
+def test_every_shipped_suite_and_every_listed_target_is_a_make_target() -> None:
+    from quanta_bench import listing
+
+    assert {row["make"] for row in listing.targets().rows} | set(shipped()) <= targets()
+
+
+@pytest.mark.parametrize("words", bench_commands(), ids=" ".join)
+def test_the_commands_in_the_documents_are_understood(cli: Any, words: list[str]) -> None:
+    name, *rest = words
+    assert name in cli.commands, f"there is no command {name!r}"
+    command = cli.commands[name]
+    command.make_context(name, rest, resilient_parsing=False)
+
+
+def test_the_single_runs_in_the_documents_name_real_methods_tasks_and_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (item,) = blocks(README, "json")
+    Path("my.jsonl").write_text(item)
+    runs = [words for words in bench_commands() if words[0] == "run"]
+    assert len(runs) >= 3
+    own = {name for points in entry_points().values() for name in points}
+    for words in runs:
+        options = list(zip(words[1::2], words[2::2], strict=True))
+        method = dict(options)["--method"]
+        if method in own:
+            continue  # the worked example, which runs in test_plugin.py
+        settings = parse_settings([value for key, value in options if key == "--set"])
+        tasks = [value for key, value in options if key == "--task"]
+        made = single.job(method, tasks, settings, 0, "smollm2-135m", "embedded")
+        assert made.training.tasks == tuple(tasks)
+
+
+def test_planned_commands_are_those_that_the_readme_lists(cli: Any) -> None:
+    (part,) = re.findall(r"## Not built yet\n(.*?)\n## ", README, re.DOTALL)
+    hidden = {name for name, command in cli.commands.items() if command.hidden}
+    assert hidden == set(re.findall(r"`(\w+)`", part)) - {"ray", "slurm"}
+
+
+def test_methods_that_the_readme_says_are_missing_are_those_of_the_paper_profile() -> None:
+    from quanta_bench.methods import METHODS
+
+    missing = {row.method for row in load_suite("3").profiles["paper"].rows} - set(METHODS.names())
+    (part,) = re.findall(r"## Not built yet\n(.*?)\n## ", README, re.DOTALL)
+    assert {name for name in ("prefix", "series", "parallel") if name in part} == missing
+
+
+def test_ci_runs_lint_and_the_readmes_test_command_and_nothing_else() -> None:
+    script = ROOT / ".ci" / "run"
+    lines = [
+        line
+        for line in script.read_text().splitlines()
+        if line and not line.startswith("#") and not line.startswith(("set ", "cd "))
+    ]
+    assert lines == ["make lint", "make test"]
+    assert "set -euo pipefail" in script.read_text()
+    assert os.access(script, os.X_OK)
+    assert ["make", "test"] in commands(README)
+
+
+def test_pre_commit_runs_the_formatter_and_the_linter_of_make_lint() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
+    makefile = (ROOT / "Makefile").read_text().replace("$(VENV)", ".venv")
+    for entry in entries:
+        assert " ".join(entry.split()[:2]) in makefile
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def test_the_readme_has_one_place_for_the_measured_table() -> None:
+    assert len(re.findall(r"^<!-- TABLE3 -->$", README, re.MULTILINE)) <= 1
+    assert "## Table 3" in README
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_and_paths_lead_somewhere(name: str) -> None:
+    text = DOCUMENTS[name]
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    paths = re.findall(r"`((?:quanta_bench|baselines|tasks|results|tests)/[\w./]*)`", text)
+    made = {f"{folder}/{file}" for folder in ("baselines", "tasks") for file in files(text)}
+    computed = {path for path in paths if path.startswith("results/local")}
+    for path in {*links, *paths} - made - computed:
+        assert (ROOT / path).exists(), path
+
+
+def test_the_licence_is_the_one_that_is_declared() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in text.splitlines()[0]
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_the_changelog_has_the_present_version() -> None:
+    from quanta_bench import __version__
+
+    assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# --- examples ---------------------------------------------------------------------------------
+
+
+def entry_points() -> dict[str, dict[str, str]]:
+    """The lines that the worked examples add to this project's pyproject."""
+    found: dict[str, dict[str, str]] = {}
+    for block in blocks(CONTRIBUTING, "toml"):
+        table = tomllib.loads(block)
+        if list(table) == ["project"] and list(table["project"]) == ["entry-points"]:
+            found.update(table["project"]["entry-points"])
+    return found
+
+
+def test_the_worked_examples_lines_name_their_files_and_classes() -> None:
+    assert set(entry_points()) == {METHODS_GROUP, TASKS_GROUP}
+    for folder, points in (
+        ("baselines", entry_points()[METHODS_GROUP]),
+        ("tasks", entry_points()[TASKS_GROUP]),
+    ):
+        for name, target in points.items():
+            module, _, cls = target.partition(":")
+            assert module.startswith(f"{folder}.")
+            tree = ast.parse(files(CONTRIBUTING)[f"{module.removeprefix(folder + '.')}.py"])
+            (found,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls)
+            assert f"name = '{name}'" in {ast.unparse(line) for line in found.body}
+
+
+def test_the_worked_examples_import_only_what_a_plug_in_may() -> None:
+    for name, text in files(CONTRIBUTING).items():
+        if name.endswith(".py"):
+            modules = {n.module for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)}
+            own = {module for module in modules if module and module.startswith("quanta_bench")}
+            assert own <= {"quanta_bench.method", "quanta_bench.task"}
+
+
+def test_the_worked_method_is_short() -> None:
+    assert len(files(CONTRIBUTING)["norm_scales.py"].splitlines()) < 60
+
+
+@pytest.mark.parametrize("name", [n for n in files(CONTRIBUTING) if n.endswith(".py")])
+def test_the_worked_examples_pass_the_linter_and_the_formatter(name: str) -> None:
+    text = files(CONTRIBUTING)[name]
+    for words in (["format", "--diff"], ["check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *words, "--config", str(ROOT / "pyproject.toml"),
+             "--stdin-filename", f"baselines/{name}", "-"],
+            input=text, capture_output=True, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_worked_suite_is_a_suite() -> None:
+    suite = Suite.model_validate(yaml.safe_load(files(CONTRIBUTING)["my_suite.yaml"]))
+    rows = {row.method for row in suite.profiles["embedded"].rows}
+    assert {"none", "lora", *entry_points()[METHODS_GROUP]} == rows
+    assert set(suite.tasks) == set(entry_points()[TASKS_GROUP])
+
+
+def test_quanta_by_itself_as_in_the_readme(tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    (code,) = blocks(README, "python")
+    # The tiny model is 64 wide where the README's is 4096.
+    tree = ast.parse(code.replace("(16, 8, 8, 4)", "(4, 4, 4)"))
+    scope: dict[str, Any] = {"model": AutoModelForCausalLM.from_pretrained(tiny_model)}
+    exec(compile(tree, "README.md", "exec"), scope)
+    trained = {n for n, p in scope["model"].named_parameters() if p.requires_grad}
+    assert trained
+    assert all("q_proj" in name or "v_proj" in name for name in trained)
+
+
+def test_the_readmes_items_are_what_the_jsonl_task_reads(tmp_path: Path) -> None:
+    from quanta_bench.pools import find_task
+
+    (item,) = blocks(README, "json")
+    generated = re.search(r"`(\{\"prompt\".*?\})`", README)
+    assert generated
+    for text, kind in ((item, "choice"), (generated.group(1), "generate")):
+        json.loads(text)
+        path = tmp_path / f"{kind}.jsonl"
+        path.write_text(text)
+        assert find_task(f"jsonl:{path}").kind == kind
