@@ -54,6 +54,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Fresh = Annotated[bool, typer.Option(help="Compute again what is already there.")]
 
 
+# Older typer uses the package click, newer ones a copy of their own; both name their common
+# error UsageError, one step above BadParameter.
+WORDS_ARE_OFF = typer.BadParameter.__bases__[0]
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
 def _console() -> Console:
     from rich.console import Console
 
@@ -329,18 +337,20 @@ def _version(
 
 def main() -> None:
     """Run the command line; every failure is one message and an exit status."""
-    import click
-
     status: Any = 1
     try:
+        # Typer turns Ctrl-C into the status 130, as shells count it.
         status = app(standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
     except BenchError as error:
         typer.echo(f"quanta-bench: {error}", err=True)
         status = error.exit_status
-    except click.ClickException as error:
+    except WORDS_ARE_OFF as error:
         error.show()
         status = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
         typer.echo(
             "\nStopped. What was finished is kept; the same command goes on from there.", err=True
         )

@@ -90,7 +90,7 @@ class Screen:
     def finish(self) -> None:
         """The run that began last is done."""
         self._done += 1
-        self._progress.update(self._grid, completed=self._done, left=self._left())
+        self._progress.update(self._grid, completed=self._done, left=self._left().lstrip(", "))
         if self._table:
             self._drawn = self._table()
         if not self._console.is_terminal:

@@ -39,8 +39,9 @@ def files(text: str) -> dict[str, str]:
 
 def commands(text: str) -> list[list[str]]:
     """The indented command lines, and the commands in back quotes, without trailing comments."""
-    lines = re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)
-    lines += re.findall(r"`((?:make|quanta-bench) [^`]+)`", text)
+    plain = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^ {4}(\S.*)$", plain, re.MULTILINE)
+    lines += re.findall(r"`((?:make|quanta-bench) [^`]+)`", plain)
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -49,7 +50,7 @@ def bench_commands() -> list[list[str]]:
         words[1:]
         for text in DOCUMENTS.values()
         for words in commands(text)
-        if Path(words[0]).name == "quanta-bench"
+        if Path(words[0]).name == "quanta-bench" and not words[1].startswith("-")
     ]
 
 

@@ -85,9 +85,7 @@ def test_the_first_time_installs_torch_then_the_project_under_the_constraints(
         assert words in said
 
 
-def test_the_second_time_does_nothing(
-    set_up: SetUp, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_second_time_does_nothing(set_up: SetUp, capsys: pytest.CaptureFixture[str]) -> None:
     set_up()
     capsys.readouterr()
     assert set_up() == []
@@ -138,15 +136,3 @@ def test_the_oldest_python_is_the_one_of_pyproject(set_up: SetUp) -> None:
     text = (SCRIPT.parents[1] / "pyproject.toml").read_text()
     oldest = ".".join(map(str, set_up.module.OLDEST_PYTHON))
     assert f'requires-python = ">={oldest}"' in text
-
-
-def test_the_torch_that_is_announced_is_the_one_that_is_pinned(
-    set_up: SetUp, capsys: pytest.CaptureFixture[str]
-) -> None:
-    set_up()
-    pinned = dict(
-        line.split("==", 1)
-        for line in (SCRIPT.parents[1] / "constraints.txt").read_text().splitlines()
-        if "==" in line and not line.startswith("#")
-    )
-    assert f"torch {pinned['torch']}" in capsys.readouterr().err

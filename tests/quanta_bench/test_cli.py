@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ profiles:
 
 
 @pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often a model was loaded and trained."""
     from quanta_bench import runner, training
 
@@ -116,7 +116,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
     monkeypatch.setattr(runner, "load_model", counted("loaded", runner.load_model))
     monkeypatch.setattr(training, "train", counted("trained", training.train))
-    yield done
+    return done
 
 
 # --- words ------------------------------------------------------------------------------------

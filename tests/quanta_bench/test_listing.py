@@ -13,9 +13,7 @@ from quanta_bench.listing import Listing
 from quanta_bench.suite import shipped
 
 
-@pytest.mark.parametrize(
-    "made", [listing.methods, listing.tasks, listing.models, listing.targets]
-)
+@pytest.mark.parametrize("made", [listing.methods, listing.tasks, listing.models, listing.targets])
 def test_every_listing_is_drawn_with_a_line_for_each_row(made: Callable[[], Listing]) -> None:
     found = made()
     keys = list(found.rows[0])

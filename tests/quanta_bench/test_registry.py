@@ -128,7 +128,7 @@ def test_the_wrong_base_class_is_refused(packages: Packages) -> None:
 
 def test_a_class_that_calls_itself_otherwise_is_refused(packages: Packages) -> None:
     packages.add("odd_shapes", circle("ellipse"), circle="odd_shapes:Circle")
-    with pytest.raises(BenchError, match="calls itself 'ellipse'. Use one name in both places"):
+    with pytest.raises(BenchError, match=r"calls itself 'ellipse'\. Use one name in both places"):
         shapes(Exception).get("circle")
 
 

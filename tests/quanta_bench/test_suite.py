@@ -193,7 +193,9 @@ def test_one_method_in_many_rows_is_kept_whole() -> None:
     assert len(rows) == 8
 
 
-def test_a_method_of_the_suite_that_is_not_there_yet_is_kept_with_the_reason(tmp_path: Path) -> None:
+def test_a_method_of_the_suite_that_is_not_there_yet_is_kept_with_the_reason(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "later.yaml"
     path.write_text(SMALL.replace("- none", "- teleportation"))
     row = grid(load_suite(str(path)), "embedded")[0]
@@ -231,9 +233,11 @@ def test_wrong_words(mine: Suite, choice: Choice, said: str) -> None:
 
 
 def test_an_unknown_profile(mine: Suite) -> None:
-    with pytest.raises(UsageError, match=r"mine has no profile 'embeded'\. Did you mean 'embedded'"):
+    with pytest.raises(
+        UsageError, match=r"mine has no profile 'embeded'\. Did you mean 'embedded'"
+    ):
         grid(mine, "embeded")
-    with pytest.raises(UsageError, match="mine has no profile 'paper'. Known: embedded"):
+    with pytest.raises(UsageError, match=r"mine has no profile 'paper'\. Known: embedded"):
         pick_profile(mine, "paper")
 
 
@@ -245,7 +249,7 @@ def test_a_method_without_a_default_row_in_the_profile(mine: Suite) -> None:
 def test_an_unknown_key_of_a_rows_training(tmp_path: Path) -> None:
     path = tmp_path / "typo.yaml"
     path.write_text(SMALL.replace("epochs: 4", "epoch: 4"))
-    with pytest.raises(UsageError, match="no setting 'epoch'. Did you mean 'epochs'"):
+    with pytest.raises(UsageError, match=r"no setting 'epoch'\. Did you mean 'epochs'"):
         grid(load_suite(str(path)), "embedded")
 
 

@@ -61,7 +61,11 @@ class Bench:
     def result(self, scored: dict[str, list[Item]], **over: Any) -> Result:
         self._runs += 1
         environment = Environment(
-            packages={"torch": "1"}, python="3", platform="p", device="d", threads=1,
+            packages={"torch": "1"},
+            python="3",
+            platform="p",
+            device="d",
+            threads=1,
             git_commit="c",
         )
         evaluation = {"tasks": tuple(scored), **over.pop("evaluation", {})}
@@ -86,20 +90,33 @@ class Bench:
             values = [item.accuracy for item in judged]
             error = stats.clustered_standard_error(values, [item.group for item in judged])
             tasks[name] = TaskResult(
-                title=name.upper(), kind="choice", metric="accuracy",
-                metrics={"accuracy": float(np.mean(values))}, items=len(judged),
+                title=name.upper(),
+                kind="choice",
+                metric="accuracy",
+                metrics={"accuracy": float(np.mean(values))},
+                items=len(judged),
                 groups=len({item.group for item in judged}),
-                standard_error=0.0 if math.isnan(error) else error, chance=0.5, seconds=1.0,
+                standard_error=0.0 if math.isnan(error) else error,
+                chance=0.5,
+                seconds=1.0,
                 data={},
             )
         protocol = {
-            "put": "choice-text", "loss": "candidates", "trained_as": "choice-text",
-            "normaliser": "token_mean", **over.pop("protocol", {}),
+            "put": "choice-text",
+            "loss": "candidates",
+            "trained_as": "choice-text",
+            "normaliser": "token_mean",
+            **over.pop("protocol", {}),
         }
         result = Result(
-            run=f"run{self._runs}", training=TrainingRecord(**record), protocol=protocol,
-            evaluation=EvaluationSpec(**evaluation), tasks=tasks, evaluation_seconds=1.0,
-            evaluation_environment=environment, **over,
+            run=f"run{self._runs}",
+            training=TrainingRecord(**record),
+            protocol=protocol,
+            evaluation=EvaluationSpec(**evaluation),
+            tasks=tasks,
+            evaluation_seconds=1.0,
+            evaluation_environment=environment,
+            **over,
         )
         lines = [
             {"task": name, "id": i.id, "group": i.group, "accuracy": i.accuracy}
@@ -182,9 +199,7 @@ def test_the_items_error_counts_groups_not_items(bench: Bench) -> None:
 
 def test_seeds_scored_on_different_items_are_independent_draws(bench: Bench) -> None:
     scored = [items([1, 0, 1, 0], prefix=p) for p in ("x", "y")]
-    results = {
-        seed: bench.result({"boolq": one, "piqa": one}) for seed, one in enumerate(scored)
-    }
+    results = {seed: bench.result({"boolq": one, "piqa": one}) for seed, one in enumerate(scored)}
     row = bench.table(suite(), results).rows[1]
     each = 100 * np.std([1, 0, 1, 0], ddof=1) / 2
     assert row.cells["boolq"].standard_error == pytest.approx(each / math.sqrt(2))
@@ -342,9 +357,7 @@ def test_csv_gives_back_every_value(bench: Bench) -> None:
     table = two_seeds(bench)
     lines = list(csv.DictReader(io.StringIO(render.as_csv(table))))
     assert [(line["label"], line["task"]) for line in lines] == [
-        (label, task)
-        for label in ("Chance", "LoRA r=8")
-        for task in ("boolq", "piqa", "average")
+        (label, task) for label in ("Chance", "LoRA r=8") for task in ("boolq", "piqa", "average")
     ]
     boolq = table.rows[1].cells["boolq"]
     assert lines[3]["items"] == "4"
@@ -386,5 +399,11 @@ def test_json_is_plain_json(bench: Bench) -> None:
     data = json.loads(render.as_json(two_seeds(bench)))
     assert data["rows"][1]["cells"]["boolq"]["mean"] == 37.5
     assert list(data) == [
-        "name", "title", "profile", "average", "columns", "rows", "notes",
+        "name",
+        "title",
+        "profile",
+        "average",
+        "columns",
+        "rows",
+        "notes",
     ]
