@@ -49,7 +49,11 @@ class Lora(PeftMethod[LoraSettings]):
             "LoRA r=8",
             config={"r": 8, "alpha": 16, "target_modules": ("q_proj", "v_proj")},
             training={"learning_rate": 1e-3},
-            origin={"learning_rate": "our choice", "r": "our choice", "alpha": "our choice"},
+            origin={
+                "learning_rate": "compared on validation items, see results/study/rates",
+                "r": "our choice",
+                "alpha": "our choice",
+            },
         ),
         "paper": Row(
             "LoRA r=32",
@@ -86,7 +90,11 @@ class Dora(PeftMethod[LoraSettings]):
             "DoRA r=8",
             config={"r": 8, "alpha": 16, "target_modules": ("q_proj", "v_proj")},
             training={"learning_rate": 1e-3},
-            origin={"learning_rate": "our choice", "r": "our choice", "alpha": "our choice"},
+            origin={
+                "learning_rate": "compared on validation items, see results/study/rates",
+                "r": "our choice",
+                "alpha": "our choice",
+            },
         ),
         "paper": Row(
             "DoRA r=32",

@@ -66,8 +66,11 @@ class Quanta(PeftMethod[QuantaSettings]):
         "embedded": Row(
             "QuanTA 6-6-4-4",
             config={"dims": (6, 6, 4, 4), "target_modules": ("q_proj", "v_proj")},
-            training={"learning_rate": 1e-3},
-            origin={"learning_rate": "our choice", "dims": "our choice"},
+            training={"learning_rate": 3e-3},
+            origin={
+                "learning_rate": "compared on validation items, see results/study/rates",
+                "dims": "our choice",
+            },
         ),
         "paper": Row(
             "QuanTA 16-8-8-4",

@@ -165,7 +165,7 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
     ("words", "said"),
     [
         (["tabel", "3"], "tabel"),
-        (["table"], "NAME"),
+        (["table"], "Missing argument"),
         (["table", "3", "--sede", "0"], "--sede"),
         (["table", "33"], "There is no table '33'"),
         (["table", "nowhere.yaml"], "There is no file nowhere.yaml"),
