@@ -37,6 +37,4 @@ test: setup-dev
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
 lint: setup-dev
-	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure

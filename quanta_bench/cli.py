@@ -84,7 +84,7 @@ def _choice(
     if rows not in ("", "default", "all"):
         raise UsageError(f"--rows takes 'all', not {rows!r}; name single rows with --methods.")
     return Choice(
-        methods=tuple(word for word in methods.split(",") if word),
+        methods=tuple(word.strip() for word in methods.split(",") if word.strip()),
         all_rows=rows == "all",
         seeds=_numbers(seeds),
         size=size,
@@ -138,8 +138,11 @@ def table(
     if launcher != "local":
         raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
     suite = suites.load_suite(name)
-    chosen = suites.pick_profile(suite, profile)
     choice = _choice(methods, rows, seeds, size, model, source, settings)
+    chosen = suites.pick_profile(suite, profile)
+    if model or source:
+        # What the suite says of its own model and data does not hold for others.
+        chosen = chosen.model_copy(update={"about": "", "notes": ()})
     grid = suites.grid(suite, profile, choice)
     console = _console()
     if dry_run:

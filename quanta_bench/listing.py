@@ -111,7 +111,7 @@ def targets() -> Listing:
             "profiles": "",
         },
         {"make": "test", "command": "pytest", "what": "the tests", "profiles": ""},
-        {"make": "lint", "command": "ruff, mypy", "what": "format, lint and types", "profiles": ""},
+        {"make": "lint", "command": "pre-commit", "what": "format, lint and types", "profiles": ""},
     ]
     return Listing(rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.method import Method, Row
 from quanta_bench.methods import METHODS
+from quanta_bench.pools import find_task
 from quanta_bench.spec import EvaluationSpec, Frozen, ModelSpec, Seeds, TrainingSpec, build
 
 Denominator = Literal["base", "base+added"]
@@ -80,7 +82,8 @@ class Profile(Frozen):
         size: the default size.
         sizes: sizes by name.
         rows: rows in order; a bare name is a method's default row.
-        notes: printed under the table.
+        notes: printed under the table; they hold for the profile's own model, data and sizes, and
+            are left out where the user overrides those.
     """
 
     about: str = ""
@@ -109,7 +112,7 @@ class Suite(Frozen):
     """A table.
 
     Attributes:
-        name: short name; results are written under it.
+        name: short name, of letters, digits, ``_`` and ``-``; files are named after it.
         title: caption.
         tasks: the columns.
         average: heading of the average over columns; empty for none.
@@ -117,9 +120,9 @@ class Suite(Frozen):
         profiles: settings in which it can be run.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[\w-]+$")
     title: str = ""
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = Field(min_length=1)
     average: str = "Avg."
     published: str = ""
     profiles: dict[str, Profile]
@@ -197,6 +200,8 @@ def load_suite(name: str) -> Suite:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Suite.model_validate(content)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not YAML: {error}.") from None
     except ValidationError as error:
@@ -227,6 +232,10 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
     profile = pick_profile(suite, profile_name)
     size = _size(suite, profile, choice.size)
     seeds = choice.seeds or size.seeds or profile.seeds
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise UsageError(f"Seeds are distinct and not negative; these are {seeds}.")
+    for task in suite.tasks:
+        find_task(task)
     training_over, evaluation_over = _overrides(choice)
     rows = []
     for row in _select(profile, profile_name, choice):
@@ -350,6 +359,9 @@ def _overrides(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     """``["rank=8", "targets=[q_proj]"]`` as a dictionary; values are read as YAML.
 
+    Numbers such as ``1e-3`` are numbers here, though YAML 1.1 reads them as text, and ``a,b`` is
+    a list.
+
     Raises:
         UsageError: a word has no ``=``, or its value is not YAML.
     """
@@ -359,19 +371,21 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UsageError(f"{word!r} is not of the form name=value.")
         try:
-            settings[key] = yaml.safe_load(value)
+            read = yaml.safe_load(value)
+            if isinstance(read, str) and "," in value and value[0] not in "\"'":
+                read = [yaml.safe_load(part) for part in value.split(",")]
         except yaml.YAMLError:
             raise UsageError(f"The value in {word!r} is not valid YAML.") from None
-        if isinstance(settings[key], str) and "," in value and value[0] not in "\"'":
-            settings[key] = [yaml.safe_load(part) for part in value.split(",")]
-        elif isinstance(settings[key], str):
-            # YAML 1.1 reads 1e-3 as text.
-            settings[key] = _number(settings[key])
+        settings[key] = _with_numbers(read)
     return settings
 
 
-def _number(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _with_numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_numbers(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _with_numbers(part) for key, part in value.items()}
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value

@@ -60,27 +60,31 @@ def sweep(
     runner = Runner(store, Silent())
     cells = [Cells(row, {}) for row in rows]
     console.print("Reading data and looking for finished runs.", style="dim")
-    todo: list[tuple[int, Cells, Job]] = []
+    # Rows that come to the same run, as on one small model in place of several, share it.
+    wanted: dict[str, list[tuple[Cells, int, Job]]] = {}
     for cell in cells:
         if cell.row.missing:
             continue
         for seed, job in jobs_of(cell.row):
-            done = None if fresh else store.result(runner.identify(job).run)
+            run = runner.identify(job).run
+            done = None if fresh else store.result(run)
             if done is None:
-                todo.append((seed, cell, job))
+                wanted.setdefault(run, []).append((cell, seed, job))
             else:
                 cell.results[seed] = done
-    todo.sort(key=lambda entry: entry[0])
-    if not todo:
+    if not wanted:
         return cells
-    with Screen(console, len(todo), lambda: draw(cells)) as screen:
+    with Screen(console, len(wanted), lambda: draw(cells)) as screen:
         runner.reporter = screen
-        for seed, cell, job in todo:
-            name = job.label + (f", seed {seed}" if len(cell.row.seeds) > 1 else "")
+        for places in sorted(wanted.values(), key=lambda places: places[0][1]):
+            first, seed, job = places[0]
+            name = job.label + (f", seed {seed}" if len(first.row.seeds) > 1 else "")
             screen.begin(name)
             try:
-                cell.results[seed] = runner.run(job, fresh=fresh)
+                result = runner.run(job, fresh=fresh)
             except BenchError as error:
                 raise type(error)(f"{name}: {error}") from error
+            for cell, at, _ in places:
+                cell.results[at] = result
             screen.finish()
     return cells

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from quanta_bench import __version__, cli
 from quanta_bench.errors import BenchError
@@ -330,6 +331,8 @@ def test_a_table_is_computed_once_and_fresh_computes_it_again(
     # Nothing is computed a second time, and the table is the same.
     second = bench(*words, "--json")
     assert json.loads(second.out) == table
+    assert ": done;" in first.err
+    assert ": done;" not in second.err
     assert work == {"loaded": 3, "trained": 2}
 
     # A new evaluation scores again but does not train again.
@@ -345,6 +348,45 @@ def test_a_table_is_computed_once_and_fresh_computes_it_again(
     assert work == {"loaded": 9, "trained": 5}
     # The same seed on the same machine gives the same numbers.
     assert json.loads(fresh.out)["rows"][1]["cells"] == lora["cells"]
+
+
+def test_the_papers_profile_on_a_tiny_model_and_files_of_llm_adapters(
+    bench: Bench, tiny_model: Path, llm_adapters: Path, tmp_path: Path
+) -> None:
+    """The paper's rows for one model; QuanTA's axes are cut to a model 64 wide."""
+    from quanta_bench.suite import shipped
+
+    content = yaml.safe_load(shipped()["table3"].read_text())
+    paper = content["profiles"]["paper"]
+    paper["rows"] = [row for row in paper["rows"] if row["model"] == "llama2-7b"]
+    for row in paper["rows"]:
+        if row["method"] == "quanta":
+            row["settings"]["dims"] = [4, 4, 4]
+    suite = tmp_path / "paper.yaml"
+    suite.write_text(yaml.safe_dump(content))
+    said = bench(
+        "table", suite, "--profile", "paper", "--seeds", "0", "--results", tmp_path / "r",
+        "--model", f"local:{tiny_model}", "--source", f"local:{llm_adapters}", "--json",
+        "--set", "training.epochs=1", "--set", "training.validations=1",
+        "--set", "training.precision=float32", "--set", "training.train_items=32",
+        "--set", "evaluation.items=4",
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    table = json.loads(said.out)
+    assert [row["label"] for row in table["rows"]] == [
+        "Chance", "FT", "LoRA r=32", "DoRA r=16", "DoRA r=32", "QuanTA 16-8-8-4",
+    ]  # fmt: skip
+    assert [column["items"] for column in table["columns"]] == [4] * 8
+    for row in table["rows"][1:]:
+        assert len(row["cells"]) == 8
+        assert row["average"] is not None
+        assert row["denominator"] == "base+added"
+    # Three gates of 16 x 16, on q and v of two layers.
+    assert table["rows"][5]["trainable"] == 2 * 2 * 3 * 16 * 16
+    assert any("choice-label" in note and "token_mean" in note for note in table["notes"])
+    for path in (tmp_path / "r" / "runs").glob("*/result.json"):
+        data = json.loads(path.read_text())["training"]["data"]
+        assert set(data) == {"commonsense170k/train", "commonsense170k/validation"}
 
 
 def test_a_failing_run_is_named_and_finished_ones_stay(

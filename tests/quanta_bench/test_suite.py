@@ -295,3 +295,44 @@ def test_a_word_without_a_name_or_a_value(word: str) -> None:
 def test_a_value_that_is_not_yaml() -> None:
     with pytest.raises(UsageError, match=r"'x=\[1' is not valid YAML"):
         parse_settings(["x=[1"])
+
+
+def test_numbers_in_lists_are_numbers():
+    assert parse_settings(["x=1e-3,1e-4"]) == {"x": [1e-3, 1e-4]}
+    assert parse_settings(["x=[1e-3, {y: 2e-3}]"]) == {"x": [1e-3, {"y": 2e-3}]}
+    assert parse_settings(["x=q_proj,v_proj"]) == {"x": ["q_proj", "v_proj"]}
+
+
+@pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
+def test_seeds_are_distinct_and_not_negative(seeds):
+    suite = load_suite("table3")
+    with pytest.raises(UsageError, match="Seeds are distinct"):
+        grid(suite, "embedded", Choice(seeds=seeds))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: ../../evil\ntasks: [boolq]\nprofiles: {embedded: {rows: [none]}}", "at name"),
+        ("name: mine\ntasks: []\nprofiles: {embedded: {rows: [none]}}", "at tasks"),
+    ],
+)
+def test_a_suite_cannot_write_elsewhere_or_be_empty(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_suite(str(path))
+
+
+def test_a_suite_with_an_unknown_task_is_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ntasks: [bolq]\nprofiles: {embedded: {rows: [none]}}")
+    with pytest.raises(UsageError, match="Did you mean 'boolq'"):
+        grid(load_suite(str(path)), "embedded")
+
+
+def test_a_suite_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        load_suite(str(path))
