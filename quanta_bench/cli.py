@@ -56,7 +56,7 @@ Fresh = Annotated[bool, typer.Option(help="Compute again what is already there."
 
 # Older typer uses the package click, newer ones a copy of their own; both name their common
 # error UsageError, one step above BadParameter.
-WORDS_ARE_OFF = typer.BadParameter.__bases__[0]
+WORDS_ARE_OFF: Any = typer.BadParameter.__bases__[0]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
