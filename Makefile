@@ -6,7 +6,9 @@
 #   ARGS="--seeds 0"     further words for the command
 #   TORCH_INDEX=URL      a package index to take torch from (a CPU build, for example)
 
-PYTHON ?= python3
+VENV := .venv
+# An environment that is there goes on with the Python it was made with.
+PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 PROFILE ?= embedded
 VENV := .venv
 BENCH := $(VENV)/bin/quanta-bench

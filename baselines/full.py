@@ -31,7 +31,7 @@ class FullFineTuning(Method[FullFineTuningConfig]):
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "Full fine-tuning",
-            training={"learning_rate": 5e-5},
+            training={"learning_rate": 6e-5},
             origin={"learning_rate": "compared on validation items, see results/study/rates"},
         ),
         "paper": Row("FT", training={"learning_rate": 1e-5}, origin={"learning_rate": PAPER}),

@@ -15,19 +15,67 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 
 
-def state(arguments: argparse.Namespace) -> str:
-    """What the environment is made from; it is renewed when this changes."""
+def state() -> str:
+    """What the environment is made from; it is renewed when this changes.
+
+    The index of torch is not part of it: it is named for one command, and what it gave stays.
+    """
     parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
-    parts += [sys.version.encode(), (arguments.torch_index or "").encode()]
+    parts.append(sys.version.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def version_of(python: Path) -> str:
+    """The version that an interpreter says it has; empty where it is missing or does not start."""
+    command = [str(python), "-I", "-c", "import sys; sys.stdout.write(sys.version)"]
+    try:
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL).decode()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder with something else in it, which must be neither cleared nor added to."""
+    if not folder.exists():
+        return
+    if folder.is_dir():
+        ours = (folder / ".made").exists() or (folder / "pyvenv.cfg").exists()
+        if ours or not any(folder.iterdir()):
+            return
+    sys.exit(
+        "Set-up refused: %s exists and is not a virtual environment. Move it away, or name "
+        "another folder: make VENV=FOLDER ..." % folder
+    )
+
+
+def make_environment(folder: Path, clear: bool) -> None:
+    """Make the environment, or complete it; ``clear`` empties it first."""
+    advice = (
+        "Set-up failed: this Python cannot make a virtual environment with pip. Where Python comes "
+        "from Debian or Ubuntu, install that part of it, apt install python%d.%d-venv, then run "
+        "the same command again." % sys.version_info[:2]
+    )
+    try:
+        # Before anything is cleared: Debian ships these two apart from Python.
+        import ensurepip  # noqa: F401
+        import venv
+    except ImportError:
+        sys.exit(advice)
+    # A copied interpreter does not find its shared library in some builds of Python.
+    builder = venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt", clear=clear)
+    try:
+        builder.create(folder)
+    except subprocess.CalledProcessError as error:
+        said = error.output or b""
+        sys.stderr.write(said if isinstance(said, str) else said.decode(errors="replace"))
+        sys.exit(advice)
 
 
 def pip(python: Path, *words: str) -> None:
     """Run pip in the environment; its own words explain a failure."""
     environment = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1")
-    done = subprocess.call(
-        [str(python), "-m", "pip", "install", "--quiet", *words], env=environment
-    )
+    # What pip says goes to standard error: standard output is the command's that follows.
+    done = subprocess.call([str(python), "-m", "pip", "install", *words], env=environment, stdout=2)
     if done:
         sys.exit(
             "Set-up failed: pip could not install %s (see above). Check the network or the package "
@@ -61,20 +109,23 @@ def main() -> None:
             "Python 3.11 or newer is needed; this is %s. Name another: make PYTHON=python3.12 ..."
             % sys.version.split()[0]
         )
-    wanted = state(arguments)
-    stamps = [arguments.folder / ".made"] + [arguments.folder / ".made-dev"] * arguments.dev
-    if all(stamp.exists() and stamp.read_text() == wanted for stamp in stamps):
+    folder = arguments.folder
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    same = version_of(python) == sys.version
+    wanted = state()
+    stamps = [folder / ".made"] + [folder / ".made-dev"] * arguments.dev
+    if same and all(stamp.exists() and stamp.read_text() == wanted for stamp in stamps):
         return
+    check_folder(folder)
     announce(arguments)
-    import venv
-
-    venv.EnvBuilder(with_pip=True).create(arguments.folder)
-    python = arguments.folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    # Packages of another Python would stay beside the new ones and never be found.
+    make_environment(folder, clear=folder.exists() and not same)
     constraints = ["--constraint", str(ROOT / "constraints.txt")]
     index = ["--index-url", arguments.torch_index] if arguments.torch_index else []
+    # Not quiet: this is a large download, and pip's bar is the only sign of life.
     pip(python, *constraints, *index, "torch")
     extra = "[dev]" if arguments.dev else ""
-    pip(python, *constraints, "--editable", str(ROOT) + extra)
+    pip(python, "--quiet", *constraints, "--editable", str(ROOT) + extra)
     for stamp in stamps:
         stamp.write_text(wanted)
 

@@ -19,35 +19,53 @@ def notes(
 ) -> list[str]:
     """The notes of a table, from whatever results are there."""
     results = [result for cell in cells for result in cell.results.values()]
+    several = len({cell.row.model.name for cell in cells}) > 1
+    named = [
+        (_name(cell.row.spec.label or cell.row.spec.method, cell.row.model.name, several), cell)
+        for cell in cells
+    ]
     said = [profile.about] if profile.about else []
-    name = size or profile.size
-    if name in profile.sizes and profile.sizes[name].about:
-        said.append(f"Size {name!r}. {profile.sizes[name].about}")
+    chosen = size or profile.size
+    if chosen in profile.sizes and profile.sizes[chosen].about:
+        said.append(f"Size {chosen!r}. {profile.sizes[chosen].about}")
     if results:
         said.append(
             "Cells are the mean over seeds ± the standard deviation over seeds; the second table "
             "gives each seed and, in brackets, the standard error over items, robust to groups of "
             "related items."
         )
-        said += _scoring(cells)
-        said += _training(cells)
-        said += _forgetting(rows)
+        said += _scoring(named)
+        said += _training(named)
+        said += _forgetting(rows, several)
         said += _mixtures(results)
-    said += [f"{cell.row.spec.label}: {cell.row.missing}." for cell in cells if cell.row.missing]
+    said += [f"{name}: {cell.row.missing}." for name, cell in named if cell.row.missing]
     said += profile.notes
     said += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
     return said
 
 
-def _by_row(cells: Sequence[Cells], describe: Callable[[Result], str]) -> dict[str, list[str]]:
+Named = Sequence[tuple[str, Cells]]
+"""Rows with the names that tell them apart."""
+
+
+def _name(label: str, model: str, several: bool) -> str:
+    """A row's label, with its model where the table has several."""
+    return f"{label} ({model})" if several and model else label
+
+
+def _by_row(named: Named, describe: Callable[[Result], str]) -> dict[str, list[str]]:
     """Which rows a description holds for; a description of ``""`` is left out."""
     rows: dict[str, list[str]] = defaultdict(list)
-    for cell in cells:
+    for name, cell in named:
         for result in cell.results.values():
             text = describe(result)
-            if text and cell.row.spec.label not in rows[text]:
-                rows[text].append(cell.row.spec.label)
+            if text and name not in rows[text]:
+                rows[text].append(name)
     return dict(rows)
+
+
+def _listed(rows: dict[str, list[str]]) -> str:
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in rows.items())
 
 
 def _agreed(rows: dict[str, list[str]], one: str, several: str) -> list[str]:
@@ -57,16 +75,19 @@ def _agreed(rows: dict[str, list[str]], one: str, several: str) -> list[str]:
     return [f"{several} {', '.join(labels)}: {text}." for text, labels in rows.items()]
 
 
-def _scoring(cells: Sequence[Cells]) -> list[str]:
+def _scoring(named: Named) -> list[str]:
     def describe(result: Result) -> str:
         how = result.protocol
         source = result.evaluation.source
-        return f"put as {how['put']}, scored by {how['normaliser']}, data from {source}"
+        # Generated answers are compared with nothing, so the normaliser of the record is idle.
+        words = how["put"] == "generate"
+        judged = "answers generated and parsed" if words else f"scored by {how['normaliser']}"
+        return f"put as {how['put']}, {judged}, data from {source}"
 
-    return _agreed(_by_row(cells, describe), "Protocol: ", "MIXED PROTOCOLS:")
+    return _agreed(_by_row(named, describe), "Protocol: ", "MIXED PROTOCOLS:")
 
 
-def _training(cells: Sequence[Cells]) -> list[str]:
+def _training(named: Named) -> list[str]:
     def describe(result: Result) -> str:
         how = result.protocol
         if not how["loss"]:
@@ -81,32 +102,34 @@ def _training(cells: Sequence[Cells]) -> list[str]:
         return f"{done.train_items} items with {done.validation_items} for validation"
 
     def base(result: Result) -> str:
-        return result.training.precision["base"] if result.training.steps else ""
+        done = result.training
+        trained = done.precision["base"] if done.steps else ""
+        return result.evaluation_precision.get("base") or trained
 
     def rate(result: Result) -> str:
         return f"{result.training.spec.learning_rate:g}" if result.training.steps else ""
 
-    protocols = _by_row(cells, describe)
-    if not protocols:
-        return []
-    said = _agreed(protocols, "Models were ", "MIXED TRAINING:")
-    said += _agreed(_by_row(cells, sizes), "Trained on ", "DIFFERENT SIZES OF TRAINING SET:")
-    said.append("The checkpoint with the best validation is scored.")
-    said.append(
-        "The base's weights while training: "
-        + "; ".join(f"{dtype} ({', '.join(rows)})" for dtype, rows in _by_row(cells, base).items())
-        + ". Everything that trains is float32."
-    )
-    said.append(
-        "Learning rates: "
-        + "; ".join(f"{value} ({', '.join(rows)})" for value, rows in _by_row(cells, rate).items())
-        + "."
-    )
+    protocols = _by_row(named, describe)
+    said = []
+    if protocols:
+        said += _agreed(protocols, "Models were ", "MIXED TRAINING:")
+        said += _agreed(_by_row(named, sizes), "Trained on ", "DIFFERENT SIZES OF TRAINING SET:")
+        said.append("The checkpoint with the best validation is scored.")
+    bases = _by_row(named, base)
+    if bases:
+        trained = " Everything that trains is float32." if protocols else ""
+        said.append(f"Base weights: {_listed(bases)}.{trained}")
+    if protocols:
+        said.append(f"Learning rates: {_listed(_by_row(named, rate))}.")
     return said
 
 
-def _forgetting(rows: Sequence[TableRow]) -> list[str]:
-    found = [f"{row.label} {row.perplexity:.1f}" for row in rows if row.perplexity is not None]
+def _forgetting(rows: Sequence[TableRow], several: bool) -> list[str]:
+    found = [
+        f"{_name(row.label, row.model, several)} {row.perplexity:.1f}"
+        for row in rows
+        if row.perplexity is not None
+    ]
     if not found:
         return []
     text = ", ".join(found)

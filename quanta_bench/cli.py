@@ -37,8 +37,11 @@ SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds in place of the
 SizeOption = Annotated[
     str, typer.Option(help="Size of the data, as the suite names it: small, full.")
 ]
+ModelsOption = Annotated[
+    str, typer.Option("--models", help="Keep the rows of these models: llama2-7b,llama3-8b.")
+]
 ModelOption = Annotated[
-    str, typer.Option("--model", help="Model in place of the suite's: a name, or local:DIR.")
+    str, typer.Option("--model", help="A model for all rows: hub:NAME@REVISION or local:DIR.")
 ]
 SourceOption = Annotated[
     str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
@@ -69,25 +72,37 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 170)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in text.split(",") if word)
+        return tuple(int(word) for word in _words(text))
     except ValueError:
         raise UsageError(f"{text!r} is not a list of whole numbers such as 0,1,2.") from None
 
 
 def _choice(
-    methods: str, rows: str, seeds: str, size: str, model: str, source: str, settings: Any
+    methods: str,
+    rows: str,
+    seeds: str,
+    size: str,
+    models: str,
+    model: str,
+    source: str,
+    settings: Any,
 ) -> Choice:
     from quanta_bench.suite import Choice, parse_settings
 
     if rows not in ("", "default", "all"):
         raise UsageError(f"--rows takes 'all', not {rows!r}; name single rows with --methods.")
     return Choice(
-        methods=tuple(word.strip() for word in methods.split(",") if word.strip()),
+        methods=_words(methods),
         all_rows=rows == "all",
         seeds=_numbers(seeds),
         size=size,
+        models=_words(models),
         model=model,
         source=source,
         settings=parse_settings(settings or []),
@@ -118,6 +133,7 @@ def table(
     rows: Rows = "",
     seeds: SeedsOption = "",
     size: SizeOption = "",
+    models: ModelsOption = "",
     model: ModelOption = "",
     source: SourceOption = "",
     settings: SetOption = None,
@@ -138,7 +154,7 @@ def table(
     if launcher != "local":
         raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
     suite = suites.load_suite(name)
-    choice = _choice(methods, rows, seeds, size, model, source, settings)
+    choice = _choice(methods, rows, seeds, size, models, model, source, settings)
     chosen = suites.pick_profile(suite, profile)
     if model or source:
         # What the suite says of its own model and data does not hold for others.
@@ -159,6 +175,7 @@ def table(
 
     from quanta_bench import render
     from quanta_bench.published import published_table
+    from quanta_bench.spec import sources_of
     from quanta_bench.store import Store
     from quanta_bench.sweep import sweep
     from quanta_bench.tables import make_table
@@ -168,13 +185,12 @@ def table(
     store = Store(folder)
 
     shown = Console(stderr=True) if as_json else console
-    used = {job[0].model.source for row in grid for job in row.jobs}
-    _fetch(shown, *used, *(spec.source for row in grid for job in row.jobs for spec in job))
+    _fetch(shown, *(source for row in grid for job in row.jobs for source in sources_of(*job)))
 
     def made_of(cells: Any) -> Any:
         return make_table(suite, profile, chosen, size, cells, store)
 
-    cells = sweep(
+    cells, failed = sweep(
         grid,
         store,
         shown,
@@ -185,15 +201,18 @@ def table(
     paths = render.write(finished, folder)
     if as_json:
         typer.echo(render.as_json(finished), nl=False)
-        return
-    console.print(render.on_screen(finished))
-    if published and suite.published:
-        console.print(published_table(suite.published))
-    console.print(
-        f"Written: {', '.join(str(path) for path in paths)}; runs in {folder / 'runs'}. "
-        f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",
-        style="dim",
-    )
+    else:
+        console.print(render.on_screen(finished))
+        if published and suite.published:
+            console.print(published_table(suite.published))
+        console.print(
+            f"Written: {', '.join(map(str, paths))}; runs in {folder / 'runs'}. "
+            f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",
+            style="dim",
+        )
+    if failed:
+        told = "\n".join(failed)
+        raise BenchError(f"Some runs failed; the same command tries them again.\n{told}")
 
 
 @app.command()
@@ -213,7 +232,7 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of start and order.")] = 0,
     model: Annotated[
-        str, typer.Option(help="smollm2-135m, hub:NAME or local:DIR.")
+        str, typer.Option(help="smollm2-135m, hub:NAME@REVISION or local:DIR.")
     ] = "smollm2-135m",
     source: Annotated[str, typer.Option(help="Data: embedded, hub, local:DIR.")] = "embedded",
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/local/single"),
@@ -224,13 +243,14 @@ def run(
     from rich.console import Console
 
     from quanta_bench import single
+    from quanta_bench.spec import sources_of
     from quanta_bench.store import Store
     from quanta_bench.suite import parse_settings
 
     _settle()
     job = single.job(method, task, parse_settings(settings or []), seed, model, source)
     shown = Console(stderr=True) if as_json else _console()
-    _fetch(shown, job.training.model.source, job.training.source)
+    _fetch(shown, *sources_of(job.training, job.evaluation))
     result = single.compute(job, Store(results), shown, fresh=fresh)
     if as_json:
         typer.echo(result.model_dump_json(indent=1))

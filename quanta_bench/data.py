@@ -10,14 +10,18 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from quanta_bench.batches import CandidateBatch, by_tokens, collate, shuffled
-from quanta_bench.encoding import Encoded, encode, start_token
+from quanta_bench.encoding import Encoded, encode, pad_token
 from quanta_bench.errors import BenchError
 from quanta_bench.pools import Pools, draw
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.task import Example, Task
 
-EVALUATION_TOKENS = 4096
-"""Tokens of a batch without gradients, padding counted: enough to fill two cores."""
+EVALUATION_TOKENS = 2048
+"""Tokens of a batch without gradients, padding counted.
+
+Enough to fill two cores; twice as many would take another GB for the logits of a vocabulary of
+49,152.
+"""
 
 
 def encode_items(
@@ -99,9 +103,7 @@ class BenchData(pl.LightningDataModule):
         self.packed = packed
         # A single continuation gains nothing from packing and is spared its larger mask.
         self.train_packed = packed and spec.loss == "candidates"
-        self.pad_token = (
-            start_token(tokenizer) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        )
+        self.pad_token = pad_token(tokenizer)
         self.train_items = self._encode(pools, tokenizer, "train", spec.train_items)
         self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
         self.stretches = self._lay_out()

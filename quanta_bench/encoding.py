@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from quanta_bench.errors import BenchError
@@ -17,8 +18,8 @@ class Encoded:
     Attributes:
         example: the item itself.
         task: position of its task in the list that is being run.
-        contexts: one context per candidate. They are the same list where the candidates leave the
-            boundary token alone, which is nearly always.
+        contexts: one context per candidate. They are equal where the candidates leave the boundary
+            token alone, which is nearly always.
         candidates: token ids of each continuation, none empty.
         sizes: length of each continuation in UTF-8 bytes.
         gold: index of the right candidate, or 0 for a single continuation.
@@ -33,12 +34,12 @@ class Encoded:
     gold: int
     cut: int
 
-    @property
+    @cached_property
     def shared(self) -> bool:
         """Whether all candidates continue the same tokens."""
         return all(context == self.contexts[0] for context in self.contexts[1:])
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Tokens of the longest context plus continuation."""
         return max(len(a) + len(b) for a, b in zip(self.contexts, self.candidates, strict=True))
@@ -54,6 +55,21 @@ def start_token(tokenizer: Any) -> int:
         if token is not None:
             return int(token)
     raise BenchError("The tokenizer has no start or end token to stand for an empty context.")
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The token that fills rows up. It is masked everywhere, so any would do."""
+    pad = tokenizer.pad_token_id
+    return start_token(tokenizer) if pad is None else int(pad)
+
+
+def cut_left(tokenizer: Any, ids: list[int], room: int) -> list[int]:
+    """The last ``room`` tokens of a context, with its start token in front if it had one."""
+    if len(ids) <= room:
+        return ids
+    if room > 1 and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id:
+        return [ids[0], *ids[len(ids) - room + 1 :]]
+    return ids[len(ids) - room :]
 
 
 def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -103,24 +119,24 @@ def encode(
     gold = example.gold or 0
     if target_only or not texts:
         texts, gold = (prompt.target,), 0
-    contexts, candidates, cut = [], [], 0
-    for text in texts:
-        context, continuation = encode_pair(tokenizer, prompt.context, text)
-        room = max_length - len(continuation)
+    pairs = [encode_pair(tokenizer, prompt.context, text) for text in texts]
+    longest = max(len(continuation) for _, continuation in pairs)
+    # One room for all: candidates are compared after the same context.
+    room = max_length - longest
+    for text, (_, continuation) in zip(texts, pairs, strict=True):
         if not continuation or room < 1:
             raise BenchError(
                 f"Item {example.id}: the answer {text[:60]!r} is {len(continuation)} tokens long; "
                 f"it needs at least 1 and at most {max_length - 1}."
             )
-        cut = max(cut, len(context) - room)
-        contexts.append(tuple(context[-room:]))
-        candidates.append(tuple(continuation))
+    contexts = [cut_left(tokenizer, context, room) for context, _ in pairs]
+    cut = max(len(context) - len(kept) for (context, _), kept in zip(pairs, contexts, strict=True))
     return Encoded(
         example,
         task,
-        tuple(contexts),
-        tuple(candidates),
+        tuple(map(tuple, contexts)),
+        tuple(tuple(continuation) for _, continuation in pairs),
         tuple(len(text.encode()) for text in texts),
         gold,
-        max(cut, 0),
+        cut,
     )

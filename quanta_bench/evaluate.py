@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -13,9 +13,9 @@ from torch import nn
 from quanta_bench import scoring
 from quanta_bench.batches import by_tokens
 from quanta_bench.data import EVALUATION_TOKENS, Batches, encode_items
-from quanta_bench.encoding import Encoded, start_token
+from quanta_bench.encoding import Encoded, pad_token
 from quanta_bench.generation import generate
-from quanta_bench.spec import EvaluationSpec
+from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Task
 
 GENERATION_BATCH = 16
@@ -47,6 +47,7 @@ class Context:
         tokenizer: its tokenizer.
         spec: the evaluation spec.
         packed: whether candidates may share a row.
+        cached: whether the model works with a key/value cache.
         device: where the model is.
         advance: called with the number of items done since the last call.
     """
@@ -55,6 +56,7 @@ class Context:
     tokenizer: Any
     spec: EvaluationSpec
     packed: bool
+    cached: bool
     device: torch.device
     advance: Callable[[int], None]
 
@@ -70,8 +72,7 @@ def _likelihoods(
         max_length=context.spec.max_length,
         target_only=task.kind == "perplexity",
     )
-    pad = context.tokenizer.pad_token_id
-    pad = start_token(context.tokenizer) if pad is None else pad
+    pad = pad_token(context.tokenizer)
     batches = list(by_tokens(items, EVALUATION_TOKENS, packed=context.packed))
     found: dict[str, tuple[Encoded, list[float]]] = {}
     with torch.no_grad():
@@ -89,17 +90,33 @@ def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     """Pick each item's likeliest candidate; the first of equals."""
     judged = []
     for item, sums in _likelihoods(context, task, examples):
-        tokens = [len(candidate) for candidate in item.candidates]
-        per = {"sum": [1] * len(sums), "token_mean": tokens, "byte_mean": item.sizes}
-        scores = [
-            total / size for total, size in zip(sums, per[context.spec.normaliser], strict=True)
-        ]
-        chosen = max(range(len(scores)), key=scores.__getitem__)
-        detail = {"log_likelihoods": sums, "tokens": tokens, "bytes": list(item.sizes)}
-        judged.append(
-            Judged(item.example, task.judge_choice(item.example, chosen), detail, item.cut)
-        )
+        detail = {
+            "log_likelihoods": sums,
+            "tokens": [len(candidate) for candidate in item.candidates],
+            "bytes": list(item.sizes),
+        }
+        answer = task.judge_choice(item.example, pick(detail, context.spec.normaliser))
+        judged.append(Judged(item.example, answer, detail, item.cut))
     return judged
+
+
+def pick(detail: Mapping[str, Any], normaliser: Normaliser) -> int:
+    """The likeliest candidate under a normaliser; the first of equals."""
+    sums = detail["log_likelihoods"]
+    sizes = {"sum": [1] * len(sums), "token_mean": detail["tokens"], "byte_mean": detail["bytes"]}
+    scores = [total / size for total, size in zip(sums, sizes[normaliser], strict=True)]
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def by_normaliser(task: Task, judged: Sequence[Judged]) -> dict[str, float]:
+    """The main metric under each normaliser, as ``accuracy/sum`` and so on."""
+    found = {}
+    for normaliser in get_args(Normaliser):
+        answers = [
+            task.judge_choice(item.example, pick(item.detail, normaliser)) for item in judged
+        ]
+        found[f"{task.metric}/{normaliser}"] = task.aggregate(answers)[task.metric]
+    return found
 
 
 def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
@@ -121,17 +138,19 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     judged: dict[int, Judged] = {}
     for start in range(0, len(order), GENERATION_BATCH):
         chunk = order[start : start + GENERATION_BATCH]
-        texts = generate(
+        answers = generate(
             context.model,
             context.tokenizer,
             [prompts[i] for i in chunk],
             max_new_tokens=task.max_new_tokens,
             stop=task.stop,
             max_length=spec.max_length,
+            use_cache=context.cached,
             device=context.device,
         )
-        for i, text in zip(chunk, texts, strict=True):
-            judged[i] = Judged(examples[i], task.judge_text(examples[i], text), {"text": text})
+        for i, (text, cut) in zip(chunk, answers, strict=True):
+            example = examples[i]
+            judged[i] = Judged(example, task.judge_text(example, text), {"text": text}, cut)
         context.advance(len(chunk))
     return [judged[i] for i in range(len(examples))]
 
@@ -157,4 +176,6 @@ def perplexity(judged: Sequence[Judged]) -> float:
     """Perplexity per token over items judged by :func:`predict`, weighted by their lengths."""
     total = sum(sum(item.detail["log_likelihoods"]) for item in judged)
     tokens = sum(sum(item.detail["tokens"]) for item in judged)
-    return math.exp(-total / tokens)
+    nats = -total / tokens
+    # Above 709 nats a token, the exponential leaves float64.
+    return math.exp(nats) if nats < 700 else math.inf

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quanta_bench.encoding import start_token
+from quanta_bench.encoding import cut_left, pad_token, start_token
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:
@@ -26,8 +26,9 @@ def generate(
     max_new_tokens: int,
     stop: Sequence[str] = (),
     max_length: int,
+    use_cache: bool = True,
     device: torch.device | str = "cpu",
-) -> list[str]:
+) -> list[tuple[str, int]]:
     """Continue each context greedily until a stop string, the end token or the bound.
 
     Contexts are padded on the left and the padding is masked, so that an answer does not depend
@@ -41,15 +42,17 @@ def generate(
         max_new_tokens: bound on the answer, in tokens.
         stop: strings that end an answer and are cut off.
         max_length: bound on prompt plus answer, in tokens.
+        use_cache: keep keys and values of earlier positions.
         device: where the model is.
 
     Returns:
-        The answers' text, without stop strings and special tokens.
+        For each context the answer's text, without stop strings and special tokens, and the
+        number of tokens that the context lost.
     """
-    pad = tokenizer.pad_token_id
-    pad = start_token(tokenizer) if pad is None else pad
+    pad = pad_token(tokenizer)
     room = max(1, max_length - max_new_tokens)
-    ids = [list(tokenizer.encode(text))[-room:] or [start_token(tokenizer)] for text in contexts]
+    whole = [list(tokenizer.encode(text)) or [start_token(tokenizer)] for text in contexts]
+    ids = [cut_left(tokenizer, row, room) for row in whole]
     width = max(map(len, ids))
     input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
@@ -61,6 +64,7 @@ def generate(
         do_sample=False,
         num_beams=1,
         pad_token_id=pad,
+        use_cache=use_cache,
         # A chat model's own sampling settings would only raise warnings here.
         temperature=None,
         top_p=None,
@@ -68,4 +72,5 @@ def generate(
         **options,
     )
     texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-    return [cut_at(text, stop) for text in texts]
+    lost = [len(before) - len(after) for before, after in zip(whole, ids, strict=True)]
+    return [(cut_at(text, stop), cut) for text, cut in zip(texts, lost, strict=True)]

@@ -71,14 +71,14 @@ class LoadedModel:
 
 
 def load_model(
-    ref: ModelRef, dtype: torch.dtype, *, attn_implementation: str = "sdpa"
+    ref: ModelRef, dtype: torch.dtype, *, attn_implementation: str | None = None
 ) -> LoadedModel:
     """Load a base model; each call gives an independent one.
 
     Args:
         ref: which model.
         dtype: of its weights.
-        attn_implementation: as ``transformers`` knows it.
+        attn_implementation: as ``transformers`` knows it; by default what it takes for the model.
 
     Raises:
         UsageError: the source has no model of that name.
@@ -178,7 +178,7 @@ def _check_embedded(ref: ModelRef) -> None:
     if ref.name != embedded.NAME:
         raise UsageError(
             f"The source embedded has no model {ref.name!r}, only {embedded.NAME!r}; "
-            "write --source hub or local:DIR for others."
+            "write hub:NAME or local:DIR for others."
         )
 
 

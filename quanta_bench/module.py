@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -10,11 +11,20 @@ from torch import Tensor, nn
 
 from quanta_bench import scoring
 from quanta_bench.batches import CandidateBatch
+from quanta_bench.errors import BenchError
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
 
 SELECTION = "validation/selection"
 """The logged value by which the best checkpoint is chosen; more is better."""
+
+
+class Validation(NamedTuple):
+    """One validation: after how many optimiser steps, the metric, the loss."""
+
+    step: int
+    metric: float
+    loss: float
 
 
 class FineTuning(pl.LightningModule):
@@ -37,6 +47,7 @@ class FineTuning(pl.LightningModule):
         self.steps = steps
         self.tokens = 0
         self.losses: list[float] = []
+        self.validations: list[Validation] = []
         self._judged: list[tuple[int, float, float]] = []
         # A checkpoint holds what is trained; the frozen rest comes from the base model.
         self.strict_loading = False
@@ -50,6 +61,11 @@ class FineTuning(pl.LightningModule):
         value = scoring.loss(self.model, batch, self.spec.loss)
         self.tokens += batch.tokens
         self.losses.append(float(value.detach()))
+        if not math.isfinite(self.losses[-1]):
+            raise BenchError(
+                f"The loss is {self.losses[-1]} after {self.global_step} steps. "
+                f"Try a learning rate below {self.spec.learning_rate:g}."
+            )
         return value
 
     def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
@@ -70,11 +86,13 @@ class FineTuning(pl.LightningModule):
         metric = _mean_of_means([(task, hit) for task, hit, _ in self._judged])
         loss = _mean_of_means([(task, value) for task, _, value in self._judged])
         self._judged.clear()
+        self.validations.append(Validation(self.global_step, metric, loss))
         self.log("validation/metric", metric)
         self.log("validation/loss", loss)
         # On a small validation set several checkpoints often get the same number right. The
-        # smaller loss then decides; its weight is too small to outweigh a single item.
-        self.log(SELECTION, metric - 1e-6 * min(loss, 100.0))
+        # smaller loss then decides. Its weight is too small to outweigh one item of thousands,
+        # and large enough for float32, in which Lightning keeps what is logged.
+        self.log(SELECTION, metric - 1e-4 * loss / (1 + loss))
 
     def configure_optimizers(self) -> Any:
         """AdamW on the declared parameters, with the spec's schedule by step."""
@@ -103,12 +121,23 @@ class FineTuning(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the run's own tally, so that a resumed run reports the whole of it."""
-        checkpoint["tally"] = {"tokens": self.tokens, "losses": self.losses}
+        checkpoint["tally"] = {
+            "tokens": self.tokens,
+            "losses": self.losses,
+            "validations": [tuple(validation) for validation in self.validations],
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the tally up again."""
-        self.tokens = checkpoint["tally"]["tokens"]
-        self.losses = list(checkpoint["tally"]["losses"])
+        tally = checkpoint["tally"]
+        self.tokens = tally["tokens"]
+        self.losses = list(tally["losses"])
+        self.validations = [Validation(*values) for values in tally["validations"]]
+
+    def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
+        """Give each stretch random numbers of its own, so that a resumed one has the same."""
+        if batch_idx == 0:
+            torch.manual_seed(self.spec.seeds.init + 2**32 * self.current_epoch)
 
 
 def _mean_of_means(values: list[tuple[int, float]]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,10 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.method import Row
+from quanta_bench.methods import METHODS, build_method
 from quanta_bench.suite import GridRow, Profile, Suite
 
 DEFAULT = "the suite's default"
+METHOD_DEFAULT = "the method's default"
 
 
 class Setting(BaseModel):
@@ -30,14 +34,15 @@ class PlanRow(BaseModel):
         label: the row's name.
         method: registered name of the method.
         model: the model.
-        settings: the method's settings.
-        settings_origin: where they come from.
+        settings: the method's settings, those left at its defaults among them.
         training: hyper-parameters of training.
         trainable: trained parameters, counted without weights; ``None`` if unknown.
         percent: their share.
         printed: the share as the paper prints it.
         verdict: whether the two agree at the printed precision: ``agrees``, ``differs`` or
-            ``known-ambiguous: why``; empty if nothing is printed.
+            ``known-ambiguous``; empty if nothing is printed.
+        ambiguity: why a known-ambiguous share cannot be reproduced.
+        not_counted: why there is no count.
         quoted: whose figures the paper repeats in this row.
         seeds: the seeds.
         missing: why the row cannot run.
@@ -46,13 +51,14 @@ class PlanRow(BaseModel):
     label: str
     method: str
     model: str
-    settings: dict[str, Any]
-    settings_origin: str
+    settings: list[Setting] = []
     training: list[Setting] = []
     trainable: int | None = None
     percent: float | None = None
     printed: str = ""
     verdict: str = ""
+    ambiguity: str = ""
+    not_counted: str = ""
     quoted: str = ""
     seeds: list[int] = []
     missing: str = ""
@@ -87,7 +93,7 @@ def make_plan(
         profile=profile_name,
         tasks=list(suite.tasks),
         evaluation=evaluation,
-        rows=[_row(row) for row in grid],
+        rows=[_row(row, profile_name) for row in grid],
         notes=[*notes, *profile.notes],
     )
 
@@ -99,14 +105,12 @@ def agrees(percent: float, printed: str) -> bool:
     return f"{percent:.{places}f}" == digits
 
 
-def _row(row: GridRow) -> PlanRow:
+def _row(row: GridRow, profile: str) -> PlanRow:
     training = row.jobs[0][0]
     shown = PlanRow(
         label=row.spec.label or row.spec.method,
         method=row.spec.method,
         model=row.model.name,
-        settings=row.spec.settings,
-        settings_origin=row.origin.get("settings", DEFAULT),
         printed=row.spec.printed,
         quoted=row.spec.quoted,
         seeds=list(row.seeds),
@@ -114,6 +118,7 @@ def _row(row: GridRow) -> PlanRow:
     )
     if row.missing:
         return shown
+    shown.settings = _settings(row, profile)
     skipped = {"model", "method", "settings", "seeds", "precision", "source"}
     shown.training = [
         Setting(name=name, value=value, origin=row.origin.get(name, DEFAULT))
@@ -127,22 +132,58 @@ def _row(row: GridRow) -> PlanRow:
     return shown
 
 
+def _settings(row: GridRow, profile: str) -> list[Setting]:
+    """The method's whole configuration, each field with its origin.
+
+    The origins of a row include those of its method's default row; such a one is dropped where
+    the row has another value.
+    """
+    method = METHODS.get(row.spec.method)
+    values = build_method(row.spec.method, row.spec.settings).config.model_dump(mode="json")
+    default = method.rows.get(profile, Row(label=""))
+    usual = _values(row.spec.method, default.config)
+    plain = _values(row.spec.method, {})
+    settings = []
+    for name, value in values.items():
+        origin = row.origin.get(name, "")
+        if value != usual.get(name) and origin == default.origin.get(name):
+            origin = ""
+        if not origin:
+            given = name in row.spec.settings
+            own = DEFAULT if given and value != plain.get(name) else METHOD_DEFAULT
+            origin = row.origin.get("settings", own) if given else own
+        settings.append(Setting(name=name, value=value, origin=origin))
+    return settings
+
+
+def _values(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        config: BaseModel = build_method(method, settings).config
+    except UsageError:  # a method may have settings without a default
+        return {}
+    return config.model_dump(mode="json")
+
+
 def _count(row: GridRow, shown: PlanRow) -> None:
     from quanta_bench.meta import count, meta_model
-    from quanta_bench.methods import build_method
 
     try:
         found = count(meta_model(row.model.name), build_method(row.spec.method, row.spec.settings))
     except BenchError as error:
         # A model of the user's own has no shipped configuration; its plan is shown all the same.
-        shown.settings_origin += f" (parameters not counted: {error})"
+        shown.not_counted = str(error)
         return
     shown.trainable = found.trainable
     shown.percent = 100 * found.share(row.denominator)
-    if shown.printed:
-        shown.verdict = "agrees" if agrees(shown.percent, shown.printed) else "differs"
-        if shown.verdict == "differs" and row.spec.ambiguity:
-            shown.verdict = f"known-ambiguous: {row.spec.ambiguity}"
+    if not shown.printed:
+        return
+    if agrees(shown.percent, shown.printed):
+        shown.verdict = "agrees"
+    elif row.spec.ambiguity:
+        shown.verdict = "known-ambiguous"
+        shown.ambiguity = row.spec.ambiguity
+    else:
+        shown.verdict = "differs"
 
 
 def on_screen(plan: Plan) -> RenderableType:
@@ -163,7 +204,7 @@ def on_screen(plan: Plan) -> RenderableType:
             f"quoted from {row.quoted}" if row.quoted else "its own" if row.printed else "",
         )
         if not row.missing:
-            key = str((row.settings, row.settings_origin, row.training))
+            key = str((row.settings, row.training))
             groups.setdefault(key, []).append(row)
     parts: list[RenderableType] = [rows]
     for members in groups.values():
@@ -172,11 +213,20 @@ def on_screen(plan: Plan) -> RenderableType:
         grid = Table(title=names, title_justify="left", box=None, pad_edge=False)
         for heading in ("setting", "value", "origin"):
             grid.add_column(heading, overflow="fold")
-        for key, value in first.settings.items():
-            grid.add_row(key, str(value), first.settings_origin)
-        for setting in first.training:
+        for setting in [*first.settings, *first.training]:
             grid.add_row(setting.name, str(setting.value), setting.origin)
         parts += [Text(), grid]
     parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {plan.evaluation}"))
-    parts += [Text(f"· {note}") for note in plan.notes]
+    parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
     return Group(*parts)
+
+
+def _row_notes(plan: Plan) -> list[str]:
+    rows_by_note: dict[str, list[str]] = {}
+    for row in plan.rows:
+        name = f"{row.label} ({row.model})"
+        if row.ambiguity:
+            rows_by_note.setdefault(f"known-ambiguous: {row.ambiguity}", []).append(name)
+        if row.not_counted:
+            rows_by_note.setdefault(f"parameters not counted: {row.not_counted}", []).append(name)
+    return [f"{', '.join(names)}: {note}" for note, names in rows_by_note.items()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -51,6 +53,66 @@ def heading(table: Table) -> str:
     return f"% of {kinds.pop()}" if len(kinds) == 1 else "%"
 
 
+def seeds_done(row: TableRow) -> str:
+    """Number of seeds that are there, of those asked for where some are not, and which."""
+    count = len(row.done_seeds)
+    wanted = f" of {row.wanted_seeds}" if row.wanted_seeds > count else ""
+    return f"{count}{wanted} ({', '.join(map(str, row.done_seeds))})"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column as it is shown.
+
+    Attributes:
+        title: heading.
+        show: a row's text in it.
+        right: whether it is set to the right.
+        items: number of items scored, for a task's column.
+    """
+
+    title: str
+    show: Callable[[TableRow], str]
+    right: bool = True
+    items: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One grid of a table, the same on the screen, in Markdown and in LaTeX."""
+
+    title: str
+    columns: Sequence[Shown]
+    rows: Sequence[TableRow]
+
+
+def parts(table: Table) -> list[Part]:
+    """The means and, once a seed is there, each seed's values."""
+    names = [Shown("Method", lambda row: row.label, right=False)]
+    if len({row.model for row in table.rows if row.model}) > 1:
+        names.append(Shown("Model", lambda row: row.model, right=False))
+    trained = [Shown("Trained", parameters), Shown(heading(table), percent)]
+    found = [Part(table.title, [*names, *trained, *_values(table, cell)], table.rows)]
+    done = [row for row in table.rows if row.done_seeds]
+    if done:
+        seeds = Shown("Seeds", seeds_done, right=False)
+        columns = [*names, seeds, *_values(table, seeds_cell)]
+        found.append(Part("Each seed (standard error over items)", columns, done))
+    return found
+
+
+def _values(table: Table, show: Callable[[Value | None], str]) -> list[Shown]:
+    """A column a task, and the average of several."""
+
+    def of(task: str) -> Callable[[TableRow], str]:
+        return lambda row: show(row.cells.get(task))
+
+    columns = [Shown(c.title, of(c.task), items=c.items) for c in table.columns]
+    if table.average and len(columns) > 1:
+        columns.append(Shown(table.average, lambda row: show(row.average)))
+    return columns
+
+
 _TEX = str.maketrans(
     {
         **{char: f"\\{char}" for char in "&%_#${}"},
@@ -77,21 +139,19 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.globals.update(
-        cell=cell, seeds_cell=seeds_cell, parameters=parameters, percent=percent, heading=heading
-    )
     environment.filters["tex"] = _escape_tex
+    environment.filters["md"] = lambda text: text.replace("|", r"\|")
     return environment
 
 
 def as_markdown(table: Table) -> str:
     """GitHub Markdown: the table, each seed's values, the notes."""
-    return _templates().get_template("table.md.jinja").render(table=table)
+    return _templates().get_template("table.md.jinja").render(table=table, parts=parts(table))
 
 
 def as_latex(table: Table) -> str:
-    """A LaTeX ``table`` with booktabs rules."""
-    return _templates().get_template("table.tex.jinja").render(table=table)
+    """A LaTeX ``table`` with booktabs rules: the table, each seed's values, the notes."""
+    return _templates().get_template("table.tex.jinja").render(table=table, parts=parts(table))
 
 
 def as_csv(table: Table) -> str:
@@ -155,39 +215,20 @@ def write(table: Table, folder: Path) -> list[Path]:
 
 def on_screen(table: Table, *, notes: bool = True) -> RenderableType:
     """The table as Rich draws it; with its second part and notes once it is done."""
-    parts: list[RenderableType] = [_grid(table, table.title, seeds=False)]
+    first, *others = parts(table)
+    drawn: list[RenderableType] = [_grid(first)]
     if notes:
-        if any(len(row.done_seeds) for row in table.rows):
-            parts.append(_grid(table, "Each seed (standard error over items)", seeds=True))
-        parts += [Text(f"· {note}", style="dim") for note in table.notes]
-    return Group(*parts)
+        drawn += [_grid(part) for part in others]
+        drawn += [Text(f"· {note}", style="dim") for note in table.notes]
+    return Group(*drawn)
 
 
-def _grid(table: Table, title: str, *, seeds: bool) -> Grid:
-    grid = Grid(title=title, title_justify="left", title_style="bold")
-    grid.add_column("Method")
-    models = {row.model for row in table.rows if row.model}
-    if len(models) > 1:
-        grid.add_column("Model")
-    if not seeds:
-        grid.add_column("Trained", justify="right")
-        grid.add_column(heading(table), justify="right")
-    for column in table.columns:
-        grid.add_column(f"{column.title}\nn={column.items}", justify="right")
-    average = table.average and len(table.columns) > 1
-    if average:
-        grid.add_column(table.average, justify="right")
-    show = seeds_cell if seeds else cell
-    for row in table.rows:
-        if seeds and not row.done_seeds:
-            continue
-        line = [row.label]
-        if len(models) > 1:
-            line.append(row.model)
-        if not seeds:
-            line += [parameters(row), percent(row)]
-        line += [show(row.cells.get(column.task)) for column in table.columns]
-        if average:
-            line.append(show(row.average))
-        grid.add_row(*line)
+def _grid(part: Part) -> Grid:
+    # Text, not str: in a string, Rich would read words in square brackets as styles.
+    grid = Grid(title=Text(part.title, style="bold"), title_justify="left")
+    for column in part.columns:
+        items = "" if column.items is None else f"\nn={column.items}"
+        grid.add_column(Text(column.title + items), justify="right" if column.right else "left")
+    for row in part.rows:
+        grid.add_row(*(Text(column.show(row)) for column in part.columns))
     return grid

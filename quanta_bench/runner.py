@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from quanta_bench.errors import UsageError
 from quanta_bench.method import Method
 from quanta_bench.methods import build_method
 from quanta_bench.model_sources import LoadedModel, ModelRef, load_model, model_fingerprint
+from quanta_bench.packing import can_pack
 from quanta_bench.pools import Pools, draw, find_task
 from quanta_bench.precision import resolve
 from quanta_bench.progress import Reporter
@@ -122,31 +126,41 @@ class Runner:
             KeyboardInterrupt: the user stopped; the same call goes on later.
         """
         names = self.identify(job)
-        if fresh:
-            self.store.forget(names.run, names.training)
         done = self.store.result(names.run)
-        if done is not None:
+        if done is not None and not fresh:
             return done
         with self.store.computing(names.training):
+            if fresh:
+                self.store.forget(names.training)
+            elif (done := self.store.result(names.run)) is not None:
+                return done  # another process finished it meanwhile
             return self._compute(job, names)
 
     def _compute(self, job: Job, names: Identity) -> Result:
         reset_peak_memory()
         spec, method = normal_form(job.training)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
-        base = load_model(_reference(spec), dtype)
         record = self.store.training(names.training)
+        if record is not None:
+            # Scored in the precision that it was trained in, whatever is fastest here now.
+            precision = record.precision
+        else:
+            folder = self.store.unfinished_folder(names.training)
+            precision = _kept_precision(folder, spec, method, device)
+        base = load_model(_reference(spec), getattr(torch, precision["base"]))
+        # Asked of the plain base, before a method changes it in place.
+        packed = bool(method.cacheable) and can_pack(base.model)
         if record is None:
-            record, model = self._train(job.label, spec, method, base, names, arithmetic)
+            record, model = self._train(
+                job.label, spec, method, base, names, precision, device, packed
+            )
         elif method.trains:
             adapter = self.store.training_folder(names.training) / "adapter"
             model = method.load(base.model, adapter)
         else:
             model = base.model
-        return self._evaluate(
-            job.evaluation, method, record, model.to(device).eval(), base, names, arithmetic
-        )
+        model = model.to(device).eval()
+        return self._evaluate(job.evaluation, method, record, model, base, names, packed)
 
     def _train(
         self,
@@ -155,10 +169,11 @@ class Runner:
         method: Method[Any],
         base: LoadedModel,
         names: Identity,
-        arithmetic: str,
+        precision: dict[str, str],
+        device: torch.device,
+        packed: bool,
     ) -> tuple[TrainingRecord, nn.Module]:
         model = base.model
-        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         record = TrainingRecord(
             id=names.training,
             spec=spec,
@@ -167,7 +182,7 @@ class Runner:
             model_fingerprint=names.model,
             data=names.training_data,
             base_parameters=base.base_parameters,
-            precision={"base": dtype, "arithmetic": arithmetic},
+            precision=precision,
             environment=environment(),
         )
         if not method.trains:
@@ -177,15 +192,21 @@ class Runner:
         own = {id(parameter) for parameter in model.parameters()}
         if spec.gradient_checkpointing:
             # Before adapting, so that a method that cannot work with it can refuse.
-            model.activation_checkpointing_enable()
+            enable = getattr(model, "activation_checkpointing_enable", None)
+            (enable or model.gradient_checkpointing_enable)()  # the name in older transformers
         model = method.adapt(model, spec.seeds.init)
         parameters = method.trainable(model)
-        data = BenchData(
-            spec, self.pools, base.tokenizer, packed=bool(method.cacheable) and _packs(base.model)
-        )
+        data = BenchData(spec, self.pools, base.tokenizer, packed=packed)
         folder = self.store.unfinished_folder(names.training)
         trained = training.train(
-            model, method, spec, data, folder, precision=arithmetic, advance=self.reporter.training
+            model,
+            method,
+            spec,
+            data,
+            folder,
+            device=device,
+            precision=precision["arithmetic"],
+            advance=self.reporter.training,
         )
         record = record.model_copy(
             update={
@@ -201,15 +222,15 @@ class Runner:
                 "seconds": trained.seconds,
                 "peak_memory_bytes": peak_memory(),
                 "losses": trained.losses,
-                "best_step": trained.best_step,
-                "best_validation": trained.best_validation,
+                "validations": [tuple(validation) for validation in trained.validations],
+                "best_step": trained.best.step,
+                "best_validation": trained.best.metric,
+                "resumed": trained.resumed,
             }
         )
         with self.store.write_training(record) as target:
             method.save(model, target / "adapter")
-            metrics = folder / "metrics.csv"
-            if metrics.exists():
-                shutil.copy2(metrics, target / "metrics.csv")
+            shutil.copytree(folder / training.LOGS, target / training.LOGS)
         training.clear(folder)
         return record, model
 
@@ -221,7 +242,7 @@ class Runner:
         model: nn.Module,
         base: LoadedModel,
         names: Identity,
-        arithmetic: str,
+        packed: bool,
     ) -> Result:
         device = next(model.parameters()).device
         drawn: dict[str, tuple[Task, list[Example]]] = {}
@@ -238,14 +259,16 @@ class Runner:
             model,
             base.tokenizer,
             spec,
-            packed=bool(method.cacheable) and _packs(base.model),
+            packed=packed,
+            cached=bool(method.cacheable),
             device=device,
             advance=self.reporter.scored,
         )
         start = time.perf_counter()
         results: dict[str, TaskResult] = {}
         predictions: list[Mapping[str, Any]] = []
-        with torch.autocast(device.type, torch.bfloat16, enabled=arithmetic == "bf16-mixed"):
+        mixed = record.precision["arithmetic"] == "bf16-mixed"
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             for reference, (task, examples) in drawn.items():
                 begun = time.perf_counter()
                 judged = evaluate.evaluate(context, task, examples)
@@ -270,6 +293,7 @@ class Runner:
             },
             tasks=results,
             forgetting=lost,
+            evaluation_precision=record.precision,
             evaluation_seconds=time.perf_counter() - start,
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
             evaluation_environment=environment(),
@@ -284,19 +308,20 @@ def check_protocols(training_spec: TrainingSpec, evaluation: EvaluationSpec) -> 
     Raises:
         UsageError: names the task and the protocols it knows.
     """
-    for reference in (*training_spec.tasks, *evaluation.tasks):
+    wanted = [(task, training_spec.protocol) for task in training_spec.tasks]
+    wanted += [(task, evaluation.protocol) for task in evaluation.tasks]
+    for reference, protocol in wanted:
         task = find_task(reference)
-        for protocol in {evaluation.protocol, training_spec.protocol}:
-            if task.chooses and protocol not in task.protocols:
-                raise UsageError(
-                    f"The task {reference!r} cannot be put as {protocol!r}; "
-                    f"it knows {', '.join(task.protocols)}."
-                )
-        choosing = task.chooses and training_spec.protocol != "generate"
+        if task.kind != "perplexity" and protocol not in task.protocols:
+            raise UsageError(
+                f"The task {reference!r} cannot be put as {protocol!r}; "
+                f"it knows {', '.join(task.protocols)}."
+            )
+        choosing = task.chooses and protocol != "generate"
         if reference in training_spec.tasks and training_spec.loss == "candidates" and not choosing:
             raise UsageError(
                 f"The loss 'candidates' compares candidates, and {reference!r} put as "
-                f"{training_spec.protocol!r} has none. Use the loss 'answer'."
+                f"{protocol!r} has none. Use the loss 'answer'."
             )
 
 
@@ -314,6 +339,8 @@ def summarise(
     if task.kind == "perplexity":
         metric = "nats_per_token"
         metrics["perplexity"] = evaluate.perplexity(judged)
+    elif judged and "log_likelihoods" in judged[0].detail:
+        metrics |= evaluate.by_normaliser(task, judged)
     values = [item.answer.scores.get(metric, 0.0) for item in judged]
     error = stats.clustered_standard_error(values, groups)
     return TaskResult(
@@ -323,7 +350,7 @@ def summarise(
         metrics=metrics,
         items=len(judged),
         groups=len(set(groups)),
-        standard_error=0.0 if error != error else error,
+        standard_error=None if math.isnan(error) else error,
         chance=task.chance([item.example for item in judged], protocol),
         cut_items=sum(item.cut > 0 for item in judged),
         seconds=seconds,
@@ -347,6 +374,20 @@ def _reference(spec: TrainingSpec) -> ModelRef:
     return ModelRef(spec.model.name, spec.model.source, spec.model.revision)
 
 
-def _packs(model: Any) -> bool:
-    """Whether a model takes a mask of its own between all pairs of positions."""
-    return getattr(model.config, "_attn_implementation", "") == "sdpa"
+def _kept_precision(
+    folder: Path, spec: TrainingSpec, method: Method[Any], device: torch.device
+) -> dict[str, str]:
+    """A training's precision: chosen once, and kept for when it goes on after a stop.
+
+    The choice may rest on a timing, and a run must not change its base half-way.
+    """
+    path = folder / "precision.json"
+    if path.exists():
+        kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return kept
+    dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
+    precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
+    if method.trains:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(precision), encoding="utf-8")
+    return precision

@@ -14,7 +14,7 @@ from quanta_bench.methods import METHODS
 from quanta_bench.pools import find_task
 from quanta_bench.progress import Screen
 from quanta_bench.runner import Job, Runner
-from quanta_bench.spec import EvaluationSpec, ModelSpec, Seeds, TrainingSpec, build
+from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec, build
 from quanta_bench.store import Result, Store
 
 PROFILE = "embedded"
@@ -37,7 +37,7 @@ def job(
         settings: the method's settings by plain name, the specs' by ``training.`` and
             ``evaluation.``.
         seed: of start and order.
-        model: ``NAME`` (embedded), ``hub:NAME`` or ``local:DIR``.
+        model: ``NAME`` (embedded), ``hub:NAME@REVISION`` or ``local:DIR``.
         source: where data comes from.
 
     Raises:
@@ -68,10 +68,10 @@ def job(
         build(
             TrainingSpec,
             {
-                "model": _model(model),
+                "model": ModelSpec.from_words(model),
                 "method": method,
                 "settings": own or dict(default.config if default else {}),
-                "seeds": Seeds(init=seed, order=seed),
+                "seeds": {"init": seed, "order": seed},
                 **common,
                 **training,
             },
@@ -82,7 +82,7 @@ def job(
 
 def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) -> Result:
     """Compute the run, or find it."""
-    with Screen(console, 1) as screen:
+    with Screen(console, [1.0]) as screen:
         screen.begin(job.label)
         result = Runner(store, screen).run(job, fresh=fresh)
         screen.finish()
@@ -101,7 +101,7 @@ def on_screen(result: Result, results: Path) -> RenderableType:
             name,
             task.metric,
             f"{shown:.3f}",
-            f"{task.standard_error:.3f}",
+            "–" if task.standard_error is None else f"{task.standard_error:.3f}",
             chance,
             str(task.items),
         )
@@ -128,14 +128,3 @@ def _protocol(tasks: Sequence[str]) -> str:
         if all(protocol in names for names in known):
             return protocol
     raise UsageError(f"The tasks {', '.join(tasks)} have no protocol in common.")
-
-
-def _model(words: str) -> ModelSpec:
-    kind, colon, rest = words.partition(":")
-    if not colon:
-        return ModelSpec(name=words)
-    if kind == "hub":
-        return ModelSpec(name=rest, source="hub")
-    if kind == "local":
-        return ModelSpec(name=".", source=words)
-    raise UsageError(f"A model is NAME, hub:NAME or local:DIR, not {words!r}.")

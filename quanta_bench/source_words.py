@@ -75,6 +75,6 @@ def hub_failure(what: str, error: Exception) -> SourceError:
     return SourceError(
         f"{what} could not be read from the hub at {hub_address()}: "
         f"{type(error).__name__}: {said.rstrip('.')}.{off if hub_is_off() else ''} "
-        "Offline, `--source embedded` works after `quanta-bench fetch`, and so does "
-        "`--source local:DIR` with files of your own."
+        "Offline, what is embedded works after `quanta-bench fetch` (the default model, and "
+        "`--source embedded`), and so do files of your own (`local:DIR`)."
     )

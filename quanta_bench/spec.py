@@ -41,6 +41,25 @@ class ModelSpec(Frozen):
     source: str = "embedded"
     revision: str = "main"
 
+    @classmethod
+    def from_words(cls, words: str) -> ModelSpec:
+        """A model from ``NAME`` (embedded), ``hub:NAME``, ``hub:NAME@REVISION`` or ``local:DIR``.
+
+        Raises:
+            UsageError: another word stands before the colon.
+        """
+        kind, colon, rest = words.partition(":")
+        if not colon:
+            return cls(name=words)
+        if kind == "hub":
+            name, _, revision = rest.partition("@")
+            return cls(name=name, source="hub", revision=revision or "main")
+        if kind == "local":
+            return cls(name=".", source=words)
+        raise UsageError(
+            f"A model is NAME, hub:NAME, hub:NAME@REVISION or local:DIR, not {words!r}."
+        )
+
 
 class Seeds(Frozen):
     """Named random streams.
@@ -51,9 +70,9 @@ class Seeds(Frozen):
         sample: which items are drawn from the training and validation pools.
     """
 
-    init: int = 0
-    order: int = 0
-    sample: int = 0
+    init: int = Field(0, ge=0, lt=2**32)
+    order: int = Field(0, ge=0, lt=2**32)
+    sample: int = Field(0, ge=0, lt=2**32)
 
 
 class TrainingSpec(Frozen):
@@ -136,6 +155,16 @@ class EvaluationSpec(Frozen):
     forgetting: str = ""
     forgetting_source: str = "embedded"
     forgetting_items: int = Field(20, ge=1)
+
+
+def sources_of(training: TrainingSpec, evaluation: EvaluationSpec) -> set[str]:
+    """Every source that a run reads from."""
+    read = {training.model.source, evaluation.source}
+    if training.tasks:
+        read.add(training.source)
+    if evaluation.forgetting:
+        read.add(evaluation.forgetting_source)
+    return read
 
 
 def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, Any]) -> Any:

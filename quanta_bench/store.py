@@ -30,7 +30,7 @@ M = TypeVar("M", bound=BaseModel)
 class Record(BaseModel):
     """Base of what is stored. Unknown fields are kept out, so that a reader can trust the names."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
 
 
 class Environment(Record):
@@ -78,8 +78,10 @@ class TrainingRecord(Record):
         seconds: wall time of training, validation included.
         peak_memory_bytes: largest resident size of the process (CPU) or allocation (GPU).
         losses: training loss of every computed batch.
+        validations: step, metric and loss of every validation.
         best_step: step of the checkpoint that was kept.
         best_validation: its validation metric.
+        resumed: whether the run went on from a checkpoint after it was stopped.
         environment: where it was computed.
     """
 
@@ -102,8 +104,10 @@ class TrainingRecord(Record):
     seconds: float = 0.0
     peak_memory_bytes: int = 0
     losses: list[float] = []
+    validations: list[tuple[int, float, float]] = []
     best_step: int = 0
     best_validation: float | None = None
+    resumed: bool = False
     environment: Environment
 
 
@@ -117,7 +121,8 @@ class TaskResult(Record):
         metrics: every metric; accuracies are fractions.
         items: number of items scored.
         groups: number of groups of related items among them.
-        standard_error: of the main metric over items, robust to groups of related items.
+        standard_error: of the main metric over items, robust to groups of related items;
+            ``None`` with fewer than two groups.
         chance: the main metric of uniform guessing, where defined.
         cut_items: items whose context lost its left end.
         seconds: wall time.
@@ -130,7 +135,7 @@ class TaskResult(Record):
     metrics: dict[str, float]
     items: int
     groups: int
-    standard_error: float
+    standard_error: float | None
     chance: float | None = None
     cut_items: int = 0
     seconds: float
@@ -149,6 +154,7 @@ class Result(Record):
         protocol: how items were put, trained on and scored.
         tasks: scores by task.
         forgetting: perplexity of running text after the run, by task.
+        evaluation_precision: dtype of the base's weights, and of the arithmetic, while scoring.
         evaluation_seconds: wall time of scoring.
         tokens_per_second: real tokens trained on per second, validation included.
         evaluation_environment: where it was scored.
@@ -162,6 +168,7 @@ class Result(Record):
     protocol: dict[str, str]
     tasks: dict[str, TaskResult]
     forgetting: dict[str, float] = {}
+    evaluation_precision: dict[str, str] = {}
     evaluation_seconds: float
     tokens_per_second: float = 0.0
     evaluation_environment: Environment
@@ -229,16 +236,16 @@ class Store:
 
     def predictions(self, run: str) -> list[dict[str, Any]]:
         """The judged items of a finished run."""
-        text = (self.run_folder(run) / "predictions.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        # Not splitlines: it also splits at separators that stand unescaped inside JSON strings.
+        with (self.run_folder(run) / "predictions.jsonl").open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
 
-    def forget(self, run: str, training: str) -> None:
-        """Remove a run and its training, so that it is computed again."""
-        for folder in (
-            self.run_folder(run),
-            self.training_folder(training),
-            self.unfinished_folder(training),
-        ):
+    def forget(self, training: str) -> None:
+        """Remove a training and its checkpoints, so that it is computed again.
+
+        Runs that scored it keep their own link to what it was.
+        """
+        for folder in (self.training_folder(training), self.unfinished_folder(training)):
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
@@ -253,12 +260,12 @@ class Store:
         try:
             with FileLock(path, timeout=0):
                 yield
+                path.unlink(missing_ok=True)
         except Timeout:
             raise BenchError(
                 f"Another process is computing {training} in {self.root}. Wait for it, or name "
                 "another folder with --results."
             ) from None
-        path.unlink(missing_ok=True)
 
     def bytes_used(self) -> int:
         """Disk space of everything below the root, each linked file once."""

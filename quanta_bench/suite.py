@@ -13,12 +13,11 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.meta import Denominator
 from quanta_bench.method import Method, Row
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import find_task
 from quanta_bench.spec import EvaluationSpec, Frozen, ModelSpec, Seeds, TrainingSpec, build
-
-Denominator = Literal["base", "base+added"]
 
 
 class RowSpec(Frozen):
@@ -29,6 +28,7 @@ class RowSpec(Frozen):
         label: the row's name.
         model: the model it runs on, by a name of :mod:`quanta_bench.meta` or of the source;
             empty for the profile's.
+        revision: the model's revision on the hub; empty for its newest.
         settings: settings of the method.
         training: settings of its training.
         origin: where each of those comes from.
@@ -41,6 +41,7 @@ class RowSpec(Frozen):
     method: str
     label: str = ""
     model: str = ""
+    revision: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     origin: dict[str, str] = Field(default_factory=dict)
@@ -160,7 +161,8 @@ class Choice:
         all_rows: add every registered method that has a row for the profile.
         seeds: seeds, in place of the suite's.
         size: size by name, in place of the profile's default.
-        model: a model, in place of every row's: ``name`` or ``local:DIR``.
+        models: keep the rows of these models.
+        model: a model, in place of every row's: ``name``, ``hub:NAME@REVISION`` or ``local:DIR``.
         source: where data comes from, in place of the profile's.
         settings: overrides such as ``{"training.epochs": 1, "evaluation.items": 10}``.
     """
@@ -169,9 +171,14 @@ class Choice:
     all_rows: bool = False
     seeds: tuple[int, ...] = ()
     size: str = ""
+    models: tuple[str, ...] = ()
     model: str = ""
     source: str = ""
     settings: Mapping[str, Any] | None = None
+
+
+PLANNED = ("1", "2", "4", "F5", "F6", "F7")
+"""Tables of the paper that have no suite yet."""
 
 
 def shipped() -> dict[str, Path]:
@@ -188,6 +195,8 @@ def load_suite(name: str) -> Suite:
     """
     known = shipped()
     path = known.get(name) or known.get(f"table{name}")
+    if path is None and name.removeprefix("table") in PLANNED:
+        raise UsageError(f"Table {name.removeprefix('table')} is not built yet in this version.")
     if path is None:
         path = Path(name)
         if path.suffix not in (".yaml", ".yml"):
@@ -232,8 +241,8 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
     profile = pick_profile(suite, profile_name)
     size = _size(suite, profile, choice.size)
     seeds = choice.seeds or size.seeds or profile.seeds
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise UsageError(f"Seeds are distinct and not negative; these are {seeds}.")
+    if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:
+        raise UsageError(f"Seeds are distinct and not negative, at least one; these are {seeds}.")
     for task in suite.tasks:
         find_task(task)
     training_over, evaluation_over = _overrides(choice)
@@ -296,7 +305,16 @@ def _select(profile: Profile, profile_name: str, choice: Choice) -> list[RowSpec
             )
     kept = [name for name in choice.methods if not name.startswith("+")]
     added = [name[1:] for name in choice.methods if name.startswith("+")]
-    rows = [row for row in profile.rows if not kept or row.method in kept]
+    named = {row.model or profile.model for row in profile.rows}
+    for name in choice.models:
+        if name not in named:
+            raise UsageError(f"No row runs on a model {name!r}. {did_you_mean(name, named)}")
+    rows = [
+        row
+        for row in profile.rows
+        if (not kept or row.method in kept)
+        and (not choice.models or (row.model or profile.model) in choice.models)
+    ]
     present = {row.method for row in rows}
     for name in [*kept, *added]:
         if name not in present:
@@ -330,15 +348,16 @@ def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
 
 
 def _model(profile: Profile, row: RowSpec, choice: Choice) -> ModelSpec:
-    if choice.model.startswith("local:"):
-        return ModelSpec(name=".", source=choice.model)
+    if ":" in choice.model:
+        return ModelSpec.from_words(choice.model)
     name = choice.model or row.model or profile.model
+    revision = row.revision or "main"
     source = profile.model_source
     if source == "hub":
         from quanta_bench.meta import hub_name
 
         name = hub_name(name)
-    return ModelSpec(name=name, source=source)
+    return ModelSpec(name=name, source=source, revision=revision)
 
 
 def _overrides(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:

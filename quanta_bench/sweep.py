@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rich.console import Console, RenderableType
 
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.methods import METHODS
 from quanta_bench.progress import Screen, Silent
 from quanta_bench.runner import Job, Runner
 from quanta_bench.store import Result, Store
@@ -37,7 +38,7 @@ def sweep(
     draw: Callable[[list[Cells]], RenderableType],
     *,
     fresh: bool = False,
-) -> list[Cells]:
+) -> tuple[list[Cells], list[str]]:
     """Compute whatever of a grid is not on disk yet.
 
     Runs go seed by seed over all rows, so that a table is filled with one seed before any row
@@ -51,11 +52,11 @@ def sweep(
         fresh: compute every run again.
 
     Returns:
-        The rows with their results.
+        The rows with their results, and a message for each run that failed.
 
     Raises:
-        BenchError: a run failed; the message names it. What was finished stays.
-        KeyboardInterrupt: the user stopped.
+        UsageError: the words of a row are off.
+        KeyboardInterrupt: the user stopped. What was finished stays.
     """
     runner = Runner(store, Silent())
     cells = [Cells(row, {}) for row in rows]
@@ -73,18 +74,26 @@ def sweep(
             else:
                 cell.results[seed] = done
     if not wanted:
-        return cells
-    with Screen(console, len(wanted), lambda: draw(cells)) as screen:
+        return cells, []
+    order = sorted(wanted.values(), key=lambda places: places[0][1])
+    weights = [1.0 if METHODS.get(job.training.method).trains else 0.3 for (_, _, job), *_ in order]
+    failed: list[str] = []
+    with Screen(console, weights, lambda: draw(cells)) as screen:
         runner.reporter = screen
-        for places in sorted(wanted.values(), key=lambda places: places[0][1]):
+        for places in order:
             first, seed, job = places[0]
             name = job.label + (f", seed {seed}" if len(first.row.seeds) > 1 else "")
             screen.begin(name)
             try:
                 result = runner.run(job, fresh=fresh)
-            except BenchError as error:
-                raise type(error)(f"{name}: {error}") from error
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from error
+            except (BenchError, RuntimeError, MemoryError) as error:
+                # The other rows are worth having all the same.
+                failed.append(f"{name}: {error}")
+                screen.fail()
+                continue
             for cell, at, _ in places:
                 cell.results[at] = result
             screen.finish()
-    return cells
+    return cells, failed

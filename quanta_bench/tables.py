@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from quanta_bench import captions, stats
+from quanta_bench.meta import Count
 from quanta_bench.store import Result, Store
 from quanta_bench.suite import Profile, Suite
 from quanta_bench.sweep import Cells
@@ -115,7 +116,8 @@ def make_table(
     rows = [_row(cell, suite.tasks, store) for cell in cells]
     chance = _chance(everything[0], suite.tasks) if everything else None
     return Table(
-        name=suite.name,
+        # A size of the user's choice does not overwrite the files of the default one.
+        name=suite.name if size in ("", profile.size) else f"{suite.name}-{size}",
         title=suite.title,
         profile=profile_name,
         average=suite.average,
@@ -145,8 +147,8 @@ def _row(cell: Cells, tasks: Sequence[str], store: Store) -> TableRow:
         return row
     first = results[0].training
     row.trainable = first.trainable_parameters
-    added = first.added_parameters if cell.row.denominator == "base+added" else 0
-    row.percent = 100 * first.trainable_parameters / (first.base_parameters + added)
+    count = Count(first.trainable_parameters, first.base_parameters, first.added_parameters)
+    row.percent = 100 * count.share(cell.row.denominator)
     scores = [_scores(result, store) for result in results]
     for task in tasks:
         if all(task in result.tasks for result in results):
@@ -160,8 +162,11 @@ def _row(cell: Cells, tasks: Sequence[str], store: Store) -> TableRow:
             seed: stats.mean([row.cells[task].seeds[seed] for task in tasks])
             for seed in row.done_seeds
         }
-        errors = [row.cells[task].standard_error or 0.0 for task in tasks]
-        row.average = _value(by_seed, stats.error_of_average(errors))
+        errors = [row.cells[task].standard_error for task in tasks]
+        apart = [error for error in errors if error is not None]
+        # An average with an unknown part has an unknown error, not a smaller one.
+        whole = stats.error_of_average(apart) if len(apart) == len(errors) else None
+        row.average = _value(by_seed, whole)
     lost = [value for result in results for value in result.forgetting.values()]
     row.perplexity = stats.mean(lost) if lost else None
     return row
@@ -210,7 +215,9 @@ def _item_error(task: str, results: Sequence[Result], scores: Sequence[Scores]) 
         groups = [scores[0][task][i][0] for i in ids]
         error = stats.clustered_standard_error(values, groups)
     else:
-        error = stats.error_of_average([r.tasks[task].standard_error for r in results])
+        apart = [r.tasks[task].standard_error for r in results]
+        known = [one for one in apart if one is not None]
+        error = stats.error_of_average(known) if len(known) == len(apart) else math.nan
     return None if math.isnan(error) else error * _scale(results[0], task)
 
 

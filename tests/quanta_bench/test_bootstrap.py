@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +27,28 @@ class SetUp:
         self.status = 0
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(module, "ROOT", root)
+        self.version = sys.version
+        self.built: list[dict[str, Any]] = []
         monkeypatch.setattr(subprocess, "call", self._call)
-        monkeypatch.setattr("venv.EnvBuilder", lambda **_: SimpleNamespace(create=self._create))
+        monkeypatch.setattr(subprocess, "check_output", self._version)
+        monkeypatch.setattr("venv.EnvBuilder", self._builder)
+
+    def _builder(self, **options: Any) -> SimpleNamespace:
+        self.built.append(options)
+        return SimpleNamespace(create=self._create)
 
     def _create(self, folder: Path) -> None:
-        Path(folder).mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        (folder / "pyvenv.cfg").touch()
+        if self.built[-1]["clear"]:
+            self.version = sys.version
+
+    def _version(self, words: list[str], **_: Any) -> bytes:
+        if not (self.folder / "pyvenv.cfg").exists():
+            raise FileNotFoundError(words[0])
+        if not self.version:
+            raise subprocess.CalledProcessError(127, words)
+        return self.version.encode()
 
     def _call(self, words: list[str], **_: Any) -> int:
         self.calls.append(words)
@@ -111,6 +129,87 @@ def test_torch_alone_comes_from_its_own_index(set_up: SetUp) -> None:
     torch, project = set_up("--torch-index", "https://example.org/cpu")
     assert torch[torch.index("--index-url") + 1] == "https://example.org/cpu"
     assert "--index-url" not in project
+
+
+def test_the_index_of_torch_is_no_reason_to_renew(set_up: SetUp) -> None:
+    set_up("--torch-index", "https://example.org/cpu")
+    assert set_up() == []
+    assert set_up("--torch-index", "https://example.org/other") == []
+
+
+def test_torchs_download_is_shown_and_the_rest_is_quiet(set_up: SetUp) -> None:
+    torch, project = set_up()
+    assert "--quiet" not in torch
+    assert "--quiet" in project
+
+
+def test_interpreters_are_linked_where_links_can_be_made(set_up: SetUp) -> None:
+    set_up()
+    assert [options["symlinks"] for options in set_up.built] == [os.name != "nt"]
+
+
+@pytest.mark.parametrize("version", ["3.11.0 (another)", ""])
+def test_an_environment_of_another_python_is_made_anew(set_up: SetUp, version: str) -> None:
+    """Of another version, or of one that does not start any more."""
+    set_up()
+    set_up.version = version
+    # Its stamps may still be right, where the interpreter alone went away.
+    assert len(set_up()) == 2
+    assert [options["clear"] for options in set_up.built] == [False, True]
+    assert set_up() == []
+
+
+def test_a_renewed_environment_of_the_same_python_is_kept(set_up: SetUp) -> None:
+    set_up()
+    (set_up.root / "constraints.txt").write_text("changed")
+    set_up()
+    assert [options["clear"] for options in set_up.built] == [False, False]
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(set_up: SetUp) -> None:
+    set_up.folder.mkdir()
+    precious = set_up.folder / "thesis.tex"
+    precious.touch()
+    with pytest.raises(SystemExit, match="is not a virtual environment"):
+        set_up()
+    assert precious.exists()
+    assert set_up.built == set_up.calls == []
+
+
+def test_a_file_in_the_folders_place_is_left_alone(set_up: SetUp) -> None:
+    set_up.folder.touch()
+    with pytest.raises(SystemExit, match="is not a virtual environment"):
+        set_up()
+    assert set_up.built == []
+
+
+def test_an_empty_folder_is_used(set_up: SetUp) -> None:
+    set_up.folder.mkdir()
+    assert len(set_up()) == 2
+
+
+@pytest.mark.parametrize("module", ["ensurepip", "venv"])
+def test_a_python_without_venv_is_told_what_to_install(
+    set_up: SetUp, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    set_up()
+    set_up.version = "3.11.0 (another)"
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit, match=r"apt install python3\.\d+-venv"):
+        set_up()
+    assert len(set_up.built) == 1
+
+
+def test_a_failing_ensurepip_says_the_same_after_its_own_words(
+    set_up: SetUp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(folder: Path) -> None:
+        raise subprocess.CalledProcessError(1, "ensurepip", output=b"no wheels")
+
+    monkeypatch.setattr(set_up, "_create", fail)
+    with pytest.raises(SystemExit, match=r"apt install python3\.\d+-venv"):
+        set_up()
+    assert "no wheels" in capsys.readouterr().err
 
 
 def test_a_failed_installation_stops_and_is_not_taken_for_done(set_up: SetUp) -> None:

@@ -69,6 +69,7 @@ def test_too_long_contexts_lose_their_left_end_and_are_counted(tokenizer):
     item = encode(tokenizer, EXAMPLE, prompt, max_length=20)
     assert item.length == 20
     assert item.cut == 53 - 16
+    assert item.shared  # candidates of unequal length are compared after the same context
     assert tokenizer.decode(list(item.contexts[0])).endswith("END")
     assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" yes", " no"]
 
@@ -83,3 +84,18 @@ def test_the_target_alone_for_language_modelling(tokenizer):
     item = encode(tokenizer, EXAMPLE, prompt, max_length=64, target_only=True)
     assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" no"]
     assert item.gold == 0
+
+
+def test_a_cut_context_keeps_its_start_token(tokenizer, monkeypatch):
+    """Models that are trained with a start token in front go astray without it."""
+    encode_text = tokenizer.encode
+
+    def opening(text, add_special_tokens=True):
+        ids = encode_text(text, add_special_tokens=False)
+        return [tokenizer.bos_token_id, *ids] if add_special_tokens else ids
+
+    monkeypatch.setattr(tokenizer, "encode", opening)
+    item = encode(tokenizer, EXAMPLE, Prompt("x" * 50 + "END", (" y",), " y"), max_length=10)
+    assert item.contexts[0][0] == tokenizer.bos_token_id
+    assert tokenizer.decode(list(item.contexts[0][1:])).endswith("END")
+    assert item.length == 10

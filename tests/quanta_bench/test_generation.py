@@ -24,7 +24,7 @@ def pair(tiny_model):
 
 def answers(pair, prompts, **options):
     options = {"max_new_tokens": 12, "max_length": 200, **options}
-    return generate(*pair, prompts, **options)
+    return [text for text, _ in generate(*pair, prompts, **options)]
 
 
 def greedy(pair, prompt, steps):
@@ -61,9 +61,15 @@ def test_the_first_of_several_stops_counts():
     assert cut_at("yes", ("Q:",)) == "yes"
 
 
-def test_long_prompts_lose_their_left_end(pair):
+def test_long_prompts_lose_their_left_end_and_are_counted(pair):
     long = "lost " * 100 + "kept"
     assert answers(pair, [long], max_length=16) == answers(pair, [long[-4:]], max_length=16)
+    found = generate(*pair, [long, "kept"], max_new_tokens=12, max_length=16)
+    assert [cut for _, cut in found] == [500, 0]
+
+
+def test_without_a_cache_the_answers_are_the_same(pair):
+    assert answers(pair, PROMPTS, use_cache=False) == answers(pair, PROMPTS)
 
 
 def test_a_models_own_sampling_settings_do_not_matter(pair):

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from quanta_bench import plan as plans
-from quanta_bench.plan import DEFAULT, Plan, PlanRow, agrees
-from quanta_bench.suite import Choice, grid, load_suite
+from quanta_bench.plan import DEFAULT, METHOD_DEFAULT, Plan, PlanRow, Setting, agrees
+from quanta_bench.suite import Choice, Profile, RowSpec, Suite, grid, load_suite
 
 UNREPRODUCIBLE = {
     ("meta-llama/Meta-Llama-3-8B", "DoRA r=16"),
@@ -45,6 +45,17 @@ def paper() -> Plan:
         return make(Choice())
 
 
+def drawn(plan: Plan) -> str:
+    console = Console(width=220)
+    with console.capture() as captured:
+        console.print(plans.on_screen(plan))
+    return captured.get()
+
+
+def by_name(settings: list[Setting]) -> dict[str, Setting]:
+    return {setting.name: setting for setting in settings}
+
+
 def available(plan: Plan) -> list[PlanRow]:
     return [row for row in plan.rows if not row.missing]
 
@@ -56,9 +67,11 @@ def test_every_printed_share_agrees_save_the_two_that_nothing_reproduces(paper: 
         assert row.percent is not None
         assert row.printed
         if (row.model, row.label) in UNREPRODUCIBLE:
-            assert row.verdict.startswith("known-ambiguous: ")
+            assert row.verdict == "known-ambiguous"
+            assert row.ambiguity
             assert not agrees(row.percent, row.printed)
         else:
+            assert row.ambiguity == ""
             assert row.verdict == "agrees", (row.model, row.label, row.percent, row.printed)
 
 
@@ -107,8 +120,8 @@ def test_every_hyper_parameter_of_table_e3_has_its_value_and_an_origin(paper: Pl
         settings = {setting.name: setting for setting in row.training}
         for name in asked | {"loss", "protocol", "validations", "warmup", "clip_norm"}:
             assert settings[name].origin not in ("", DEFAULT), (row.model, row.label, name)
-        if row.settings:
-            assert row.settings_origin != DEFAULT, (row.model, row.label)
+        for setting in row.settings:
+            assert setting.origin not in ("", DEFAULT), (row.model, row.label, setting.name)
         for name, value in TABLE_E3.get(row.method, {}).items():
             assert settings[name].value == value
             assert "paper Table E.3" in settings[name].origin
@@ -116,10 +129,95 @@ def test_every_hyper_parameter_of_table_e3_has_its_value_and_an_origin(paper: Pl
         assert settings["schedule"].value == "linear"
 
 
+def test_rows_from_elsewhere_name_their_own_source_for_every_value(paper: Plan) -> None:
+    inherited = {"tasks", "protocol", "seeds"}
+    rows = [row for row in paper.rows if row.method in ("lora", "dora")]
+    assert len(rows) == 5 + 8
+    for row in rows:
+        # The paper's own LoRA row has no column in Table E.3.
+        source = row.quoted or "LLM-Adapters"
+        for setting in [*row.settings, *row.training]:
+            if setting.origin == DEFAULT or setting.name in inherited:
+                continue
+            where = (row.model, row.label, setting)
+            assert "paper Table E." not in setting.origin, where
+            assert "QuanTA" not in setting.origin, where
+            # That table is of DoRA alone.
+            assert row.method == "dora" or "Table 8" not in setting.origin, where
+            assert source in setting.origin or "printed share" in setting.origin, where
+            if not row.quoted and setting.name in ("learning_rate", "batch_size", "epochs"):
+                assert setting.origin.startswith("our choice"), where
+
+
+def test_rows_from_elsewhere_train_as_their_scripts_do(paper: Plan) -> None:
+    steps = 3 * 170_020 / 16
+    for row in paper.rows:
+        if row.method not in ("lora", "dora"):
+            continue
+        settings = by_name([*row.settings, *row.training])
+        assert settings["dropout"].value == 0.05
+        assert settings["alpha"].value == 2 * settings["r"].value
+        assert round(settings["warmup"].value * steps) == 100
+        assert settings["validations"].value == 20
+        assert settings["validations"].origin.startswith("our choice: every 25,503 of 510,060")
+        assert settings["max_length"].value == 256
+
+
+@pytest.mark.parametrize(
+    ("model", "rank", "rate"),
+    [
+        # Table 8 of the DoRA paper.
+        ("huggyllama/llama-7b", 16, 2e-4),
+        ("huggyllama/llama-7b", 32, 1e-4),
+        ("huggyllama/llama-13b", 16, 3e-4),
+        ("huggyllama/llama-13b", 32, 2e-4),
+        ("meta-llama/Llama-2-7b-hf", 16, 2e-4),
+        ("meta-llama/Llama-2-7b-hf", 32, 2e-4),
+        ("meta-llama/Meta-Llama-3-8B", 16, 1e-4),
+        ("meta-llama/Meta-Llama-3-8B", 32, 1e-4),
+    ],
+)
+def test_doras_learning_rates(paper: Plan, model: str, rank: int, rate: float) -> None:
+    (row,) = (row for row in paper.rows if (row.model, row.label) == (model, f"DoRA r={rank}"))
+    assert by_name(row.training)["learning_rate"].value == rate
+    assert by_name(row.settings)["r"].value == rank
+
+
+def test_the_whole_configuration_is_shown(paper: Plan) -> None:
+    quanta = by_name(next(row.settings for row in paper.rows if row.method == "quanta"))
+    assert quanta["dims"] == Setting(name="dims", value=[16, 8, 8, 4], origin="paper Table E.3")
+    assert quanta["dropout"] == Setting(name="dropout", value=0.0, origin="paper Table E.3")
+    assert quanta["form"] == Setting(name="form", value="auto", origin=METHOD_DEFAULT)
+    small = by_name(make(Choice(methods=("quanta",)), "embedded").rows[0].settings)
+    assert small["target_modules"].origin == METHOD_DEFAULT
+    lora = by_name(make(Choice(methods=("lora",)), "embedded").rows[0].settings)
+    assert lora["r"].origin == lora["target_modules"].origin == "our choice"
+    assert lora["dropout"] == Setting(name="dropout", value=0.0, origin=METHOD_DEFAULT)
+
+
+def test_a_method_with_a_required_setting_is_planned() -> None:
+    row = RowSpec(method="peft", settings={"type": "vera"})
+    suite = Suite(name="own", tasks=("boolq",), profiles={"embedded": Profile(rows=(row,))})
+    rows = grid(suite, "embedded")
+    made = plans.make_plan(suite, "embedded", suite.profiles["embedded"], rows, "")
+    assert by_name(made.rows[0].settings)["type"].origin == DEFAULT
+
+
+def test_a_rows_own_settings_do_not_inherit_an_origin() -> None:
+    row = RowSpec(method="lora", settings={"r": 4, "alpha": 16}, origin={"settings": "mine"})
+    suite = Suite(name="own", tasks=("boolq",), profiles={"embedded": Profile(rows=(row,))})
+    made = plans.make_plan(
+        suite, "embedded", suite.profiles["embedded"], grid(suite, "embedded"), ""
+    )
+    settings = by_name(made.rows[0].settings)
+    assert settings["r"].origin == "mine"
+    assert settings["alpha"].origin == "our choice"  # the default row's value, and its origin
+
+
 def test_the_public_scripts_epochs_and_evaluations(paper: Plan) -> None:
     quanta = next(row for row in paper.rows if row.method == "quanta")
     settings = {setting.name: setting.value for setting in quanta.training}
-    # 5 passes over 170,020 items, evaluated every 25,000 examples.
+    # 5 passes over 170,020 items, evaluated every 25,000 items.
     assert settings["epochs"] == 5
     assert settings["validations"] == 5 * 170_020 // 25_000
 
@@ -129,19 +227,22 @@ def test_runs_are_counted_without_rows_that_cannot_run(paper: Plan) -> None:
 
 
 def test_on_screen_and_back(paper: Plan) -> None:
-    console = Console(width=220)
-    with console.capture() as drawn:
-        console.print(plans.on_screen(paper))
-    text = drawn.get()
+    text = drawn(paper)
     for words in ("known-ambiguous", "not available", "quoted from DoRA", "paper Table E.3"):
         assert words in text
+    for row in paper.rows:
+        if row.ambiguity:
+            assert f"{row.label} ({row.model}): known-ambiguous: {row.ambiguity}" in text
     assert Plan.model_validate_json(paper.model_dump_json()) == paper
 
 
 def test_a_model_of_the_users_own_is_planned_without_a_count() -> None:
     made = make(Choice(model="local:somewhere", methods=("quanta",), seeds=(0,)))
     assert {row.trainable for row in made.rows} == {None}
-    assert all("parameters not counted" in row.settings_origin for row in made.rows)
+    assert all(row.not_counted for row in made.rows)
+    assert all("counted" not in setting.origin for row in made.rows for setting in row.settings)
+    text = " ".join(drawn(made).split())
+    assert f"parameters not counted: {made.rows[0].not_counted}" in text
 
 
 def test_the_embedded_plan_counts_and_names_its_size() -> None:

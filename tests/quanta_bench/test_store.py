@@ -110,8 +110,24 @@ def test_a_file_that_is_not_a_result_is_an_error_with_its_path(store):
         store.result("lora-abc-def")
 
 
-def test_forgetting_a_run_removes_its_training(store):
+def test_forgetting_a_training_leaves_its_results(store):
     store.write_run(result(), [])
-    store.forget("lora-abc-def", "abc")
-    assert store.result("lora-abc-def") is None
+    store.forget("abc")
     assert store.training("abc") is None
+    assert store.result("lora-abc-def") is not None
+
+
+def test_text_with_separators_of_lines_survives(store):
+    """U+2028 and U+0085 stand unescaped in JSON, and str.splitlines splits at them."""
+    store.write_run(result(), [{"id": "1", "text": "a\u2028b\x85c"}, {"id": "2"}])
+    assert [line["id"] for line in store.predictions("lora-abc-def")] == ["1", "2"]
+
+
+def test_numbers_that_json_does_not_have_survive(store):
+    odd = training().model_copy(update={"losses": [1.0, float("nan"), float("inf")]})
+    with store.write_training(odd):
+        pass
+    found = store.training("abc").losses
+    assert found[0] == 1.0
+    assert found[1] != found[1]
+    assert found[2] == float("inf")

@@ -340,6 +340,61 @@ def test_sizes_rates_and_forgetting_are_noted(bench: Bench) -> None:
     assert "DoRA r=8 30.0" in notes
 
 
+TWO_MODELS = (
+    {"method": "lora", "model": "m-7b"},
+    {"method": "lora", "model": "m-13b"},
+    {"method": "teleportation", "model": "m-13b", "label": "Beam"},
+)
+
+
+def two_models(bench: Bench) -> Table:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    other = TrainingSpec(method="lora", tasks=tuple(one), learning_rate=0.25)
+    results = bench.result(one), bench.result(one, training={"spec": other})
+    return bench.table(suite(*TWO_MODELS), *({0: result} for result in results), {})
+
+
+def test_notes_name_the_model_where_a_table_has_several(bench: Bench) -> None:
+    notes = two_models(bench).notes
+    assert "Learning rates: 0.5 (LoRA r=8 (m-7b)); 0.25 (LoRA r=8 (m-13b))." in notes
+    assert any(note.startswith("Beam (m-13b): ") for note in notes)
+    assert "(smollm2" not in "\n".join(mixed(bench))
+
+
+def test_generated_answers_are_not_said_to_be_scored_by_likelihood(bench: Bench) -> None:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    result = bench.result(one, protocol={"put": "generate"})
+    notes = bench.table(suite(), {0: result}).notes
+    said = "Protocol: put as generate, answers generated and parsed, data from embedded."
+    assert said in notes
+    assert "token_mean" not in "\n".join(notes)
+    assert result.protocol["normaliser"] == "token_mean"
+
+
+def test_the_precision_of_every_row_is_said_where_it_is_known(bench: Bench) -> None:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    made = suite("base", "lora", "full")
+    known = {"base": "bfloat16", "arithmetic": "bf16-mixed"}
+    rows = [
+        bench.result(one, training={"steps": 0}, evaluation_precision=known),
+        bench.result(one, evaluation_precision=known),
+        bench.result(one),
+    ]
+    labels = [row.spec.label or row.spec.method for row in grid(made, "embedded")]
+    notes = bench.table(made, *({0: result} for result in rows)).notes
+    weights = f"bfloat16 ({labels[0]}, {labels[1]}); float32 ({labels[2]})"
+    assert f"Base weights: {weights}. Everything that trains is float32." in notes
+
+
+def test_the_precision_of_a_base_alone_is_said(bench: Bench) -> None:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    over = {"training": {"steps": 0}, "protocol": {"loss": ""}}
+    known = bench.result(one, **over, evaluation_precision={"base": "bfloat16"})
+    (note,) = (n for n in bench.table(suite("base"), {0: known}).notes if "Base weights" in n)
+    assert note.startswith("Base weights: bfloat16 (")
+    assert "trains" not in note
+
+
 # --- files ------------------------------------------------------------------------------------
 
 
@@ -382,6 +437,63 @@ def test_each_seed_stands_in_the_second_part(bench: Bench) -> None:
     error = table.rows[1].cells["boolq"].standard_error
     assert f"50.0 / 25.0 ({error:.1f})" in render.as_markdown(table)
     assert f"50.0 / 25.0 ({error:.1f})" in drawn(table)
+
+
+def latex_rows(text: str) -> list[list[list[str]]]:
+    """The cells of every tabular of a LaTeX table."""
+    return [
+        [line.removesuffix(r" \\").split(" & ") for line in part.splitlines() if " & " in line]
+        for part in text.split(r"\begin{tabular}")[1:]
+    ]
+
+
+def test_latex_has_both_parts_and_as_many_cells_as_columns(bench: Bench) -> None:
+    table = two_seeds(bench)
+    text = render.as_latex(table)
+    first, second = latex_rows(text)
+    assert first[0] == ["Method", "Trained", r"\% of base", "BOOLQ", "PIQA", "Avg."]
+    assert second[0] == ["Method", "Seeds", "BOOLQ", "PIQA", "Avg."]
+    assert first[-1] == ["items", "", "", "4", "4", ""]
+    error = table.rows[1].cells["boolq"].standard_error
+    assert second[1][:3] == ["LoRA r=8", "2 (0, 1)", f"50.0 / 25.0 ({error:.1f})"]
+    assert "{lrrrrr}" in text
+    assert "{llrrr}" in text
+    for part in (first, second):
+        assert len({len(line) for line in part}) == 1
+
+
+def test_every_form_has_a_model_column_where_there_are_several(bench: Bench) -> None:
+    table = two_models(bench)
+    assert "| LoRA r=8 | m-7b | 250 |" in render.as_markdown(table)
+    assert "| LoRA r=8 | m-13b | 1 (0) |" in render.as_markdown(table)
+    assert "LoRA r=8 & m-7b & 250 &" in render.as_latex(table)
+    assert "LoRA r=8 & m-13b & 1 (0) &" in render.as_latex(table)
+    assert "Model" in drawn(table)
+    for text in (render.as_markdown, render.as_latex, drawn):
+        assert "Model" not in text(two_seeds(bench)).partition("Each seed")[0]
+
+
+def test_one_task_has_no_average_in_any_form(bench: Bench) -> None:
+    result = bench.result({"boolq": items([1, 0])})
+    table = bench.table(suite(tasks=["boolq"]), {0: result})
+    for text in (render.as_markdown(table), render.as_latex(table), drawn(table)):
+        assert "Avg." not in text
+    assert "| LoRA r=8 | 250 | 25 | 50.0 |\n" in render.as_markdown(table)
+
+
+def test_missing_seeds_are_counted(bench: Bench) -> None:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    both, half = [bench.result(one), bench.result(one)], bench.result(one)
+    table = bench.table(suite("lora", "dora"), dict(enumerate(both)), {1: half})
+    assert [render.seeds_done(row) for row in table.rows[1:]] == ["2 (0, 1)", "1 of 2 (1)"]
+
+
+def test_labels_are_not_read_as_markup(bench: Bench) -> None:
+    made = suite({"method": "lora", "label": "a | b [red]c"})
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    table = bench.table(made, {0: bench.result(one)})
+    assert r"| a \| b [red]c |" in render.as_markdown(table)
+    assert "a | b [red]c" in drawn(table)
 
 
 def test_latex_escapes_what_latex_reads_as_its_own(bench: Bench) -> None:
