@@ -10,7 +10,6 @@ VENV := .venv
 # An environment that is there goes on with the Python it was made with.
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 PROFILE ?= embedded
-VENV := .venv
 BENCH := $(VENV)/bin/quanta-bench
 TABLE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7
