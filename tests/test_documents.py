@@ -147,12 +147,12 @@ def test_ci_runs_lint_and_the_readmes_test_command_and_nothing_else() -> None:
     assert ["make", "test"] in commands(README)
 
 
-def test_pre_commit_runs_the_formatter_and_the_linter_of_make_lint() -> None:
+def test_make_lint_runs_the_hooks_and_they_are_the_environments_own() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
-    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
-    makefile = (ROOT / "Makefile").read_text().replace("$(VENV)", ".venv")
-    for entry in entries:
-        assert " ".join(entry.split()[:2]) in makefile
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert [hook["id"] for hook in hooks] == ["ruff-format", "ruff-check", "mypy"]
+    assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
+    assert "bin/pre-commit run --all-files" in (ROOT / "Makefile").read_text()
 
 
 # --- words ------------------------------------------------------------------------------------

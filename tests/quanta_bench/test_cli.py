@@ -420,9 +420,14 @@ def test_ctrl_c_then_the_same_command_goes_on(
     stopped = [*words, "--results", str(tmp_path / "stopped")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        command(*stopped), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command(*stopped),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=environment,
-    )  # fmt: skip
+        # A job that a script put in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     unfinished = tmp_path / "stopped" / "unfinished"
     _wait(lambda: bool(list(unfinished.glob("*/last.ckpt"))), process)
     process.send_signal(signal.SIGINT)
