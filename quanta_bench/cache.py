@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from quanta_bench.errors import BenchError
+from quanta_bench.folders import whole_folder
 
 VARIABLE = "QUANTA_BENCH_CACHE"
 
@@ -48,7 +47,8 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):
             if not target.is_dir():
-                _build(target, build)
+                with whole_folder(target) as folder:
+                    build(folder)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -57,17 +57,3 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
             f"{VARIABLE} to a folder with more space."
         ) from error
     return target
-
-
-def _build(target: Path, build: Callable[[Path], None]) -> None:
-    prefix = f".{target.name}.part-"
-    # The lock is held, so these were left by processes that died.
-    for left in target.parent.glob(prefix + "*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=prefix, dir=target.parent, ignore_cleanup_errors=True
-    ) as scratch:
-        folder = Path(scratch) / target.name
-        folder.mkdir()
-        build(folder)
-        folder.rename(target)

@@ -57,15 +57,6 @@ def files_digest(root: Path, files: Iterable[Path]) -> str:
     return _text("".join(f"{name}\0{file_digest(named[name])}\n" for name in sorted(named)))
 
 
-def folder_digest(root: Path) -> str:
-    """The sha256 over all files of a folder, at any depth.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    return files_digest(root, (path for path in root.rglob("*") if path.is_file()))
-
-
 def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     """The sha256 over rows, in order, as canonical JSON.
 

@@ -58,14 +58,12 @@ class LoadedModel:
     Attributes:
         model: the model, in evaluation mode.
         tokenizer: its tokenizer, with a padding token.
-        fingerprint: content hash of configuration, weights and tokenizer.
         description: what the model is, for captions.
         base_parameters: number of parameters, tied ones counted once.
     """
 
     model: Any
     tokenizer: Any
-    fingerprint: str
     description: str
     base_parameters: int
 
@@ -119,7 +117,6 @@ def load_model(
     return LoadedModel(
         model=model.eval(),
         tokenizer=tokenizer,
-        fingerprint=_fingerprint(ref, folder),
         description=describe_model(ref),
         base_parameters=sum(parameter.numel() for parameter in model.parameters()),
     )

@@ -12,7 +12,6 @@ T = TypeVar("T")
 
 METHODS_GROUP = "quanta_bench.methods"
 TASKS_GROUP = "quanta_bench.tasks"
-CHECKS_GROUP = "quanta_bench.checks"
 
 
 class Registry(Generic[T]):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quanta_bench.errors import BenchError
+from quanta_bench.folders import whole_folder
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
 
 M = TypeVar("M", bound=BaseModel)
@@ -218,13 +218,13 @@ class Store:
     @contextmanager
     def write_training(self, record: TrainingRecord) -> Iterator[Path]:
         """A folder to put the adapter in; becomes the training when the block ends well."""
-        with _whole(self.training_folder(record.id)) as folder:
+        with whole_folder(self.training_folder(record.id)) as folder:
             yield folder
             _write(folder / "training.json", record)
 
     def write_run(self, result: Result, predictions: Iterable[Mapping[str, Any]]) -> Path:
         """Store a finished run. Its adapter is linked from the training, not copied."""
-        with _whole(self.run_folder(result.run)) as folder:
+        with whole_folder(self.run_folder(result.run)) as folder:
             with (folder / "predictions.jsonl").open("w", encoding="utf-8") as lines:
                 for line in predictions:
                     lines.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -292,20 +292,6 @@ def _read(path: Path, kind: type[M]) -> M | None:
 
 def _write(path: Path, record: BaseModel) -> None:
     path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that takes its place only if the block ends well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
-    ) as scratch:
-        folder = Path(scratch) / target.name
-        folder.mkdir()
-        yield folder
-        shutil.rmtree(target, ignore_errors=True)
-        folder.rename(target)
 
 
 def _link(source: str, target: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quanta_bench import fingerprint
-from quanta_bench.fingerprint import file_digest, folder_digest, rows_digest, text_digest
+from quanta_bench.fingerprint import file_digest, rows_digest, text_digest
 
 LONG_AGO = 1_600_000_000
 
@@ -69,20 +69,6 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
     file.write_bytes(b"abc")
     monkeypatch.setenv("QUANTA_BENCH_CACHE", str(file / "not a folder"))
     assert file_digest(file) == hashlib.sha256(b"abc").hexdigest()
-
-
-def test_folder_digest_covers_names_and_contents(tmp_path: Path) -> None:
-    def folder(name: str, **files: str) -> str:
-        for path, text in files.items():
-            target = tmp_path / name / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
-        return folder_digest(tmp_path / name)
-
-    first = folder("one", a="1", **{"sub/b": "2"})
-    assert first == folder("two", **{"sub/b": "2", "a": "1"})
-    assert first != folder("three", a="2", **{"sub/b": "1"})
-    assert first != folder("four", c="1", **{"sub/b": "2"})
 
 
 def test_rows_digest_follows_content_and_order_but_not_key_order() -> None:

@@ -58,7 +58,6 @@ def test_a_local_model_loads_in_either_dtype(models: Path) -> None:
         assert loaded.model.config._attn_implementation == "sdpa"
     assert loaded.base_parameters == sum(p.numel() for p in loaded.model.parameters())
     assert loaded.description == "tiny (local folder)"
-    assert loaded.fingerprint == model_fingerprint(tiny(models))
     eager = load_model(tiny(models), torch.float32, attn_implementation="eager")
     assert eager.model.config._attn_implementation == "eager"
 
@@ -66,7 +65,6 @@ def test_a_local_model_loads_in_either_dtype(models: Path) -> None:
 def test_a_folder_that_is_the_model_is_named_by_a_dot(models: Path) -> None:
     loaded = load_model(tiny(models / "tiny", "."), torch.float32)
     assert loaded.description == "tiny (local folder)"
-    assert loaded.fingerprint == model_fingerprint(tiny(models))
 
 
 def test_a_tokenizer_without_padding_token_gets_one(models: Path) -> None:
@@ -154,4 +152,3 @@ def test_a_hub_model_is_a_folder_like_any_other(
     loaded = load_model(ModelRef("owner/tiny", "hub", "abc"), torch.float32)
     assert asked == [("owner/tiny", "abc")]
     assert loaded.description == "owner/tiny at abc"
-    assert loaded.fingerprint == model_fingerprint(tiny(models))
