@@ -179,19 +179,37 @@ def _check_embedded(ref: ModelRef) -> None:
         )
 
 
-def _snapshot(ref: ModelRef) -> Path:
+def is_here(ref: ModelRef) -> bool:
+    """Whether a model can be read without downloading it. Downloads nothing."""
+    kind, _ = read_words(ref.source)
+    if kind != "hub":
+        return True
+    try:
+        _download(ref, local_files_only=True)
+    except Exception:
+        # The client raises errors of several kinds; all say that something is not there.
+        return False
+    return True
+
+
+def _download(ref: ModelRef, *, local_files_only: bool = False) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(
-            snapshot_download(
-                ref.name,
-                revision=ref.revision,
-                allow_patterns=list(_CONTENT),
-                # The patterns' * also matches slashes: copies in sub-folders are not wanted.
-                ignore_patterns=["*/*"],
-            )
+    return Path(
+        snapshot_download(
+            ref.name,
+            revision=ref.revision,
+            allow_patterns=list(_CONTENT),
+            # The patterns' * also matches slashes: copies in sub-folders are not wanted.
+            ignore_patterns=["*/*"],
+            local_files_only=local_files_only,
         )
+    )
+
+
+def _snapshot(ref: ModelRef) -> Path:
+    try:
+        return _download(ref)
     except Exception as error:
         # The client raises errors of several HTTP libraries; all mean the same to the user.
         raise hub_failure(f"The model {ref.name!r} (revision {ref.revision})", error) from error

@@ -20,12 +20,18 @@ from quanta_bench.environment import environment, peak_memory, reset_peak_memory
 from quanta_bench.errors import UsageError
 from quanta_bench.method import Method
 from quanta_bench.methods import build_method
-from quanta_bench.model_sources import LoadedModel, ModelRef, load_model, model_fingerprint
+from quanta_bench.model_sources import (
+    LoadedModel,
+    ModelRef,
+    is_here,
+    load_model,
+    model_fingerprint,
+)
 from quanta_bench.packing import can_pack
 from quanta_bench.pools import Pools, draw, find_task
 from quanta_bench.precision import resolve
 from quanta_bench.progress import Reporter
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, identity
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, identity
 from quanta_bench.store import Result, Store, TaskResult, TrainingRecord
 from quanta_bench.task import Example, Task
 
@@ -113,6 +119,24 @@ class Runner:
             training_data,
             evaluation_data,
         )
+
+    def find(self, job: Job) -> Result | None:
+        """The job's result if it is on disk.
+
+        What was computed is named by the model's content, so nothing is looked for while the model
+        itself would have to be downloaded first.
+        """
+        spec, _ = normal_form(job.training)
+        check_protocols(spec, job.evaluation)
+        if not is_here(_reference(spec)):
+            return None
+        return self.store.result(self.identify(job).run)
+
+    @staticmethod
+    def spelled(job: Job) -> str:
+        """The job in words: equal for jobs that come to the same run."""
+        spec, _ = normal_form(job.training)
+        return canonical([spec.model_dump(mode="json"), job.evaluation.model_dump(mode="json")])
 
     def run(self, job: Job, *, fresh: bool = False) -> Result:
         """The job's result, from disk if it is there.

@@ -67,10 +67,9 @@ def sweep(
         if cell.row.missing:
             continue
         for seed, job in jobs_of(cell.row):
-            run = runner.identify(job).run
-            done = None if fresh else store.result(run)
+            done = None if fresh else runner.find(job)
             if done is None:
-                wanted.setdefault(run, []).append((cell, seed, job))
+                wanted.setdefault(runner.spelled(job), []).append((cell, seed, job))
             else:
                 cell.results[seed] = done
     if not wanted:

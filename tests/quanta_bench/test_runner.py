@@ -230,3 +230,17 @@ def test_gradient_checkpointing_changes_no_number(run, make):
     plain = run.run(make()).training.losses
     saved = run.run(make(gradient_checkpointing=True)).training.losses
     assert saved == pytest.approx(plain, rel=1e-5)
+
+
+def test_looking_for_a_result_downloads_no_model(run, make, monkeypatch):
+    """The paper's grid names six models; they are fetched one by one, when their turn comes."""
+    job = make(model=ModelSpec(name="meta-llama/Llama-2-7b-hf", source="hub"))
+    monkeypatch.setattr(runner_module, "model_fingerprint", None)
+    assert run.find(job) is None
+
+
+def test_jobs_that_come_to_the_same_run_are_spelled_alike(run, make):
+    assert run.spelled(make("none", seeds={"init": 1})) == run.spelled(make("none"))
+    assert run.spelled(make(seeds={"init": 1})) != run.spelled(make())
+    run.run(make())
+    assert run.find(make()) is not None
