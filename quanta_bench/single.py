@@ -106,7 +106,10 @@ def on_screen(result: Result, results: Path) -> RenderableType:
             str(task.items),
         )
     training = result.training
-    lines = [f"Protocol: {result.protocol}"]
+    how = result.protocol
+    lines = [f"Put as {how['put']}; candidates compared by {how['normaliser']}."]
+    if how["loss"]:
+        lines.append(f"Trained as {how['trained_as']} with the loss {how['loss']!r}.")
     if training.steps:
         share = 100 * training.trainable_parameters / training.base_parameters
         lines.append(

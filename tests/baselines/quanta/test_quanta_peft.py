@@ -11,90 +11,28 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from quanta_models import (
+    FORMS,
+    KINDS,
+    TOKENS,
+    adapted,
+    base_model,
+    base_weights,
+    config_for,
+    layers,
+    logits,
+    same,
+    train,
+)
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-
-from baselines.quanta import QuantaConfig, QuantaLinear
+from transformers import LlamaForCausalLM
 
 pytestmark = [
     # transformers renames its checkpointing calls, which peft still makes under the old names.
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning"),
 ]
 
-TOKENS = torch.arange(24).reshape(2, 12) * 7 % 50
 ROOT = Path(__file__).resolve().parents[3]
-FORMS = ["folded", "unfolded"]
-KINDS = ["llama", "gpt2"]
-TARGETS = {"llama": ["q_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "c_proj"]}
-DIMS = {"llama": {"down_proj": (4, 4, 4, 2), ".*": (4, 4, 4)}, "gpt2": None}
-
-
-def base_model(kind: str = "llama", dtype: torch.dtype = torch.float32) -> nn.Module:
-    torch.manual_seed(1)
-    if kind == "gpt2":
-        config = GPT2Config(
-            n_embd=48,
-            n_layer=2,
-            n_head=4,
-            n_inner=96,
-            n_positions=32,
-            vocab_size=50,
-            bos_token_id=0,
-            eos_token_id=0,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
-        )
-        model = GPT2LMHeadModel(config)
-    else:
-        config = LlamaConfig(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=50,
-            attention_bias=True,
-        )
-        model = LlamaForCausalLM(config)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):  # zero by default, which would hide a lost bias
-            nn.init.normal_(parameter, std=0.1)
-    return model.to(dtype).eval()
-
-
-def config_for(kind: str = "llama", **fields) -> QuantaConfig:
-    return QuantaConfig(**{"dims": DIMS[kind], "target_modules": TARGETS[kind], **fields})
-
-
-def adapted(kind: str = "llama", dtype: torch.dtype = torch.float32, **fields) -> PeftModel:
-    return get_peft_model(base_model(kind, dtype), config_for(kind, **fields)).eval()
-
-
-def logits(model: nn.Module) -> Tensor:
-    with torch.no_grad():
-        return model(TOKENS).logits
-
-
-def train(model: nn.Module, steps: int = 3) -> None:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=1e-2)
-    for _ in range(steps):
-        model(TOKENS, labels=TOKENS).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def layers(model: nn.Module) -> list[QuantaLinear]:
-    return [module for module in model.modules() if isinstance(module, QuantaLinear)]
-
-
-def base_weights(model: nn.Module) -> list[Tensor]:
-    return [layer.get_base_layer().weight.detach().clone() for layer in layers(model)]
-
-
-def same(first: list[Tensor], second: list[Tensor]) -> bool:
-    return all(map(torch.equal, first, second)) and len(first) == len(second)
 
 
 # The start.

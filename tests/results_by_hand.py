@@ -1,0 +1,156 @@
+"""Results made by hand, and the tables that come of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from quanta_bench import render, stats
+from quanta_bench.spec import EvaluationSpec, TrainingSpec
+from quanta_bench.store import Environment, Result, Store, TaskResult, TrainingRecord
+from quanta_bench.suite import Choice, Suite, grid
+from quanta_bench.sweep import Cells
+from quanta_bench.tables import Table, make_table
+
+BASE, TRAINED = 1000, 250
+
+
+def suite(*rows: Any, tasks: Sequence[str] = ("boolq", "piqa"), **profile: Any) -> Suite:
+    return Suite(
+        name="t",
+        title="T_1 & 100%",
+        tasks=tuple(tasks),
+        profiles={"embedded": {"rows": rows or ("lora",), **profile}},
+    )
+
+
+@dataclass
+class Item:
+    """One judged item."""
+
+    id: str
+    group: str
+    accuracy: float
+
+
+def items(scores: Sequence[float], groups: Sequence[str] | None = None, prefix: str = "") -> Any:
+    names = groups or [f"g{n}" for n in range(len(scores))]
+    return [
+        Item(f"{prefix}{n}", group, score)
+        for n, (score, group) in enumerate(zip(scores, names, strict=True))
+    ]
+
+
+class Bench:
+    """Makes a table of results that are given item by item."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = Store(root)
+        self._runs = 0
+
+    def result(self, scored: dict[str, list[Item]], **over: Any) -> Result:
+        self._runs += 1
+        environment = Environment(
+            packages={"torch": "1"},
+            python="3",
+            platform="p",
+            device="d",
+            threads=1,
+            git_commit="c",
+        )
+        evaluation = {"tasks": tuple(scored), **over.pop("evaluation", {})}
+        record: dict[str, Any] = {
+            "id": f"training{self._runs}",
+            "spec": TrainingSpec(method="lora", tasks=tuple(scored), learning_rate=0.5),
+            "model": "m",
+            "model_fingerprint": "f",
+            "data": {},
+            "base_parameters": BASE,
+            "trainable_parameters": TRAINED,
+            "added_parameters": TRAINED,
+            "precision": {"base": "float32", "arithmetic": "32-true"},
+            "steps": 10,
+            "train_items": 40,
+            "validation_items": 20,
+            "environment": environment,
+            **over.pop("training", {}),
+        }
+        tasks = {}
+        for name, judged in scored.items():
+            values = [item.accuracy for item in judged]
+            error = stats.clustered_standard_error(values, [item.group for item in judged])
+            tasks[name] = TaskResult(
+                title=name.upper(),
+                kind="choice",
+                metric="accuracy",
+                metrics={"accuracy": float(np.mean(values))},
+                items=len(judged),
+                groups=len({item.group for item in judged}),
+                standard_error=0.0 if math.isnan(error) else error,
+                chance=0.5,
+                seconds=1.0,
+                data={},
+            )
+        protocol = {
+            "put": "choice-text",
+            "loss": "candidates",
+            "trained_as": "choice-text",
+            "normaliser": "token_mean",
+            **over.pop("protocol", {}),
+        }
+        result = Result(
+            run=f"run{self._runs}",
+            training=TrainingRecord(**record),
+            protocol=protocol,
+            evaluation=EvaluationSpec(**evaluation),
+            tasks=tasks,
+            evaluation_seconds=1.0,
+            evaluation_environment=environment,
+            **over,
+        )
+        lines = [
+            {"task": name, "id": i.id, "group": i.group, "accuracy": i.accuracy}
+            for name, judged in scored.items()
+            for i in judged
+        ]
+        self.store.write_run(result, lines)
+        return result
+
+    def table(self, made: Suite, *rows: dict[int, Result]) -> Table:
+        seeds = tuple(sorted({seed for row in rows for seed in row})) or (0,)
+        found = grid(made, "embedded", Choice(seeds=seeds))
+        cells = [Cells(row, results) for row, results in zip(found, rows, strict=True)]
+        return make_table(made, "embedded", made.profiles["embedded"], "", cells, self.store)
+
+
+def drawn(table: Table) -> str:
+    console = Console(width=300)
+    with console.capture() as captured:
+        console.print(render.on_screen(table))
+    return captured.get()
+
+
+def two_seeds(bench: Bench) -> Table:
+    first = bench.result({"boolq": items([1, 1, 0, 0]), "piqa": items([1, 1, 1, 0])})
+    second = bench.result({"boolq": items([1, 0, 0, 0]), "piqa": items([1, 1, 1, 1])})
+    return bench.table(suite(), {0: first, 1: second})
+
+
+TWO_MODELS = (
+    {"method": "lora", "model": "m-7b"},
+    {"method": "lora", "model": "m-13b"},
+    {"method": "teleportation", "model": "m-13b", "label": "Beam"},
+)
+
+
+def two_models(bench: Bench) -> Table:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    other = TrainingSpec(method="lora", tasks=tuple(one), learning_rate=0.25)
+    results = bench.result(one), bench.result(one, training={"spec": other})
+    return bench.table(suite(*TWO_MODELS), *({0: result} for result in results), {})
