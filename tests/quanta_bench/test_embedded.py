@@ -55,7 +55,7 @@ def loaded() -> Any:
 def test_it_is_smollm2(loaded: Any) -> None:
     assert loaded.description == "SmolLM2-135M-Instruct, dequantised from Q4_1"
     assert loaded.base_parameters == 134_515_008
-    assert loaded.fingerprint == model_fingerprint(ModelRef()) == embedded.fingerprint()
+    assert model_fingerprint(ModelRef()) == embedded.fingerprint()
     assert loaded.model.config.hidden_size == 576
     assert not loaded.model.training
 
