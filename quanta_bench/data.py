@@ -31,8 +31,9 @@ def encode_items(
     *,
     max_length: int,
     target_only: bool = False,
+    closed: bool = False,
 ) -> list[Encoded]:
-    """Encode the items of several tasks, in order."""
+    """Encode the items of several tasks, in order; the words are those of :func:`encode`."""
     return [
         encode(
             tokenizer,
@@ -41,6 +42,7 @@ def encode_items(
             max_length=max_length,
             task=number,
             target_only=target_only,
+            closed=closed,
         )
         for number, (task, examples) in enumerate(tasks)
         for example in examples
@@ -119,6 +121,7 @@ class BenchData(pl.LightningDataModule):
             self.spec.protocol,
             max_length=self.spec.max_length,
             target_only=self.spec.loss != "candidates" and split == "train",
+            closed=self.spec.protocol == "generate",
         )
 
     def _lay_out(self) -> list[list[list[Encoded]]]:

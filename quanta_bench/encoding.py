@@ -101,6 +101,7 @@ def encode(
     max_length: int,
     task: int = 0,
     target_only: bool = False,
+    closed: bool = False,
 ) -> Encoded:
     """Encode an item's candidates, or its target alone.
 
@@ -111,6 +112,8 @@ def encode(
         max_length: bound in tokens; contexts are cut from the left, continuations never.
         task: position of the task in the list that is being run.
         target_only: encode the target as the one continuation, for language modelling.
+        closed: end continuations with the end token, for answers that are to be generated: a
+            model that never saw an answer end goes on after it.
 
     Raises:
         BenchError: a continuation has no token, or is longer than ``max_length``.
@@ -120,6 +123,8 @@ def encode(
     if target_only or not texts:
         texts, gold = (prompt.target,), 0
     pairs = [encode_pair(tokenizer, prompt.context, text) for text in texts]
+    if closed and tokenizer.eos_token_id is not None:
+        pairs = [(context, [*tokens, tokenizer.eos_token_id]) for context, tokens in pairs]
     longest = max(len(continuation) for _, continuation in pairs)
     # One room for all: candidates are compared after the same context.
     room = max_length - longest

@@ -107,7 +107,10 @@ def on_screen(result: Result, results: Path) -> RenderableType:
         )
     training = result.training
     how = result.protocol
-    lines = [f"Put as {how['put']}; candidates compared by {how['normaliser']}."]
+    judged = "answers generated and parsed"
+    if how["put"] != "generate":
+        judged = f"candidates compared by {how['normaliser']}"
+    lines = [f"Put as {how['put']}; {judged}."]
     if how["loss"]:
         lines.append(f"Trained as {how['trained_as']} with the loss {how['loss']!r}.")
     if training.steps:

@@ -239,3 +239,13 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(make, tmp_path):
         next(iter(made[1].trainable(made[0]).values())).fill_(float("nan"))
     with pytest.raises(BenchError, match="Try a learning rate below"):
         run(made, tmp_path)
+
+
+def test_answers_that_are_to_be_generated_are_learned_with_their_end(make, tmp_path):
+    made = make(loss="answer", protocol="generate")
+    model, *_, data = made
+    end = model.config.eos_token_id
+    for item in (*data.train_items, *data.validation_items):
+        assert item.candidates[0][-1] == end
+    plain = make(loss="answer")[3]
+    assert all(item.candidates[0][-1] != end for item in plain.train_items)
