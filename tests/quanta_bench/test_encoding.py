@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 
 from quanta_bench.encoding import encode, encode_pair, start_token
 from quanta_bench.errors import BenchError
+from quanta_bench.model_sources import ModelRef, load_tokenizer
 from quanta_bench.task import Example, Prompt
 
 EXAMPLE = Example("1", "1", {}, gold=1)
@@ -18,15 +19,7 @@ def tokenizer(tiny_model):
 
 
 @pytest.fixture(scope="module")
-def real():
-    from quanta_bench import embedded
-    from quanta_bench.errors import SourceError
-    from quanta_bench.model_sources import ModelRef, load_tokenizer
-
-    try:
-        embedded.MODEL_WHEEL.require()
-    except SourceError:
-        pytest.skip("the offline model is not fetched")
+def real(offline):
     return load_tokenizer(ModelRef())
 
 
