@@ -6,7 +6,7 @@ A method plug-in imports this module and nothing else of the suite.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -153,6 +153,33 @@ class Method(ABC, Generic[C]):
     @abstractmethod
     def load(self, model: nn.Module, folder: Path) -> nn.Module:
         """Put what :meth:`save` wrote into a fresh base model, ready to evaluate."""
+
+    def ranks(self, model: nn.Module) -> Mapping[str, Mapping[str, tuple[int, int]]]:
+        """Bounds on ranks at each adapted layer, where the method knows any.
+
+        Args:
+            model: a model that the method has adapted; it may be on the meta device.
+
+        Returns:
+            By the layer's name and by what is bounded (``"update"`` is what the method adds to
+            the weight), the least and the largest rank.
+        """
+        return {}
+
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterable[Mapping[str, Any]]:
+        """Settings that make the method as small or as large as a user may want it.
+
+        By them a size is chosen that comes nearest to a budget of parameters.
+
+        Args:
+            model: the base model; it may be on the meta device.
+
+        Returns:
+            Settings in any order, each complete but for defaults; none if the method has just
+            one size.
+        """
+        return ()
 
     def merge(self, model: nn.Module) -> nn.Module:
         """Write the update into the base's weights and return the plain base model.

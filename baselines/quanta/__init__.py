@@ -9,22 +9,21 @@ Importing this package registers it with `peft`:
 from __future__ import annotations
 
 from baselines.quanta.circuit import Circuit
-from baselines.quanta.config import QuantaConfig
+from baselines.quanta.config import QuantaConfig, QuantaType
 from baselines.quanta.dims import choose_dims
 from baselines.quanta.gate import Gate
-from baselines.quanta.layer import QuantaLayer, QuantaLinear
-from baselines.quanta.register import QuantaType, register
+from baselines.quanta.layer import QuantaLinear
 from baselines.quanta.tuner import QuantaModel
+from baselines.tuners import register
 
 __all__ = [
     "Circuit",
     "Gate",
     "QuantaConfig",
-    "QuantaLayer",
     "QuantaLinear",
     "QuantaModel",
     "QuantaType",
     "choose_dims",
 ]
 
-register(QuantaConfig, QuantaModel)
+register(QuantaType.QUANTA, QuantaConfig, QuantaModel)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from peft import PeftConfig
-
 from baselines.quanta.rectangular import Rectangular
-from baselines.quanta.register import QuantaType
+from baselines.tuners.config import AdapterConfig
 
 Dims: TypeAlias = "tuple[int, ...] | None"
 Form: TypeAlias = Literal["auto", "folded", "unfolded"]
@@ -18,8 +17,14 @@ Form: TypeAlias = Literal["auto", "folded", "unfolded"]
 REST = ".*"  # the pattern of all modules that no other pattern matches
 
 
+class QuantaType(enum.StrEnum):
+    """The `peft` type of a QuanTA adapter; saved as ``"QUANTA"``."""
+
+    QUANTA = "QUANTA"
+
+
 @dataclass
-class QuantaConfig(PeftConfig):
+class QuantaConfig(AdapterConfig):
     """Configuration of QuanTA (arXiv:2406.00132) as a `peft` method.
 
     Args:
@@ -61,24 +66,14 @@ class QuantaConfig(PeftConfig):
 
     dims: tuple[int, ...] | dict[str, Dims] | None = field(default=None)
     parameter_budget: int | None = field(default=None)
-    target_modules: list[str] | set[str] | str | None = field(default=None)
-    exclude_modules: list[str] | set[str] | str | None = field(default=None)
-    layers_to_transform: list[int] | int | None = field(default=None)
-    layers_pattern: list[str] | str | None = field(default=None)
-    modules_to_save: list[str] | None = field(default=None)
     rectangular: Rectangular = field(default="gate")
     form: Form = field(default="auto")
     fold_in_place: bool = field(default=False)
     dropout: float = field(default=0.0)
-    seed: int = field(default=0)
 
     def __post_init__(self) -> None:
-        super().__post_init__()  # type: ignore[no-untyped-call]
+        super().__post_init__()
         self.peft_type = QuantaType.QUANTA
-        if isinstance(self.target_modules, (list, tuple)):
-            self.target_modules = set(self.target_modules)
-        if isinstance(self.exclude_modules, (list, tuple)):
-            self.exclude_modules = set(self.exclude_modules)
         if isinstance(self.dims, dict):
             self.dims = {
                 _checked_pattern(pattern): _checked_dims(f"dims[{pattern!r}]", dims)
@@ -86,29 +81,21 @@ class QuantaConfig(PeftConfig):
             }
         else:
             self.dims = _checked_dims("dims", self.dims)
-        _check_choice("rectangular", self.rectangular, get_args(Rectangular))
-        _check_choice("form", self.form, get_args(Form))
-        if isinstance(self.dropout, bool) or not 0 <= self.dropout < 1:
-            raise ValueError(f"QuantaConfig: dropout={self.dropout!r} is not in [0, 1)")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise ValueError(f"QuantaConfig: seed={self.seed!r} is not an integer")
+        self.check_choice("rectangular", get_args(Rectangular))
+        self.check_choice("form", get_args(Form))
+        self.check_share("dropout")
         if self.parameter_budget is not None and self.parameter_budget < 1:
-            raise ValueError(f"QuantaConfig: parameter_budget={self.parameter_budget!r} is below 1")
+            self.refuse("parameter_budget", "is below 1")
         if self.form == "folded" and self.dropout > 0:
-            raise ValueError(
-                f"QuantaConfig: form='folded' with dropout={self.dropout}: W0 - S would see the "
-                "whole input and T the dropped-out one, so the adapter would not start at zero; "
-                "use form='unfolded', or no dropout"
+            self.refuse(
+                "form",
+                f"with dropout={self.dropout}: W0 - S would see the whole input and T the "
+                "dropped-out one, so the adapter would not start at zero; use form='unfolded', or "
+                "no dropout",
             )
         if self.fold_in_place and (self.form == "unfolded" or self.dropout > 0):
             reason = "form='unfolded'" if self.form == "unfolded" else f"dropout={self.dropout}"
-            raise ValueError(
-                f"QuantaConfig: fold_in_place=True with {reason}, which never folds; drop one"
-            )
-        if self.layers_pattern and self.layers_to_transform is None:
-            raise ValueError(
-                f"QuantaConfig: layers_pattern={self.layers_pattern!r} without layers_to_transform"
-            )
+            self.refuse("fold_in_place", f"with {reason}, which never folds; drop one")
 
     def dims_for(self, name: str) -> Dims:
         """The axis sizes asked for the module of this name; `None` to choose them.
@@ -163,10 +150,3 @@ def _checked_dims(what: str, dims: Any) -> Dims:
         if isinstance(size, bool) or not isinstance(size, int) or size < 2:
             raise ValueError(f"QuantaConfig: {what}={sizes} has {size!r}; a size is at least 2")
     return sizes
-
-
-def _check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f"QuantaConfig: {what}={value!r} is not one of {', '.join(map(repr, choices))}"
-        )

@@ -21,20 +21,19 @@ nothing but its gates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
 
 from baselines.quanta.config import Form, QuantaConfig
-from baselines.quanta.initial import generator_for, kaiming_gates_
+from baselines.quanta.initial import kaiming_gates_
 from baselines.quanta.rectangular import WeightCircuit
-from baselines.quanta.targets import is_plain, linear_features, plan_layer
+from baselines.quanta.targets import is_plain, plan_layer
+from baselines.tuners.initial import generator_for
+from baselines.tuners.merging import MergingLayer, exact, linear_features
 
 
 class FrozenGates(nn.Module):
@@ -46,20 +45,7 @@ class FrozenGates(nn.Module):
             self.register_buffer(str(index), gate)
 
 
-class QuantaLayer(BaseTunerLayer):
-    """What a layer with QuanTA adapters holds; the base class that `peft` looks for."""
-
-    # The parameters an adapter trains, as peft asks for them.
-    adapter_layer_names: tuple[str, ...] = ("quanta_gates",)
-    other_param_names: tuple[str, ...] = (
-        "quanta_frozen",
-        "quanta_dropout",
-        "quanta_circuits",
-        "quanta_forms",
-    )
-
-
-class QuantaLinear(nn.Module, QuantaLayer):
+class QuantaLinear(MergingLayer):
     """A `nn.Linear` or a `transformers` `Conv1D` with QuanTA adapters.
 
     The folded matrix W0 - S is a derived buffer: not saved, built at the first forward that needs
@@ -76,14 +62,20 @@ class QuantaLinear(nn.Module, QuantaLayer):
         ValueError: The layer is of another type, or the configured sizes do not fit it.
     """
 
+    # The parameters an adapter trains, as peft asks for them.
+    adapter_layer_names: tuple[str, ...] = ("quanta_gates",)
+    other_param_names: tuple[str, ...] = (
+        "quanta_frozen",
+        "quanta_dropout",
+        "quanta_circuits",
+        "quanta_forms",
+    )
     quanta_folded: Tensor | None
-    quanta_original: Tensor | None
 
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, config: QuantaConfig, name: str
     ) -> None:
-        super().__init__()
-        self.base_layer = base_layer
+        super().__init__(base_layer)
         self.in_features, self.out_features = linear_features(self.get_base_layer(), name)
         self.quanta_gates = nn.ModuleDict()
         self.quanta_frozen = nn.ModuleDict()
@@ -91,13 +83,9 @@ class QuantaLinear(nn.Module, QuantaLayer):
         self.quanta_circuits: dict[str, WeightCircuit] = {}
         self.quanta_forms: dict[str, tuple[Form, bool]] = {}
         self.register_buffer("quanta_folded", None, persistent=False)
-        # W0 while merged: taking the delta off again would leave rounding behind.
-        self.register_buffer("quanta_original", None, persistent=False)
         self._folded_names: tuple[str, ...] = ()
         self._folded_for: tuple[tuple[str, ...], tuple[Any, ...]] | None = None
         self._subtracted: tuple[str, ...] = ()  # whose S is subtracted from the base weight
-        self._disable_adapters = False
-        self.merged_adapters: list[str] = []
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config, name)
 
@@ -192,14 +180,6 @@ class QuantaLinear(nn.Module, QuantaLayer):
     def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return cast(Tensor, self.base_layer(x, *args, **kwargs))
 
-    @property
-    def _weight(self) -> Tensor:
-        return cast(Tensor, self.get_base_layer().weight)
-
-    @property
-    def _transposed(self) -> bool:
-        return isinstance(self.get_base_layer(), Conv1D)
-
     def _tensors(self, name: str, which: Literal["T", "S"]) -> list[Tensor]:
         if which == "T":
             return list(self.quanta_gates[name].parameters())
@@ -238,8 +218,8 @@ class QuantaLinear(nn.Module, QuantaLayer):
         folded = tuple(name for name in names if self.is_folded(name))
         if folded:
             weight = self._weight.data
-            with _exact(weight):
-                result = self._plus(weight, -sum(self._matrix(name, "S") for name in folded))
+            with exact(weight):
+                result = self._plus(weight, -self._frozen_sum(folded))
             if any(self.quanta_forms[name][1] for name in folded):
                 self._weight.data = result
                 self._subtracted = folded
@@ -255,9 +235,8 @@ class QuantaLinear(nn.Module, QuantaLayer):
         """
         if self._subtracted:
             weight = self._weight.data
-            with _exact(weight):
-                total = sum(self._matrix(name, "S") for name in self._subtracted)
-                self._weight.data = self._plus(weight, total)
+            with exact(weight):
+                self._weight.data = self._plus(weight, self._frozen_sum(self._subtracted))
             self._subtracted = ()
             keep_buffer = False
         if not keep_buffer:
@@ -279,96 +258,25 @@ class QuantaLinear(nn.Module, QuantaLayer):
 
     # Merging.
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add T - S of adapters to the base weight: in float32 or better, with one rounding.
+    def adapter_names(self) -> tuple[str, ...]:
+        """Names of the adapters that this layer has, active or not."""
+        return tuple(self.quanta_gates)
 
-        W0 itself is kept beside the merged weight until `unmerge`, which restores it exactly.
+    def update_matrix(self, adapter_name: str, dtype: torch.dtype) -> Tensor:
+        """T - S of an adapter as a matrix (out, in), computed in ``dtype``."""
+        return self._matrix(adapter_name, "T", dtype) - self._matrix(adapter_name, "S", dtype)
 
-        Args:
-            safe_merge: Check the merged weight first, and leave the layer as it is if it is bad.
-            adapter_names: Adapters to merge; the active ones by default. One that is merged
-                already is not merged again.
-
-        Raises:
-            ValueError: The weight is not a plain floating-point one (quantised, say), or the
-                merged weight is not finite.
-        """
-        names = check_adapters_to_merge(self, adapter_names)
-        names = [name for name in names if name in self.quanta_gates]
-        if not names:
-            return
+    def _before_merge(self) -> None:
         self._unfold()
-        weight = self._weight
-        if type(weight) is not nn.Parameter or not weight.is_floating_point():
-            raise ValueError(
-                f"merge: the base weight is a {type(weight).__name__} of {weight.dtype}; QuanTA "
-                "merges into plain floating-point weights only. Load the base model without "
-                "quantisation and merge there"
-            )
-        original = weight.data if self.quanta_original is None else self.quanta_original
-        merged = [*self.merged_adapters, *names]
-        with _exact(original):
-            total = sum(self._delta(name) for name in merged)
-            result = self._plus(original, total)
-        if safe_merge and not torch.isfinite(result).all():
-            raise ValueError(
-                f"merge: adapters {names} give a weight that is not finite; nothing was merged"
-            )
-        self._weight.data = result
-        self.quanta_original = original
-        self.merged_adapters = merged
 
-    def unmerge(self) -> None:
-        """Put W0 back, bit for bit. Without merged adapters, do nothing."""
-        if self.quanta_original is not None:
-            self._weight.data = self.quanta_original
-        self.quanta_original = None
-        self.merged_adapters = []
+    def _frozen_sum(self, names: tuple[str, ...]) -> Tensor:
+        """The sum of S of adapters: in double for a weight in single precision, else in single."""
+        return cast(Tensor, sum(self._matrix(name, "S", self._precision) for name in names))
 
-    def unload_and_optionally_merge_module(
-        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
-    ) -> nn.Module:
-        """Return the base layer, with adapters merged or without (called by `peft`)."""
-        if merge:
-            self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        self._unfold()
-        self.quanta_original = None
-        return self.get_base_layer()
-
-    def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """T - S as a matrix in the layout of the base weight, in float32 or float64."""
-        with _exact(self._weight):
-            delta = self._delta(adapter_name)
-        return delta.mT if self._transposed else delta
-
-    def _delta(self, name: str) -> Tensor:
-        return self._matrix(name, "T") - self._matrix(name, "S")
-
-    def _matrix(self, name: str, which: Literal["T", "S"]) -> Tensor:
-        """T or S as (out, in): double for a weight in single precision, else single."""
-        weight = self._weight
-        # float64 has no support on Apple's devices.
-        double = weight.dtype in (torch.float32, torch.float64) and weight.device.type != "mps"
-        dtype = torch.float64 if double else torch.float32
-        gates = [gate.to(weight.device, dtype) for gate in self._tensors(name, which)]
+    def _matrix(self, name: str, which: Literal["T", "S"], dtype: torch.dtype) -> Tensor:
+        """T or S as (out, in)."""
+        gates = [gate.to(self._weight.device, dtype) for gate in self._tensors(name, which)]
         return self.quanta_circuits[name].matrix(gates)
-
-    def _plus(self, weight: Tensor, matrix: Any) -> Tensor:
-        """The weight plus a matrix (out, in), rounded once."""
-        if self._transposed:
-            matrix = matrix.mT
-        return cast(Tensor, (weight.to(matrix.dtype) + matrix).to(weight.dtype))
 
     def __repr__(self) -> str:
         return "quanta." + super().__repr__()
-
-
-@contextmanager
-def _exact(weight: Tensor) -> Iterator[None]:
-    """No autograd, no autocast, and no inference tensors, which later training could not use."""
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        torch.autocast(weight.device.type, enabled=False),
-    ):
-        yield

@@ -44,6 +44,16 @@ class WeightCircuit:
         x = _resize(x, self.circuit.in_features)
         return _resize(self.circuit.apply(x, gates), self.out_features)
 
+    def rank_bounds(self) -> tuple[int, int]:
+        """Bounds on the rank of the map, from Theorem 6.2 for gates of full rank.
+
+        Each row or column that padding cuts off can lower the rank by one.
+        """
+        least, most = self.circuit.rank_bounds()
+        cut = self.circuit.in_features - self.in_features
+        cut += self.circuit.out_features - self.out_features
+        return max(0, least - cut), min(most, self.in_features, self.out_features)
+
     def matrix(self, gates: Sequence[Tensor]) -> Tensor:
         """The map as a matrix ``(out_features, in_features)``, in the gates' dtype."""
         matrix = self.circuit.matrix(gates)

@@ -7,23 +7,7 @@ from transformers.pytorch_utils import Conv1D
 
 from baselines.quanta.config import QuantaConfig
 from baselines.quanta.rectangular import WeightCircuit, fit_circuit
-
-
-def linear_features(layer: nn.Module, name: str) -> tuple[int, int]:
-    """Input and output width of a layer that QuanTA can adapt.
-
-    Raises:
-        ValueError: The layer is of another type.
-    """
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    if isinstance(layer, Conv1D):
-        rows, columns = layer.weight.shape
-        return int(rows), int(columns)
-    raise ValueError(
-        f"module {name!r} is a {type(layer).__name__}; QuanTA adapts torch.nn.Linear and "
-        "transformers' Conv1D. Leave it out of target_modules, or name it in exclude_modules"
-    )
+from baselines.tuners.merging import linear_features
 
 
 def plan_layer(layer: nn.Module, config: QuantaConfig, name: str) -> WeightCircuit:

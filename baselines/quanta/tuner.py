@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
-from baselines.quanta.layer import QuantaLayer, QuantaLinear
-from baselines.quanta.register import PREFIX
+from baselines.quanta.layer import QuantaLinear
 from baselines.quanta.targets import plan_layer
+from baselines.tuners.tuner import LinearTuner
 
 
-class QuantaModel(BaseTuner):
+class QuantaModel(LinearTuner):
     """A model whose targeted linear layers have QuanTA adapters (arXiv:2406.00132).
 
     Made by `peft.get_peft_model(model, QuantaConfig(...))`; see `peft`'s `BaseTuner`.
@@ -24,41 +22,16 @@ class QuantaModel(BaseTuner):
             name are checked before the first is replaced, so the model is left as it was.
     """
 
-    prefix: str = PREFIX
-    tuner_layer_cls = QuantaLayer
-    # The paper adapts the query and value projections, as LoRA does by default.
-    target_module_mapping: dict[str, list[str]] = {
-        kind: list(names)
-        for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
-    }
+    prefix: str = "quanta_"
+    tuner_layer_cls = QuantaLinear
 
-    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
-        inside: tuple[str, ...] = ()
-        for name, module in model.named_modules():
-            if name.startswith(inside):  # a part of another adapter
-                continue
-            if isinstance(module, BaseTunerLayer):
-                inside = (*inside, f"{name}.")
-            if name and self._check_target_module_exists(peft_config, name):
-                plan_layer(_base(module), peft_config, name)
+    def check_target(self, layer: nn.Module, config: Any, name: str) -> None:
+        """Raise `ValueError` if a layer can't be adapted as configured."""
+        plan_layer(layer, config, name)
 
-    def _create_and_replace(
-        self,
-        peft_config: Any,
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        parameter_name: str | None = None,
-    ) -> None:
-        if isinstance(target, QuantaLinear):
-            target.update_layer(adapter_name, peft_config, current_key)
-            return
-        layer = QuantaLinear(target, adapter_name, peft_config, current_key)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)  # an additional adapter does not train until it is set
-        self._replace_module(parent, target_name, layer, target)
+    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+        """The adapted layer that takes the place of a target."""
+        return QuantaLinear(target, adapter_name, config, name)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         # T and S are made in float32, so peft's upcast has work to do only after a load, and its
@@ -73,9 +46,3 @@ class QuantaModel(BaseTuner):
                     module.cast_adapter(adapter_name, torch.float32)
             elif base.is_floating_point:
                 module.cast_adapter(adapter_name, base)
-
-
-def _base(module: Any) -> nn.Module:
-    return cast(
-        nn.Module, module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-    )

@@ -159,7 +159,7 @@ def test_weight_that_is_not_plain_is_not_merged():
     base.weight = nn.Parameter(torch.zeros(12, 24, dtype=torch.int8), requires_grad=False)
     adapted = layer(base)
     assert not adapted.is_folded("default")
-    with pytest.raises(ValueError, match=r"torch.int8; QuanTA merges into plain floating-point"):
+    with pytest.raises(ValueError, match=r"torch.int8; an adapter merges into plain"):
         adapted.merge()
 
 
@@ -250,7 +250,7 @@ def test_budget_and_dims_by_module():
 
 
 def test_unsupported_layer_is_named():
-    with pytest.raises(ValueError, match="module 'conv' is a Conv1d; QuanTA adapts"):
+    with pytest.raises(ValueError, match="module 'conv' is a Conv1d; adapters here"):
         QuantaModel(Net(), QuantaConfig(target_modules=["conv"]), "default")
 
 

@@ -11,7 +11,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baselines.quanta import QuantaConfig, QuantaModel, QuantaType, register
+from baselines.quanta import QuantaConfig, QuantaModel, QuantaType
+from baselines.tuners import register
 
 pytestmark = [
     # transformers renames its checkpointing calls, which peft still makes under the old names.
@@ -23,7 +24,7 @@ def test_peft_itself_is_left_alone():
     assert "QUANTA" not in peft.PeftType.__members__
     assert QuantaType.QUANTA == "QUANTA"
     assert peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING["QUANTA"] is QuantaModel  # by its plain string
-    register(QuantaConfig, QuantaModel)  # twice changes nothing
+    register(QuantaType.QUANTA, QuantaConfig, QuantaModel)  # twice changes nothing
     plain = nn.Sequential(nn.Linear(4, 4))
     x = torch.randn(2, 4)
     before = plain(x)
@@ -42,17 +43,17 @@ def test_peft_itself_is_left_alone():
 def test_registration_says_what_peft_lacks(table: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(peft.mapping, table)
     with pytest.raises(ImportError, match=rf"peft.mapping.{table}, .* which peft 0\.\d+"):
-        register(QuantaConfig, QuantaModel)
+        register(QuantaType.QUANTA, QuantaConfig, QuantaModel)
 
 
 def test_registration_refuses_a_taken_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING, QuantaType.QUANTA, nn.Linear)
     with pytest.raises(ValueError, match=r"already has .*Linear.* under 'QUANTA'"):
-        register(QuantaConfig, QuantaModel)
+        register(QuantaType.QUANTA, QuantaConfig, QuantaModel)
     monkeypatch.undo()
     monkeypatch.setitem(peft.mapping.PEFT_TYPE_TO_PREFIX_MAPPING, peft.PeftType.LORA, "quanta_")
     with pytest.raises(ValueError, match="already has the prefix 'quanta_'"):
-        register(QuantaConfig, QuantaModel)
+        register(QuantaType.QUANTA, QuantaConfig, QuantaModel)
 
 
 def test_llama_70b_counts_on_the_meta_device_within_seconds():

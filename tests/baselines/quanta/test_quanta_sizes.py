@@ -14,8 +14,9 @@ from peft import PeftConfig
 
 from baselines.quanta import QuantaConfig, choose_dims
 from baselines.quanta.dims import MAX_AXES, MIN_AXES, all_pairs_parameters, can_split
-from baselines.quanta.initial import generator_for, kaiming_gates_
+from baselines.quanta.initial import kaiming_gates_
 from baselines.quanta.rectangular import WeightCircuit, fit_circuit
+from baselines.tuners.initial import generator_for
 
 
 @pytest.mark.parametrize(

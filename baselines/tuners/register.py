@@ -1,6 +1,6 @@
-"""Make `peft` know QuanTA, without changing anything that is `peft`'s own.
+"""Make `peft` know a tuner, without changing anything that is `peft`'s own.
 
-`peft` finds a method through dictionaries in `peft.mapping`, keyed by members of its enum
+`peft` finds a tuner through dictionaries in `peft.mapping`, keyed by members of its enum
 `PeftType`. A member of a string enum of ours is an equally good key: it hashes and compares as its
 string, which is also what an adapter's saved configuration holds. So `PeftType` stays as it is, and
 nothing changes for whoever imports `peft` alone.
@@ -12,58 +12,48 @@ import enum
 from importlib import metadata
 from typing import Any
 
-PREFIX = "quanta_"
 
-
-class QuantaType(enum.StrEnum):
-    """The `peft` type of a QuanTA adapter; saved as ``"QUANTA"``."""
-
-    QUANTA = "QUANTA"
-
-
-def register(config: type[Any], tuner: type[Any]) -> None:
-    """Enter QuanTA into `peft`'s dictionaries of configurations, tuners and prefixes.
+def register(kind: enum.StrEnum, config: type[Any], tuner: type[Any]) -> None:
+    """Enter a tuner into `peft`'s dictionaries of configurations, tuners and prefixes.
 
     Not into that of mixed models: `PeftMixedModel` composes only tuners whose layer classes it
     knows by name. Registering twice changes nothing.
 
     Args:
+        kind: The tuner's key, a member of a string enum of its own.
         config: The configuration class.
-        tuner: The tuner class.
+        tuner: The tuner class; its `prefix` begins the names of the parameters it trains.
 
     Raises:
         ImportError: `peft` has no such dictionaries (any more); the message names what is missing
             and the version found. Nothing has been entered then.
-        ValueError: Another method holds the name or the prefix already.
+        ValueError: Another tuner holds the name or the prefix already.
     """
     import peft.mapping
 
     entries = {
         "PEFT_TYPE_TO_CONFIG_MAPPING": config,
         "PEFT_TYPE_TO_TUNER_MAPPING": tuner,
-        "PEFT_TYPE_TO_PREFIX_MAPPING": PREFIX,
+        "PEFT_TYPE_TO_PREFIX_MAPPING": tuner.prefix,
     }
     tables: dict[str, dict[Any, Any]] = {}
     for table, entry in entries.items():
         found = getattr(peft.mapping, table, None)
         if not isinstance(found, dict):
             raise ImportError(
-                f"baselines.quanta registers QuanTA in peft.mapping.{table}, a dictionary, which "
+                f"{tuner.__name__} registers itself in peft.mapping.{table}, a dictionary, which "
                 f"peft {metadata.version('peft')} does not have; it is known to work with peft "
                 "0.21"
             )
-        present = found.get(QuantaType.QUANTA)
+        present = found.get(kind)
         if present is not None and not _same(present, entry):
-            raise ValueError(
-                f"peft.mapping.{table} already has {present!r} under {QuantaType.QUANTA.value!r}"
-            )
+            raise ValueError(f"peft.mapping.{table} already has {present!r} under {kind.value!r}")
         tables[table] = found
-    prefixes = tables["PEFT_TYPE_TO_PREFIX_MAPPING"]
-    for kind, prefix in prefixes.items():
-        if prefix == PREFIX and kind != QuantaType.QUANTA:
-            raise ValueError(f"peft method {kind!r} already has the prefix {PREFIX!r}")
+    for other, prefix in tables["PEFT_TYPE_TO_PREFIX_MAPPING"].items():
+        if prefix == tuner.prefix and other != kind:
+            raise ValueError(f"peft method {other!r} already has the prefix {prefix!r}")
     for table, entry in entries.items():
-        tables[table][QuantaType.QUANTA] = entry
+        tables[table][kind] = entry
 
 
 def _same(present: Any, entry: Any) -> bool:

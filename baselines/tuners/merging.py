@@ -1,0 +1,160 @@
+"""Writing an adapter's update into the weight of the layer that it adapts, and taking it out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+
+class MergingLayer(nn.Module, BaseTunerLayer):
+    """A `nn.Linear` or a `transformers` `Conv1D` with adapters whose updates are matrices.
+
+    The base weight is not touched before a merge, and W0 itself is kept beside the merged weight:
+    taking the update off again would leave rounding behind.
+
+    Args:
+        base_layer: The layer to adapt.
+    """
+
+    base_layer: nn.Module
+    unmerged_weight: Tensor | None
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.register_buffer("unmerged_weight", None, persistent=False)
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+
+    @abstractmethod
+    def adapter_names(self) -> tuple[str, ...]:
+        """Names of the adapters that this layer has, active or not."""
+
+    @abstractmethod
+    def update_matrix(self, adapter_name: str, dtype: torch.dtype) -> Tensor:
+        """What an adapter adds to the weight: shape (out, in), computed in ``dtype``.
+
+        Raises:
+            ValueError: The update is not a matrix; the message says why.
+        """
+
+    def _before_merge(self) -> None:
+        """Called before the base weight is read or written."""
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the updates of adapters to the base weight, in float32 or better, rounded once.
+
+        Args:
+            safe_merge: Check the merged weight first, and leave the layer as it is if it is bad.
+            adapter_names: Adapters to merge; the active ones by default. One that is merged
+                already is not merged again.
+
+        Raises:
+            ValueError: The weight is not a plain floating-point one (quantised, say), the merged
+                weight is not finite, or an update is not a matrix.
+        """
+        names = check_adapters_to_merge(self, adapter_names)
+        own = self.adapter_names()
+        names = [name for name in names if name in own]
+        if not names:
+            return
+        self._before_merge()
+        weight = self._weight
+        if type(weight) is not nn.Parameter or not weight.is_floating_point():
+            raise ValueError(
+                f"merge: the base weight is a {type(weight).__name__} of {weight.dtype}; an "
+                "adapter merges into plain floating-point weights only. Load the base model "
+                "without quantisation and merge there"
+            )
+        original = weight.data if self.unmerged_weight is None else self.unmerged_weight
+        merged = [*self.merged_adapters, *names]
+        with exact(original):
+            total = sum(self.update_matrix(name, self._precision) for name in merged)
+            result = self._plus(original, total)
+        if safe_merge and not torch.isfinite(result).all():
+            raise ValueError(
+                f"merge: adapters {names} give a weight that is not finite; nothing was merged"
+            )
+        self._weight.data = result
+        self.unmerged_weight = original
+        self.merged_adapters = merged
+
+    def unmerge(self) -> None:
+        """Put W0 back, bit for bit. Without merged adapters, do nothing."""
+        if self.unmerged_weight is not None:
+            self._weight.data = self.unmerged_weight
+        self.unmerged_weight = None
+        self.merged_adapters = []
+
+    def unload_and_optionally_merge_module(
+        self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
+    ) -> nn.Module:
+        """Return the base layer, with adapters merged or without (called by `peft`)."""
+        if merge:
+            self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+        self._before_merge()
+        self.unmerged_weight = None
+        return self.get_base_layer()
+
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
+        """An adapter's update in the layout of the base weight, in float32 or float64."""
+        with exact(self._weight):
+            update = self.update_matrix(adapter_name, self._precision)
+        return update.mT if self._transposed else update
+
+    @property
+    def _weight(self) -> Tensor:
+        return cast(Tensor, self.get_base_layer().weight)
+
+    @property
+    def _transposed(self) -> bool:
+        return isinstance(self.get_base_layer(), Conv1D)
+
+    @property
+    def _precision(self) -> torch.dtype:
+        """In which updates are computed: double for a weight in single or double, else single."""
+        weight = self._weight
+        # float64 has no support on Apple's devices.
+        double = weight.dtype in (torch.float32, torch.float64) and weight.device.type != "mps"
+        return torch.float64 if double else torch.float32
+
+    def _plus(self, weight: Tensor, matrix: Any) -> Tensor:
+        """The weight plus a matrix (out, in), rounded once."""
+        if self._transposed:
+            matrix = matrix.mT
+        return cast(Tensor, (weight.to(matrix.dtype) + matrix).to(weight.dtype))
+
+
+@contextmanager
+def exact(weight: Tensor) -> Iterator[None]:
+    """No autograd, no autocast, and no inference tensors, which later training could not use."""
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(weight.device.type, enabled=False),
+    ):
+        yield
+
+
+def linear_features(layer: nn.Module, name: str) -> tuple[int, int]:
+    """Input and output width of a layer that an adapter here can adapt.
+
+    Raises:
+        ValueError: The layer is of another type.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, Conv1D):
+        rows, columns = layer.weight.shape
+        return int(rows), int(columns)
+    raise ValueError(
+        f"module {name!r} is a {type(layer).__name__}; adapters here go on torch.nn.Linear and "
+        "transformers' Conv1D. Leave it out of target_modules, or name it in exclude_modules"
+    )

@@ -1,0 +1,106 @@
+"""A `peft` tuner whose adapters are parts at linear layers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, cast
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+
+from baselines.tuners.layer import AdaptedLinear, Part
+from baselines.tuners.merging import linear_features
+
+
+class LinearTuner(BaseTuner):
+    """What all tuners of linear layers here share: targets are checked before any is replaced.
+
+    Raises:
+        ValueError: A target is not a linear layer, or its sizes do not fit; the model is left as
+            it was.
+    """
+
+    # The query and value projections, or what takes their place, as LoRA has it by default.
+    target_module_mapping: dict[str, list[str]] = {
+        kind: list(names)
+        for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
+    }
+
+    @abstractmethod
+    def check_target(self, layer: nn.Module, config: Any, name: str) -> None:
+        """Raise `ValueError` if a layer can't be adapted as configured."""
+
+    @abstractmethod
+    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+        """The adapted layer that takes the place of a target."""
+
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
+        inside: tuple[str, ...] = ()
+        for name, module in model.named_modules():
+            if name.startswith(inside):  # a part of another adapter
+                continue
+            if isinstance(module, BaseTunerLayer):
+                inside = (*inside, f"{name}.")
+            if name and self._check_target_module_exists(peft_config, name):
+                self.check_target(base_layer_of(module), peft_config, name)
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        if isinstance(target, self.tuner_layer_cls):
+            cast(Any, target).update_layer(adapter_name, peft_config, current_key)
+            return
+        layer = self.new_layer(target, adapter_name, peft_config, current_key)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)  # an additional adapter does not train until it is set
+        self._replace_module(parent, target_name, layer, target)
+
+
+class AdapterTuner(LinearTuner):
+    """A tuner that puts one part at each targeted linear layer.
+
+    A subclass sets `prefix`, which begins the names of its parameters, and says how a part is made.
+    """
+
+    prefix: str
+    tuner_layer_cls = AdaptedLinear
+
+    @staticmethod
+    @abstractmethod
+    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+        """The part for a layer of these widths, its tensors uninitialised.
+
+        Args:
+            config: the tuner's configuration.
+            in_features: width of the layer's input.
+            out_features: width of its output.
+            name: name of the module in the model, for messages and for settings by module.
+
+        Raises:
+            ValueError: the configuration does not fit these widths; names the module and them.
+        """
+
+    def check_target(self, layer: nn.Module, config: Any, name: str) -> None:
+        """Raise `ValueError` if a layer can't be adapted as configured."""
+        with torch.device("meta"):
+            self.make_part(config, *linear_features(layer, name), name)
+
+    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+        """The adapted layer that takes the place of a target."""
+        return AdaptedLinear(target, type(self), adapter_name, config, name)
+
+
+def base_layer_of(module: Any) -> nn.Module:
+    """The layer under all adapters of a module."""
+    return cast(
+        nn.Module, module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    )
