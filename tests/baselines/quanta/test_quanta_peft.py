@@ -437,7 +437,7 @@ def test_meta_model_has_the_counts_of_the_real_one():
         ({"target_modules": ["query"]}, "query.*not found"),
         (
             {"target_modules": ["embed_tokens"]},
-            "'model.embed_tokens' is a Embedding; QuanTA adapts",
+            "'model.embed_tokens' is a Embedding; adapters here go on",
         ),
         ({"dims": (4, 4), "target_modules": ["q_proj"]}, r"q_proj' \(64 -> 64\): dims \(4, 4\)"),
         ({"target_modules": ["q_proj", "down_proj"], "dims": (4, 4, 4)}, "down_proj.*nearest dims"),

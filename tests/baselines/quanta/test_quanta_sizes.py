@@ -233,7 +233,7 @@ def test_dims_by_module():
         ({"dropout": 0.1, "fold_in_place": True}, "fold_in_place=True with dropout=0.1"),
         ({"seed": "a"}, "seed='a'"),
         ({"parameter_budget": 0}, "parameter_budget=0"),
-        ({"layers_pattern": "h"}, "layers_pattern='h' without layers_to_transform"),
+        ({"layers_pattern": "h"}, "layers_pattern='h' is given without layers_to_transform"),
     ],
 )
 def test_config_errors(fields: dict, message: str):
