@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from baselines.declared import declared_parameters
 from baselines.seeding import isolated_rng
@@ -69,6 +69,8 @@ class PeftMethod(Method[C]):
                 + (f"{strays[0]}, which no layer of it declares." if strays else "nothing.")
             )
         _to_float32(trained)
+        if config.is_prompt_learning:
+            _pass_prefix_at_each_call(adapted)
         return cast("nn.Module", adapted)
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -106,6 +108,8 @@ class PeftMethod(Method[C]):
         _to_float32(
             {name: value for name, value in loaded.named_parameters() if id(value) not in before}
         )
+        if loaded.active_peft_config.is_prompt_learning:
+            _pass_prefix_at_each_call(loaded)
         return cast("nn.Module", loaded.eval())
 
     def merge(self, model: nn.Module) -> nn.Module:
@@ -132,6 +136,20 @@ def _to_float32(parameters: dict[str, nn.Parameter]) -> None:
     for parameter in parameters.values():
         if parameter.is_floating_point():
             parameter.data = parameter.data.float()
+
+
+def _pass_prefix_at_each_call(model: PeftModel) -> None:
+    """Let a model with a trained prefix generate without a key/value cache as well as with one.
+
+    `peft` passes the prefix to the base model as a cache. The base model returns it, now longer by
+    the text, and ``generate(use_cache=False)`` would pass it on together with the whole text.
+    """
+    model.get_base_model().register_forward_hook(_forget_cache, with_kwargs=True)
+
+
+def _forget_cache(module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
+    if kwargs.get("use_cache") is False and hasattr(output, "past_key_values"):
+        output.past_key_values = None
 
 
 def _task_type(model: nn.Module) -> str | None:

@@ -94,3 +94,15 @@ def test_quanta_is_found_like_any_other(tiny: Any) -> None:
     with torch.no_grad():
         assert method.trainable(method.adapt(tiny(), seed=0))
     assert not method.mergeable
+
+
+@pytest.mark.parametrize("case", ["prefix_tuning", "cartridge"])
+@torch.no_grad()
+def test_a_prefix_generates_without_a_cache_as_with_one(case: str, tiny: Any, ids: Any) -> None:
+    frozen = {"num_frozen_tokens": 0} if case == "cartridge" else {}
+    model = make(case, num_virtual_tokens=3, **frozen).adapt(tiny(), seed=0)
+    settings = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    with_cache, without = (
+        model.generate(input_ids=ids, use_cache=cached, **settings) for cached in (True, False)
+    )
+    assert torch.equal(with_cache, without)

@@ -66,7 +66,7 @@ TUNERS: dict[str, dict[str, Any]] = {
     "WAVEFT": {**QV, "n_frequency": 50},
 }
 NEEDS_WEIGHTS = {"ADAMSS", "BOFT", "FROD", "SHIRA", "UNILORA"}  # for their start
-NO_CHECKPOINTING = {"CARTRIDGE", "PREFIX_TUNING"}
+NO_CHECKPOINTING = {"CARTRIDGE", "PREFIX_TUNING", "prefix"}
 
 
 def _registered(name: str) -> Method[Any]:

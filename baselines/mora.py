@@ -1,0 +1,217 @@
+"""MoRA: one square trained matrix between a fixed compression and a fixed decompression."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
+from baselines.tuners.method import TunerMethod, TunerSettings
+from quanta_bench.method import Row
+
+TARGETS = ("q_proj", "v_proj")
+PAPER = "QuanTA paper, Table F.5"
+PUBLIC = "the MoRA authors' public code"
+
+
+class MoraType(enum.StrEnum):
+    """The `peft` type of a MoRA adapter; saved as ``"MORA"``."""
+
+    MORA = "MORA"
+
+
+@dataclass
+class MoraConfig(AdapterConfig):
+    """Configuration of MoRA (arXiv:2405.12130) as a `peft` method; see also `AdapterConfig`.
+
+    Args:
+        r: Rank of the LoRA adapter that has about as many parameters.
+        mora_type: ``1`` (sharing, Eq. 6) or ``6`` (rotation, Eq. 9). Its authors use 6 for small
+            ranks such as 8 and 1 for large ones such as 128.
+
+    Raises:
+        ValueError: A value is out of range; the message names the field, the value and the reason.
+    """
+
+    r: int = field(default=8)
+    mora_type: Literal[1, 6] = field(default=6)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = MoraType.MORA
+        self.check_integer("r", 1)
+        self.check_choice("mora_type", (1, 6))
+
+
+def side_of_square(r: int, in_features: int, out_features: int, mora_type: int) -> int:
+    """Rows, and columns, of M: sqrt((in + out) r) rounded; for type 6 the next lower even number.
+
+    At the least it is 1, and 2 for type 6.
+    """
+    side = int(math.sqrt((in_features + out_features) * r) + 0.5)
+    return max(side // 2 * 2, 2) if mora_type == 6 else side
+
+
+class MoraPart(Part):
+    """Decompress(M compress(x)), with M (side, side) the only parameter.
+
+    The input is repeated from its beginning to a multiple of ``side`` and split into chunks of that
+    length. Type 1 sums them, applies M, and repeats the result to the width of the output. Type 6
+    turns chunk j, as a rotary embedding turns position j, applies M to each, joins the results, and
+    cuts or repeats these to the width of the output: ``cos`` and ``sin`` (chunks, side / 2) are
+    those of the angles j 10000^(-2k / side). Of a wide input, type 6 with a narrow output sees only
+    the chunks that the output takes.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: MoraConfig, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.side = side = side_of_square(config.r, in_features, out_features, config.mora_type)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.rotates = config.mora_type == 6
+        self.chunks = math.ceil(in_features / side)
+        if self.rotates:
+            self.chunks = min(self.chunks, math.ceil(out_features / side))
+        self.square = nn.Parameter(torch.empty(side, side))
+        self._set_angles()
+
+    def reset(self, generator: torch.Generator) -> None:
+        """M is zero, and nothing is drawn."""
+        nn.init.zeros_(self.square)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
+        padded = _repeated(x, self.chunks * self.side)
+        chunks = padded.reshape(*x.shape[:-1], self.chunks, self.side)
+        if self.rotates:
+            mixed = functional.linear(self._rotated(chunks), self.square).flatten(-2)
+        else:
+            mixed = functional.linear(chunks.sum(-2), self.square)
+        return _repeated(mixed, self.out_features)
+
+    def rank_bound(self) -> int:
+        """The side of M for type 1; for type 6 none but the weight's own, and almost any M has it.
+
+        Type 6 puts M, turned, on as many blocks of the diagonal as there are chunks.
+        """
+        widths = min(self.in_features, self.out_features)
+        return widths if self.rotates else min(widths, self.side)
+
+    def _rotated(self, chunks: Tensor) -> Tensor:
+        """Turn each pair (k, k + side / 2) of chunk j by the angle of (j, k)."""
+        first, second = chunks.chunk(2, -1)
+        return torch.cat(
+            (first * self.cos - second * self.sin, second * self.cos + first * self.sin), -1
+        )
+
+    def _set_angles(self) -> None:
+        """Compute ``cos`` and ``sin``: in double, rounded once to the dtype of M."""
+        if not self.rotates:
+            return
+        # In double on the CPU, for not every accelerator has it; nothing to compute on meta.
+        place = torch.device("meta" if self.square.is_meta else "cpu")
+        position = torch.arange(self.chunks, dtype=torch.float64, device=place)
+        pair = torch.arange(self.side // 2, dtype=torch.float64, device=place)
+        angles = torch.outer(position, 10000 ** (-2 * pair / self.side))
+        for name, table in (("cos", angles.cos()), ("sin", angles.sin())):
+            self.register_buffer(name, table.to(self.square), persistent=False)
+
+    # The angles are not saved. Whatever gives M another device or dtype, or values for the first
+    # time, computes them anew: those of a part made on the meta device are none.
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MoraPart:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._set_angles()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._set_angles()
+
+
+def _repeated(x: Tensor, length: int) -> Tensor:
+    """The last axis repeated from its beginning, or cut, to a length."""
+    times, rest = divmod(length, x.shape[-1])
+    if times == 0 or (times, rest) == (1, 0):
+        return x[..., :length]
+    return torch.cat((*(x,) * times, x[..., :rest]), -1)
+
+
+class MoraModel(AdapterTuner):
+    """The `peft` tuner."""
+
+    prefix = "mora_"
+
+    @staticmethod
+    def make_part(config: MoraConfig, in_features: int, out_features: int, name: str) -> Part:
+        """The part for a layer of these widths; any fit."""
+        return MoraPart(config, in_features, out_features)
+
+
+register(MoraType.MORA, MoraConfig, MoraModel)
+
+
+class MoraSettings(TunerSettings):
+    """Settings of MoRA.
+
+    Attributes:
+        r: rank of the LoRA adapter that has about as many parameters.
+        mora_type: ``1`` (sharing) or ``6`` (rotation). Its authors use 6 for small ranks such as 8
+            and 1 for large ones such as 128.
+    """
+
+    r: int = Field(8, ge=1)
+    mora_type: Literal[1, 6] = 6
+
+
+class Mora(TunerMethod[MoraSettings]):
+    """MoRA: y = W x + decompress(M compress(x)), with M square and zero at the start.
+
+    M has about as many parameters as LoRA's two matrices of rank r.
+    """
+
+    name = "mora"
+    title = "MoRA"
+    tuner_config = MoraConfig
+    Config = MoraSettings
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": Row(
+            "MoRA r=8",
+            config={"r": 8, "target_modules": TARGETS},
+            training={"learning_rate": 5e-4},
+            origin=dict.fromkeys(("r", "target_modules", "learning_rate"), "our choice"),
+        ),
+        "paper": Row(
+            "MoRA r=8",
+            config={"r": 8, "mora_type": 6, "target_modules": TARGETS},
+            training={"learning_rate": 3e-4},
+            origin={
+                "r": PAPER,
+                "mora_type": PUBLIC,
+                "target_modules": "the parameter counts of " + PAPER,
+                "learning_rate": PUBLIC,
+            },
+        ),
+    }
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
+        "r": (4, 8, 16, 32),
+    }
+    source = f"Jiang et al. 2024, arXiv:2405.12130, Eq. 6 and 9; the padding is that of {PUBLIC}."
+
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        """Ranks from 1 to 128; M has about (in + out) r entries."""
+        for r in range(1, 129):
+            yield {"r": r}
