@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_settings_are_not_written_into(tiny: Any) -> None:
 
 
 def test_quanta_is_found_like_any_other(tiny: Any) -> None:
-
+    importlib.import_module("baselines.quanta")  # which registers it
     method = make("quanta", dims=[4, 4, 4], **QV)
     with torch.no_grad():
         assert method.trainable(method.adapt(tiny(), seed=0))
