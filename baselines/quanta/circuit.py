@@ -349,8 +349,13 @@ class Circuit:
 
 def _autocasts(x: Tensor, tensors: Sequence[Tensor]) -> bool:
     """Whether autocast will bring all operands to its own dtype: it leaves double and complex."""
-    return torch.is_autocast_enabled(x.device.type) and all(
-        tensor.is_floating_point() and tensor.dtype != torch.float64 for tensor in (x, *tensors)
+    # The meta device has no autocast to ask for.
+    return (
+        not x.is_meta
+        and torch.is_autocast_enabled(x.device.type)
+        and all(
+            tensor.is_floating_point() and tensor.dtype != torch.float64 for tensor in (x, *tensors)
+        )
     )
 
 

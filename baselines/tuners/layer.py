@@ -175,6 +175,6 @@ class AdaptedLinear(MergingLayer):
 
 
 def _apply(part: Part, x: Tensor) -> Tensor:
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # which meta has not
         x = x.to(next(part.parameters()).dtype)
     return cast(Tensor, part(x))

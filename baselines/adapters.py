@@ -1,0 +1,168 @@
+"""Series and parallel adapters as methods of the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from pydantic import Field
+
+from baselines.bottleneck import Activation, ParallelConfig, SeriesConfig, Start
+from baselines.targets import check_targets
+from baselines.tuners.method import Names, TunerMethod, TunerSettings
+from quanta_bench.method import YES, Claim, Row
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PAPER = "QuanTA paper, Table E.2"
+READING = "our reading of the default modules: it gives the 0.747% of the QuanTA paper's Table 2"
+PUBLIC = "default of the public code of LLM-Adapters"
+OURS = "our choice"
+LLAMA_BEFORE = ("gate_proj", "up_proj")
+WIDTHS = tuple(sorted({m * 2**n for m in (1, 3) for n in range(11)}))  # 1, 2, 3, 4, 6, .. 3072
+
+NOT_LINEAR = Claim(False, "an activation stands between its two projections, so it is not linear")
+
+
+class BottleneckSettings(TunerSettings):
+    """Settings of series and parallel adapters.
+
+    Attributes:
+        bottleneck: width between the two projections D and U.
+        activation: the function between them.
+        scale: what the adapter adds is multiplied by this.
+        start: ``"zero"``: U is zero, so the model starts as the base. ``"normal"``: D and U are
+            normal with standard deviation 0.02, as in the public code.
+    """
+
+    bottleneck: int = Field(64, ge=1)
+    activation: Activation = "tanh"
+    scale: float = Field(1.0, gt=0)
+    start: Start = "zero"
+
+
+class SeriesSettings(BottleneckSettings):
+    """Settings of series adapters.
+
+    Attributes:
+        target_modules: names of the modules to adapt, a regular expression for their full names,
+            or ``"all-linear"``.
+        before: names of those of them whose input is adapted; of all others the output is.
+    """
+
+    target_modules: Names = Field(("gate_proj", "up_proj", "down_proj"), min_length=1)
+    before: tuple[str, ...] = LLAMA_BEFORE
+
+
+C = TypeVar("C", bound=BottleneckSettings)
+
+
+class BottleneckMethod(TunerMethod[C]):
+    """What methods share that put a bottleneck adapter at each target."""
+
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
+        "bottleneck": (2, 4, 8, 16),
+    }
+    mergeable = NOT_LINEAR
+
+    def __init__(self, config: C) -> None:
+        super().__init__(config)
+        zero = config.start == "zero"
+        self.exact_start = YES if zero else Claim(False, "both projections start at random")
+
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        """All widths of the bottleneck from 1 to 3072 that are a power of 2, or 3 times one."""
+        return ({"bottleneck": width} for width in WIDTHS)
+
+
+def check_before(model: nn.Module, before: tuple[str, ...]) -> None:
+    """Refuse a module to be adapted at its input that the model has not.
+
+    The default names are LLaMA's; in another model there is nothing to do for them.
+
+    Raises:
+        UsageError: no module of the model has such a name.
+    """
+    check_targets(model, [name for name in before if name not in LLAMA_BEFORE], "before")
+
+
+class Series(BottleneckMethod[SeriesSettings]):
+    """Series adapters: h + s U act(D h) in the place of the input h of a layer, or of its output.
+
+    D (b x d) and U (d x b) are without biases. By default gate and up projections have their input
+    adapted and the down projection its output.
+    """
+
+    name = "series"
+    title = "Series adapters"
+    Config = SeriesSettings
+    tuner_config = SeriesConfig
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": Row(
+            "Series b=4",
+            config={"bottleneck": 4},
+            training={"learning_rate": 1e-3},
+            origin=dict.fromkeys(("learning_rate", "bottleneck", "start"), OURS),
+        ),
+        "paper": Row(
+            "Series b=64",
+            config={"bottleneck": 64, "start": "normal"},
+            training={"learning_rate": 1e-4},
+            origin={
+                "bottleneck": PAPER,
+                "learning_rate": PAPER,
+                "target_modules": READING,
+                "before": PUBLIC,
+                "activation": PUBLIC,
+                "scale": PUBLIC,
+                "start": PUBLIC,
+            },
+        ),
+    }
+    source = "Houlsby et al. 2019, arXiv:1902.00751; placed as in Hu et al. 2023, arXiv:2304.01933."
+
+    def adapt(self, model: nn.Module, seed: int) -> nn.Module:
+        """Put an adapter before or after each target; see `PeftMethod.adapt`."""
+        check_before(model, self.config.before)
+        return super().adapt(model, seed)
+
+
+class Parallel(BottleneckMethod[BottleneckSettings]):
+    """Parallel adapters: y = W x + s U act(D x).
+
+    D (b x in) and U (out x b) are without biases.
+    """
+
+    name = "parallel"
+    title = "Parallel adapters"
+    Config = BottleneckSettings
+    tuner_config = ParallelConfig
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": Row(
+            "Parallel b=8",
+            config={"bottleneck": 8, "target_modules": ("q_proj", "v_proj")},
+            training={"learning_rate": 1e-3},
+            origin=dict.fromkeys(("learning_rate", "bottleneck", "target_modules", "start"), OURS),
+        ),
+        "paper": Row(
+            "Parallel b=64",
+            config={
+                "bottleneck": 64,
+                "target_modules": ("q_proj", "k_proj", "v_proj"),
+                "start": "normal",
+            },
+            training={"learning_rate": 1e-4},
+            origin={
+                "bottleneck": PAPER,
+                "learning_rate": PAPER,
+                "target_modules": READING,
+                "activation": PUBLIC,
+                "scale": PUBLIC,
+                "start": PUBLIC,
+            },
+        ),
+    }
+    source = "He et al. 2021, arXiv:2110.04366; placed as in Hu et al. 2023, arXiv:2304.01933."

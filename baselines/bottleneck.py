@@ -1,0 +1,209 @@
+"""Bottleneck adapters as tuners of `peft`: s U act(D h), in series with a layer or beside it."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.tuners import AdapterConfig, AdapterTuner, Part, Place, register
+from baselines.tuners.initial import kaiming_, normal_
+
+Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu"]
+Start: TypeAlias = Literal["zero", "normal"]
+
+STD = 0.02  # of the normal start
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
+
+
+class AdapterType(enum.StrEnum):
+    """The `peft` types of bottleneck adapters."""
+
+    SERIES_ADAPTER = "SERIES_ADAPTER"
+    PARALLEL_ADAPTER = "PARALLEL_ADAPTER"
+
+
+@dataclass
+class BottleneckConfig(AdapterConfig, ABC):
+    """What all bottleneck adapters have in common; see `AdapterConfig` for the other fields.
+
+    Args:
+        bottleneck: Width b between the projections D (b x in) and U (out x b).
+        activation: The function between them.
+        scale: The factor s.
+        start: ``"zero"``: D Kaiming-uniform with a = sqrt(5), U zero, so that nothing is added.
+            ``"normal"``: both normal with standard deviation 0.02.
+
+    Raises:
+        ValueError: A value that is out of range; the message names the field and the value.
+    """
+
+    bottleneck: int = field(default=64)
+    activation: Activation = field(default="tanh")
+    scale: float = field(default=1.0)
+    start: Start = field(default="zero")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_integer("bottleneck", 1)
+        self.check_choice("activation", get_args(Activation))
+        self.check_choice("start", get_args(Start))
+        if isinstance(self.scale, bool) or not self.scale > 0:
+            self.refuse("scale", "is not above 0")
+
+    @abstractmethod
+    def place(self, name: str) -> Place:
+        """Where the adapter of a module stands."""
+
+    def widths(self, name: str, in_features: int, out_features: int) -> tuple[int, int]:
+        """Widths that the adapter of a module takes and returns, by those of the module."""
+        return {
+            "before": (in_features, in_features),
+            "beside": (in_features, out_features),
+            "after": (out_features, out_features),
+        }[self.place(name)]
+
+
+@dataclass
+class SeriesConfig(BottleneckConfig):
+    """Configuration of series adapters: each on the input or on the output of its layer.
+
+    Args:
+        before: Names of the modules whose input is adapted, each a module's full name or its last
+            components; of all other targets the output is.
+    """
+
+    before: list[str] = field(default_factory=lambda: ["gate_proj", "up_proj"])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = AdapterType.SERIES_ADAPTER
+        if isinstance(self.before, str):
+            self.refuse("before", "is not a list of names")
+        self.before = list(self.before)
+
+    def place(self, name: str) -> Place:
+        """Before the modules that `before` names, after all others."""
+        return "before" if f".{name}".endswith(tuple(f".{end}" for end in self.before)) else "after"
+
+
+@dataclass
+class ParallelConfig(BottleneckConfig):
+    """Configuration of parallel adapters: from a layer's input to its output."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = AdapterType.PARALLEL_ADAPTER
+
+    def place(self, name: str) -> Place:
+        """Beside every module."""
+        return "beside"
+
+
+class Bottleneck(Part):
+    """x to s U act(D x), for any two projections D and U.
+
+    Args:
+        in_features: width that D takes.
+        down: the projection D.
+        up: the projection U.
+        config: names the activation and s.
+        place: where the adapter stands.
+    """
+
+    why_no_matrix: ClassVar[str] = (
+        "a bottleneck adapter is not linear, so no matrix can be added to the weight in its place"
+    )
+
+    def __init__(
+        self,
+        in_features: int,
+        down: nn.Module,
+        up: nn.Module,
+        config: BottleneckConfig,
+        place: Place,
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.down, self.up = down, up
+        self.activation = ACTIVATIONS[config.activation]
+        self.scale = config.scale
+        self.place = place
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
+        y: Tensor = self.up(self.activation(self.down(x)))
+        return self.scale * y
+
+
+class Dense(nn.Module):
+    """A projection by a plain matrix, made uninitialised.
+
+    Attributes:
+        weight: shape (out, in).
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
+        return functional.linear(x, self.weight)
+
+
+class DenseBottleneck(Bottleneck):
+    """A bottleneck whose projections are plain matrices, without biases."""
+
+    down: Dense
+    up: Dense
+
+    def __init__(
+        self, in_features: int, out_features: int, config: BottleneckConfig, place: Place
+    ) -> None:
+        down, up = Dense(in_features, config.bottleneck), Dense(config.bottleneck, out_features)
+        super().__init__(in_features, down, up, config, place)
+        self.start = config.start
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Fill both projections; see `BottleneckConfig.start`."""
+        if self.start == "normal":
+            normal_(self.down.weight, STD, generator)
+            normal_(self.up.weight, STD, generator)
+        else:
+            kaiming_(self.down.weight, self.in_features, generator)
+            nn.init.zeros_(self.up.weight)
+
+
+class SeriesModel(AdapterTuner):
+    """A model with series adapters; made by `peft.get_peft_model` from a `SeriesConfig`."""
+
+    prefix: str = "series_adapter_"
+
+    @staticmethod
+    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+        """The adapter of a layer of these widths."""
+        taken, returned = config.widths(name, in_features, out_features)
+        return DenseBottleneck(taken, returned, config, config.place(name))
+
+
+class ParallelModel(SeriesModel):
+    """A model with parallel adapters; made by `peft.get_peft_model` from a `ParallelConfig`."""
+
+    prefix: str = "parallel_adapter_"
+
+
+register(AdapterType.SERIES_ADAPTER, SeriesConfig, SeriesModel)
+register(AdapterType.PARALLEL_ADAPTER, ParallelConfig, ParallelModel)

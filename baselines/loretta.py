@@ -1,0 +1,360 @@
+"""LoRETTA: adapters whose matrices are tensor trains (Yang et al. 2024, arXiv:2402.11417)."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from baselines.adapters import NOT_LINEAR, SeriesSettings, check_before
+from baselines.bottleneck import Bottleneck, SeriesConfig, Start
+from baselines.tensor_train import TensorTrain, choose_modes, paired_modes
+from baselines.tuners import AdapterConfig, AdapterTuner, Part, Place, register
+from baselines.tuners.method import TunerMethod, TunerSettings
+from quanta_bench.method import YES, Claim, Row
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TABLE = "QuanTA paper, Table F.5"
+READING = "our reading of the counts in the QuanTA paper's Table F.5"
+PUBLIC = "default of LoRETTA's public code"
+OURS = "our choice"
+OURS_ZERO = "our choice: the published start is not the base model"
+RANKS = tuple(sorted({m * 2**n for m in (1, 3) for n in range(8)}))  # 1, 2, 3, 4, 6, .. 384
+
+
+class LorettaType(enum.StrEnum):
+    """The `peft` types of LoRETTA's two forms."""
+
+    LORETTA_REP = "LORETTA_REP"
+    LORETTA_ADP = "LORETTA_ADP"
+
+
+# The tuners.
+
+
+@dataclass
+class TrainConfig(AdapterConfig):
+    """What both forms have in common; see `AdapterConfig` for the other fields.
+
+    Args:
+        rank: The rank rho of every tensor train, between all of its cores.
+        bottleneck: Width b between the two matrices.
+        modes: For a layer's width d, the modes of the trains of its matrices, in order; their
+            product is d b, and they are those of the d x b matrix and of the b x d one. Modes of
+            other widths are chosen, by the rule of `choose_modes`.
+        start: ``"normal"``: normal cores by which an entry of each matrix has the standard
+            deviation sqrt(1 / (in + out)), as published. ``"zero"``: the same, but for the last
+            core of the second matrix, which is zero, so that nothing is added.
+
+    Raises:
+        ValueError: A value that is out of range; the message names the field and the value.
+    """
+
+    rank: int = field(default=8)
+    bottleneck: int = field(default=64)
+    modes: dict[int, list[int]] | None = field(default=None)
+    start: Start = field(default="normal")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_integer("rank", 1)
+        self.check_integer("bottleneck", 1)
+        self.check_choice("start", get_args(Start))
+        if self.modes is None:
+            return
+        # Saved as JSON, the widths become strings.
+        self.modes = {int(width): list(sizes) for width, sizes in self.modes.items()}
+        for width, sizes in self.modes.items():
+            if min(sizes, default=0) < 1 or math.prod(sizes) != width * self.bottleneck:
+                self.refuse(
+                    "modes",
+                    f"has for the width {width} sizes whose product is not {width} * bottleneck = "
+                    f"{width * self.bottleneck}",
+                )
+
+    def trains(
+        self, in_features: int, out_features: int, name: str, *, bias: bool
+    ) -> tuple[TensorTrain, TensorTrain]:
+        """The trains of the matrices (in x b) and (b x out), of a module of that name.
+
+        Raises:
+            ValueError: modes of a width do not fit; names the module.
+        """
+        down = self._train(in_features, self.bottleneck, in_features, name, bias)
+        return down, self._train(self.bottleneck, out_features, out_features, name, bias)
+
+    def _train(self, rows: int, columns: int, width: int, name: str, bias: bool) -> TensorTrain:
+        modes = (self.modes or {}).get(width) or choose_modes(rows, columns)
+        try:
+            in_modes, out_modes = paired_modes(rows, columns, modes)
+        except ValueError as error:
+            raise ValueError(f"module {name!r}: {error}") from error
+        return TensorTrain(out_modes, in_modes, self.rank, bias=bias)
+
+    def reset(self, down: TensorTrain, up: TensorTrain, generator: torch.Generator) -> None:
+        """Fill two trains."""
+        for train, zero in ((down, False), (up, self.start == "zero")):
+            train.reset(generator, 1 / math.sqrt(train.in_features + train.out_features), zero=zero)
+
+
+@dataclass
+class LorettaRepConfig(TrainConfig):
+    """Configuration of LoRETTA's reparameterisation as a `peft` method.
+
+    Args:
+        alpha: The update is scaled by ``alpha / bottleneck``.
+    """
+
+    alpha: float = field(default=16.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = LorettaType.LORETTA_REP
+        if isinstance(self.alpha, bool) or not self.alpha > 0:
+            self.refuse("alpha", "is not above 0")
+
+
+@dataclass
+class LorettaAdpConfig(SeriesConfig, TrainConfig):
+    """Configuration of LoRETTA's adapters as a `peft` method.
+
+    The fields are those of series adapters and of tensor trains. By default the output of each
+    target is adapted.
+    """
+
+    before: list[str] = field(default_factory=list)
+    start: Start = field(default="normal")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = LorettaType.LORETTA_ADP
+
+
+class TrainProduct(Part):
+    """x to (alpha / b) B A x, with tensor trains A (b x in) and B (out x b)."""
+
+    def __init__(
+        self, config: LorettaRepConfig, in_features: int, out_features: int, name: str
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.in_features = in_features
+        self.scale = config.alpha / config.bottleneck
+        self.a, self.b = config.trains(in_features, out_features, name, bias=False)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Fill both trains; see `TrainConfig.start`."""
+        self.config.reset(self.a, self.b, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
+        y: Tensor = self.b(self.a(x))
+        return self.scale * y
+
+    def matrix(self) -> Tensor:
+        """The update, shape (out, in)."""
+        return self.scale * self.b.matrix() @ self.a.matrix()
+
+    def rank_bound(self) -> int:
+        """That of the train with the lower bound."""
+        return min(self.a.rank_bound(), self.b.rank_bound())
+
+
+class TrainBottleneck(Bottleneck):
+    """A bottleneck whose projections are tensor trains with biases."""
+
+    down: TensorTrain
+    up: TensorTrain
+
+    def __init__(
+        self,
+        config: LorettaAdpConfig,
+        in_features: int,
+        out_features: int,
+        place: Place,
+        name: str,
+    ) -> None:
+        down, up = config.trains(in_features, out_features, name, bias=True)
+        super().__init__(in_features, down, up, config, place)
+        self.config = config
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Fill both trains; see `TrainConfig.start`. Biases are uniform within 1 / sqrt(out)."""
+        self.config.reset(self.down, self.up, generator)
+
+
+class LorettaRepModel(AdapterTuner):
+    """A model with tensor-train updates; made by `get_peft_model` from a `LorettaRepConfig`."""
+
+    prefix: str = "loretta_rep_"
+
+    @staticmethod
+    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+        """The update of a layer of these widths."""
+        return TrainProduct(config, in_features, out_features, name)
+
+
+class LorettaAdpModel(AdapterTuner):
+    """A model with tensor-train adapters; made by `get_peft_model` from a `LorettaAdpConfig`."""
+
+    prefix: str = "loretta_adp_"
+
+    @staticmethod
+    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+        """The adapter of a layer of these widths."""
+        taken, returned = config.widths(name, in_features, out_features)
+        return TrainBottleneck(config, taken, returned, config.place(name), name)
+
+
+register(LorettaType.LORETTA_REP, LorettaRepConfig, LorettaRepModel)
+register(LorettaType.LORETTA_ADP, LorettaAdpConfig, LorettaAdpModel)
+
+
+# The methods.
+
+
+class TrainSettings(TunerSettings):
+    """What the settings of both forms have in common.
+
+    Attributes:
+        rank: the rank rho of every tensor train.
+        bottleneck: the width b between the two matrices.
+        modes: for a layer's width, the modes of its trains; chosen by a rule where not given.
+        start: ``"normal"`` as published, or ``"zero"``: the last core of the second matrix is
+            zero, and its bias if it has one, so the model starts as the base.
+    """
+
+    rank: int = Field(8, ge=1)
+    bottleneck: int = Field(64, ge=1)
+    modes: dict[int, tuple[int, ...]] | None = None
+    start: Start = "normal"
+
+
+class LorettaRepSettings(TrainSettings):
+    """Settings of LoRETTA's reparameterisation.
+
+    Attributes:
+        alpha: the update is scaled by ``alpha / bottleneck``.
+    """
+
+    alpha: float = Field(16.0, gt=0)
+
+
+class LorettaAdpSettings(SeriesSettings, TrainSettings):
+    """Settings of LoRETTA's adapters: those of series adapters and of tensor trains.
+
+    Attributes:
+        before: names of the targets whose input is adapted; of all others the output is.
+        start: as for `TrainSettings`.
+    """
+
+    before: tuple[str, ...] = ()
+    start: Start = "normal"
+
+
+C = TypeVar("C", bound=TrainSettings)
+
+
+class LorettaMethod(TunerMethod[C]):
+    """What both forms share."""
+
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (5e-4, 1e-3, 2e-3, 5e-3, 1e-2),
+        "rank": (4, 8, 16, 32),
+    }
+    source = "Yang et al. 2024, arXiv:2402.11417."
+
+    def __init__(self, config: C) -> None:
+        super().__init__(config)
+        zero = config.start == "zero"
+        self.exact_start = YES if zero else Claim(False, "all cores of both trains start at random")
+
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        """All ranks from 1 to 384 that are a power of 2, or 3 times one."""
+        return ({"rank": rank} for rank in RANKS)
+
+
+class LorettaRep(LorettaMethod[LorettaRepSettings]):
+    """LoRETTA by reparameterisation: y = W x + (alpha / b) B A x.
+
+    The matrices A (in x b) and B (b x out), applied from the right, are each one tensor train of
+    its entries read row-major. A and B do not start at zero, as published.
+    """
+
+    name = "loretta_rep"
+    title = "LoRETTA"
+    Config = LorettaRepSettings
+    tuner_config = LorettaRepConfig
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": Row(
+            "LoRETTA rank 8",
+            config={"rank": 8, "start": "zero"},
+            training={"learning_rate": 2e-3},
+            origin={
+                **dict.fromkeys(("learning_rate", "rank", "bottleneck", "alpha"), OURS),
+                "start": OURS_ZERO,
+            },
+        ),
+        "paper": Row(
+            "LoRETTA r=8",
+            config={
+                "rank": 8,
+                "target_modules": ("q_proj", "v_proj"),
+                "modules_to_save": ("input_layernorm", "post_attention_layernorm", "norm"),
+            },
+            training={"learning_rate": 1e-4},
+            origin={
+                "rank": TABLE,
+                **dict.fromkeys(("bottleneck", "target_modules", "modules_to_save"), READING),
+                **dict.fromkeys(("alpha", "start"), PUBLIC),
+                "learning_rate": OURS,
+            },
+        ),
+    }
+    footnote = (
+        "In the paper's counts the subscript r is taken to be the rank of the trains, with a "
+        "bottleneck of 64 and all norms trained; modes of widths other than 4096 are ours."
+    )
+
+
+class LorettaAdp(LorettaMethod[LorettaAdpSettings]):
+    """LoRETTA by adapters: h + U act(D h) in the place of a layer's output h.
+
+    The matrices of D and U are tensor trains as in the other form, and both have biases, which
+    start uniform within 1 / sqrt of the width that they are added to.
+    """
+
+    name = "loretta_adp"
+    title = "LoRETTA, adapters"
+    Config = LorettaAdpSettings
+    tuner_config = LorettaAdpConfig
+    mergeable = NOT_LINEAR
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": Row(
+            "LoRETTA adapters rank 6",
+            config={"rank": 6, "start": "zero"},
+            training={"learning_rate": 2e-3},
+            origin={
+                **dict.fromkeys(("learning_rate", "rank", "bottleneck"), OURS),
+                "start": OURS_ZERO,
+            },
+        ),
+    }
+    footnote = (
+        "Adapters follow the gate, up and down projections, as the paper says; its public code "
+        "adapts the input of the first two. Modes of widths other than 4096 are ours."
+    )
+
+    def adapt(self, model: nn.Module, seed: int) -> nn.Module:
+        """Put an adapter before or after each target; see `PeftMethod.adapt`."""
+        check_before(model, self.config.before)
+        return super().adapt(model, seed)

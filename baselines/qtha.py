@@ -1,0 +1,276 @@
+"""QTHA: a low-rank adapter whose narrow middle passes through a quantum network.
+
+It follows the abstract of arXiv:2503.12790 (whose first version calls the method QWTHN) and no more
+of that paper: the update is put together from a tensor network and a quantum neural network.
+Everything beyond that sentence is our reading, and every choice in it is a setting.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from baselines.quantum import Ansatz, QuantumNetwork, backend_from
+from baselines.tensor_train import TensorTrain, even_modes
+from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
+from baselines.tuners.initial import generator_for, uniform_
+from baselines.tuners.method import TunerMethod, TunerSettings
+from quanta_bench.method import Claim, Row
+
+if TYPE_CHECKING:
+    from baselines.quantum import Backend
+
+NOT_A_MATRIX = (
+    "QTHA computes a nonlinear function of the layer's input, in a quantum network, and not a "
+    "matrix that could be added to the weight; keep the adapter beside it"
+)
+SCALINGS = ("tanh", "none")
+ANGLE_STARTS = ("uniform", "zero")
+
+
+class QthaType(enum.StrEnum):
+    """The `peft` type of a QTHA adapter; saved as ``"QTHA"``."""
+
+    QTHA = "QTHA"
+
+
+@dataclass
+class QthaConfig(AdapterConfig):
+    """Configuration of QTHA as a `peft` method; see also `AdapterConfig`.
+
+    Args:
+        qubits: Number n of qubits, and width between the two matrix product operators.
+        depth: Trained blocks of the quantum network; see `baselines.quantum.Ansatz` for this and
+            the next three.
+        rotations: Rotations of a block on each qubit, of ``"rx"``, ``"ry"`` and ``"rz"``.
+        entangler: CNOTs that end a block: ``"chain"``, ``"ring"`` or ``"none"``.
+        encoding: Rotation that encodes a number on its qubit: ``"ry"`` or ``"rx"``.
+        scaling: How a number z becomes an angle: ``"tanh"`` takes pi tanh(z), ``"none"`` z itself.
+        rank: Every rank of the two matrix product operators.
+        cores: Number of cores of each.
+        modes: Lists of ``cores`` sizes: a width that is the product of one is split so, and any
+            other as evenly as it can be. The number of qubits is such a width too.
+        alpha: The update is scaled by ``alpha / qubits``.
+        classical_weight: Start of the weights of z.
+        quantum_weight: Start of the weights of the quantum network's values.
+        angle_start: Start of the trained angles: ``"uniform"`` in [-pi, pi], or ``"zero"``.
+        backend: What computes the network: ``"engine"``, or ``"pennylane:"`` and a device's name.
+        shots: Circuit runs from which a device of PennyLane estimates values, in training and
+            afterwards; exact values if ``None``.
+
+    Raises:
+        ValueError: A value is out of range; the message names the field, the value and the reason.
+    """
+
+    qubits: int = field(default=4)
+    depth: int = field(default=1)
+    rotations: Sequence[str] = field(default=("ry",))
+    entangler: str = field(default="chain")
+    encoding: str = field(default="ry")
+    scaling: str = field(default="tanh")
+    rank: int = field(default=7)
+    cores: int = field(default=3)
+    modes: Sequence[Sequence[int]] = field(default=())
+    alpha: float = field(default=8.0)
+    classical_weight: float = field(default=1.0)
+    quantum_weight: float = field(default=1.0)
+    angle_start: str = field(default="uniform")
+    backend: str = field(default="engine")
+    shots: int | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = QthaType.QTHA
+        self.rotations = list(self.rotations)
+        self.modes = [list(sizes) for sizes in self.modes]
+        for name in ("rank", "cores"):
+            self.check_integer(name, 1)
+        self.check_choice("scaling", SCALINGS)
+        self.check_choice("angle_start", ANGLE_STARTS)
+        for name in ("alpha", "classical_weight", "quantum_weight"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
+                self.refuse(name, "is not a finite number")
+        for sizes in self.modes:
+            if len(sizes) != self.cores or not all(isinstance(n, int) and n > 0 for n in sizes):
+                self.refuse(
+                    "modes",
+                    f"has {sizes}, which is not {self.cores} positive sizes, one for each "
+                    "of the cores",
+                )
+        try:
+            self.ansatz()
+            self.new_backend("")
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from error
+
+    def ansatz(self) -> Ansatz:
+        """The quantum network's form."""
+        return Ansatz(self.qubits, self.depth, tuple(self.rotations), self.entangler, self.encoding)
+
+    def new_backend(self, name: str) -> Backend:
+        """What computes the network at a module; its samples depend on the seed and the name."""
+        seed = generator_for(self.seed, name).initial_seed() % 2**32
+        return backend_from(self.backend, self.shots, seed)
+
+    def modes_of(self, width: int) -> tuple[int, ...]:
+        """The sizes into which a width is split."""
+        for sizes in self.modes:
+            if math.prod(sizes) == width:
+                return tuple(sizes)
+        return even_modes(width, self.cores)
+
+
+class QthaPart(Part):
+    """(alpha / n) B(wc * z + wq * q), with z = A(x) and q = <Z> of the circuit that encodes z."""
+
+    why_no_matrix = NOT_A_MATRIX
+
+    def __init__(self, config: QthaConfig, in_features: int, out_features: int, name: str) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.config = config
+        ansatz = config.ansatz()
+        self.network = QuantumNetwork(
+            ansatz.qubits,
+            ansatz.depth,
+            ansatz.rotations,
+            ansatz.entangler,
+            encoding=ansatz.encoding,
+            backend=config.new_backend(name),
+        )
+        narrow = config.modes_of(config.qubits)
+        self.down = TensorTrain(narrow, config.modes_of(in_features), config.rank)
+        self.up = TensorTrain(config.modes_of(out_features), narrow, config.rank)
+        self.classical = nn.Parameter(torch.empty(config.qubits))
+        self.quantum = nn.Parameter(torch.empty(config.qubits))
+        self.angles = nn.Parameter(torch.empty(ansatz.shape))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Start at zero: the last core of B is zero.
+
+        Entries of A have the deviation 1 / sqrt(in), so that inputs of size 1 give z of size 1.
+        """
+        self.down.reset(generator, 1 / math.sqrt(self.in_features))
+        self.up.reset(generator, 1 / math.sqrt(self.config.qubits), zero=True)
+        nn.init.constant_(self.classical, self.config.classical_weight)
+        nn.init.constant_(self.quantum, self.config.quantum_weight)
+        if self.config.angle_start == "uniform":
+            uniform_(self.angles, math.pi, generator)
+        else:
+            nn.init.zeros_(self.angles)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``; all vectors go through the network at once."""
+        z = self.down(x).to(self.angles.dtype)
+        encoded = math.pi * torch.tanh(z) if self.config.scaling == "tanh" else z
+        q = self.network.expectations(self.angles, encoded)
+        scale = self.config.alpha / self.config.qubits
+        result: Tensor = self.up(scale * (self.classical * z + self.quantum * q))
+        return result
+
+
+class QthaModel(AdapterTuner):
+    """The `peft` tuner."""
+
+    prefix = "qtha_"
+
+    @staticmethod
+    def make_part(config: QthaConfig, in_features: int, out_features: int, name: str) -> Part:
+        """The part for a layer of these widths, which may be any."""
+        return QthaPart(config, in_features, out_features, name)
+
+
+register(QthaType.QTHA, QthaConfig, QthaModel)
+
+
+class QthaSettings(TunerSettings):
+    """Settings of QTHA: those of `QthaConfig`, which documents each, but for the seed.
+
+    Attributes:
+        qubits: number of qubits, and width between the two matrix product operators.
+        depth: trained blocks of the quantum network.
+        rotations: rotations of a block on each qubit, in the order in which they act.
+        entangler: CNOTs that end a block.
+        encoding: rotation that encodes a number on its qubit.
+        scaling: how a number z becomes an angle: pi tanh(z), or z itself.
+        rank: every rank of the two matrix product operators.
+        cores: number of cores of each.
+        modes: sizes into which widths are split; evenly where none fit.
+        alpha: the update is scaled by ``alpha / qubits``.
+        classical_weight: start of the weights of z.
+        quantum_weight: start of the weights of the quantum network's values.
+        angle_start: start of the trained angles.
+        backend: ``"engine"``, or ``"pennylane:"`` and a device's name.
+        shots: circuit runs from which a device estimates values; exact values if ``None``.
+    """
+
+    qubits: int = Field(4, ge=1, le=24)
+    depth: int = Field(1, ge=0)
+    rotations: tuple[Literal["rx", "ry", "rz"], ...] = Field(("ry",), min_length=1)
+    entangler: Literal["chain", "ring", "none"] = "chain"
+    encoding: Literal["ry", "rx"] = "ry"
+    scaling: Literal["tanh", "none"] = "tanh"
+    rank: int = Field(7, ge=1)
+    cores: int = Field(3, ge=1)
+    modes: tuple[tuple[int, ...], ...] = ()
+    alpha: float = Field(8.0, allow_inf_nan=False)
+    classical_weight: float = Field(1.0, allow_inf_nan=False)
+    quantum_weight: float = Field(1.0, allow_inf_nan=False)
+    angle_start: Literal["uniform", "zero"] = "uniform"
+    backend: str = "engine"
+    shots: int | None = Field(None, ge=1)
+
+
+def _row(rank: int, of_lora: str) -> Row:
+    return Row(
+        "QTHA-style (our reading)",
+        config={"qubits": 4, "rank": rank, "target_modules": ("q_proj", "v_proj")},
+        training={"learning_rate": 2e-3},
+        origin={
+            "rank": f"our choice: 76% fewer parameters than {of_lora}, as in the abstract",
+            **dict.fromkeys(("qubits", "target_modules", "learning_rate"), "our choice"),
+        },
+    )
+
+
+class Qtha(TunerMethod[QthaSettings]):
+    """QTHA, in our reading: y = W x + (alpha / n) B(wc * z + wq * q(z)), z = A x.
+
+    A and B are matrix product operators (in -> n and n -> out), q(z) the expectation values of Z
+    on the n qubits of a circuit that encodes z and has trained blocks of rotations and CNOTs, wc
+    and wq trained vectors. The last core of B starts at zero.
+    """
+
+    name = "qtha"
+    title = "QTHA-style (our reading)"
+    tuner_config = QthaConfig
+    Config = QthaSettings
+    rows: ClassVar[Mapping[str, Row]] = {
+        "embedded": _row(7, "LoRA r=8 on SmolLM2-135M (109,500 to 460,800)"),
+        "paper": _row(15, "LoRA r=8 on LLaMA2-7B (1,014,528 to 4,194,304)"),
+    }
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (5e-4, 1e-3, 2e-3, 5e-3, 1e-2),
+        "depth": (1, 2, 4),
+    }
+    source = "Kong et al. 2025, arXiv:2503.12790, abstract; the circuit is our reading."
+    footnote = (
+        "QTHA-style is our reading of a public abstract (arXiv:2503.12790), which gives no "
+        "formula; none of that paper's accuracies is claimed for it."
+    )
+    mergeable = Claim(False, NOT_A_MATRIX)
+
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        """Ranks 1 to 64 of the matrix product operators; the quantum network stays as it is."""
+        for rank in range(1, 65):
+            yield {"rank": rank}
