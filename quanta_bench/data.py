@@ -15,6 +15,7 @@ from quanta_bench.errors import BenchError
 from quanta_bench.pools import Pools, draw
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.task import Example, Task
+from quanta_bench.windows import TRAINING_OVERLAP, encode_windows
 
 EVALUATION_TOKENS = 2048
 """Tokens of a batch without gradients, padding counted.
@@ -33,20 +34,22 @@ def encode_items(
     target_only: bool = False,
     closed: bool = False,
 ) -> list[Encoded]:
-    """Encode the items of several tasks, in order; the words are those of :func:`encode`."""
-    return [
-        encode(
-            tokenizer,
-            example,
-            task.prompt(example, protocol),
-            max_length=max_length,
-            task=number,
-            target_only=target_only,
-            closed=closed,
-        )
-        for number, (task, examples) in enumerate(tasks)
-        for example in examples
-    ]
+    """Encode the items of several tasks, in order; the words are those of :func:`encode`.
+
+    A text to predict (kind ``perplexity``) becomes several items if it is too long for one.
+    """
+    encoded = []
+    for number, (task, examples) in enumerate(tasks):
+        for example in examples:
+            prompt = task.prompt(example, protocol)
+            options: dict[str, Any] = {"max_length": max_length, "task": number, "closed": closed}
+            if task.kind == "perplexity":
+                options["overlap"] = TRAINING_OVERLAP
+                encoded += encode_windows(tokenizer, example, prompt, **options)
+            else:
+                options["target_only"] = target_only
+                encoded.append(encode(tokenizer, example, prompt, **options))
+    return encoded
 
 
 class Batches(Dataset[CandidateBatch]):

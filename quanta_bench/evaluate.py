@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from quanta_bench.encoding import Encoded, pad_token
 from quanta_bench.generation import generate
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Task
+from quanta_bench.windows import encode_windows, scoring_overlap
 
 GENERATION_BATCH = 16
 
@@ -61,35 +62,35 @@ class Context:
     advance: Callable[[int], None]
 
 
-def _likelihoods(
-    context: Context, task: Task, examples: Sequence[Example]
-) -> list[tuple[Encoded, list[float]]]:
-    """Each item with its candidates' log-likelihoods, in the examples' order."""
-    items = encode_items(
-        context.tokenizer,
-        [(task, examples)],
-        context.spec.protocol,
-        max_length=context.spec.max_length,
-        target_only=task.kind == "perplexity",
-    )
+def _likelihoods(context: Context, items: Sequence[Encoded]) -> list[list[float]]:
+    """The log-likelihoods of each encoded item's candidates, in the items' order."""
     pad = pad_token(context.tokenizer)
     batches = list(by_tokens(items, EVALUATION_TOKENS, packed=context.packed))
-    found: dict[str, tuple[Encoded, list[float]]] = {}
+    found: dict[int, list[float]] = {id(item): [] for item in items}
+    begun: set[str] = set()
     with torch.no_grad():
         for batch in Batches(batches, pad, packed=context.packed).loader():
             moved = batch.to(context.device)
             sums = scoring.log_likelihoods(context.model, moved).tolist()
             for value, index in zip(sums, batch.example.tolist(), strict=True):
-                item = batch.items[index]
-                found.setdefault(item.example.id, (item, []))[1].append(value)
-            context.advance(len(batch.items))
-    return [found[example.id] for example in examples]
+                found[id(batch.items[index])].append(value)
+            # Windows of one text count as one.
+            new = {item.example.id for item in batch.items} - begun
+            begun |= new
+            context.advance(len(new))
+    return [found[id(item)] for item in items]
 
 
 def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
     """Pick each item's likeliest candidate; the first of equals."""
+    items = encode_items(
+        context.tokenizer,
+        [(task, examples)],
+        context.spec.protocol,
+        max_length=context.spec.max_length,
+    )
     judged = []
-    for item, sums in _likelihoods(context, task, examples):
+    for item, sums in zip(items, _likelihoods(context, items), strict=True):
         detail = {
             "log_likelihoods": sums,
             "tokens": [len(candidate) for candidate in item.candidates],
@@ -120,13 +121,32 @@ def by_normaliser(task: Task, judged: Sequence[Judged]) -> dict[str, float]:
 
 
 def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
-    """How well each item's text is predicted; the score is the mean over tokens, in nats."""
+    """How well each item's text is predicted; the score is the mean over tokens, in nats.
+
+    A text that is longer than ``max_length`` is read in windows (:mod:`quanta_bench.windows`).
+    """
+    length = context.spec.max_length
+    texts = [
+        encode_windows(
+            context.tokenizer,
+            example,
+            task.prompt(example, context.spec.protocol),
+            max_length=length,
+            overlap=scoring_overlap(length),
+        )
+        for example in examples
+    ]
+    sums = iter(_likelihoods(context, [window for windows in texts for window in windows]))
     judged = []
-    for item, sums in _likelihoods(context, task, examples):
-        tokens = len(item.candidates[0])
-        answer = Answer(None, "", {"nats_per_token": -sums[0] / tokens})
-        detail = {"log_likelihoods": sums, "tokens": [tokens], "bytes": list(item.sizes)}
-        judged.append(Judged(item.example, answer, detail, item.cut))
+    for example, windows in zip(examples, texts, strict=True):
+        total = math.fsum(next(sums)[0] for _ in windows)
+        tokens = sum(len(window.candidates[0]) for window in windows)
+        detail = {"log_likelihoods": [total], "tokens": [tokens], "bytes": list(windows[0].sizes)}
+        words = task.words(example)
+        if words is not None:
+            detail["words"] = [words]
+        answer = Answer(None, "", {"nats_per_token": -total / tokens})
+        judged.append(Judged(example, answer, detail, windows[0].cut))
     return judged
 
 
@@ -172,10 +192,17 @@ def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[
     return EVALUATORS["generate" if in_words else task.kind](context, task, examples)
 
 
-def perplexity(judged: Sequence[Judged]) -> float:
-    """Perplexity per token over items judged by :func:`predict`, weighted by their lengths."""
+def perplexity(judged: Sequence[Judged], unit: Literal["tokens", "words"] = "tokens") -> float:
+    """Perplexity per token or word over items judged by :func:`predict`, weighted by length."""
     total = sum(sum(item.detail["log_likelihoods"]) for item in judged)
-    tokens = sum(sum(item.detail["tokens"]) for item in judged)
-    nats = -total / tokens
-    # Above 709 nats a token, the exponential leaves float64.
+    nats = -total / sum(sum(item.detail[unit]) for item in judged)
+    # Above 709 nats a unit, the exponential leaves float64.
     return math.exp(nats) if nats < 700 else math.inf
+
+
+def perplexities(judged: Sequence[Judged]) -> dict[str, float]:
+    """The perplexity per token and, where the task counts words, per word."""
+    found = {"perplexity": perplexity(judged)}
+    if all("words" in item.detail for item in judged):
+        found["word_perplexity"] = perplexity(judged, "words")
+    return found

@@ -358,15 +358,20 @@ def summarise(
 ) -> TaskResult:
     """A task's scores from its judged items."""
     groups = [item.example.group for item in judged]
-    metrics = task.aggregate([item.answer for item in judged])
     metric = task.metric
-    if task.kind == "perplexity":
-        metric = "nats_per_token"
-        metrics["perplexity"] = evaluate.perplexity(judged)
-    elif judged and "log_likelihoods" in judged[0].detail:
+
+    def measure(some: Sequence[evaluate.Judged]) -> dict[str, float]:
+        found = task.aggregate([item.answer for item in some])
+        return found | (evaluate.perplexities(some) if task.kind == "perplexity" else {})
+
+    metrics = measure(judged)
+    if task.kind != "perplexity" and judged and "log_likelihoods" in judged[0].detail:
         metrics |= evaluate.by_normaliser(task, judged)
-    values = [item.answer.scores.get(metric, 0.0) for item in judged]
-    error = stats.clustered_standard_error(values, groups)
+    if all(metric in item.answer.scores for item in judged):
+        values = [item.answer.scores[metric] for item in judged]
+        error = stats.clustered_standard_error(values, groups)
+    else:
+        error = stats.jackknife_standard_error(lambda some: measure(some)[metric], judged, groups)
     return TaskResult(
         title=task.title,
         kind=task.kind,

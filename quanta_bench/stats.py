@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+
+MOST_LEFT_OUT = 400
+"""How often the jackknife computes a metric again, at most."""
 
 
 def clustered_standard_error(values: Sequence[float], groups: Sequence[str]) -> float:
@@ -29,6 +35,38 @@ def clustered_standard_error(values: Sequence[float], groups: Sequence[str]) -> 
         return math.nan
     sums = np.bincount(index, weights=array - array.mean())
     return float(math.sqrt((sums**2).sum() * count / (count - 1)) / len(array))
+
+
+def jackknife_standard_error(
+    metric: Callable[[Sequence[T]], float], items: Sequence[T], groups: Sequence[str]
+) -> float:
+    """Standard error of a number that all items make together, such as F1 or a correlation.
+
+    Each group of related items is left out once (the delete-a-group jackknife); of more than
+    ``MOST_LEFT_OUT`` groups, several at a time. Of a mean over items that are all groups of their
+    own, this is :func:`clustered_standard_error`.
+
+    Args:
+        metric: the number that some of the items make.
+        items: the items.
+        groups: per-item group names.
+
+    Returns:
+        The standard error, in the metric's unit; NaN with fewer than two groups, and where the
+        number is infinite.
+    """
+    names = sorted(set(groups))
+    if len(names) < 2:
+        return math.nan
+    block = {name: number % MOST_LEFT_OUT for number, name in enumerate(names)}
+    places = [block[group] for group in groups]
+    left = [
+        metric([item for item, place in zip(items, places, strict=True) if place != number])
+        for number in range(min(len(names), MOST_LEFT_OUT))
+    ]
+    if not all(map(math.isfinite, left)):
+        return math.nan
+    return float(math.sqrt((len(left) - 1) * np.var(left)))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -191,15 +191,15 @@ def _shown(result: Result, task: str) -> float:
     return found.metrics[found.metric] * _scale(result, task)
 
 
-Scores = dict[str, dict[str, tuple[str, float]]]
+Scores = dict[str, dict[str, tuple[str, float | None]]]
 
 
 def _scores(result: Result, store: Store) -> Scores:
-    """Per task and item: its group and its score."""
+    """Per task and item: its group, and its score where the metric is one of single items."""
     found: Scores = defaultdict(dict)
     for line in store.predictions(result.run):
         metric = result.tasks[line["task"]].metric
-        found[line["task"]][line["id"]] = (line["group"], line.get(metric, 0.0))
+        found[line["task"]][line["id"]] = (line["group"], line.get(metric))
     return found
 
 
@@ -209,14 +209,18 @@ def _item_error(task: str, results: Sequence[Result], scores: Sequence[Scores]) 
     Seeds that were scored on different items (a varied sample) are independent draws.
     """
     items = [set(one[task]) for one in scores]
-    if all(ids == items[0] for ids in items):
+    apart = [result.tasks[task].standard_error for result in results]
+    known = [one for one in apart if one is not None]
+    if any(score is None for one in scores for _, score in one[task].values()):
+        # F1, a correlation, a perplexity: each run knows its own error. Seeds that are scored on
+        # the same items are not independent; their mean is no surer than one of them.
+        error = stats.mean(known) if len(known) == len(apart) else math.nan
+    elif all(ids == items[0] for ids in items):
         ids = sorted(items[0])
-        values = [stats.mean([one[task][i][1] for one in scores]) for i in ids]
+        values = [stats.mean([one[task][i][1] or 0.0 for one in scores]) for i in ids]
         groups = [scores[0][task][i][0] for i in ids]
         error = stats.clustered_standard_error(values, groups)
     else:
-        apart = [r.tasks[task].standard_error for r in results]
-        known = [one for one in apart if one is not None]
         error = stats.error_of_average(known) if len(known) == len(apart) else math.nan
     return None if math.isnan(error) else error * _scale(results[0], task)
 

@@ -21,6 +21,7 @@ __all__ = [
     "HubRows",
     "JsonRows",
     "Kind",
+    "LineRows",
     "Location",
     "Prompt",
     "RequestRows",
@@ -29,6 +30,7 @@ __all__ = [
     "SourceError",
     "Split",
     "Task",
+    "TsvRows",
     "UsageError",
     "UserRows",
     "did_you_mean",
@@ -74,13 +76,33 @@ class JsonRows:
 
 
 @dataclass(frozen=True)
+class TsvRows:
+    """A tab-separated file, by its path inside a ``local:`` folder. Quotes are plain characters.
+
+    Attributes:
+        path: the file.
+        columns: names of the columns, where the file's first line does not give them.
+    """
+
+    path: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LineRows:
+    """A text file, by its path inside a ``local:`` folder; a line is a row ``{"text": line}``."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class UserRows:
     """A JSON list or JSON-lines file that the user named, independent of any source."""
 
     path: str
 
 
-Location = SavedRows | RequestRows | HubRows | JsonRows | UserRows
+Location = SavedRows | RequestRows | HubRows | JsonRows | TsvRows | LineRows | UserRows
 
 
 class Source(Protocol):
@@ -144,7 +166,8 @@ class Answer:
     Attributes:
         prediction: what the model answered, as parsed; ``None`` if nothing could be parsed.
         gold: what was right.
-        scores: value of each per-item metric in [0, 1]; holds at least the task's main metric.
+        scores: value of each per-item metric in [0, 1]. Holds the task's main metric where single
+            items have it; F1 or a correlation is made by :meth:`Task.aggregate` from all answers.
     """
 
     prediction: str | int | None
@@ -233,6 +256,10 @@ class Task(ABC):
             name: sum(answer.scores.get(name, 0.0) for answer in answers) / len(answers)
             for name in sorted(names)
         }
+
+    def words(self, example: Example) -> int | None:
+        """Words of the text to predict, for a perplexity per word; ``None`` leaves that out."""
+        return None
 
     def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
         """The main metric of uniform guessing over these items, or ``None`` if undefined."""

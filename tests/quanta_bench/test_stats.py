@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,3 +122,37 @@ def test_the_error_of_an_average_is_that_of_independent_terms() -> None:
     # The average of 8 tasks with error 2 each: 2 / sqrt(8).
     assert stats.error_of_average([2.0] * 8) == pytest.approx(2 / math.sqrt(8))
     assert stats.error_of_average([3.0, 4.0]) == pytest.approx(2.5)
+
+
+@given(SCORES)
+def test_leaving_out_each_item_gives_a_mean_its_usual_error(values: list[float]) -> None:
+    alone = [str(n) for n in range(len(values))]
+    found = stats.jackknife_standard_error(stats.mean, values, alone)
+    assert found == pytest.approx(stats.clustered_standard_error(values, alone), abs=1e-9)
+
+
+def test_the_error_of_a_correlation_is_its_spread_over_samples() -> None:
+    rng = np.random.default_rng(0)
+
+    def correlation(pairs: Any) -> float:
+        return float(np.corrcoef(np.asarray(pairs), rowvar=False)[0, 1])
+
+    def sample() -> Any:
+        shared = rng.normal(size=(60, 1))
+        return list(shared + rng.normal(size=(60, 2)))
+
+    samples = [sample() for _ in range(200)]
+    spread = np.std([correlation(one) for one in samples])
+    names = [str(n) for n in range(60)]
+    errors = [stats.jackknife_standard_error(correlation, one, names) for one in samples[:40]]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.2)
+
+
+def test_twins_are_left_out_together_and_one_group_has_no_error() -> None:
+    values = [1.0, 0.0, 1.0, 1.0]
+    twice = [value for value in values for _ in range(2)]
+    pairs = [str(n // 2) for n in range(8)]
+    once = stats.jackknife_standard_error(stats.mean, values, list("abcd"))
+    assert stats.jackknife_standard_error(stats.mean, twice, pairs) == pytest.approx(once)
+    assert math.isnan(stats.jackknife_standard_error(stats.mean, values, ["a"] * 4))
+    assert math.isnan(stats.jackknife_standard_error(lambda some: math.inf, values, list("abcd")))

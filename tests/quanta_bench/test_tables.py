@@ -69,6 +69,18 @@ def test_seeds_scored_on_different_items_are_independent_draws(bench: Bench) -> 
     assert row.cells["boolq"].standard_error == pytest.approx(each / math.sqrt(2))
 
 
+def test_a_metric_of_all_items_together_keeps_the_error_of_each_run(bench: Bench) -> None:
+    """No line of the predictions holds an F1; that is no error of 0."""
+    results = {}
+    for seed, error in enumerate((0.03, 0.05)):
+        found = bench.result({"boolq": items([1, 0, 1])})
+        f1 = {"metric": "f1", "metrics": {"f1": 0.5}, "standard_error": error}
+        tasks = {"boolq": found.tasks["boolq"].model_copy(update=f1)}
+        results[seed] = found.model_copy(update={"tasks": tasks})
+    value = bench.table(suite(tasks=("boolq",)), results).rows[1].cells["boolq"]
+    assert value.standard_error == pytest.approx(4.0)
+
+
 def test_one_group_has_no_error_and_no_brackets(bench: Bench) -> None:
     one = items([1, 0], ["a", "a"])
     row = bench.table(suite(), {0: bench.result({"boolq": one, "piqa": one})}).rows[1]

@@ -1,0 +1,40 @@
+"""MATH10K (Hu et al. 2023, arXiv:2304.01933): word problems, for training."""
+
+from __future__ import annotations
+
+from quanta_bench.task import Example, HubRows, JsonRows, Source, SourceError, Split
+from tasks.arithmetic import ArithmeticTask
+from tasks.commonsense import Place
+from tasks.commonsense170k import validation_groups
+from tasks.places import read_rows
+
+
+class Math10K(ArithmeticTask):
+    """The training sets of GSM8K, AQuA and MAWPS in one file: 400 rows validate, 9,519 train.
+
+    Some answers are numbers and some option letters, and each is judged by its kind.
+    """
+
+    name = "math10k"
+    title = "MATH10K"
+    places = {
+        # A third party's copy of the file, widely used; not checked against the original.
+        "hub": Place(HubRows("lmms-lab/Math10K", None, "train")),
+        "local": Place(JsonRows("ft-training_set/math_10k.json")),
+    }
+
+    def examples(self, source: Source, split: Split) -> list[Example]:
+        """All items of a split, in the order of their rows."""
+        if split == "test":
+            raise SourceError(
+                "MATH10K is for training and has no test rows; test on aqua, gsm8k, mawps, svamp."
+            )
+        if source.kind == "embedded":
+            raise SourceError(
+                "MATH10K is not in the embedded data. Use 'local:DIR' with a checkout of "
+                "LLM-Adapters (ft-training_set/math_10k.json) or 'hub', or train on gsm8k or "
+                "basic_arithmetic, which work offline."
+            )
+        items = read_rows(self, self.place(source).pool, source, "pool", self.example)
+        held_out = validation_groups([item.group for item in items])
+        return [item for item in items if (item.group in held_out) == (split == "validation")]

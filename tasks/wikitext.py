@@ -1,0 +1,92 @@
+"""WikiText-2 (Merity et al. 2017, arXiv:1609.07843): Wikipedia articles, predicted token by token.
+
+The hub's files hold the raw text, ``local:DIR`` the word-level one (``DIR/wikitext-2/train.txt``,
+``valid.txt``, ``test.txt``), in which rare words are ``<unk>``: figures of one are not those of the
+other. Either is predicted as it stands, marks such as ``@-@`` included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from quanta_bench.task import (
+    Example,
+    HubRows,
+    LineRows,
+    Location,
+    Prompt,
+    Source,
+    SourceError,
+    Split,
+    Task,
+)
+
+HEADING = re.compile(r" ?= [^=].* = ?")
+"""An article's title; those of its sections stand between more marks."""
+
+
+class WikiText2(Task):
+    """Whole articles, each from a start token, every token scored once.
+
+    Perplexity per token depends on the tokenizer. Perplexity per word does not: the same total is
+    divided by the number of words of the file, as spaces separate them, line ends not counted.
+    """
+
+    name = "wikitext2"
+    title = "WikiText-2"
+    kind = "perplexity"
+    metric = "perplexity"
+    files: ClassVar[Mapping[Split, str]] = {
+        "train": "train.txt",
+        "validation": "valid.txt",
+        "test": "test.txt",
+    }
+
+    def examples(self, source: Source, split: Split) -> list[Example]:
+        """The articles of a published split, in order."""
+        location: Location
+        if source.kind == "embedded":
+            raise SourceError(
+                "WikiText-2 is not in the embedded data. Use --source hub, or --source local:DIR "
+                f"with wikitext-2/{self.files[split]} in DIR; the task 'running_text' works "
+                "offline."
+            )
+        if source.kind == "hub":
+            location = HubRows("Salesforce/wikitext", "wikitext-2-raw-v1", split)
+        else:
+            location = LineRows(f"wikitext-2/{self.files[split]}")
+        lines = [str(row["text"]).rstrip("\n") for row in source.rows(location)]
+        return [
+            Example(f"{self.name}/{split}/{number}", f"{split}/{number}", {"text": text})
+            for number, text in enumerate(articles(lines))
+        ]
+
+    def prompt(self, example: Example, protocol: str) -> Prompt:
+        """The whole article, from nothing."""
+        return Prompt("", target=example.fields["text"])
+
+    def words(self, example: Example) -> int:
+        """Words, numbers and marks, as spaces separate them."""
+        return len(example.fields["text"].split())
+
+
+def articles(lines: Sequence[str]) -> Iterator[str]:
+    """The articles that lines make up, each with its title and without blank lines at its ends.
+
+    A title stands between blank lines; a line like it elsewhere is a formula or a table's.
+    """
+    blank = [not line.strip() for line in (*lines, "")]
+    starts = [
+        number
+        for number, line in enumerate(lines)
+        if HEADING.fullmatch(line) and blank[number - 1] and blank[number + 1]
+    ]
+    # Text before the first title, where a file is a part of another.
+    for start, end in zip([0, *starts], [*starts, len(lines)], strict=True):
+        text = "\n".join(
+            "" if blank[number] else lines[number] for number in range(start, end)
+        ).strip("\n")
+        if text:
+            yield text
