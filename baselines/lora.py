@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -12,6 +12,7 @@ from quanta_bench.method import MethodConfig, Row
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+    from torch import nn
 
 FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 ARITHMETIC = "QuanTA paper, Table E.4"
@@ -76,6 +77,21 @@ class Lora(PeftMethod[LoraSettings]):
     }
     source = "Hu et al. 2021, arXiv:2106.09685, Eq. 3; implementation: peft."
 
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        """Ranks up to the largest that the update of a target module can have."""
+        return _ranks(model)
+
+    def ranks(self, model: nn.Module) -> dict[str, dict[str, tuple[int, int]]]:
+        """The update B A has at most rank r."""
+        from peft.tuners.lora import LoraLayer
+
+        return {
+            name: {"update": (0, min(self.config.r, module.in_features, module.out_features))}
+            for name, module in model.named_modules()
+            if isinstance(module, LoraLayer)
+        }
+
     def peft_config(self, seed: int) -> PeftConfig:
         """A `LoraConfig`. It keeps no seed: A is drawn from the global generator."""
         return _lora_config(self.config, use_dora=False)
@@ -105,9 +121,33 @@ class Dora(PeftMethod[LoraSettings]):
     search = Lora.search
     source = "Liu et al. 2024, arXiv:2402.09353, Eq. 5 and 11; implementation: peft."
 
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        """Ranks up to the largest that V - W can have at a target module."""
+        return _ranks(model)
+
     def peft_config(self, seed: int) -> PeftConfig:
         """A `LoraConfig` with ``use_dora``."""
         return _lora_config(self.config, use_dora=True)
+
+
+def _ranks(model: nn.Module) -> Iterator[Mapping[str, Any]]:
+    """Settings of growing rank: every one up to 16, then eight to each doubling."""
+    from torch import nn
+
+    targets = LoraSettings().target_modules
+    most = max(
+        (
+            min(module.in_features, module.out_features)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and name.rpartition(".")[2] in targets
+        ),
+        default=1,
+    )
+    rank = 1
+    while rank <= most:
+        yield {"r": rank}
+        rank += max(1, 2 ** (rank.bit_length() - 4))
 
 
 def _lora_config(settings: LoraSettings, *, use_dora: bool) -> PeftConfig:

@@ -35,7 +35,7 @@ def check_targets(model: nn.Module, targets: str | Iterable[str], setting: str) 
         if targets != ALL_LINEAR and not _matches(targets, names, setting):
             raise UsageError(_message(model, setting, targets, "no module's full name matches"))
         return
-    for target in targets:
+    for target in sorted(targets):  # a set, in `peft`'s hands
         if not any(name == target or name.endswith(f".{target}") for name in names):
             raise UsageError(_message(model, setting, target, "no module is called"))
 

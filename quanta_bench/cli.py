@@ -154,6 +154,8 @@ def table(
     if launcher != "local":
         raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
     suite = suites.load_suite(name)
+    if not dry_run:
+        suites.check_tasks(suite)
     choice = _choice(methods, rows, seeds, size, models, model, source, settings)
     chosen = suites.pick_profile(suite, profile)
     if model or source:
@@ -258,6 +260,62 @@ def run(
         _console().print(single.on_screen(result, results))
 
 
+@app.command()
+def params(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A model that `quanta-bench models` lists, or local:DIR (its config.json)."
+        ),
+    ] = "",
+    method: Annotated[str, typer.Option(help="One method's size, work and rank on --model.")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of --method, such as r=8.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="The nearest settings of every method: 0.04%, 2.7M or 460800.")
+    ] = "",
+    methods: Annotated[str, typer.Option(help="Methods for --budget: quanta,lora.")] = "",
+    denominator: Annotated[
+        str, typer.Option(help="What the share of --budget is of: base or base+added.")
+    ] = "base",
+    as_json: Json = False,
+) -> None:
+    """Recount the papers' parameter shares, without weights; or see --method and --budget.
+
+    Without options: every row of every paper table, its trained parameters and whether their share
+    is the printed one. The exit status is 1 if one is not, unless it is known to be ambiguous.
+    """
+    if not (model or method or budget or settings or methods):
+        from quanta_bench import audit
+
+        checked = audit.audit()
+        _print(checked.model_dump(), audit.on_screen(checked), as_json)
+        if not checked.passes:
+            raise typer.Exit(1)
+        return
+    if not model or bool(method) == bool(budget):
+        raise UsageError(
+            "Name a --model, and one of --method and --budget; without options all the papers' "
+            "tables are recounted."
+        )
+    if method:
+        from quanta_bench import params as sizes
+        from quanta_bench.suite import parse_settings
+
+        if methods:
+            raise UsageError("--methods goes with --budget; --method takes one name.")
+        found = sizes.describe(model, method, parse_settings(settings or []))
+        _print(found.model_dump(), sizes.on_screen(found), as_json)
+        return
+    from quanta_bench import budget as budgets
+
+    if settings:
+        raise UsageError("--set goes with --method; a search by --budget chooses the settings.")
+    nearest = budgets.search(model, budget, _words(methods), denominator)
+    _print(nearest.model_dump(), budgets.on_screen(nearest), as_json)
+
+
 @app.command("methods")
 def list_methods(as_json: Json = False) -> None:
     """List the registered methods, third-party ones included."""
@@ -315,14 +373,17 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _show(listing: Any, as_json: bool) -> None:
+    _print(listing.rows, listing.on_screen(), as_json)
+
+
+def _print(data: Any, drawn: Any, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(listing.rows, indent=1))
+        typer.echo(json.dumps(data, indent=1))
     else:
-        _console().print(listing.on_screen())
+        _console().print(drawn)
 
 
 _PLANNED = {
-    "params": "Parameter counts of every method and model",
     "figure": "Figures",
     "report": "The report of all results",
     "verify": "Numerical checks of the installed methods",

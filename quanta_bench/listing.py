@@ -99,6 +99,12 @@ def targets() -> Listing:
     ]
     rows += [
         {
+            "make": "params",
+            "command": "quanta-bench params",
+            "what": "the parameter counts that the papers print, recounted",
+            "profiles": "",
+        },
+        {
             "make": "fetch",
             "command": "quanta-bench fetch",
             "what": "the offline model and data",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.meta import Counts
 from quanta_bench.method import Row
 from quanta_bench.methods import METHODS, build_method
-from quanta_bench.suite import GridRow, Profile, Suite
+from quanta_bench.suite import GridRow, Profile, Suite, absent_tasks
 
 DEFAULT = "the suite's default"
 METHOD_DEFAULT = "the method's default"
@@ -38,6 +40,7 @@ class PlanRow(BaseModel):
         training: hyper-parameters of training.
         trainable: trained parameters, counted without weights; ``None`` if unknown.
         percent: their share.
+        percent_of: what of, in words.
         printed: the share as the paper prints it.
         verdict: whether the two agree at the printed precision: ``agrees``, ``differs`` or
             ``known-ambiguous``; empty if nothing is printed.
@@ -55,6 +58,7 @@ class PlanRow(BaseModel):
     training: list[Setting] = []
     trainable: int | None = None
     percent: float | None = None
+    percent_of: str = ""
     printed: str = ""
     verdict: str = ""
     ambiguity: str = ""
@@ -86,6 +90,9 @@ def make_plan(
         notes.append(f"Size {name!r}. {profile.sizes[name].about}")
     runs = sum(len(row.seeds) for row in grid if not row.missing)
     notes.append(f"{runs} runs.")
+    if absent := absent_tasks(suite):
+        notes.append(f"Not available in this version, so nothing can run: {', '.join(absent)}.")
+    counts = Counts()
     evaluation = grid[0].jobs[0][1].model_dump(mode="json") if grid else {}
     return Plan(
         name=suite.name,
@@ -93,7 +100,7 @@ def make_plan(
         profile=profile_name,
         tasks=list(suite.tasks),
         evaluation=evaluation,
-        rows=[_row(row, profile_name) for row in grid],
+        rows=[_row(row, profile_name, counts) for row in grid],
         notes=[*notes, *profile.notes],
     )
 
@@ -105,7 +112,52 @@ def agrees(percent: float, printed: str) -> bool:
     return f"{percent:.{places}f}" == digits
 
 
-def _row(row: GridRow, profile: str) -> PlanRow:
+@dataclass(frozen=True)
+class Share:
+    """A row's trained parameters and whether their share is the printed one.
+
+    Attributes:
+        trainable: trained parameters; ``None`` if they were not counted.
+        percent: their share.
+        percent_of: what of, in words.
+        verdict: ``agrees``, ``known-ambiguous``, ``differs``, ``missing method`` or ``not
+            counted``; empty if nothing is printed.
+        reason: why a known-ambiguous share cannot be reproduced, or why there is no count.
+    """
+
+    trainable: int | None = None
+    percent: float | None = None
+    percent_of: str = ""
+    verdict: str = ""
+    reason: str = ""
+
+
+def share(row: GridRow, counts: Counts) -> Share:
+    """Count a row and compare its share with the printed one, without weights."""
+    if row.missing:
+        return Share(verdict="missing method", reason=row.missing)
+    try:
+        found = counts.get(row.model.name, row.spec.method, row.spec.settings)
+        fraction, of = found.share(row.denominator), str(row.denominator)
+        if row.reference is not None:
+            other = counts.get(row.model.name, row.reference.method, row.reference.settings)
+            fraction, of = found.trainable / other.trainable, row.reference.label
+    except BenchError as error:
+        # A model of the user's own has no shipped configuration; its plan is shown all the same.
+        return Share(verdict="not counted", reason=str(error))
+    percent, printed, reason = 100 * fraction, row.spec.printed, ""
+    if not printed:
+        verdict = ""
+    elif agrees(percent, printed):
+        verdict = "agrees"
+    elif row.spec.ambiguity:
+        verdict, reason = "known-ambiguous", row.spec.ambiguity
+    else:
+        verdict = "differs"
+    return Share(found.trainable, percent, of, verdict, reason)
+
+
+def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
     training = row.jobs[0][0]
     shown = PlanRow(
         label=row.spec.label or row.spec.method,
@@ -128,7 +180,13 @@ def _row(row: GridRow, profile: str) -> PlanRow:
     shown.training.append(
         Setting(name="seeds", value=list(row.seeds), origin=row.origin.get("seeds", DEFAULT))
     )
-    _count(row, shown)
+    counted = share(row, counts)
+    shown.trainable, shown.percent = counted.trainable, counted.percent
+    shown.percent_of = counted.percent_of
+    if counted.verdict == "not counted":
+        shown.not_counted = counted.reason
+    else:
+        shown.verdict, shown.ambiguity = counted.verdict, counted.reason
     return shown
 
 
@@ -162,28 +220,6 @@ def _values(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     except UsageError:  # a method may have settings without a default
         return {}
     return config.model_dump(mode="json")
-
-
-def _count(row: GridRow, shown: PlanRow) -> None:
-    from quanta_bench.meta import count, meta_model
-
-    try:
-        found = count(meta_model(row.model.name), build_method(row.spec.method, row.spec.settings))
-    except BenchError as error:
-        # A model of the user's own has no shipped configuration; its plan is shown all the same.
-        shown.not_counted = str(error)
-        return
-    shown.trainable = found.trainable
-    shown.percent = 100 * found.share(row.denominator)
-    if not shown.printed:
-        return
-    if agrees(shown.percent, shown.printed):
-        shown.verdict = "agrees"
-    elif row.spec.ambiguity:
-        shown.verdict = "known-ambiguous"
-        shown.ambiguity = row.spec.ambiguity
-    else:
-        shown.verdict = "differs"
 
 
 def on_screen(plan: Plan) -> RenderableType:

@@ -13,10 +13,11 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.likeness import resolve
 from quanta_bench.meta import Denominator
 from quanta_bench.method import Method, Row
 from quanta_bench.methods import METHODS
-from quanta_bench.pools import find_task
+from quanta_bench.pools import TASKS, find_task
 from quanta_bench.spec import EvaluationSpec, Frozen, ModelSpec, Seeds, TrainingSpec, build
 
 
@@ -36,6 +37,8 @@ class RowSpec(Frozen):
         ambiguity: why that share cannot be reproduced, where no reading of the paper gives it.
         quoted: whose figures the paper quotes in this row, if it did not run it itself.
         denominator: of the trainable share; empty for the profile's.
+        relative_to: label of the profile's row, on the same model, of whose trained parameters
+            the share is taken; empty for a share of the model's parameters.
     """
 
     method: str
@@ -49,6 +52,7 @@ class RowSpec(Frozen):
     ambiguity: str = ""
     quoted: str = ""
     denominator: Denominator | Literal[""] = ""
+    relative_to: str = ""
 
 
 class Size(Frozen):
@@ -141,6 +145,7 @@ class GridRow:
         origin: where each setting comes from.
         denominator: of the trainable share.
         missing: why the row cannot run in this version, or empty.
+        reference: the row of whose trained parameters the share is taken, if it is taken so.
     """
 
     spec: RowSpec
@@ -150,6 +155,7 @@ class GridRow:
     origin: Mapping[str, str]
     denominator: Denominator
     missing: str = ""
+    reference: RowSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -177,10 +183,6 @@ class Choice:
     settings: Mapping[str, Any] | None = None
 
 
-PLANNED = ("1", "2", "4", "F5", "F6", "F7")
-"""Tables of the paper that have no suite yet."""
-
-
 def shipped() -> dict[str, Path]:
     """The suites that come with the package, by name."""
     folder = Path(str(files("quanta_bench") / "suites"))
@@ -193,30 +195,79 @@ def load_suite(name: str) -> Suite:
     Raises:
         UsageError: there is no such suite or file, or its content is not a suite.
     """
-    known = shipped()
-    path = known.get(name) or known.get(f"table{name}")
-    if path is None and name.removeprefix("table") in PLANNED:
-        raise UsageError(f"Table {name.removeprefix('table')} is not built yet in this version.")
-    if path is None:
-        path = Path(name)
-        if path.suffix not in (".yaml", ".yml"):
-            raise UsageError(
-                f"There is no table {name!r}. {did_you_mean(name, known)} "
-                "A suite of your own is named by its path, ending in .yaml."
-            )
-        if not path.is_file():
-            raise UsageError(f"There is no file {name}.")
+    path = _path(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Suite.model_validate(content)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}.") from None
+        return Suite.model_validate(_content(path))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
         raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
+
+
+def _path(name: str) -> Path:
+    known = shipped()
+    path = known.get(name) or known.get(f"table{name}")
+    if path is not None:
+        return path
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f"There is no table {name!r}. {did_you_mean(name, known)} "
+            "A suite of your own is named by its path, ending in .yaml."
+        )
+    if not path.is_file():
+        raise UsageError(f"There is no file {name}.")
+    return path
+
+
+def _content(path: Path, within: tuple[Path, ...] = ()) -> Any:
+    """What a suite's file holds, with what it takes over from other suites filled in."""
+
+    def other(name: str) -> Any:
+        found = _path(name)
+        if found in (*within, path):
+            raise UsageError(f"{path} is like {found}, which in the end is like it.")
+        content = _content(found, (*within, path))
+        Suite.model_validate(content)
+        return content
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}.") from None
+    return resolve(content, other)
+
+
+def check_tasks(suite: Suite) -> None:
+    """Refuse a suite with a task that is not registered.
+
+    Raises:
+        UsageError: one sentence that names every such task of a suite that is shipped; of a suite
+            of the user's own the first, with the near names.
+    """
+    missing = absent_tasks(suite)
+    if missing and suite.name in shipped():
+        one = len(missing) == 1
+        raise UsageError(
+            f"{suite.name} cannot be computed yet: the {'task' if one else 'tasks'} "
+            f"{', '.join(missing)} {'is' if one else 'are'} not available in this version."
+        )
+    for task in missing:
+        find_task(task)
+
+
+def absent_tasks(suite: Suite) -> list[str]:
+    """The tasks that a suite trains or is scored on and that are not registered."""
+    trained = [task for profile in suite.profiles.values() for task in _trained_on(profile)]
+    named = dict.fromkeys([*suite.tasks, *trained])
+    return [task for task in named if task.partition(":")[0] not in TASKS]
+
+
+def _trained_on(profile: Profile) -> tuple[str, ...]:
+    tasks = profile.training.get("tasks", ())
+    return tuple(map(str, tasks)) if isinstance(tasks, (list, tuple)) else ()
 
 
 def pick_profile(suite: Suite, name: str) -> Profile:
@@ -233,7 +284,7 @@ def pick_profile(suite: Suite, name: str) -> Profile:
 
 
 def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[GridRow]:
-    """The rows of a table with the jobs of each.
+    """The rows of a table with the jobs of each. `check_tasks` says whether those can run.
 
     Raises:
         UsageError: an unknown profile, size, method or setting.
@@ -243,8 +294,6 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
     seeds = choice.seeds or size.seeds or profile.seeds
     if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:
         raise UsageError(f"Seeds are distinct and not negative, at least one; these are {seeds}.")
-    for task in suite.tasks:
-        find_task(task)
     training_over, evaluation_over = _overrides(choice)
     rows = []
     for row in _select(profile, profile_name, choice):
@@ -282,8 +331,38 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
             )
         origin = {**profile.origin, **row.origin}
         denominator = row.denominator or profile.denominator
-        rows.append(GridRow(row, model, tuple(jobs), own, origin, denominator, missing))
+        rows.append(
+            GridRow(
+                spec=row,
+                model=model,
+                jobs=tuple(jobs),
+                seeds=own,
+                origin=origin,
+                denominator=denominator,
+                missing=missing,
+                reference=_reference(profile, profile_name, row),
+            )
+        )
     return rows
+
+
+def _reference(profile: Profile, profile_name: str, row: RowSpec) -> RowSpec | None:
+    """The row that a row's share is relative to, whether or not the user selected it."""
+    if not row.relative_to:
+        return None
+    model = row.model or profile.model
+    there = {
+        other.label: other for other in profile.rows if (other.model or profile.model) == model
+    }
+    if row.relative_to not in there:
+        raise UsageError(
+            f"The row {row.label!r} is relative to a row {row.relative_to!r} on {model}, which the "
+            f"profile does not have. {did_you_mean(row.relative_to, there)}"
+        )
+    found = there[row.relative_to]
+    if found.method not in METHODS:
+        return found
+    return _filled(found, METHODS.get(found.method), profile_name)
 
 
 def _size(suite: Suite, profile: Profile, name: str) -> Size:

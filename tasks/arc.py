@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from quanta_bench.task import Fractions, HubRows, RequestRows, SavedRows
-from tasks.commonsense import CommonsenseTask, Fields, Place, Places, local
+from tasks.commonsense import CommonsenseTask, Fields
 from tasks.llm_adapters import Layout
+from tasks.places import Place, Places, local
 
 REQUEST = ("Question: ", "\nAnswer:")
 

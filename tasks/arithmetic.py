@@ -34,9 +34,8 @@ from quanta_bench.task import (
     did_you_mean,
 )
 from tasks.answers import OPTIONS, judge, read_gold
-from tasks.commonsense import CARVED, CUT, Place, local
 from tasks.llm_adapters import wrap
-from tasks.places import read_split
+from tasks.places import CARVED, CUT, Place, local, read_split
 
 FORMS = ("paper", "adapters")
 

@@ -14,8 +14,9 @@ from quanta_bench.task import (
     UsageError,
     did_you_mean,
 )
-from tasks.commonsense import CommonsenseTask, Fields, Place, Places, hub, local
+from tasks.commonsense import CommonsenseTask, Fields
 from tasks.llm_adapters import after
+from tasks.places import Place, Places, hub, local
 
 OPENING = "Please answer the following question with true or false, question: "
 FORMAT = "?\n\nAnswer format: true/false"

@@ -6,95 +6,26 @@ prompt look; where rows come from, how they are split, put to a model and judged
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from quanta_bench.task import (
     Answer,
     BenchError,
     Example,
-    Fractions,
-    HubRows,
-    JsonRows,
-    Location,
     Prompt,
     Source,
-    SourceError,
     Split,
     Task,
     UsageError,
     did_you_mean,
-    split_by_group,
 )
 from tasks.llm_adapters import Layout, answer_sentence, wrap
+from tasks.places import Places, read_split, twin_key
 
 Fields = Mapping[str, Any]
-
-CUT = Fractions(train=0.5, validation=0.1)
-"""Of rows that have to serve as all three splits: at least 300 test items of each embedded task."""
-
-CARVED = Fractions(train=0.9, validation=0.1)
-"""Of a published training set, where the test split lies elsewhere."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one kind of source keeps a task's rows.
-
-    Attributes:
-        pool: rows that are cut, by group, into the splits which have no location of their own.
-        validation: location of a published validation split.
-        test: location of a published test split.
-        fractions: how the pool is cut.
-        disjoint: leave out pool rows whose group is also in the test split. Published splits
-            that are compared with other papers' figures are left as they are.
-    """
-
-    pool: Location
-    validation: Location | None = None
-    test: Location | None = None
-    fractions: Fractions = CUT
-    disjoint: bool = False
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a task's rows lie in each kind of source."""
-
-    embedded: Place
-    hub: Place
-    local: Place
-
-
-def hub(name: str, config: str | None = None, revision: str = "main") -> Place:
-    """A data set on the hub whose test labels are hidden: its validation rows are the test."""
-    return Place(
-        HubRows(name, config, "train", revision),
-        test=HubRows(name, config, "validation", revision),
-        fractions=CARVED,
-    )
-
-
-def local(folder: str) -> Place:
-    """A data set's folder in a checkout of LLM-Adapters."""
-    return Place(
-        JsonRows(f"dataset/{folder}/train.json"),
-        test=JsonRows(f"dataset/{folder}/test.json"),
-        fractions=CARVED,
-    )
-
-
-def twin_key(text: str) -> str:
-    """A short name for a text that ignores case, spaces and punctuation.
-
-    Data sets hold copies that differ in nothing else ("Plastic wrap", "plastic wrap").
-    """
-    letters = "".join(char for char in text.casefold() if char.isalnum()) or text
-    return hashlib.sha256(letters.encode()).hexdigest()[:16]
 
 
 class CommonsenseTask(Task):
@@ -157,27 +88,7 @@ class CommonsenseTask(Task):
 
     def examples(self, source: Source, split: Split) -> list[Example]:
         """All items of a split, in the order of their rows."""
-        place: Place = getattr(self.places, source.kind)
-        whole = {"validation": place.validation, "test": place.test}.get(split)
-        if whole is not None:
-            return self._read(source, whole, split)
-        pool = self._read(source, place.pool, "pool")
-        if place.disjoint and place.test is not None:
-            held_out = {example.group for example in self._read(source, place.test, "test")}
-            pool = [example for example in pool if example.group not in held_out]
-        return split_by_group(pool, lambda example: example.group, split, place.fractions)
-
-    def _read(self, source: Source, location: Location, part: str) -> list[Example]:
-        examples = []
-        for number, row in enumerate(source.rows(location)):
-            try:
-                examples.append(self.example(row, f"{self.name}/{part}/{number}"))
-            except (KeyError, ValueError, TypeError, AttributeError) as error:
-                raise SourceError(
-                    f"Row {number} of {location} is not a {self.title} row: "
-                    f"{type(error).__name__}: {error}."
-                ) from error
-        return examples
+        return read_split(self, getattr(self.places, source.kind), source, split, self.example)
 
     def example(self, row: Mapping[str, Any], name: str) -> Example:
         """The item of a row, as its authors or LLM-Adapters publish it.

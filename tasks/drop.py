@@ -18,9 +18,8 @@ from quanta_bench.task import (
     UsageError,
     did_you_mean,
 )
-from tasks.commonsense import CARVED, CUT, Place, twin_key
 from tasks.drop_metrics import drop_scores, token_scores
-from tasks.places import read_split
+from tasks.places import CARVED, CUT, Place, read_split, twin_key
 
 PUBLISHED = Place(
     HubRows("EleutherAI/drop", None, "train"),

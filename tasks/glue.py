@@ -34,8 +34,7 @@ from quanta_bench.task import (
     UsageError,
     did_you_mean,
 )
-from tasks.commonsense import CARVED, Place, twin_key
-from tasks.places import read_split
+from tasks.places import CARVED, Place, read_split, twin_key
 
 
 def glue_places(

@@ -25,8 +25,7 @@ from quanta_bench.task import (
     Split,
     Task,
 )
-from tasks.commonsense import CARVED, Place, twin_key
-from tasks.places import read_split
+from tasks.places import CARVED, Place, read_split, twin_key
 
 CALCULATION = re.compile(r"<<[^<>]*>>")
 """GSM8K's marks for a calculator, as in ``48/2 = <<48/2=24>>24``."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from quanta_bench.task import Example, HubRows, JsonRows, Source, SourceError, Split
 from tasks.arithmetic import ArithmeticTask
-from tasks.commonsense import Place
 from tasks.commonsense170k import validation_groups
-from tasks.places import read_rows
+from tasks.places import Place, read_rows
 
 
 class Math10K(ArithmeticTask):

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from quanta_bench.task import SavedRows
-from tasks.commonsense import CommonsenseTask, Fields, Place, Places, hub, local
+from tasks.commonsense import CommonsenseTask, Fields
 from tasks.llm_adapters import Layout
+from tasks.places import Place, Places, hub, local
 
 
 class PIQA(CommonsenseTask):

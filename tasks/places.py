@@ -1,12 +1,86 @@
-"""From the place of a task's rows to the items of a split."""
+"""Where a task's rows lie, and from there to the items of a split."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from quanta_bench.task import Example, Location, Source, SourceError, Split, Task, split_by_group
-from tasks.commonsense import Place
+from quanta_bench.task import (
+    Example,
+    Fractions,
+    HubRows,
+    JsonRows,
+    Location,
+    Source,
+    SourceError,
+    Split,
+    Task,
+    split_by_group,
+)
+
+CUT = Fractions(train=0.5, validation=0.1)
+"""Of rows that have to serve as all three splits: at least 300 test items of each embedded task."""
+
+CARVED = Fractions(train=0.9, validation=0.1)
+"""Of a published training set, where the test split lies elsewhere."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one kind of source keeps a task's rows.
+
+    Attributes:
+        pool: rows that are cut, by group, into the splits which have no location of their own.
+        validation: location of a published validation split.
+        test: location of a published test split.
+        fractions: how the pool is cut.
+        disjoint: leave out pool rows whose group is also in the test split. Published splits
+            that are compared with other papers' figures are left as they are.
+    """
+
+    pool: Location
+    validation: Location | None = None
+    test: Location | None = None
+    fractions: Fractions = CUT
+    disjoint: bool = False
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a task's rows lie in each kind of source."""
+
+    embedded: Place
+    hub: Place
+    local: Place
+
+
+def hub(name: str, config: str | None = None, revision: str = "main") -> Place:
+    """A data set on the hub whose test labels are hidden: its validation rows are the test."""
+    return Place(
+        HubRows(name, config, "train", revision),
+        test=HubRows(name, config, "validation", revision),
+        fractions=CARVED,
+    )
+
+
+def local(folder: str) -> Place:
+    """A data set's folder in a checkout of LLM-Adapters."""
+    return Place(
+        JsonRows(f"dataset/{folder}/train.json"),
+        test=JsonRows(f"dataset/{folder}/test.json"),
+        fractions=CARVED,
+    )
+
+
+def twin_key(text: str) -> str:
+    """A short name for a text that ignores case, spaces and punctuation.
+
+    Data sets hold copies that differ in nothing else ("Plastic wrap", "plastic wrap").
+    """
+    letters = "".join(char for char in text.casefold() if char.isalnum()) or text
+    return hashlib.sha256(letters.encode()).hexdigest()[:16]
 
 
 def read_split(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from quanta_bench.task import SavedRows
-from tasks.commonsense import CommonsenseTask, Fields, Place, Places, hub, local
+from tasks.commonsense import CommonsenseTask, Fields
 from tasks.llm_adapters import Layout
+from tasks.places import Place, Places, hub, local
 
 # Where the context ends and the question starts: at the last question word that opens a sentence,
 # for some contexts end without a full stop; failing that, at the last full stop.

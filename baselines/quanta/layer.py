@@ -182,7 +182,8 @@ class QuantaLinear(MergingLayer):
 
     def _tensors(self, name: str, which: Literal["T", "S"]) -> list[Tensor]:
         if which == "T":
-            return list(self.quanta_gates[name].parameters())
+            # Read one by one, not by parameters(): a gate may be computed from something else.
+            return list(cast(nn.ParameterList, self.quanta_gates[name]))
         return list(self.quanta_frozen[name].buffers())
 
     def _active_names(self) -> tuple[str, ...]:

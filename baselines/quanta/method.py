@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
 from baselines.quanta.config import QuantaConfig
+from baselines.quanta.dims import MAX_AXES, MIN_AXES
 from baselines.quanta.layer import QuantaLinear
+from baselines.tuners.merging import linear_features
 from baselines.tuners.method import TunerMethod, TunerSettings
 from quanta_bench.method import Row
 
@@ -82,6 +86,32 @@ class Quanta(TunerMethod[QuantaSettings]):
     }
     source = "Chen et al. 2024, arXiv:2406.00132, Eq. 4 to 8."
 
+    @classmethod
+    def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
+        """Every split of the target modules' width into 3 to 5 axes, as in the paper.
+
+        Where the rectangular gate does not fit them all, the splits are of the largest width, with
+        padding.
+        """
+        shapes = set(_target_shapes(model))
+        if not shapes:
+            yield {}
+            return
+        width = max(map(max, shapes))
+        gates = all(max(shape) == width and width % min(shape) == 0 for shape in shapes)
+        factor = math.lcm(*(width // min(shape) for shape in shapes)) if gates else 1
+        sizes = [size for size in range(width // 2, 1, -1) if width % size == 0]
+        for axes in range(MIN_AXES, MAX_AXES + 1):
+            for dims in itertools.combinations_with_replacement(sizes, axes):
+                first = next((size for size in dims if size % factor == 0), None)
+                if math.prod(dims) != width or first is None:
+                    continue
+                # The rectangular gate is on the first axis.
+                rest = list(dims)
+                rest.remove(first)
+                settings: dict[str, Any] = {"dims": (first, *rest)}
+                yield settings if gates else {**settings, "rectangular": "pad"}
+
     def ranks(self, model: nn.Module) -> dict[str, dict[str, tuple[int, int]]]:
         """Bounds on the rank of T (Theorem 6.2), and what follows for the update T - S.
 
@@ -96,3 +126,11 @@ class Quanta(TunerMethod[QuantaSettings]):
                     shape = (module.in_features, module.out_features)
                     found[name] = {"T": (least, most), "update": (0, min(2 * most, *shape))}
         return found
+
+
+def _target_shapes(model: nn.Module) -> Iterator[tuple[int, int]]:
+    """Input and output width of each module that is adapted by default."""
+    targets = QuantaSettings().target_modules
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in targets:
+            yield linear_features(module, name)

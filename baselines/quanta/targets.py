@@ -40,6 +40,5 @@ def is_plain(layer: nn.Module) -> bool:
         and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
         and type(weight) is nn.Parameter
         and weight.is_floating_point()
-        and not weight.is_meta
         and not weight.requires_grad
     )

@@ -138,7 +138,8 @@ def exact(weight: Tensor) -> Iterator[None]:
     with (
         torch.inference_mode(False),
         torch.no_grad(),
-        torch.autocast(weight.device.type, enabled=False),
+        # The meta device has no autocast to switch off.
+        torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False),
     ):
         yield
 

@@ -19,7 +19,7 @@ import yaml
 from quanta_bench import __version__, cli
 from quanta_bench.errors import BenchError
 
-PLANNED = ("params", "figure", "report", "verify", "export", "tune", "bench")
+PLANNED = ("figure", "report", "verify", "export", "tune", "bench")
 STOPPED = (1, 130)  # 130 is what shells and typer make of Ctrl-C
 
 
@@ -169,6 +169,22 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["table"], "Missing argument"),
         (["table", "3", "--sede", "0"], "--sede"),
         (["table", "33"], "There is no table '33'"),
+        (["params", "--model", "llama2-7b"], "one of --method and --budget"),
+        (["params", "--method", "lora"], "Name a --model"),
+        (["params", "--model", "lama2-7b", "--method", "lora"], "Did you mean 'llama2-7b'"),
+        (["params", "--model", "gpt2", "--method", "loar"], "Did you mean 'lora'"),
+        (["params", "--model", "gpt2", "--method", "lora", "--set", "rr=1"], "no setting 'rr'"),
+        (["params", "--model", "gpt2", "--method", "lora"], "no module is called"),
+        (["params", "--model", "gpt2", "--budget", "many"], "not 'many'"),
+        (
+            ["params", "--model", "gpt2", "--budget", "1M", "--methods", "loar"],
+            "Did you mean 'lora'",
+        ),
+        (["params", "--model", "gpt2", "--budget", "1M", "--denominator", "x"], "not of 'x'"),
+        (
+            ["params", "--model", "gpt2", "--budget", "1M", "--set", "r=8"],
+            "--set goes with --method",
+        ),
         (["table", "nowhere.yaml"], "There is no file nowhere.yaml"),
         (["table", "3", "--profile", "papre"], "Did you mean 'paper'?"),
         (["table", "3", "--methods", "quanat"], "Did you mean 'quanta'?"),

@@ -15,6 +15,7 @@ from quanta_bench.suite import (
     Choice,
     GridRow,
     Suite,
+    check_tasks,
     grid,
     load_suite,
     parse_settings,
@@ -72,7 +73,7 @@ def test_shipped_suites_load_by_name_number_and_path(name: str, of: str) -> None
 
 
 def test_an_unknown_table_names_the_near_ones_and_the_way_to_ones_own() -> None:
-    with pytest.raises(UsageError, match=r"no table 'tabel3'\. Did you mean 'table3'\?.*\.yaml"):
+    with pytest.raises(UsageError, match=r"no table 'tabel3'\. Did you mean 'table3'.*\.yaml"):
         load_suite("tabel3")
 
 
@@ -328,6 +329,85 @@ def test_a_suite_with_an_unknown_task_is_refused_before_anything_runs(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\ntasks: [bolq]\nprofiles: {embedded: {rows: [none]}}")
     with pytest.raises(UsageError, match="Did you mean 'boolq'"):
+        check_tasks(load_suite(str(path)))
+
+
+def test_a_shipped_suite_names_every_task_that_is_not_there_in_one_sentence():
+    suite = load_suite("table3")
+    check_tasks(suite)
+    trained = suite.profiles["paper"].model_copy(update={"training": {"tasks": ["trained"]}})
+    later = suite.model_copy(
+        update={"tasks": ("boolq", "first", "second:x"), "profiles": {"paper": trained}}
+    )
+    with pytest.raises(UsageError) as caught:
+        check_tasks(later)
+    assert str(caught.value) == (
+        "table3 cannot be computed yet: the tasks first, second:x, trained are not available in "
+        "this version."
+    )
+    assert grid(later, "paper")  # its plan can be made all the same
+
+
+# --- what one suite takes over from another -----------------------------------------------------
+
+LIKE = """
+name: heir
+tasks: [boolq]
+profiles:
+  embedded:
+    like: {like}
+    seeds: [9]
+    rows:
+      - quanta
+      - {{like: {label}, training: {{epochs: 2}}}}
+"""
+
+
+def heir(tmp_path: Path, like: str, label: str = "mine") -> Suite:
+    path = tmp_path / "heir.yaml"
+    path.write_text(LIKE.format(like=like, label=label))
+    return load_suite(str(path))
+
+
+def test_a_profile_like_anothers_has_what_it_does_not_say_itself(mine: Suite, tmp_path: Path):
+    other, own = mine.profiles["embedded"], heir(tmp_path, tmp_path / "mine.yaml").profiles
+    assert own["embedded"].seeds == (9,)
+    assert [row.method for row in own["embedded"].rows] == ["quanta", "lora"]
+    row = own["embedded"].rows[1]
+    assert (row.label, row.settings, row.training) == ("mine", {"r": 2}, {"epochs": 2})
+    same = {"rows": other.rows, "seeds": other.seeds}
+    assert own["embedded"].model_copy(update=same) == other
+
+
+def test_a_row_is_taken_over_from_the_row_on_the_same_model():
+    table3 = {(r.model, r.label): r for r in load_suite("3").profiles["paper"].rows}
+    for row in load_suite("F6").profiles["paper"].rows:
+        if row.method in ("lora", "dora", "quanta"):
+            assert row == table3["llama3-8b", row.label]
+
+
+@pytest.mark.parametrize(
+    ("like", "label", "said"),
+    [
+        ("tabel3", "mine", "There is no table 'tabel3'. Did you mean 'table3'"),
+        ("table2", "mine", "table2 has no profile 'embedded'. Known: paper"),
+        ("{mine}", "mien", "no row 'mien' on smollm2-135m. Did you mean 'mine'"),
+        ("{heir}", "mine", "in the end is like it"),
+    ],
+)
+def test_what_cannot_be_taken_over(
+    mine: Suite, tmp_path: Path, like: str, label: str, said: str
+) -> None:
+    files = {"mine": tmp_path / "mine.yaml", "heir": tmp_path / "heir.yaml"}
+    with pytest.raises(UsageError) as caught:
+        heir(tmp_path, like.format(**files), label)
+    assert said in str(caught.value)
+
+
+def test_a_share_relative_to_a_row_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "relative.yaml"
+    path.write_text(SMALL.replace("label: mine", "label: mine, relative_to: yours"))
+    with pytest.raises(UsageError, match="relative to a row 'yours' on smollm2-135m"):
         grid(load_suite(str(path)), "embedded")
 
 

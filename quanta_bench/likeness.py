@@ -1,0 +1,73 @@
+"""What a suite takes over from another, so that tables of the same data are written once.
+
+A profile that says ``like: table3`` is the profile of the same name of that suite; each key that it
+has itself stands in the place of the other's. A row in it that says ``like: LABEL`` is the other's
+row of that label on the same model, again with its own keys in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from quanta_bench.errors import UsageError, did_you_mean
+
+KEY = "like"
+
+
+def resolve(content: Any, load: Callable[[str], Any]) -> Any:
+    """A suite as its file has it, with everything that it takes over filled in.
+
+    Whatever does not have the form of a suite is returned as it is, for the validation to refuse.
+
+    Args:
+        content: what the file holds.
+        load: gives the content of another suite by name, resolved.
+
+    Raises:
+        UsageError: the other suite has no such profile, or that profile no such row.
+    """
+    if not (isinstance(content, dict) and isinstance(content.get("profiles"), dict)):
+        return content
+    profiles = {
+        name: _profile(name, profile, load) if _takes_over(profile) else profile
+        for name, profile in content["profiles"].items()
+    }
+    return {**content, "profiles": profiles}
+
+
+def _takes_over(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get(KEY), str)
+
+
+def _profile(name: str, own: Mapping[str, Any], load: Callable[[str], Any]) -> dict[str, Any]:
+    suite = own[KEY]
+    profiles = load(suite)["profiles"]
+    if name not in profiles:
+        raise UsageError(f"like: {suite} has no profile {name!r}. {did_you_mean(name, profiles)}")
+    other = profiles[name]
+    made = {**other, **own}
+    del made[KEY]
+    if isinstance(made.get("rows"), list):
+        made["rows"] = [
+            _row(row, made.get("model"), other, f"{suite}, profile {name!r}")
+            if _takes_over(row)
+            else row
+            for row in made["rows"]
+        ]
+    return made
+
+
+def _row(own: Mapping[str, Any], default: Any, other: Mapping[str, Any], of: str) -> dict[str, Any]:
+    model = own.get("model", default)
+    usual = other.get("model")
+    labelled = [row for row in other.get("rows", ()) if isinstance(row, dict) and "label" in row]
+    there = {row["label"]: row for row in labelled if row.get("model", usual) == model}
+    label = own[KEY]
+    if label not in there:
+        raise UsageError(
+            f"like: {of} has no row {label!r} on {model}. {did_you_mean(label, there)}"
+        )
+    made = {**there[label], **own}
+    del made[KEY]
+    return made

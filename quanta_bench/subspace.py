@@ -1,0 +1,127 @@
+"""How alike two weight updates are: the overlap of their leading singular subspaces.
+
+A high similarity for many singular vectors says that fine-tuning needs many directions (a high
+"intrinsic rank"); one that decays at once says that the rest is noise. QuanTA paper, Appendix A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from quanta_bench.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from quanta_bench.method import Method
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The singular value decomposition of an update, as far as it is needed.
+
+    Attributes:
+        values: singular values, largest first, shape (k,).
+        right: right singular vectors as columns, shape (in, k).
+    """
+
+    values: Tensor
+    right: Tensor
+
+    @property
+    def rank(self) -> int:
+        """The number of singular values above rounding, by the rule of `torch.linalg.matrix_rank`.
+
+        Of an update taken as the difference of two weights, this counts their rounding as well.
+        """
+        if not len(self.values):
+            return 0
+        tolerance = self.values[0] * max(self.right.shape) * torch.finfo(self.values.dtype).eps
+        return int((self.values > tolerance).sum())
+
+    @property
+    def effective_rank(self) -> float:
+        """``(sum s)^2 / sum s^2``: how many directions carry the update, between 1 and the rank."""
+        total = self.values.sum()
+        return float(total**2 / (self.values**2).sum()) if total else 0.0
+
+
+def spectrum(update: Tensor) -> Spectrum:
+    """The spectrum of an update (out, in), in double precision."""
+    _, values, right = torch.linalg.svd(update.double(), full_matrices=False)
+    return Spectrum(values, right.mH)
+
+
+def similarity(left: Tensor, right: Tensor) -> Tensor:
+    """Similarity of the spans of the first i columns and of the first j (paper, Eq. A.1).
+
+    ``phi(i, j) = |left[:, :i]^T right[:, :j]|_F^2 / min(i, j)``: 1 if one span holds the other,
+    0 if they are orthogonal.
+
+    Args:
+        left: orthonormal columns, shape (d, m).
+        right: orthonormal columns, shape (d, n).
+
+    Returns:
+        Shape (m, n); entry ``[i - 1, j - 1]`` is ``phi(i, j)``.
+
+    Raises:
+        UsageError: the columns are of different lengths.
+    """
+    if left.shape[0] != right.shape[0]:
+        raise UsageError(
+            f"These updates act on inputs of widths {left.shape[0]} and {right.shape[0]}; "
+            "only updates of the same module can be compared."
+        )
+    overlap = (left.mH @ right).abs().square().cumsum(0).cumsum(1)
+    first = torch.arange(1, left.shape[1] + 1, device=overlap.device)
+    second = torch.arange(1, right.shape[1] + 1, device=overlap.device)
+    return overlap / torch.minimum(first[:, None], second[None, :])
+
+
+def updates(
+    method: Method[Any], base: nn.Module, adapter: Path, modules: Sequence[str]
+) -> dict[str, Tensor]:
+    """What a trained method adds to the weights of chosen modules.
+
+    It is what merging changes, so it is the same for every method that can be merged.
+
+    Args:
+        method: the method, as it was trained.
+        base: the base model, best in float32: a merge into bfloat16 is rounded to it. It is merged
+            into and of no further use.
+        adapter: the folder that the method saved.
+        modules: full names of modules, such as ``model.layers.15.self_attn.q_proj``.
+
+    Returns:
+        For each module the update, shape (out, in), float32 or better.
+
+    Raises:
+        UsageError: the model has no such module, or the module has no matrix for a weight.
+        BenchError: the method can't be merged.
+    """
+    before = {name: _matrix(base, name).clone() for name in modules}
+    merged = method.merge(method.load(base, adapter))
+    return {name: _matrix(merged, name) - weight for name, weight in before.items()}
+
+
+def _matrix(model: nn.Module, name: str) -> Tensor:
+    from transformers.pytorch_utils import Conv1D
+
+    known = {
+        found: module
+        for found, module in model.named_modules()
+        if getattr(getattr(module, "weight", None), "ndim", 0) == 2
+    }
+    if name not in known:
+        raise UsageError(f"The model has no weight matrix in {name!r}. {did_you_mean(name, known)}")
+    weight: Any = known[name].weight
+    promoted = torch.promote_types(weight.dtype, torch.float32)
+    found: Tensor = weight.detach().to(promoted)
+    return found.mT if isinstance(known[name], Conv1D) else found
