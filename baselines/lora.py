@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from quanta_bench.method import MethodConfig, Row
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from torch import nn
+    from torch import Tensor, nn
 
 FIVE = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 ARITHMETIC = "QuanTA paper, Table E.4"
@@ -86,11 +86,12 @@ class Lora(PeftMethod[LoraSettings]):
         """The update B A has at most rank r."""
         from peft.tuners.lora import LoraLayer
 
-        return {
-            name: {"update": (0, min(self.config.r, module.in_features, module.out_features))}
-            for name, module in model.named_modules()
-            if isinstance(module, LoraLayer)
-        }
+        found = {}
+        for name, module in model.named_modules():
+            if isinstance(module, LoraLayer):
+                weight = cast("Tensor", module.get_base_layer().weight)
+                found[name] = {"update": (0, min(self.config.r, *weight.shape))}
+        return found
 
     def peft_config(self, seed: int) -> PeftConfig:
         """A `LoraConfig`. It keeps no seed: A is drawn from the global generator."""

@@ -117,7 +117,7 @@ def on_screen(found: Audit) -> RenderableType:
     parts: list[RenderableType] = []
     notes: dict[str, int] = {}
     for name, title in found.titles.items():
-        grid = Table(title=title, title_justify="left")
+        grid = Table()
         for heading in ("Model", "Row", "Trained", "%", "of", "Printed", "Verdict"):
             grid.add_column(heading, justify="right" if heading in ("Trained", "%") else "left")
         for row in found.rows:
@@ -133,6 +133,6 @@ def on_screen(found: Audit) -> RenderableType:
                 row.printed or "–",
                 (row.verdict or "–") + (f" ({note})" if note else ""),
             )
-        parts += [grid, Text()]
+        parts += [Text(title, style="bold"), grid, Text()]
     parts += [Text(f"({number}) {reason}") for reason, number in notes.items()]
     return Group(*parts, Text(found.summary, style="bold"))

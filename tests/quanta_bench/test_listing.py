@@ -19,7 +19,7 @@ def test_every_listing_is_drawn_with_a_line_for_each_row(made: Callable[[], List
     keys = list(found.rows[0])
     assert all(list(row) == keys for row in found.rows)
     text = StringIO()
-    Console(file=text, width=400).print(found.on_screen())
+    Console(file=text, width=1000).print(found.on_screen())
     lines = text.getvalue().splitlines()
     assert len(lines) == len(found.rows) + 1
     for row, line in zip(found.rows, lines[1:], strict=True):
