@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from baselines.bottleneck import Activation, ParallelConfig, SeriesConfig, Start
+from baselines.origins import COMPARED, OURS
 from baselines.targets import check_targets
 from baselines.tuners.method import Names, TunerMethod, TunerSettings
 from quanta_bench.method import YES, Claim, Row
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PAPER = "QuanTA paper, Table E.2"
 READING = "our reading of the default modules: it gives the 0.747% of the QuanTA paper's Table 2"
 PUBLIC = "default of the public code of LLM-Adapters"
-OURS = "our choice"
 LLAMA_BEFORE = ("gate_proj", "up_proj")
 WIDTHS = tuple(sorted({m * 2**n for m in (1, 3) for n in range(11)}))  # 1, 2, 3, 4, 6, .. 3072
 
@@ -104,8 +104,8 @@ class Series(BottleneckMethod[SeriesSettings]):
         "embedded": Row(
             "Series b=4",
             config={"bottleneck": 4},
-            training={"learning_rate": 1e-3},
-            origin=dict.fromkeys(("learning_rate", "bottleneck", "start"), OURS),
+            training={"learning_rate": 1e-2},
+            origin={"learning_rate": COMPARED, "bottleneck": OURS, "start": OURS},
         ),
         "paper": Row(
             "Series b=64",
@@ -144,8 +144,11 @@ class Parallel(BottleneckMethod[BottleneckSettings]):
         "embedded": Row(
             "Parallel b=8",
             config={"bottleneck": 8, "target_modules": ("q_proj", "v_proj")},
-            training={"learning_rate": 1e-3},
-            origin=dict.fromkeys(("learning_rate", "bottleneck", "target_modules", "start"), OURS),
+            training={"learning_rate": 3e-3},
+            origin={
+                **dict.fromkeys(("bottleneck", "target_modules", "start"), OURS),
+                "learning_rate": COMPARED,
+            },
         ),
         "paper": Row(
             "Parallel b=64",

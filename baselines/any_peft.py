@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from pydantic import Field
 
 from baselines import peft_types
+from baselines.origins import COMPARED, OURS
 from baselines.peft_method import PeftMethod
 from quanta_bench.method import Claim, MethodConfig, Row, UsageError, did_you_mean
 
@@ -60,11 +61,11 @@ class AnyPeft(PeftMethod[AnyPeftConfig]):
                 "type": "VERA",
                 "settings": {"r": 64, "target_modules": ["q_proj", "v_proj"]},
             },
-            training={"learning_rate": 1e-2},
-            origin={"learning_rate": "our choice", "r": "our choice"},
+            training={"learning_rate": 1e-1},
+            origin={"learning_rate": COMPARED, "r": OURS},
         )
     }
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"learning_rate": (1e-4, 1e-3, 1e-2)}
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"learning_rate": (1e-3, 1e-2, 1e-1)}
     source = "The library peft, https://github.com/huggingface/peft."
     footnote = "Through peft's own implementation and defaults, not tuned by its authors' recipe."
     mergeable = Claim(False, "it depends on the tuner")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from baselines.origins import COMPARED
 from quanta_bench.method import BenchError, Method, MethodConfig, Row
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class FullFineTuning(Method[FullFineTuningConfig]):
         "embedded": Row(
             "Full fine-tuning",
             training={"learning_rate": 6e-5},
-            origin={"learning_rate": "compared on validation items, see results/study/rates"},
+            origin={"learning_rate": COMPARED},
         ),
         "paper": Row("FT", training={"learning_rate": 1e-5}, origin={"learning_rate": PAPER}),
     }

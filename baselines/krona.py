@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from baselines.origins import COMPARED, OURS
 from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
 from baselines.tuners.initial import kaiming_
 from baselines.tuners.method import TunerMethod, TunerSettings
@@ -133,8 +134,8 @@ class Krona(TunerMethod[KronaSettings]):
         "embedded": Row(
             "KronA 64",
             config={"side": 64, "target_modules": TARGETS},
-            training={"learning_rate": 2e-3},
-            origin=dict.fromkeys(("side", "target_modules", "learning_rate"), "our choice"),
+            training={"learning_rate": 1e-1},
+            origin={"side": OURS, "target_modules": OURS, "learning_rate": COMPARED},
         ),
         "paper": Row(
             "KronA 256-16",
@@ -143,12 +144,12 @@ class Krona(TunerMethod[KronaSettings]):
             origin={
                 "side": PAPER,
                 "target_modules": "the parameter counts of " + PAPER,
-                "learning_rate": "our choice",
+                "learning_rate": OURS,
             },
         ),
     }
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (2e-4, 5e-4, 1e-3, 2e-3, 5e-3),
+        "learning_rate": (1e-2, 3e-2, 1e-1, 3e-1),
     }
     source = "Edalati et al. 2022, arXiv:2212.10650."
     footnote = "A is square for rectangular weights too, and B starts at zero: our reading."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
+from baselines.origins import COMPARED, OURS
 from baselines.peft_method import PeftMethod
 from quanta_bench.method import MethodConfig, Row
 
@@ -24,12 +25,12 @@ def small_row(label: str) -> Row:
     return Row(
         label,
         config={"r": 8, "alpha": 16, "target_modules": ("q_proj", "v_proj")},
-        training={"learning_rate": 1e-3},
+        training={"learning_rate": 3e-3},
         origin={
-            "learning_rate": "compared on validation items, see results/study/rates",
-            "r": "our choice",
-            "alpha": "our choice",
-            "target_modules": "our choice",
+            "learning_rate": COMPARED,
+            "r": OURS,
+            "alpha": OURS,
+            "target_modules": OURS,
         },
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from baselines.adapters import NOT_LINEAR, SeriesSettings, check_before
 from baselines.bottleneck import Bottleneck, SeriesConfig, Start
+from baselines.origins import COMPARED, OURS
 from baselines.tensor_train import TensorTrain, choose_modes, paired_modes
 from baselines.tuners import AdapterConfig, AdapterTuner, Part, Place, register
 from baselines.tuners.method import TunerMethod, TunerSettings
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 TABLE = "QuanTA paper, Table F.5"
 READING = "our reading of the counts in the QuanTA paper's Table F.5"
 PUBLIC = "default of LoRETTA's public code"
-OURS = "our choice"
-OURS_ZERO = "our choice: the published start is not the base model"
+OURS_ZERO = f"{OURS}: the published start is not the base model"
 RANKS = tuple(sorted({m * 2**n for m in (1, 3) for n in range(8)}))  # 1, 2, 3, 4, 6, .. 384
 
 
@@ -298,9 +298,10 @@ class LorettaRep(LorettaMethod[LorettaRepSettings]):
         "embedded": Row(
             "LoRETTA rank 8",
             config={"rank": 8, "start": "zero"},
-            training={"learning_rate": 2e-3},
+            training={"learning_rate": 1e-2},
             origin={
-                **dict.fromkeys(("learning_rate", "rank", "bottleneck", "alpha"), OURS),
+                "learning_rate": COMPARED,
+                **dict.fromkeys(("rank", "bottleneck", "alpha"), OURS),
                 "start": OURS_ZERO,
             },
         ),
@@ -342,9 +343,10 @@ class LorettaAdp(LorettaMethod[LorettaAdpSettings]):
         "embedded": Row(
             "LoRETTA adapters rank 6",
             config={"rank": 6, "start": "zero"},
-            training={"learning_rate": 2e-3},
+            training={"learning_rate": 3e-2},
             origin={
-                **dict.fromkeys(("learning_rate", "rank", "bottleneck"), OURS),
+                "learning_rate": COMPARED,
+                **dict.fromkeys(("rank", "bottleneck"), OURS),
                 "start": OURS_ZERO,
             },
         ),

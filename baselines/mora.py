@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines.origins import COMPARED, OURS
 from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
 from baselines.tuners.method import TunerMethod, TunerSettings
 from quanta_bench.method import Row
@@ -189,8 +190,8 @@ class Mora(TunerMethod[MoraSettings]):
         "embedded": Row(
             "MoRA r=8",
             config={"r": 8, "target_modules": TARGETS},
-            training={"learning_rate": 5e-4},
-            origin=dict.fromkeys(("r", "target_modules", "learning_rate"), "our choice"),
+            training={"learning_rate": 3e-3},
+            origin={"r": OURS, "target_modules": OURS, "learning_rate": COMPARED},
         ),
         "paper": Row(
             "MoRA r=8",
@@ -205,7 +206,7 @@ class Mora(TunerMethod[MoraSettings]):
         ),
     }
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
+        "learning_rate": (3e-4, 1e-3, 3e-3, 1e-2),
         "r": (4, 8, 16, 32),
     }
     source = f"Jiang et al. 2024, arXiv:2405.12130, Eq. 6 and 9; the padding is that of {PUBLIC}."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from baselines import peft_types
+from baselines.origins import COMPARED, OURS
 from baselines.peft_method import PeftMethod
 from quanta_bench.method import Claim, MethodConfig, Row, UsageError
 
@@ -48,8 +49,8 @@ class Prefix(PeftMethod[PrefixSettings]):
         "embedded": Row(
             "Prefix 40 tokens",
             config={"num_virtual_tokens": 40},
-            training={"learning_rate": 5e-3},
-            origin=dict.fromkeys(("num_virtual_tokens", "learning_rate"), "our choice"),
+            training={"learning_rate": 1e-2},
+            origin={"num_virtual_tokens": OURS, "learning_rate": COMPARED},
         ),
         "paper": Row(
             "Prefix 30 tokens",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
+from baselines.origins import COMPARED, OURS
 from baselines.qpa.checkpoint import (
     check_weights,
     load_generators,
@@ -95,9 +96,9 @@ class Qpa(Method[QpaSettings]):
             },
             training={"learning_rate": 3e-4},
             origin={
-                "learning_rate": "our choice",
-                "inner": "our choice",
-                "settings": "our choice",
+                "learning_rate": COMPARED,
+                "inner": OURS,
+                "settings": OURS,
                 "chunk": PAPER,
                 "depth": PAPER,
             },

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
+from baselines.origins import COMPARED, OURS
 from baselines.quanta.config import QuantaConfig
 from baselines.quanta.dims import MAX_AXES, MIN_AXES
 from baselines.quanta.layer import QuantaLinear
@@ -61,10 +62,10 @@ class Quanta(TunerMethod[QuantaSettings]):
         "embedded": Row(
             "QuanTA 6-6-4-4",
             config={"dims": (6, 6, 4, 4), "target_modules": ("q_proj", "v_proj")},
-            training={"learning_rate": 3e-3},
+            training={"learning_rate": 1e-2},
             origin={
-                "learning_rate": "compared on validation items, see results/study/rates",
-                "dims": "our choice",
+                "learning_rate": COMPARED,
+                "dims": OURS,
             },
         ),
         "paper": Row(
@@ -81,9 +82,7 @@ class Quanta(TunerMethod[QuantaSettings]):
             },
         ),
     }
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
-    }
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"learning_rate": (1e-3, 3e-3, 1e-2, 3e-2)}
     source = "Chen et al. 2024, arXiv:2406.00132, Eq. 4 to 8."
 
     @classmethod
