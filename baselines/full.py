@@ -32,13 +32,13 @@ class FullFineTuning(Method[FullFineTuningConfig]):
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "Full fine-tuning",
-            training={"learning_rate": 6e-5},
+            training={"learning_rate": 2e-4},
             origin={"learning_rate": COMPARED},
         ),
         "paper": Row("FT", training={"learning_rate": 1e-5}, origin={"learning_rate": PAPER}),
     }
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (5e-6, 1e-5, 2e-5, 5e-5, 1e-4)
+        "learning_rate": (1e-5, 2e-5, 6e-5, 2e-4)
     }
     source = "All parameters of the base model train."
     base_precision = "float32"

@@ -94,7 +94,7 @@ class Qpa(Method[QpaSettings]):
                 "chunk": 2048,
                 "depth": 8,
             },
-            training={"learning_rate": 3e-4},
+            training={"learning_rate": 1e-3},
             origin={
                 "learning_rate": COMPARED,
                 "inner": OURS,
