@@ -13,9 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from quanta_bench.layout import Suite
 from quanta_bench.meta import Counts
 from quanta_bench.plan import share
-from quanta_bench.suite import Suite, grid, load_suite, shipped
+from quanta_bench.suite import grid, load_suite, shipped
 
 PROFILE = "paper"
 FINE = ("agrees", "known-ambiguous", "")

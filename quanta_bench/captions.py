@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from quanta_bench.layout import Profile
+from quanta_bench.pools import task_title
 from quanta_bench.store import Result
-from quanta_bench.suite import Profile
 from quanta_bench.sweep import Cells
 
 if TYPE_CHECKING:
@@ -18,12 +19,13 @@ def notes(
     profile: Profile, size: str, cells: Sequence[Cells], rows: Sequence[TableRow]
 ) -> list[str]:
     """The notes of a table, from whatever results are there."""
-    results = [result for cell in cells for result in cell.results.values()]
+    results = [result for cell in cells for result in cell.everything()]
     several = len({cell.row.model.name for cell in cells}) > 1
     named = [
         (_name(cell.row.spec.label or cell.row.spec.method, cell.row.model.name, several), cell)
         for cell in cells
     ]
+    runs = [(name, cell.everything()) for name, cell in named]
     said = [profile.about] if profile.about else []
     chosen = size or profile.size
     if chosen in profile.sizes and profile.sizes[chosen].about:
@@ -34,18 +36,38 @@ def notes(
             "gives each seed and, in brackets, the standard error over items, robust to groups of "
             "related items."
         )
-        said += _scoring(named)
-        said += _training(named)
+        said += _by_part(profile, runs)
         said += _forgetting(rows, several)
         said += _mixtures(results)
     said += [f"{name}: {cell.row.missing}." for name, cell in named if cell.row.missing]
+    absent = {task: reason for cell in cells for task, reason in cell.row.absent.items()}
+    said += [f"{task_title(task)} is not filled: {reason}" for task, reason in absent.items()]
     said += profile.notes
     said += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
     return said
 
 
-Named = Sequence[tuple[str, Cells]]
-"""Rows with the names that tell them apart."""
+Named = Sequence[tuple[str, Sequence[Result]]]
+"""The results of rows, with the names that tell these apart."""
+
+
+def _by_part(profile: Profile, named: Named) -> list[str]:
+    """How it was scored and trained; where tasks are trained apart, for each where these differ."""
+    if profile.trained == "together":
+        return _scoring(named) + _training(named)
+    tasks = dict.fromkeys(task for _, results in named for r in results for task in r.tasks)
+    said = {}
+    for task in tasks:
+        own = [(name, [r for r in results if task in r.tasks]) for name, results in named]
+        said[task] = _scoring(own) + _training(own)
+    first, *others = said.values()
+    shared = [note for note in first if all(note in notes for notes in others)]
+    return shared + [
+        f"{task_title(task)}: {note}"
+        for task, notes in said.items()
+        for note in notes
+        if note not in shared
+    ]
 
 
 def _name(label: str, model: str, several: bool) -> str:
@@ -56,8 +78,8 @@ def _name(label: str, model: str, several: bool) -> str:
 def _by_row(named: Named, describe: Callable[[Result], str]) -> dict[str, list[str]]:
     """Which rows a description holds for; a description of ``""`` is left out."""
     rows: dict[str, list[str]] = defaultdict(list)
-    for name, cell in named:
-        for result in cell.results.values():
+    for name, results in named:
+        for result in results:
             text = describe(result)
             if text and name not in rows[text]:
                 rows[text].append(name)

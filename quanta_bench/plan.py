@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.layout import Profile, Suite
 from quanta_bench.meta import Counts
 from quanta_bench.method import Row
 from quanta_bench.methods import METHODS, build_method
-from quanta_bench.suite import GridRow, Profile, Suite, absent_tasks
+from quanta_bench.spec import EvaluationSpec, TrainingSpec
+from quanta_bench.suite import GridRow, absent_tasks
 
 DEFAULT = "the suite's default"
 METHOD_DEFAULT = "the method's default"
@@ -88,12 +90,12 @@ def make_plan(
     name = size or profile.size
     if name in profile.sizes and profile.sizes[name].about:
         notes.append(f"Size {name!r}. {profile.sizes[name].about}")
-    runs = sum(len(row.seeds) for row in grid if not row.missing)
+    runs = sum(len(row.jobs) for row in grid if not row.missing)
     notes.append(f"{runs} runs.")
     if absent := absent_tasks(suite):
         notes.append(f"Not available in this version, so nothing can run: {', '.join(absent)}.")
     counts = Counts()
-    evaluation = grid[0].jobs[0][1].model_dump(mode="json") if grid else {}
+    evaluation = _of_parts([job[1] for job in _first_seed(grid[0])]) if grid else {}
     return Plan(
         name=suite.name,
         title=suite.title,
@@ -158,7 +160,7 @@ def share(row: GridRow, counts: Counts) -> Share:
 
 
 def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
-    training = row.jobs[0][0]
+    training = _of_parts([job[0] for job in _first_seed(row)])
     shown = PlanRow(
         label=row.spec.label or row.spec.method,
         method=row.spec.method,
@@ -174,7 +176,7 @@ def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
     skipped = {"model", "method", "settings", "seeds", "precision", "source"}
     shown.training = [
         Setting(name=name, value=value, origin=row.origin.get(name, DEFAULT))
-        for name, value in training.model_dump(mode="json").items()
+        for name, value in training.items()
         if name not in skipped
     ]
     shown.training.append(
@@ -188,6 +190,20 @@ def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
     else:
         shown.verdict, shown.ambiguity = counted.verdict, counted.reason
     return shown
+
+
+def _first_seed(row: GridRow) -> Sequence[tuple[TrainingSpec, EvaluationSpec]]:
+    return row.jobs[: row.parts]
+
+
+def _of_parts(specs: Sequence[TrainingSpec | EvaluationSpec]) -> dict[str, Any]:
+    """The settings of a seed's runs; where these differ, the value of each by its tasks."""
+    dumped = [spec.model_dump(mode="json") for spec in specs]
+    found: dict[str, Any] = {}
+    for name, value in dumped[0].items():
+        same = all(one[name] == value for one in dumped)
+        found[name] = value if same else {", ".join(one["tasks"]): one[name] for one in dumped}
+    return found
 
 
 def _settings(row: GridRow, profile: str) -> list[Setting]:

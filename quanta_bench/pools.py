@@ -26,6 +26,11 @@ def find_task(reference: str) -> Task:
     return TASKS.get(name)(argument if colon else None)
 
 
+def task_title(reference: str) -> str:
+    """The heading of a task's column; the task's own name where it is not registered."""
+    return find_task(reference).title if reference.partition(":")[0] in TASKS else reference
+
+
 @dataclass(frozen=True)
 class Pool:
     """The items of one task, source and split.

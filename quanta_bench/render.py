@@ -102,15 +102,16 @@ def parts(table: Table) -> list[Part]:
 
 
 def _values(table: Table, show: Callable[[Value | None], str]) -> list[Shown]:
-    """A column a task, and the average of several."""
+    """The columns, then the averages."""
 
-    def of(task: str) -> Callable[[TableRow], str]:
-        return lambda row: show(row.cells.get(task))
+    def cell_of(key: str) -> Callable[[TableRow], str]:
+        return lambda row: show(row.cells.get(key))
 
-    columns = [Shown(c.title, of(c.task), items=c.items) for c in table.columns]
-    if table.average and len(columns) > 1:
-        columns.append(Shown(table.average, lambda row: show(row.average)))
-    return columns
+    def average_of(title: str) -> Callable[[TableRow], str]:
+        return lambda row: show(row.averages.get(title))
+
+    columns = [Shown(c.title, cell_of(c.key), items=c.items) for c in table.columns]
+    return columns + [Shown(title, average_of(title)) for title in table.averages]
 
 
 _TEX = str.maketrans(
@@ -155,7 +156,7 @@ def as_latex(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """One line a row and task, the average last; empty where a value is not there."""
+    """One line a row and column, the averages last; empty where a value is not there."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(
@@ -177,8 +178,11 @@ def as_csv(table: Table) -> str:
     )
     for row in table.rows:
         start = [row.label, row.method, row.model, row.trainable, row.percent, row.denominator]
-        columns = [(c.task, c.items, row.cells.get(c.task)) for c in table.columns]
-        for task, items, value in [*columns, ("average", "", row.average)]:
+        columns: list[tuple[str, int | str, Value | None]] = [
+            *((c.key, c.items, row.cells.get(c.key)) for c in table.columns),
+            *((title, "", value) for title, value in row.averages.items()),
+        ]
+        for task, items, value in columns:
             if value is None:
                 continue
             out.writerow(

@@ -31,7 +31,7 @@ from quanta_bench.packing import can_pack
 from quanta_bench.pools import Pools, draw, find_task
 from quanta_bench.precision import resolve
 from quanta_bench.progress import Reporter
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, identity
+from quanta_bench.spec import UNBUILT, EvaluationSpec, TrainingSpec, canonical, identity
 from quanta_bench.store import Result, Store, TaskResult, TrainingRecord
 from quanta_bench.task import Example, Task
 
@@ -327,11 +327,17 @@ class Runner:
 
 
 def check_protocols(training_spec: TrainingSpec, evaluation: EvaluationSpec) -> None:
-    """Refuse protocols that a task does not know, and losses that a protocol does not have.
+    """Refuse protocols that cannot be run, and losses that a protocol does not have.
 
     Raises:
-        UsageError: names the task and the protocols it knows.
+        UsageError: names the protocol, and the task and the protocols that this knows.
     """
+    for protocol in (training_spec.protocol, evaluation.protocol):
+        if protocol in UNBUILT:
+            raise UsageError(
+                f"The protocol {protocol!r} ({UNBUILT[protocol]}) is not available in this "
+                "version; --dry-run shows the plan."
+            )
     wanted = [(task, training_spec.protocol) for task in training_spec.tasks]
     wanted += [(task, evaluation.protocol) for task in evaluation.tasks]
     for reference, protocol in wanted:

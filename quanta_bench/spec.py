@@ -17,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from quanta_bench.errors import UsageError, did_you_mean
 
-Protocol = Literal["choice-text", "choice-label", "generate"]
+Protocol = Literal["choice-text", "choice-label", "generate", "head"]
+UNBUILT: Mapping[str, str] = {"head": "an encoder with a classification head"}
+"""Protocols that a plan can name and this version cannot run."""
 Loss = Literal["candidates", "answer", "answer+prompt"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 

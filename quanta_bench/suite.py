@@ -4,133 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.layout import Profile, RowSpec, Settings, Size, Suite
 from quanta_bench.likeness import resolve
 from quanta_bench.meta import Denominator
 from quanta_bench.method import Method, Row
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import TASKS, find_task
-from quanta_bench.spec import EvaluationSpec, Frozen, ModelSpec, Seeds, TrainingSpec, build
-
-
-class RowSpec(Frozen):
-    """One row of a profile. Whatever is not said comes from the method's own default row.
-
-    Attributes:
-        method: registered name of the method.
-        label: the row's name.
-        model: the model it runs on, by a name of :mod:`quanta_bench.meta` or of the source;
-            empty for the profile's.
-        revision: the model's revision on the hub; empty for its newest.
-        settings: settings of the method.
-        training: settings of its training.
-        origin: where each of those comes from.
-        printed: the trainable share as the paper prints it.
-        ambiguity: why that share cannot be reproduced, where no reading of the paper gives it.
-        quoted: whose figures the paper quotes in this row, if it did not run it itself.
-        denominator: of the trainable share; empty for the profile's.
-        relative_to: label of the profile's row, on the same model, of whose trained parameters
-            the share is taken; empty for a share of the model's parameters.
-    """
-
-    method: str
-    label: str = ""
-    model: str = ""
-    revision: str = ""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    training: dict[str, Any] = Field(default_factory=dict)
-    origin: dict[str, str] = Field(default_factory=dict)
-    printed: str = ""
-    ambiguity: str = ""
-    quoted: str = ""
-    denominator: Denominator | Literal[""] = ""
-    relative_to: str = ""
-
-
-class Size(Frozen):
-    """How much data and how many seeds.
-
-    Attributes:
-        about: what this size can and cannot show.
-        seeds: seeds of every row.
-        training: training settings.
-        evaluation: evaluation settings.
-    """
-
-    about: str = ""
-    seeds: tuple[int, ...] = ()
-    training: dict[str, Any] = Field(default_factory=dict)
-    evaluation: dict[str, Any] = Field(default_factory=dict)
-
-
-class Profile(Frozen):
-    """One setting in which a table can be run.
-
-    Attributes:
-        about: what this profile is, for the caption.
-        model: the base model, where rows name none.
-        model_source: where models come from.
-        seeds: seeds of every row.
-        vary: which random streams a row's seed sets.
-        denominator: of the trainable share.
-        training: training settings of every row.
-        evaluation: evaluation settings of every row.
-        origin: where each of those settings comes from.
-        size: the default size.
-        sizes: sizes by name.
-        rows: rows in order; a bare name is a method's default row.
-        notes: printed under the table; they hold for the profile's own model, data and sizes, and
-            are left out where the user overrides those.
-    """
-
-    about: str = ""
-    model: str = "smollm2-135m"
-    model_source: str = "embedded"
-    seeds: tuple[int, ...] = (0,)
-    vary: tuple[Literal["init", "order", "sample"], ...] = ("init", "order")
-    denominator: Denominator = "base"
-    training: dict[str, Any] = Field(default_factory=dict)
-    evaluation: dict[str, Any] = Field(default_factory=dict)
-    origin: dict[str, str] = Field(default_factory=dict)
-    size: str = ""
-    sizes: dict[str, Size] = Field(default_factory=dict)
-    rows: tuple[RowSpec, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @field_validator("rows", mode="before")
-    @classmethod
-    def _bare_names(cls, rows: Any) -> Any:
-        if not isinstance(rows, (list, tuple)):
-            return rows
-        return [{"method": row} if isinstance(row, str) else row for row in rows]
-
-
-class Suite(Frozen):
-    """A table.
-
-    Attributes:
-        name: short name, of letters, digits, ``_`` and ``-``; files are named after it.
-        title: caption.
-        tasks: the columns.
-        average: heading of the average over columns; empty for none.
-        published: the paper's own table, by its name in ``results/paper``.
-        profiles: settings in which it can be run.
-    """
-
-    name: str = Field(pattern=r"^[\w-]+$")
-    title: str = ""
-    tasks: tuple[str, ...] = Field(min_length=1)
-    average: str = "Avg."
-    published: str = ""
-    profiles: dict[str, Profile]
+from quanta_bench.spec import EvaluationSpec, ModelSpec, Seeds, TrainingSpec, build
 
 
 @dataclass(frozen=True)
@@ -140,12 +29,14 @@ class GridRow:
     Attributes:
         spec: the row as the suite has it, defaults of the method filled in.
         model: the model it runs on.
-        jobs: training and evaluation specs, one a seed.
+        jobs: training and evaluation specs, seed by seed: one a seed, or one a seed and task where
+            each task is trained apart.
         seeds: the seeds, in the jobs' order.
         origin: where each setting comes from.
         denominator: of the trainable share.
         missing: why the row cannot run in this version, or empty.
         reference: the row of whose trained parameters the share is taken, if it is taken so.
+        absent: tasks that the source cannot fill, each with the reason; no job has them.
     """
 
     spec: RowSpec
@@ -156,6 +47,12 @@ class GridRow:
     denominator: Denominator
     missing: str = ""
     reference: RowSpec | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> int:
+        """Number of jobs that make up a seed."""
+        return len(self.jobs) // len(self.seeds)
 
 
 @dataclass(frozen=True)
@@ -303,32 +200,32 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
         else:
             missing = f"the method {row.method!r} is not available in this version"
         model = _model(profile, row, choice)
-        common = {
-            "model": model,
-            "method": row.method,
-            "settings": row.settings,
-            "tasks": suite.tasks,
-            **profile.training,
-            **size.training,
-            **row.training,
-            **training_over,
-        }
-        scored = {
-            "tasks": suite.tasks,
-            **profile.evaluation,
-            **size.evaluation,
-            **evaluation_over,
-        }
+        common = {"model": model, "method": row.method, "settings": row.settings}
         own = seeds if missing or METHODS.get(row.method).trains else seeds[:1]
         jobs = []
         for seed in own:
             streams = Seeds(**dict.fromkeys(profile.vary, seed))
-            jobs.append(
-                (
-                    build(TrainingSpec, {"seeds": streams, **common}),
-                    build(EvaluationSpec, scored),
-                )
-            )
+            for tasks, of_task in _parts(suite, profile):
+                training = {
+                    "seeds": streams,
+                    "tasks": tasks,
+                    **common,
+                    **profile.training,
+                    **of_task.training,
+                    **size.training,
+                    **row.training,
+                    **training_over,
+                }
+                scored = {
+                    "tasks": tasks,
+                    # The test items are drawn anew too where a seed varies the sample.
+                    **({"sample": seed} if "sample" in profile.vary else {}),
+                    **profile.evaluation,
+                    **of_task.evaluation,
+                    **size.evaluation,
+                    **evaluation_over,
+                }
+                jobs.append((build(TrainingSpec, training), build(EvaluationSpec, scored)))
         origin = {**profile.origin, **row.origin}
         denominator = row.denominator or profile.denominator
         rows.append(
@@ -344,6 +241,13 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
             )
         )
     return rows
+
+
+def _parts(suite: Suite, profile: Profile) -> list[tuple[tuple[str, ...], Settings]]:
+    """The tasks of each of a seed's runs, with the settings that these have of their own."""
+    if profile.trained == "together":
+        return [(suite.tasks, Settings())]
+    return [((task,), profile.by_task.get(task, Settings())) for task in suite.tasks]
 
 
 def _reference(profile: Profile, profile_name: str, row: RowSpec) -> RowSpec | None:

@@ -7,27 +7,46 @@ from dataclasses import dataclass
 
 from rich.console import Console, RenderableType
 
+from quanta_bench.absent import without_absent
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.methods import METHODS
+from quanta_bench.pools import Pools
 from quanta_bench.progress import Screen, Silent
-from quanta_bench.runner import Job, Runner
+from quanta_bench.runner import Job, Runner, check_protocols, normal_form
 from quanta_bench.store import Result, Store
 from quanta_bench.suite import GridRow
 
 
 @dataclass
 class Cells:
-    """The results of one row, by seed, as far as they are there."""
+    """The results of one row as far as they are there.
+
+    Attributes:
+        row: the row.
+        results: by seed, those of its runs that are there: one, or one a task that is trained
+            apart.
+    """
 
     row: GridRow
-    results: dict[int, Result]
+    results: dict[int, list[Result]]
+
+    @property
+    def complete(self) -> list[int]:
+        """The seeds of which every run is there."""
+        return sorted(
+            seed for seed, results in self.results.items() if len(results) == self.row.parts
+        )
+
+    def everything(self) -> list[Result]:
+        """All results, seed by seed."""
+        return [result for results in self.results.values() for result in results]
 
 
 def jobs_of(row: GridRow) -> list[tuple[int, Job]]:
     """A row's jobs, each with its seed."""
     return [
-        (seed, Job(row.spec.label, training, evaluation))
-        for seed, (training, evaluation) in zip(row.seeds, row.jobs, strict=True)
+        (row.seeds[number // row.parts], Job(row.spec.label, training, evaluation))
+        for number, (training, evaluation) in enumerate(row.jobs)
     ]
 
 
@@ -42,7 +61,7 @@ def sweep(
     """Compute whatever of a grid is not on disk yet.
 
     Runs go seed by seed over all rows, so that a table is filled with one seed before any row
-    gets its second.
+    gets its second. A task that the source does not have is left out.
 
     Args:
         rows: the grid; rows that cannot run in this version stay empty.
@@ -55,12 +74,17 @@ def sweep(
         The rows with their results, and a message for each run that failed.
 
     Raises:
-        UsageError: the words of a row are off.
+        UsageError: the words of a row are off; before any data are read if its protocol is.
+        SourceError: the source has none of the tasks, or not what is trained on.
         KeyboardInterrupt: the user stopped. What was finished stays.
     """
-    runner = Runner(store, Silent())
-    cells = [Cells(row, {}) for row in rows]
+    pools = Pools()
+    runner = Runner(store, Silent(), pools)
+    for row in rows:
+        for _, job in [] if row.missing else jobs_of(row):
+            check_protocols(normal_form(job.training)[0], job.evaluation)
     console.print("Reading data and looking for finished runs.", style="dim")
+    cells = [Cells(row, {}) for row in without_absent(rows, pools)]
     # Rows that come to the same run, as on one small model in place of several, share it.
     wanted: dict[str, list[tuple[Cells, int, Job]]] = {}
     for cell in cells:
@@ -71,7 +95,7 @@ def sweep(
             if done is None:
                 wanted.setdefault(runner.spelled(job), []).append((cell, seed, job))
             else:
-                cell.results[seed] = done
+                cell.results.setdefault(seed, []).append(done)
     if not wanted:
         return cells, []
     order = sorted(wanted.values(), key=lambda places: places[0][1])
@@ -82,6 +106,7 @@ def sweep(
         for places in order:
             first, seed, job = places[0]
             name = job.label + (f", seed {seed}" if len(first.row.seeds) > 1 else "")
+            name += f", {', '.join(job.evaluation.tasks)}" if first.row.parts > 1 else ""
             screen.begin(name)
             try:
                 result = runner.run(job, fresh=fresh)
@@ -93,6 +118,6 @@ def sweep(
                 screen.fail()
                 continue
             for cell, at, _ in places:
-                cell.results[at] = result
+                cell.results.setdefault(at, []).append(result)
             screen.finish()
     return cells, failed

@@ -12,9 +12,10 @@ import numpy as np
 from rich.console import Console
 
 from quanta_bench import render, stats
+from quanta_bench.layout import Suite
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
 from quanta_bench.store import Environment, Result, Store, TaskResult, TrainingRecord
-from quanta_bench.suite import Choice, Suite, grid
+from quanta_bench.suite import Choice, grid
 from quanta_bench.sweep import Cells
 from quanta_bench.tables import Table, make_table
 
@@ -125,7 +126,10 @@ class Bench:
     def table(self, made: Suite, *rows: dict[int, Result]) -> Table:
         seeds = tuple(sorted({seed for row in rows for seed in row})) or (0,)
         found = grid(made, "embedded", Choice(seeds=seeds))
-        cells = [Cells(row, results) for row, results in zip(found, rows, strict=True)]
+        cells = [
+            Cells(row, {seed: [result] for seed, result in results.items()})
+            for row, results in zip(found, rows, strict=True)
+        ]
         return make_table(made, "embedded", made.profiles["embedded"], "", cells, self.store)
 
 

@@ -18,8 +18,9 @@ import yaml
 
 from quanta_bench import single
 from quanta_bench.cli import app
+from quanta_bench.layout import Suite
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP
-from quanta_bench.suite import Suite, load_suite, parse_settings, shipped
+from quanta_bench.suite import load_suite, parse_settings, shipped
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from quanta_bench import audit as audits
 from quanta_bench.audit import Audit, AuditRow, audit
+from quanta_bench.layout import Profile, RowSpec, Suite
 from quanta_bench.published import published_rows
-from quanta_bench.suite import Profile, RowSpec, Suite, load_suite, shipped
+from quanta_bench.suite import load_suite, shipped
 
 AMBIGUOUS = {
     ("llama2-7b", "QuanTA 16-16-16"),

@@ -395,7 +395,7 @@ def test_the_papers_profile_on_a_tiny_model_and_files_of_llm_adapters(
     assert [column["items"] for column in table["columns"]] == [4] * 8
     for row in table["rows"][1:]:
         assert len(row["cells"]) == 8
-        assert row["average"] is not None
+        assert row["averages"]
         assert row["denominator"] == "base+added"
     # Three gates of 16 x 16, on q and v of two layers.
     assert table["rows"][5]["trainable"] == 2 * 2 * 3 * 16 * 16

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from quanta_bench import plan as plans
+from quanta_bench.layout import Profile, RowSpec, Suite
 from quanta_bench.plan import DEFAULT, METHOD_DEFAULT, Plan, PlanRow, Setting, agrees
-from quanta_bench.suite import Choice, Profile, RowSpec, Suite, grid, load_suite
+from quanta_bench.suite import Choice, grid, load_suite
 
 UNREPRODUCIBLE = {
     ("huggyllama/llama-7b", "Prefix"),

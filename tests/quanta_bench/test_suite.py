@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from quanta_bench.errors import UsageError
+from quanta_bench.layout import Suite
 from quanta_bench.methods import METHODS
 from quanta_bench.runner import normal_form
 from quanta_bench.spec import ModelSpec, Seeds
 from quanta_bench.suite import (
     Choice,
     GridRow,
-    Suite,
     check_tasks,
     grid,
     load_suite,

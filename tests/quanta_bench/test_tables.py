@@ -24,9 +24,9 @@ def test_mean_and_deviation_over_seeds_and_each_seeds_value(bench: Bench) -> Non
     assert boolq.seeds == {0: 50.0, 1: 25.0}
     assert boolq.mean == 37.5
     assert boolq.deviation == pytest.approx(25 / math.sqrt(2))
-    assert row.average is not None
-    assert row.average.seeds == {0: 62.5, 1: 62.5}
-    assert row.average.deviation == 0.0
+    assert "Avg." in row.averages
+    assert row.averages["Avg."].seeds == {0: 62.5, 1: 62.5}
+    assert row.averages["Avg."].deviation == 0.0
     assert row.done_seeds == [0, 1]
 
 
@@ -46,8 +46,8 @@ def test_the_items_error_is_of_each_items_mean_over_seeds(bench: Bench) -> None:
     )
     piqa = 100 * np.std([1, 1, 1, 0.5], ddof=1) / 2
     assert row.cells["piqa"].standard_error == pytest.approx(piqa)
-    assert row.average is not None
-    assert row.average.standard_error == pytest.approx(
+    assert "Avg." in row.averages
+    assert row.averages["Avg."].standard_error == pytest.approx(
         math.hypot(row.cells["boolq"].standard_error or 0, piqa) / 2
     )
 
@@ -118,8 +118,8 @@ def test_chance_comes_first_and_has_no_seeds(bench: Bench) -> None:
     chance = two_seeds(bench).rows[0]
     assert chance.label == "Chance"
     assert chance.cells["boolq"].mean == 50.0
-    assert chance.average is not None
-    assert chance.average.mean == 50.0
+    assert "Avg." in chance.averages
+    assert chance.averages["Avg."].mean == 50.0
     assert chance.done_seeds == []
 
 
@@ -150,7 +150,7 @@ def test_csv_gives_back_every_value(bench: Bench) -> None:
     table = two_seeds(bench)
     lines = list(csv.DictReader(io.StringIO(render.as_csv(table))))
     assert [(line["label"], line["task"]) for line in lines] == [
-        (label, task) for label in ("Chance", "LoRA r=8") for task in ("boolq", "piqa", "average")
+        (label, task) for label in ("Chance", "LoRA r=8") for task in ("boolq", "piqa", "Avg.")
     ]
     boolq = table.rows[1].cells["boolq"]
     assert lines[3]["items"] == "4"
@@ -252,7 +252,7 @@ def test_json_is_plain_json(bench: Bench) -> None:
         "name",
         "title",
         "profile",
-        "average",
+        "averages",
         "columns",
         "rows",
         "notes",
