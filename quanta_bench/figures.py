@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def against_parameters(
             capsize=2.5,
             label=curve.name,
         )
-    for level, dashes in zip(levels, ("-", "--", ":"), strict=False):
+    for level, dashes in zip(levels, itertools.cycle(("-", "--", ":")), strict=False):
         axes.axhline(level.mean, color="#555555", linestyle=dashes, linewidth=1.2, label=level.name)
         if level.error:
             low, high = level.mean - level.error, level.mean + level.error
@@ -133,8 +134,13 @@ class Panel:
     columns: str
 
 
-def heat_maps(panels: Sequence[Panel], *, title: str = "") -> Figure:
-    """Subspace similarities side by side on one scale; only ``i <= j``, as in the paper's figures.
+def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> Figure:
+    """Subspace similarities on one scale; only ``i <= j``, as in the paper's figures.
+
+    Args:
+        panels: row by row.
+        across: panels in a row, at most.
+        title: printed above.
 
     Raises:
         ValueError: there are no panels.
@@ -144,7 +150,7 @@ def heat_maps(panels: Sequence[Panel], *, title: str = "") -> Figure:
 
     if not panels:
         raise ValueError("heat_maps: no panels")
-    across = min(3, len(panels))
+    across = min(across, len(panels))
     down = math.ceil(len(panels) / across)
     figure = Figure(figsize=(3.3 * across + 0.9, 2.9 * down + 0.4), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)

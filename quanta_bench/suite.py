@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from quanta_bench.drawing import Drawing
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.likeness import resolve
 from quanta_bench.meta import Denominator
@@ -32,6 +33,7 @@ class RowSpec(Frozen):
         revision: the model's revision on the hub; empty for its newest.
         settings: settings of the method.
         training: settings of its training.
+        evaluation: settings of its evaluation.
         origin: where each of those comes from.
         printed: the trainable share as the paper prints it.
         ambiguity: why that share cannot be reproduced, where no reading of the paper gives it.
@@ -39,6 +41,7 @@ class RowSpec(Frozen):
         denominator: of the trainable share; empty for the profile's.
         relative_to: label of the profile's row, on the same model, of whose trained parameters
             the share is taken; empty for a share of the model's parameters.
+        line: drawn in a figure as a line over its whole width, not as a point of a curve.
     """
 
     method: str
@@ -47,12 +50,14 @@ class RowSpec(Frozen):
     revision: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
     origin: dict[str, str] = Field(default_factory=dict)
     printed: str = ""
     ambiguity: str = ""
     quoted: str = ""
     denominator: Denominator | Literal[""] = ""
     relative_to: str = ""
+    line: bool = False
 
 
 class Size(Frozen):
@@ -114,7 +119,7 @@ class Profile(Frozen):
 
 
 class Suite(Frozen):
-    """A table.
+    """A table, or the runs of a figure.
 
     Attributes:
         name: short name, of letters, digits, ``_`` and ``-``; files are named after it.
@@ -122,6 +127,7 @@ class Suite(Frozen):
         tasks: the columns.
         average: heading of the average over columns; empty for none.
         published: the paper's own table, by its name in ``results/paper``.
+        figure: how it is drawn, if it is a figure.
         profiles: settings in which it can be run.
     """
 
@@ -130,6 +136,7 @@ class Suite(Frozen):
     tasks: tuple[str, ...] = Field(min_length=1)
     average: str = "Avg."
     published: str = ""
+    figure: Drawing | None = None
     profiles: dict[str, Profile]
 
 
@@ -189,13 +196,15 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_suite(name: str) -> Suite:
-    """A suite by its name (``3``, ``table3``) or by the path of a YAML file.
+def load_suite(name: str, kind: str = "table") -> Suite:
+    """A suite by its name (``table3``, ``figure4``) or by the path of a YAML file.
+
+    By a number alone, a suite of the kind is meant: ``table`` or ``figure``.
 
     Raises:
         UsageError: there is no such suite or file, or its content is not a suite.
     """
-    path = _path(name)
+    path = _path(name, kind)
     try:
         return Suite.model_validate(_content(path))
     except ValidationError as error:
@@ -204,15 +213,15 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
 
 
-def _path(name: str) -> Path:
+def _path(name: str, kind: str = "table") -> Path:
     known = shipped()
-    path = known.get(name) or known.get(f"table{name}")
+    path = known.get(name) or known.get(f"{kind}{name}")
     if path is not None:
         return path
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(
-            f"There is no table {name!r}. {did_you_mean(name, known)} "
+            f"There is no {kind} {name!r}. {did_you_mean(name, known)} "
             "A suite of your own is named by its path, ending in .yaml."
         )
     if not path.is_file():
@@ -317,6 +326,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
             "tasks": suite.tasks,
             **profile.evaluation,
             **size.evaluation,
+            **row.evaluation,
             **evaluation_over,
         }
         own = seeds if missing or METHODS.get(row.method).trains else seeds[:1]
