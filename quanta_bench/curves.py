@@ -96,7 +96,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         levels,
         metric=f"{first.tasks[task].title}, {shown}{unit}",
         errors=bars,
-        title=f"{request.suite.title}, {first.training.model}" if not several else table.title,
+        title=table.title if several else f"{table.title}\n{first.training.model}",
     )
     numbers = Numbers(HEADER, [_record(place) for place in places])
     short = ("row", "line", "trainable_parameters", "mean", "error_bar", "seeds")
@@ -105,7 +105,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         table.title,
         [Picture(table.name, figure, numbers)],
         Numbers(short, [tuple(row[at] for at in kept) for row in numbers.rows]),
-        [f"{bars[0].upper()}{bars[1:]}.", *table.notes],
+        [f"{bars[0].upper()}{bars[1:]}.".replace("\n", " "), *table.notes],
     )
 
 
@@ -116,7 +116,7 @@ def caption(places: Sequence[Place]) -> str:
         return f"bars and bands: {ITEMS}, one seed"
     if kinds == {DEVIATION}:
         return f"bars and bands: {DEVIATION}"
-    return f"bars and bands: {DEVIATION}; where there is one seed, {ITEMS}"
+    return f"bars and bands: {DEVIATION};\nwhere there is one seed, {ITEMS}"
 
 
 def _grouped(places: Sequence[Place]) -> dict[str, list[Place]]:

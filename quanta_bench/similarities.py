@@ -161,7 +161,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     name = request.table(cells, store).name
     model = next(iter(runs.values())).model
     maps = figures.heat_maps(
-        panels, across=len(chosen.pairs), title=f"{request.suite.title}, {model}"
+        panels, across=len(chosen.pairs), title=f"{request.suite.title}\n{model}"
     )
     return Drawn(
         request.suite.title,
@@ -232,10 +232,12 @@ def _summary(
 def _spectra(name: str, runs: dict[str, Trained], chosen: Chosen, model: str) -> Picture:
     from quanta_bench import figures
 
-    lines = [
-        (f"{label}, {_short(module)}", run.spectra[module].values)
+    panels = [
+        figures.Spectra(
+            _short(module),
+            tuple((label, run.spectra[module].values) for label, run in runs.items()),
+        )
         for module in chosen.modules
-        for label, run in runs.items()
     ]
     rows: list[tuple[Number, ...]] = [
         (module, label, number, value)
@@ -244,7 +246,7 @@ def _spectra(name: str, runs: dict[str, Trained], chosen: Chosen, model: str) ->
         for number, value in enumerate(run.spectra[module].values.tolist(), start=1)
     ]
     header = ("module", "row", "number", "singular_value")
-    figure = figures.spectra(lines, title=f"Singular values of the updates, {model}")
+    figure = figures.spectra(panels, title=f"Singular values of the updates\n{model}")
     return Picture(name, figure, Numbers(header, rows))
 
 

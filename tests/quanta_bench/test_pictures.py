@@ -104,7 +104,7 @@ def test_the_picture_shows_those_numbers(bench: Bench) -> None:
     [
         ([1, 1, 1, 1], "standard error over items, one seed"),
         ([2, 2, 2, 2], "bars and bands: standard deviation over seeds"),
-        ([1, 2, 2, 1], "over seeds; where there is one seed, standard error over items"),
+        ([1, 2, 2, 1], "over seeds;\nwhere there is one seed, standard error over items"),
     ],
 )
 def test_the_axis_says_what_the_bars_are(bench: Bench, seeds: list[int], caption: str) -> None:
