@@ -1,7 +1,7 @@
 # Each target makes the environment it needs, then runs one command. `make list` says what there is.
 #   PYTHON=python3.12    the Python to set up with (3.11 or newer)
-#   PROFILE=paper        the profile of tables (default: embedded)
-#   SIZE=full            the size of a table, as its suite names it
+#   PROFILE=paper        the profile of tables and figures (default: embedded)
+#   SIZE=full            the size of a table or figure, as its suite names it
 #   ROWS=all             a row for every registered method
 #   ARGS="--seeds 0"     further words for the command
 #   TORCH_INDEX=URL      a package index to take torch from (a CPU build, for example)
@@ -11,7 +11,7 @@ VENV := .venv
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 PROFILE ?= embedded
 BENCH := $(VENV)/bin/quanta-bench
-TABLE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+SUITE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 qpa
 FIGURES := figure2 figure4
 OTHERS := params report bench fetch doctor list
@@ -26,10 +26,10 @@ setup-dev:
 	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) --dev $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 $(TABLES): setup
-	@$(BENCH) table $@ $(TABLE_WORDS)
+	@$(BENCH) table $@ $(SUITE_WORDS)
 
 $(FIGURES): setup
-	@$(BENCH) figure $@ --profile $(PROFILE) $(ARGS)
+	@$(BENCH) figure $@ $(SUITE_WORDS)
 
 $(OTHERS): setup
 	@$(BENCH) $@ $(ARGS)

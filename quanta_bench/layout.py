@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from quanta_bench.drawing import Drawing
 from quanta_bench.meta import Denominator
 from quanta_bench.spec import Frozen
 
@@ -21,6 +22,7 @@ class RowSpec(Frozen):
         revision: the model's revision on the hub; empty for its newest.
         settings: settings of the method.
         training: settings of its training.
+        evaluation: settings of its evaluation.
         origin: where each of those comes from.
         printed: the trainable share as the paper prints it.
         ambiguity: why that share cannot be reproduced, where no reading of the paper gives it.
@@ -28,6 +30,7 @@ class RowSpec(Frozen):
         denominator: of the trainable share; empty for the profile's.
         relative_to: label of the profile's row, on the same model, of whose trained parameters
             the share is taken; empty for a share of the model's parameters.
+        line: drawn in a figure as a line over its whole width, not as a point of a curve.
     """
 
     method: str
@@ -36,12 +39,14 @@ class RowSpec(Frozen):
     revision: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
     origin: dict[str, str] = Field(default_factory=dict)
     printed: str = ""
     ambiguity: str = ""
     quoted: str = ""
     denominator: Denominator | Literal[""] = ""
     relative_to: str = ""
+    line: bool = False
 
 
 class Size(Frozen):
@@ -151,7 +156,7 @@ class AverageSpec(Frozen):
 
 
 class Suite(Frozen):
-    """A table.
+    """A table, or the runs of a figure.
 
     Attributes:
         name: short name, of letters, digits, ``_`` and ``-``; files are named after it.
@@ -161,6 +166,7 @@ class Suite(Frozen):
         average: heading of the one average, over all columns; empty for none.
         averages: averages over some of the columns, in place of that one.
         published: the paper's own table, by its name in ``results/paper``.
+        figure: how it is drawn, if it is a figure.
         profiles: settings in which it can be run.
     """
 
@@ -171,6 +177,7 @@ class Suite(Frozen):
     average: str = "Avg."
     averages: tuple[AverageSpec, ...] = ()
     published: str = ""
+    figure: Drawing | None = None
     profiles: dict[str, Profile]
 
     @field_validator("columns", mode="before")

@@ -87,11 +87,11 @@ def models() -> Listing:
 
 
 def targets() -> Listing:
-    """What ``make`` and ``quanta-bench table`` can make."""
+    """What ``make`` and the commands ``table`` and ``figure`` can make."""
     rows = [
         {
             "make": name,
-            "command": f"quanta-bench table {name}",
+            "command": f"quanta-bench {'figure' if suite.figure else 'table'} {name}",
             "what": suite.title,
             "profiles": ", ".join(suite.profiles),
         }

@@ -6,7 +6,7 @@ A high similarity for many singular vectors says that fine-tuning needs many dir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,20 @@ def spectrum(update: Tensor) -> Spectrum:
     return Spectrum(values, right.mH)
 
 
+@dataclass(frozen=True)
+class Update:
+    """What a method adds to one weight.
+
+    Attributes:
+        matrix: shape (out, in), float32 or better. As a difference of two weights it holds their
+            rounding too, so that its rank says nothing.
+        bound: the largest rank that the method can give it, where the method knows one.
+    """
+
+    matrix: Tensor
+    bound: int | None = None
+
+
 def similarity(left: Tensor, right: Tensor) -> Tensor:
     """Similarity of the spans of the first i columns and of the first j (paper, Eq. A.1).
 
@@ -87,7 +101,7 @@ def similarity(left: Tensor, right: Tensor) -> Tensor:
 
 def updates(
     method: Method[Any], base: nn.Module, adapter: Path, modules: Sequence[str]
-) -> dict[str, Tensor]:
+) -> dict[str, Update]:
     """What a trained method adds to the weights of chosen modules.
 
     It is what merging changes, so it is the same for every method that can be merged.
@@ -100,15 +114,28 @@ def updates(
         modules: full names of modules, such as ``model.layers.15.self_attn.q_proj``.
 
     Returns:
-        For each module the update, shape (out, in), float32 or better.
+        The update of each module.
 
     Raises:
         UsageError: the model has no such module, or the module has no matrix for a weight.
         BenchError: the method can't be merged.
     """
     before = {name: _matrix(base, name).clone() for name in modules}
-    merged = method.merge(method.load(base, adapter))
-    return {name: _matrix(merged, name) - weight for name, weight in before.items()}
+    adapted = method.load(base, adapter)
+    bounds = method.ranks(adapted)
+    merged = method.merge(adapted)
+    return {
+        name: Update(_matrix(merged, name) - weight, _bound(bounds, name))
+        for name, weight in before.items()
+    }
+
+
+def _bound(ranks: Mapping[str, Mapping[str, tuple[int, int]]], name: str) -> int | None:
+    """A module's bound; around an adapted model, wrappers put words before the module's name."""
+    for found, bounds in ranks.items():
+        if "update" in bounds and (found == name or found.endswith(f".{name}")):
+            return bounds["update"][1]
+    return None
 
 
 def _matrix(model: nn.Module, name: str) -> Tensor:

@@ -86,13 +86,15 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_suite(name: str) -> Suite:
-    """A suite by its name (``3``, ``table3``) or by the path of a YAML file.
+def load_suite(name: str, kind: str = "table") -> Suite:
+    """A suite by its name (``table3``, ``figure4``) or by the path of a YAML file.
+
+    By a number alone, a suite of the kind is meant: ``table`` or ``figure``.
 
     Raises:
         UsageError: there is no such suite or file, or its content is not a suite.
     """
-    path = _path(name)
+    path = _path(name, kind)
     try:
         return Suite.model_validate(_content(path))
     except ValidationError as error:
@@ -101,15 +103,15 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
 
 
-def _path(name: str) -> Path:
+def _path(name: str, kind: str = "table") -> Path:
     known = shipped()
-    path = known.get(name) or known.get(f"table{name}")
+    path = known.get(name) or known.get(f"{kind}{name}")
     if path is not None:
         return path
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(
-            f"There is no table {name!r}. {did_you_mean(name, known)} "
+            f"There is no {kind} {name!r}. {did_you_mean(name, known)} "
             "A suite of your own is named by its path, ending in .yaml."
         )
     if not path.is_file():
@@ -223,6 +225,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
                     **profile.evaluation,
                     **of_task.evaluation,
                     **size.evaluation,
+                    **row.evaluation,
                     **evaluation_over,
                 }
                 jobs.append((build(TrainingSpec, training), build(EvaluationSpec, scored)))

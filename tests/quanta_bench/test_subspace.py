@@ -88,6 +88,7 @@ def test_updates_are_what_the_adapter_adds(tmp_path: Path) -> None:
     expected = (2 * b @ a).detach().clone()
     method.save(adapted, tmp_path)
     found = subspace.updates(method, tiny(), tmp_path, [name])
-    torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[name].matrix, expected, rtol=1e-4, atol=1e-5)
+    assert found[name].bound == 3
     with pytest.raises(UsageError, match=r"layers\.9\.self_attn\.v_proj.*Did you mean"):
         subspace.updates(method, tiny(), tmp_path, [name.replace(".1.", ".9.")])
