@@ -46,10 +46,12 @@ def drawn(bench: Bench, *scores: dict[int, list[float]]) -> Drawn:
         Cells(
             row,
             {
-                seed: bench.result(
-                    {"drop": items(values)},
-                    training={"trainable_parameters": 1000 * n},
-                )
+                seed: [
+                    bench.result(
+                        {"drop": items(values)},
+                        training={"trainable_parameters": 1000 * n},
+                    )
+                ]
                 for seed, values in found.items()
             },
         )

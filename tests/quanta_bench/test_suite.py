@@ -390,7 +390,7 @@ def test_a_row_is_taken_over_from_the_row_on_the_same_model():
     ("like", "label", "said"),
     [
         ("tabel3", "mine", "There is no table 'tabel3'. Did you mean 'table3'"),
-        ("table2", "mine", "table2 has no profile 'embedded'. Known: paper"),
+        ("qpa", "mine", "qpa has no profile 'embedded'. Known: paper"),
         ("{mine}", "mien", "no row 'mien' on smollm2-135m. Did you mean 'mine'"),
         ("{heir}", "mine", "in the end is like it"),
     ],
