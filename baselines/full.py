@@ -32,7 +32,7 @@ class FullFineTuning(Method[FullFineTuningConfig]):
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "Full fine-tuning",
-            training={"learning_rate": 2e-4},
+            training={"learning_rate": 6e-5},
             origin={"learning_rate": COMPARED},
         ),
         "paper": Row("FT", training={"learning_rate": 1e-5}, origin={"learning_rate": PAPER}),

@@ -134,7 +134,7 @@ class Krona(TunerMethod[KronaSettings]):
         "embedded": Row(
             "KronA 64",
             config={"side": 64, "target_modules": TARGETS},
-            training={"learning_rate": 1e-1},
+            training={"learning_rate": 1e-2},
             origin={"side": OURS, "target_modules": OURS, "learning_rate": COMPARED},
         ),
         "paper": Row(
