@@ -151,7 +151,7 @@ class BenchData(pl.LightningDataModule):
 
     @property
     def cut(self) -> int:
-        """How many training items lost the left end of their context."""
+        """How many training items lost a part of their context."""
         return sum(item.cut > 0 for item in self.train_items)
 
     def train_dataloader(self) -> DataLoader[CandidateBatch]:

@@ -23,7 +23,7 @@ class Encoded:
         candidates: token ids of each continuation, none empty.
         sizes: length of each continuation in UTF-8 bytes.
         gold: index of the right candidate, or 0 for a single continuation.
-        cut: number of tokens cut from the left of the context.
+        cut: number of tokens cut from the context.
     """
 
     example: Example
@@ -61,6 +61,20 @@ def pad_token(tokenizer: Any) -> int:
     """The token that fills rows up. It is masked everywhere, so any would do."""
     pad = tokenizer.pad_token_id
     return start_token(tokenizer) if pad is None else int(pad)
+
+
+def cut_context(tokenizer: Any, ids: list[int], room: int, prompt: Prompt) -> list[int]:
+    """A context's tokens cut to ``room``: from the left, or before the prompt's tail if it has one.
+
+    A tail that alone takes all the room is cut from the left.
+    """
+    if len(ids) <= room or not prompt.tail:
+        return cut_left(tokenizer, ids, room)
+    head = prompt.context[: len(prompt.context) - len(prompt.tail)]
+    tail = len(encode_pair(tokenizer, head, prompt.tail.rstrip(" "))[1])
+    if tail >= room:
+        return cut_left(tokenizer, ids, room)
+    return [*ids[: room - tail], *ids[len(ids) - tail :]]
 
 
 def cut_left(tokenizer: Any, ids: list[int], room: int) -> list[int]:
@@ -109,7 +123,7 @@ def encode(
         tokenizer: a ``transformers`` tokenizer.
         example: the item.
         prompt: the item as its task puts it.
-        max_length: bound in tokens; contexts are cut from the left, continuations never.
+        max_length: bound in tokens; contexts are cut (:func:`cut_context`), continuations never.
         task: position of the task in the list that is being run.
         target_only: encode the target as the one continuation, for language modelling.
         closed: end continuations with the end token, for answers that are to be generated: a
@@ -134,7 +148,7 @@ def encode(
                 f"Item {example.id}: the answer {text[:60]!r} is {len(continuation)} tokens long; "
                 f"it needs at least 1 and at most {max_length - 1}."
             )
-    contexts = [cut_left(tokenizer, context, room) for context, _ in pairs]
+    contexts = [cut_context(tokenizer, context, room, prompt) for context, _ in pairs]
     cut = max(len(context) - len(kept) for (context, _), kept in zip(pairs, contexts, strict=True))
     return Encoded(
         example,

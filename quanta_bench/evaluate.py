@@ -30,7 +30,7 @@ class Judged:
         example: the item.
         answer: what the model answered and how it was judged.
         detail: what the judgement rests on: candidates' log-likelihoods, or the generated text.
-        cut: tokens cut from the left of the context.
+        cut: tokens cut from the context.
     """
 
     example: Example
@@ -153,8 +153,8 @@ def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[J
 def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
     """Generate an answer to each item and let the task parse it."""
     spec = context.spec
-    prompts = [task.prompt(example, spec.protocol).context for example in examples]
-    order = sorted(range(len(examples)), key=lambda i: -len(prompts[i]))
+    prompts = [task.prompt(example, spec.protocol) for example in examples]
+    order = sorted(range(len(examples)), key=lambda i: -len(prompts[i].context))
     judged: dict[int, Judged] = {}
     for start in range(0, len(order), GENERATION_BATCH):
         chunk = order[start : start + GENERATION_BATCH]
@@ -190,6 +190,15 @@ def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[
     """
     in_words = task.chooses and context.spec.protocol == "generate"
     return EVALUATORS["generate" if in_words else task.kind](context, task, examples)
+
+
+def mean_score(context: Context, tasks: Sequence[tuple[Task, Sequence[Example]]]) -> float:
+    """The mean over tasks of each one's main metric, as a fraction."""
+    found = []
+    for task, examples in tasks:
+        answers = [item.answer for item in evaluate(context, task, examples)]
+        found.append(task.aggregate(answers)[task.metric])
+    return math.fsum(found) / len(found)
 
 
 def perplexity(judged: Sequence[Judged], unit: Literal["tokens", "words"] = "tokens") -> float:

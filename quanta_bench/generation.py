@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from quanta_bench.encoding import cut_left, pad_token, start_token
+from quanta_bench.encoding import cut_context, pad_token, start_token
+from quanta_bench.task import Prompt
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:
@@ -21,7 +22,7 @@ def cut_at(text: str, stop: Sequence[str]) -> str:
 def generate(
     model: nn.Module,
     tokenizer: Any,
-    contexts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
     stop: Sequence[str] = (),
@@ -29,7 +30,7 @@ def generate(
     use_cache: bool = True,
     device: torch.device | str = "cpu",
 ) -> list[tuple[str, int]]:
-    """Continue each context greedily until a stop string, the end token or the bound.
+    """Continue each prompt's context greedily until a stop string, the end token or the bound.
 
     Contexts are padded on the left and the padding is masked, so that an answer does not depend
     on what else is in its batch. (LLM-Adapters pads without a mask, and its batches of more than
@@ -38,7 +39,8 @@ def generate(
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
-        contexts: prompts; each loses its left end if it does not leave room within ``max_length``.
+        prompts: what to continue; a context that does not leave room within ``max_length`` is cut
+            (:func:`quanta_bench.encoding.cut_context`).
         max_new_tokens: bound on the answer, in tokens.
         stop: strings that end an answer and are cut off.
         max_length: bound on prompt plus answer, in tokens.
@@ -46,13 +48,13 @@ def generate(
         device: where the model is.
 
     Returns:
-        For each context the answer's text, without stop strings and special tokens, and the
+        For each prompt the answer's text, without stop strings and special tokens, and the
         number of tokens that the context lost.
     """
     pad = pad_token(tokenizer)
     room = max(1, max_length - max_new_tokens)
-    whole = [list(tokenizer.encode(text)) or [start_token(tokenizer)] for text in contexts]
-    ids = [cut_left(tokenizer, row, room) for row in whole]
+    whole = [list(tokenizer.encode(p.context)) or [start_token(tokenizer)] for p in prompts]
+    ids = [cut_context(tokenizer, row, room, p) for row, p in zip(whole, prompts, strict=True)]
     width = max(map(len, ids))
     input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -35,16 +36,24 @@ class FineTuning(pl.LightningModule):
         method: the method that adapted it.
         spec: the training spec.
         steps: optimiser steps of the whole run, for the schedule.
+        judge: the validation metric of the model as it stands, in place of what the validation
+            batches say; their loss still breaks ties.
     """
 
     def __init__(
-        self, model: nn.Module, method: Method[Any], spec: TrainingSpec, steps: int
+        self,
+        model: nn.Module,
+        method: Method[Any],
+        spec: TrainingSpec,
+        steps: int,
+        judge: Callable[[], float] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.method = method
         self.spec = spec
         self.steps = steps
+        self.judge = judge
         self.tokens = 0
         self.losses: list[float] = []
         self.validations: list[Validation] = []
@@ -83,7 +92,11 @@ class FineTuning(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metric: mean over tasks of each task's mean, ties broken by the loss."""
-        metric = _mean_of_means([(task, hit) for task, hit, _ in self._judged])
+        metric = (
+            self.judge()
+            if self.judge is not None
+            else _mean_of_means([(task, hit) for task, hit, _ in self._judged])
+        )
         loss = _mean_of_means([(task, value) for task, _, value in self._judged])
         self._judged.clear()
         self.validations.append(Validation(self.global_step, metric, loss))

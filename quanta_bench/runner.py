@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quanta_bench import evaluate, stats, training
+from quanta_bench import evaluate, summary, training
 from quanta_bench.data import BenchData
 from quanta_bench.environment import environment, peak_memory, reset_peak_memory
 from quanta_bench.errors import UsageError
@@ -231,6 +230,7 @@ class Runner:
             device=device,
             precision=precision["arithmetic"],
             advance=self.reporter.training,
+            judge=self._judge(spec, method, model, base, precision, device),
         )
         record = record.model_copy(
             update={
@@ -257,6 +257,42 @@ class Runner:
             shutil.copytree(folder / training.LOGS, target / training.LOGS)
         training.clear(folder)
         return record, model
+
+    def _judge(
+        self,
+        spec: TrainingSpec,
+        method: Method[Any],
+        model: nn.Module,
+        base: LoadedModel,
+        precision: dict[str, str],
+        device: torch.device,
+    ) -> Callable[[], float] | None:
+        """What answers to the validation items a model in training generates, as a score.
+
+        None unless the spec chooses its checkpoint so.
+        """
+        if spec.select != "score" or spec.protocol != "generate":
+            return None
+        drawn = []
+        for reference in spec.tasks:
+            pool = self.pools.get(reference, spec.source, "validation")
+            items = draw(pool.examples, spec.validation_items, spec.seeds.sample)
+            drawn.append((pool.task, items))
+        context = evaluate.Context(
+            model,
+            base.tokenizer,
+            EvaluationSpec(tasks=spec.tasks, protocol="generate", max_length=spec.max_length),
+            packed=False,
+            cached=bool(method.cacheable),
+            device=device,
+            advance=lambda _: None,
+        )
+
+        def score() -> float:
+            with arithmetic(precision, device):
+                return evaluate.mean_score(context, drawn)
+
+        return score
 
     def _evaluate(
         self,
@@ -291,16 +327,15 @@ class Runner:
         start = time.perf_counter()
         results: dict[str, TaskResult] = {}
         predictions: list[Mapping[str, Any]] = []
-        mixed = record.precision["arithmetic"] == "bf16-mixed"
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        with arithmetic(record.precision, device):
             for reference, (task, examples) in drawn.items():
                 begun = time.perf_counter()
                 judged = evaluate.evaluate(context, task, examples)
                 seconds = time.perf_counter() - begun
-                results[reference] = summarise(
+                results[reference] = summary.summarise(
                     task, spec.protocol, judged, seconds, names.evaluation_data[reference]
                 )
-                predictions += [_line(reference, item) for item in judged]
+                predictions += [summary.line(reference, item) for item in judged]
             lost = {
                 reference: evaluate.perplexity(evaluate.evaluate(context, task, examples))
                 for reference, (task, examples) in forgetting.items()
@@ -326,6 +361,12 @@ class Runner:
         return result
 
 
+def arithmetic(precision: Mapping[str, str], device: torch.device) -> torch.autocast:
+    """A precision's autocast, or one that does nothing."""
+    mixed = precision["arithmetic"] == "bf16-mixed"
+    return torch.autocast(device.type, torch.bfloat16, enabled=mixed)
+
+
 def check_protocols(training_spec: TrainingSpec, evaluation: EvaluationSpec) -> None:
     """Refuse protocols that cannot be run, and losses that a protocol does not have.
 
@@ -347,62 +388,17 @@ def check_protocols(training_spec: TrainingSpec, evaluation: EvaluationSpec) -> 
                 f"The task {reference!r} cannot be put as {protocol!r}; "
                 f"it knows {', '.join(task.protocols)}."
             )
+        if task.kind == "perplexity" and training_spec.select == "score":
+            raise UsageError(
+                f"select 'score' is for answers that are generated, and {reference!r} is text to "
+                "predict. Leave select at 'likelihood'."
+            )
         choosing = task.chooses and protocol != "generate"
         if reference in training_spec.tasks and training_spec.loss == "candidates" and not choosing:
             raise UsageError(
                 f"The loss 'candidates' compares candidates, and {reference!r} put as "
                 f"{protocol!r} has none. Use the loss 'answer'."
             )
-
-
-def summarise(
-    task: Task,
-    protocol: str,
-    judged: Sequence[evaluate.Judged],
-    seconds: float,
-    data: dict[str, Any],
-) -> TaskResult:
-    """A task's scores from its judged items."""
-    groups = [item.example.group for item in judged]
-    metric = task.metric
-
-    def measure(some: Sequence[evaluate.Judged]) -> dict[str, float]:
-        found = task.aggregate([item.answer for item in some])
-        return found | (evaluate.perplexities(some) if task.kind == "perplexity" else {})
-
-    metrics = measure(judged)
-    if task.kind != "perplexity" and judged and "log_likelihoods" in judged[0].detail:
-        metrics |= evaluate.by_normaliser(task, judged)
-    if all(metric in item.answer.scores for item in judged):
-        values = [item.answer.scores[metric] for item in judged]
-        error = stats.clustered_standard_error(values, groups)
-    else:
-        error = stats.jackknife_standard_error(lambda some: measure(some)[metric], judged, groups)
-    return TaskResult(
-        title=task.title,
-        kind=task.kind,
-        metric=metric,
-        metrics=metrics,
-        items=len(judged),
-        groups=len(set(groups)),
-        standard_error=None if math.isnan(error) else error,
-        chance=task.chance([item.example for item in judged], protocol),
-        cut_items=sum(item.cut > 0 for item in judged),
-        seconds=seconds,
-        data=data,
-    )
-
-
-def _line(reference: str, item: evaluate.Judged) -> dict[str, Any]:
-    return {
-        "task": reference,
-        "id": item.example.id,
-        "group": item.example.group,
-        "prediction": item.answer.prediction,
-        "gold": item.answer.gold,
-        **item.answer.scores,
-        **item.detail,
-    }
 
 
 def _reference(spec: TrainingSpec) -> ModelRef:

@@ -99,7 +99,10 @@ class TrainingSpec(Frozen):
         weight_decay: AdamW's decoupled weight decay.
         clip_norm: bound on the gradient's global norm; 0 for none.
         validations: how often the validation metric is taken, evenly over the run.
-        max_length: longest context plus answer, in tokens; longer contexts lose their left end.
+        select: by what the checkpoint is chosen where answers are generated: ``likelihood`` of the
+            right answers, or ``score``, the tasks' metrics of answers generated to the validation
+            items, which takes as long as scoring these. Candidates are always judged by accuracy.
+        max_length: longest context plus answer, in tokens; longer contexts are cut.
         precision: ``auto`` lets a frozen base take the machine's fastest dtype.
         gradient_checkpointing: recompute activations in the backward pass.
         seeds: the random streams.
@@ -123,6 +126,7 @@ class TrainingSpec(Frozen):
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, ge=0)
     validations: int = Field(3, ge=1)
+    select: Literal["likelihood", "score"] = "likelihood"
     max_length: int = Field(512, ge=8)
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     gradient_checkpointing: bool = False

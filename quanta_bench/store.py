@@ -72,7 +72,7 @@ class TrainingRecord(Record):
         precision: dtype of the base's weights, and of the arithmetic.
         steps: optimiser steps.
         tokens: real tokens trained on, padding not counted.
-        cut_items: training items whose context lost its left end.
+        cut_items: training items whose context was cut.
         train_items: number of training items.
         validation_items: number of validation items.
         seconds: wall time of training, validation included.
@@ -124,7 +124,7 @@ class TaskResult(Record):
         standard_error: of the main metric over items, robust to groups of related items;
             ``None`` with fewer than two groups.
         chance: the main metric of uniform guessing, where defined.
-        cut_items: items whose context lost its left end.
+        cut_items: items whose context was cut.
         seconds: wall time.
         data: fingerprints and versions of what was read.
     """

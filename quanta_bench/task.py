@@ -149,6 +149,8 @@ class Prompt:
 
     Attributes:
         context: text before the answer; may be empty, then a start token stands in.
+        tail: the end of the context that is never cut: of a context that is too long, what goes is
+            the end of the part before it. Empty: the beginning of the context goes.
         candidates: continuations to compare, each with its leading space where it has one.
         target: the continuation to learn from or to be generated; for a choice this is the right
             candidate.
@@ -157,6 +159,11 @@ class Prompt:
     context: str
     candidates: tuple[str, ...] = ()
     target: str = ""
+    tail: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.context.endswith(self.tail):
+            raise ValueError(f"the context does not end with {self.tail!r}")
 
 
 @dataclass(frozen=True)

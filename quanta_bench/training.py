@@ -104,6 +104,7 @@ def train(
     device: torch.device,
     precision: str,
     advance: Callable[[int, int], None],
+    judge: Callable[[], float] | None = None,
 ) -> Trained:
     """Train an adapted model and leave it with the weights of its best validation.
 
@@ -116,6 +117,7 @@ def train(
         device: where to train.
         precision: Lightning's precision.
         advance: called with (steps done, all steps).
+        judge: see :class:`quanta_bench.module.FineTuning`.
 
     Raises:
         KeyboardInterrupt: the user stopped the run; its last checkpoint stays in ``folder``.
@@ -123,7 +125,7 @@ def train(
     # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:
     # without this, dropout would never act.
     model.train()
-    module = FineTuning(model, method, spec, data.steps)
+    module = FineTuning(model, method, spec, data.steps, judge)
     best = ModelCheckpoint(
         folder,
         "best",

@@ -40,14 +40,14 @@ class Drop(Task):
     spans belong together and the generated text is one span.
 
     Training learns the first span of the first annotator's answer, as the paper's public code does.
-    A context that is too long loses its left end, the beginning of the passage and never the
-    question.
+    A context that is too long loses the end of the passage and nothing of the question.
     """
 
     name = "drop"
     title = "DROP"
     kind = "generate"
     metric = "f1"
+    template_version = 2
     protocols = ("generate",)
     max_new_tokens = 50
     places: ClassVar[Mapping[str, Place]] = {
@@ -87,7 +87,8 @@ class Drop(Task):
         passage, question = example.fields["passage"], example.fields["question"]
         # An answer ends at the first line break, so none may stand inside it.
         target = " ".join(example.references[0].split())
-        return Prompt(f"Passage: {passage}\nQuestion: {question}\nAnswer:", target=f" {target}")
+        tail = f"\nQuestion: {question}\nAnswer:"
+        return Prompt(f"Passage: {passage}{tail}", target=f" {target}", tail=tail)
 
     def judge_text(self, example: Example, text: str) -> Answer:
         """Compare a generated text with every annotator's answer."""

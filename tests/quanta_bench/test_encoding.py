@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from quanta_bench.encoding import encode, encode_pair, start_token
@@ -65,6 +67,26 @@ def test_too_long_contexts_lose_their_left_end_and_are_counted(tokenizer):
     assert item.shared  # candidates of unequal length are compared after the same context
     assert tokenizer.decode(list(item.contexts[0])).endswith("END")
     assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" yes", " no"]
+
+
+@given(st.text("ab ", max_size=40).map(str.rstrip), st.text("cd ?", max_size=12), st.integers(3, 40))
+def test_a_context_with_a_tail_loses_what_stands_before_it(tokenizer, head, asked, room):
+    """Every token is a character here, so the text says what is left."""
+    tail = f"\n{asked}="
+    whole = head + tail
+    prompt = Prompt(whole, (" y",), " y", tail)
+    item = encode(tokenizer, EXAMPLE, prompt, max_length=room + 2)
+    kept = tokenizer.decode(list(item.contexts[0]))
+    assert item.cut == max(0, len(whole) - room)
+    if len(tail) >= room:
+        assert kept == whole[len(whole) - min(room, len(whole)) :]
+    else:
+        assert kept == head[: room - len(tail)] + tail
+
+
+def test_a_tail_that_the_context_does_not_end_with_is_refused():
+    with pytest.raises(ValueError, match="does not end with"):
+        Prompt("Passage: p\nQuestion: q", tail="\nAnswer:")
 
 
 def test_an_answer_that_does_not_fit_is_an_error(tokenizer):

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from quanta_bench.generation import cut_at, generate
+from quanta_bench.task import Prompt
 
 PROMPTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 ="]
 
@@ -24,7 +25,7 @@ def pair(tiny_model):
 
 def answers(pair, prompts, **options):
     options = {"max_new_tokens": 12, "max_length": 200, **options}
-    return [text for text, _ in generate(*pair, prompts, **options)]
+    return [text for text, _ in generate(*pair, [*map(Prompt, prompts)], **options)]
 
 
 def greedy(pair, prompt, steps):
@@ -64,8 +65,19 @@ def test_the_first_of_several_stops_counts():
 def test_long_prompts_lose_their_left_end_and_are_counted(pair):
     long = "lost " * 100 + "kept"
     assert answers(pair, [long], max_length=16) == answers(pair, [long[-4:]], max_length=16)
-    found = generate(*pair, [long, "kept"], max_new_tokens=12, max_length=16)
+    found = generate(*pair, [Prompt(long), Prompt("kept")], max_new_tokens=12, max_length=16)
     assert [cut for _, cut in found] == [500, 0]
+
+
+def test_a_prompt_with_a_tail_is_cut_before_it(pair):
+    whole = Prompt("p" * 100 + "\nQ: ?", tail="\nQ: ?")
+    options = {"max_new_tokens": 12, "max_length": 12 + 25}
+    [(text, cut)] = generate(*pair, [whole], **options)
+    assert cut == 105 - 25
+    assert text == answers(pair, ["p" * 20 + "\nQ: ?"])[0]
+    # Where not even the tail has room, it is its end that counts.
+    [(short, cut)] = generate(*pair, [whole], max_new_tokens=12, max_length=12 + 4)
+    assert (short, cut) == (answers(pair, ["Q: ?"])[0], 105 - 4)
 
 
 def test_without_a_cache_the_answers_are_the_same(pair):

@@ -9,9 +9,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from quanta_bench import evaluate
 from quanta_bench import runner as runner_module
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.pools import Pools
+from quanta_bench.pools import Pools, draw
 from quanta_bench.progress import Silent
 from quanta_bench.runner import Job, Runner
 from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
@@ -190,6 +191,42 @@ def test_the_other_protocols_run(run, make, protocol, loss):
     assert result.protocol["put"] == protocol
     assert result.protocol["loss"] == loss
     assert all(0 <= task.metrics["accuracy"] <= 1 for task in result.tasks.values())
+
+
+def test_the_checkpoint_of_generated_answers_is_chosen_by_their_score(run, make, monkeypatch):
+    """Paper, Appendix E.2. The model answers well at the first of three validations only."""
+    asked = []
+
+    def generate(model, tokenizer, prompts, **_):
+        asked.append([prompt.context for prompt in prompts])
+        return [(targets[p.context] if len(asked) == 1 else "no idea", 0) for p in prompts]
+
+    monkeypatch.setattr(evaluate, "generate", generate)
+    job = make(
+        protocol="generate",
+        loss="answer",
+        select="score",
+        tasks=("boolq",),
+        validations=3,
+        train_items=24,
+        validation_items=6,
+        evaluation={"protocol": "generate", "tasks": ("boolq",), "items": 2},
+    )
+    pool = run.pools.get("boolq", job.training.source, "validation")
+    prompts = [pool.task.prompt(item, "generate") for item in draw(pool.examples, 6, 0)]
+    targets = {prompt.context: prompt.target for prompt in prompts}
+    record = run.run(job).training
+    assert [set(texts) == set(targets) for texts in asked] == [True, True, True, False]
+    assert [metric for _, metric, _ in record.validations] == [1, 0, 0]
+    assert record.best_step == record.validations[0][0] < record.steps
+    losses = [loss for _, _, loss in record.validations]
+    assert losses[0] > losses[-1]  # by likelihood the last would have been kept
+
+
+def test_text_to_predict_has_no_score_to_choose_by(run, make):
+    job = make(tasks=("wikitext2",), loss="answer", select="score", evaluation={"items": 2})
+    with pytest.raises(UsageError, match="Leave select at 'likelihood'"):
+        run.run(job)
 
 
 def test_a_loss_over_candidates_needs_candidates(run, make):
