@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from rich.console import Group, RenderableType
-from rich.table import Table as Grid
-from rich.text import Text
+from rich.console import RenderableType
 
+from quanta_bench import grids
+from quanta_bench.grids import Part, Shown
 from quanta_bench.tables import Table, TableRow, Value
 
 FORMATS = ("md", "csv", "tex", "json")
@@ -60,33 +58,7 @@ def seeds_done(row: TableRow) -> str:
     return f"{count}{wanted} ({', '.join(map(str, row.done_seeds))})"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A column as it is shown.
-
-    Attributes:
-        title: heading.
-        show: a row's text in it.
-        right: whether it is set to the right.
-        items: number of items scored, for a task's column.
-    """
-
-    title: str
-    show: Callable[[TableRow], str]
-    right: bool = True
-    items: int | None = None
-
-
-@dataclass(frozen=True)
-class Part:
-    """One grid of a table, the same on the screen, in Markdown and in LaTeX."""
-
-    title: str
-    columns: Sequence[Shown]
-    rows: Sequence[TableRow]
-
-
-def parts(table: Table) -> list[Part]:
+def parts(table: Table) -> list[Part[TableRow]]:
     """The means and, once a seed is there, each seed's values."""
     names = [Shown("Method", lambda row: row.label, right=False)]
     if len({row.model for row in table.rows if row.model}) > 1:
@@ -101,7 +73,7 @@ def parts(table: Table) -> list[Part]:
     return found
 
 
-def _values(table: Table, show: Callable[[Value | None], str]) -> list[Shown]:
+def _values(table: Table, show: Callable[[Value | None], str]) -> list[Shown[TableRow]]:
     """The columns, then the averages."""
 
     def cell_of(key: str) -> Callable[[TableRow], str]:
@@ -114,45 +86,14 @@ def _values(table: Table, show: Callable[[Value | None], str]) -> list[Shown]:
     return columns + [Shown(title, average_of(title)) for title in table.averages]
 
 
-_TEX = str.maketrans(
-    {
-        **{char: f"\\{char}" for char in "&%_#${}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "±": r"$\pm$",
-        "–": "--",
-    }
-)
-
-
-def _escape_tex(text: str) -> str:
-    return text.translate(_TEX)
-
-
-def _templates() -> Environment:
-    # These are text formats: nothing to escape but what the templates escape themselves.
-    environment = Environment(
-        loader=PackageLoader("quanta_bench"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters["tex"] = _escape_tex
-    environment.filters["md"] = lambda text: text.replace("|", r"\|")
-    return environment
-
-
 def as_markdown(table: Table) -> str:
     """GitHub Markdown: the table, each seed's values, the notes."""
-    return _templates().get_template("table.md.jinja").render(table=table, parts=parts(table))
+    return grids.as_markdown(table.title, parts(table), table.notes)
 
 
 def as_latex(table: Table) -> str:
     """A LaTeX ``table`` with booktabs rules: the table, each seed's values, the notes."""
-    return _templates().get_template("table.tex.jinja").render(table=table, parts=parts(table))
+    return grids.as_latex(table.title, parts(table), table.notes)
 
 
 def as_csv(table: Table) -> str:
@@ -207,32 +148,11 @@ def as_json(table: Table) -> str:
 
 def write(table: Table, folder: Path) -> list[Path]:
     """Write the table in every format; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = (as_markdown(table), as_csv(table), as_latex(table), as_json(table))
-    paths = []
-    for ending, text in zip(FORMATS, texts, strict=True):
-        path = folder / f"{table.name}.{ending}"
-        path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
+    return grids.write(folder, table.name, dict(zip(FORMATS, texts, strict=True)))
 
 
 def on_screen(table: Table, *, notes: bool = True) -> RenderableType:
     """The table as Rich draws it; with its second part and notes once it is done."""
-    first, *others = parts(table)
-    drawn: list[RenderableType] = [_grid(first)]
-    if notes:
-        drawn += [_grid(part) for part in others]
-        drawn += [Text(f"· {note}", style="dim") for note in table.notes]
-    return Group(*drawn)
-
-
-def _grid(part: Part) -> Grid:
-    # Text, not str: in a string, Rich would read words in square brackets as styles.
-    grid = Grid(title=Text(part.title, style="bold"), title_justify="left")
-    for column in part.columns:
-        items = "" if column.items is None else f"\nn={column.items}"
-        grid.add_column(Text(column.title + items), justify="right" if column.right else "left")
-    for row in part.rows:
-        grid.add_row(*(Text(column.show(row)) for column in part.columns))
-    return grid
+    drawn = parts(table)
+    return grids.on_screen(drawn, table.notes) if notes else grids.on_screen(drawn[:1], ())
