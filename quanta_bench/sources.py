@@ -45,6 +45,7 @@ __all__ = [
     "describe_model",
     "load_model",
     "load_tokenizer",
+    "location_name",
     "model_fingerprint",
     "parse_source",
     "read_json_rows",
@@ -100,14 +101,14 @@ class DataSource(ABC):
             rows = read_json_rows(Path(location.path).expanduser())
         elif reader is None:
             raise SourceError(
-                f"The source {self.kind} does not serve {_name(location)}; "
+                f"The source {self.kind} does not serve {location_name(location)}; "
                 f"{_SERVED_BY[type(location)]} does."
             )
         else:
             rows = reader(location)
         if location not in self._digests:
             self._digests[location] = digest = rows_digest(rows)
-            name = _name(location)
+            name = location_name(location)
             # Two files of a user may share their last name.
             self.read[name if self.read.get(name, digest) == digest else f"{name} {digest[:8]}"] = (
                 digest
@@ -216,7 +217,7 @@ class HubData(DataSource):
             except Exception as error:
                 # Several HTTP libraries and file systems raise here; all mean the same to a user.
                 raise hub_failure(
-                    f"The data set {_name(location)} (revision {location.revision})", error
+                    f"The data set {location_name(location)} (revision {location.revision})", error
                 ) from error
 
 
@@ -274,8 +275,9 @@ class LocalData(DataSource):
                     return [row for file in files for row in read(file)]
         looked = ", ".join(str(folder.relative_to(self.folder)) for folder in folders)
         raise SourceError(
-            f"No copy of {_name(location)} in {self.folder}: looked for {location.split}*.parquet, "
-            f".jsonl and .json in {looked}. Put it there, or use --source embedded or hub."
+            f"No copy of {location_name(location)} in {self.folder}: looked for "
+            f"{location.split}*.parquet, .jsonl and .json in {looked}. Put it there, or use "
+            "--source embedded or hub."
         )
 
 
@@ -359,7 +361,7 @@ def _absent(file: Path) -> str:
     return f"There is no file {file}. {above} holds {named or 'nothing'}."
 
 
-def _name(location: Location) -> str:
+def location_name(location: Location) -> str:
     """A location's short name, which does not depend on where its file happens to lie."""
     if isinstance(location, HubRows):
         parts = (location.name, location.config, location.split)

@@ -197,6 +197,7 @@ class Task(ABC):
         template_version: raised whenever the text a model sees changes; enters every run's hash.
         max_new_tokens: bound on generated answers.
         stop: strings that end a generated answer.
+        grouped_by: what items of a group share, in words, such as ``passage``.
 
     Args:
         argument: what follows the colon in ``--task name:argument``; most tasks take none.
@@ -210,6 +211,7 @@ class Task(ABC):
     template_version: ClassVar[int] = 1
     max_new_tokens: ClassVar[int] = 32
     stop: ClassVar[tuple[str, ...]] = ("\n",)
+    grouped_by: ClassVar[str] = ""
 
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None:

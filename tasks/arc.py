@@ -39,6 +39,7 @@ def science_places(saved: str, requests: str, hub: tuple[str, str], folder: str)
 class ScienceQuestions(CommonsenseTask):
     """Choose the answer to a question with three to five choices."""
 
+    grouped_by = "question"
     layout = Layout("Please choose the correct answer to the question: ", "answer", 5)
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:

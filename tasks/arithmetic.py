@@ -53,6 +53,7 @@ class ArithmeticTask(Task):
     kind = "generate"
     protocols = ("generate",)
     max_new_tokens = 256
+    grouped_by = "question"
     places: ClassVar[Mapping[str, Place]]
 
     def __init__(self, argument: str | None = None) -> None:
@@ -240,6 +241,7 @@ class BasicArithmetic(ArithmeticTask):
 
     name = "basic_arithmetic"
     title = "Arithmetic"
+    grouped_by = "sum"
     max_new_tokens = 16
     places = {
         "embedded": Place(SavedRows("allenai/basic_arithmetic/none/validation"), fractions=CUT)

@@ -32,6 +32,7 @@ class BoolQ(CommonsenseTask):
 
     name = "boolq"
     title = "BoolQ"
+    grouped_by = "passage (question, where there is none)"
     places = Places(
         embedded=Place(SavedRows("boolq/none/validation")),
         hub=hub("google/boolq"),

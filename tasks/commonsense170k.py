@@ -39,6 +39,7 @@ class Commonsense170K(Task):
 
     name = "commonsense170k"
     title = "Commonsense170K"
+    grouped_by = "what the item's own task groups by"
     protocols = CommonsenseTask.protocols
     max_new_tokens = CommonsenseTask.max_new_tokens
     stop = CommonsenseTask.stop

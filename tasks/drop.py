@@ -45,6 +45,7 @@ class Drop(Task):
 
     name = "drop"
     title = "DROP"
+    grouped_by = "passage"
     kind = "generate"
     metric = "f1"
     template_version = 2

@@ -144,6 +144,7 @@ class SST2(GlueTask):
 
     name = "sst2"
     title = "SST-2"
+    grouped_by = "sentence"
     places = glue_places("sst2", "SST-2", embedded=True)
     labels = ("negative", "positive")
 
@@ -161,6 +162,7 @@ class RTE(GlueTask):
 
     name = "rte"
     title = "RTE"
+    grouped_by = "first text"
     places = glue_places("rte", "RTE", embedded=True)
     labels = ("True", "False")
 
@@ -184,6 +186,7 @@ class MRPC(GlueTask):
 
     name = "mrpc"
     title = "MRPC"
+    grouped_by = "one of the two sentences"
     metric = "f1"
     places = glue_places("mrpc", "MRPC", embedded=True)
     labels = ("no", "yes")
@@ -221,6 +224,7 @@ class CoLA(GlueTask):
 
     name = "cola"
     title = "CoLA"
+    grouped_by = "sentence"
     metric = "matthews"
     places = glue_places("cola", "CoLA", columns=("source", "label", "mark", "sentence"))
     labels = ("no", "yes")
@@ -256,6 +260,7 @@ class STSB(GlueTask):
 
     name = "stsb"
     title = "STS-B"
+    grouped_by = "one of the two sentences"
     metric = "pearson"
     places = glue_places("stsb", "STS-B")
     labels = ("0", "1", "2", "3", "4", "5")

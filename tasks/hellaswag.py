@@ -30,6 +30,7 @@ class HellaSwag(CommonsenseTask):
 
     name = "hellaswag"
     title = "HellaS."
+    grouped_by = "article or video"
     layout = Layout(
         "Please choose the correct ending to complete the given sentence: ", "ending", 4
     )

@@ -87,6 +87,7 @@ class R1DistillSFT(InstructionTask):
 
     name = "r1_distill_sft"
     title = "R1-Distill-SFT"
+    grouped_by = "problem"
     places = dict.fromkeys(
         ("hub", "local"),
         Place(
@@ -114,6 +115,7 @@ class CPsyCounD(InstructionTask):
 
     name = "cpsycound"
     title = "CPsyCounD"
+    grouped_by = "dialogue"
     space = ""
     places = {
         "hub": Place(
@@ -158,6 +160,7 @@ class GSM8KRationales(InstructionTask):
 
     name = "gsm8k_rationales"
     title = "GSM8K text"
+    grouped_by = "question"
     places = {
         "embedded": Place(RequestRows("gsm8k/gold_bpb_5shot")),
         "hub": Place(

@@ -16,6 +16,7 @@ class PIQA(CommonsenseTask):
 
     name = "piqa"
     title = "PIQA"
+    grouped_by = "goal"
     layout = Layout(
         "Please choose the correct solution to the question: ", "solution", 2, between="\n\n"
     )

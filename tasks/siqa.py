@@ -24,6 +24,7 @@ class SIQA(CommonsenseTask):
 
     name = "siqa"
     title = "SIQA"
+    grouped_by = "situation"
     layout = Layout("Please choose the correct answer to the question: ", "answer", 5)
     places = Places(
         embedded=Place(SavedRows("social_i_qa/none/validation")),

@@ -18,6 +18,7 @@ class WinoGrande(CommonsenseTask):
 
     name = "winogrande"
     title = "WinoG."
+    grouped_by = "pair of nouns"
     layout = Layout(
         "Please choose the correct answer to fill in the blank to complete the given sentence: ",
         "option",
