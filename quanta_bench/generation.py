@@ -18,6 +18,22 @@ def cut_at(text: str, stop: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
+def read_context(
+    tokenizer: Any, prompt: Prompt, *, max_length: int, max_new_tokens: int
+) -> tuple[list[int], int]:
+    """The tokens that a model reads before it answers, and how many the context lost.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        prompt: what is to be continued.
+        max_length: bound on context plus answer, in tokens.
+        max_new_tokens: bound on the answer, in tokens.
+    """
+    whole = list(tokenizer.encode(prompt.context)) or [start_token(tokenizer)]
+    kept = cut_context(tokenizer, whole, max(1, max_length - max_new_tokens), prompt)
+    return kept, len(whole) - len(kept)
+
+
 @torch.no_grad()
 def generate(
     model: nn.Module,
@@ -52,9 +68,9 @@ def generate(
         number of tokens that the context lost.
     """
     pad = pad_token(tokenizer)
-    room = max(1, max_length - max_new_tokens)
-    whole = [list(tokenizer.encode(p.context)) or [start_token(tokenizer)] for p in prompts]
-    ids = [cut_context(tokenizer, row, room, p) for row, p in zip(whole, prompts, strict=True)]
+    bounds = {"max_length": max_length, "max_new_tokens": max_new_tokens}
+    contexts = [read_context(tokenizer, prompt, **bounds) for prompt in prompts]
+    ids = [row for row, _ in contexts]
     width = max(map(len, ids))
     input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
@@ -74,5 +90,4 @@ def generate(
         **options,
     )
     texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-    lost = [len(before) - len(after) for before, after in zip(whole, ids, strict=True)]
-    return [(cut_at(text, stop), cut) for text, cut in zip(texts, lost, strict=True)]
+    return [(cut_at(text, stop), cut) for text, (_, cut) in zip(texts, contexts, strict=True)]
