@@ -12,7 +12,7 @@ PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 PROFILE ?= embedded
 BENCH := $(VENV)/bin/quanta-bench
 SUITE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
-TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 qpa
+TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 tableD1 tableH qpa
 FIGURES := figure2 figure4
 OTHERS := params report bench fetch doctor list
 

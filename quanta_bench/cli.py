@@ -49,7 +49,9 @@ INTERRUPTED = 130
 
 @app.command()
 def table(
-    name: Annotated[str, typer.Argument(help="3, table3, or the path of a suite of your own.")],
+    name: Annotated[
+        str, typer.Argument(help="3, table3, D1, H, or the path of a suite of your own.")
+    ],
     profile: Profile = "embedded",
     methods: Methods = "",
     rows: Rows = "",
@@ -66,13 +68,37 @@ def table(
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
-    """Compute a table, or go on where it was, and print it."""
+    """Compute a table, or go on where it was, and print it.
+
+    D1 and H train nothing: the data sets with their sizes, and sample outputs of finished runs.
+    """
     if launcher in ("ray", "slurm"):
         raise UsageError(
             f"The launcher {launcher!r} is not built yet; runs go one after another here."
         )
     if launcher != "local":
         raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
+    from quanta_bench import appendix
+
+    folder = results or Path("results") / "local" / profile
+    without_runs = appendix.find(name)
+    if without_runs is not None:
+        given = {
+            "--methods": methods,
+            "--rows": rows,
+            "--seeds": seeds,
+            "--size": size,
+            "--models": models,
+            "--model": model,
+            "--source": source,
+            "--set": settings,
+            "--dry-run": dry_run,
+            "--published": published,
+            "--fresh": fresh,
+            "--json": as_json,
+        }
+        appendix.show(without_runs, profile, folder, given)
+        return
     choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
     from quanta_bench.request import make_request
 
@@ -85,7 +111,7 @@ def table(
     from quanta_bench.published import published_table
     from quanta_bench.store import Store
 
-    store = Store(results or Path("results") / "local" / profile)
+    store = Store(folder)
     cells, failed = terminal.compute(request, store, fresh=fresh, as_json=as_json)
     finished = request.table(cells, store)
     paths = render.write(finished, store.root)

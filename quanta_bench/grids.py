@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -98,7 +98,8 @@ def _grid(part: Part[Any]) -> Grid:
     grid = Grid(title=Text(part.title, style="bold"), title_justify="left")
     for column in part.columns:
         items = "" if column.items is None else f"\nn={column.items}"
-        grid.add_column(Text(column.title + items), justify="right" if column.right else "left")
+        side: JustifyMethod = "right" if column.right else "left"
+        grid.add_column(Text(column.title + items), justify=side, overflow="fold")
     for row in part.rows:
         grid.add_row(*(Text(column.show(row)) for column in part.columns))
     return grid

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from quanta_bench import appendix
 from quanta_bench.meta import known_models
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import TASKS
@@ -96,6 +97,15 @@ def targets() -> Listing:
             "profiles": ", ".join(suite.profiles),
         }
         for name, suite in ((name, load_suite(name)) for name in shipped())
+    ]
+    rows += [
+        {
+            "make": table.name,
+            "command": f"quanta-bench table {table.name}",
+            "what": table.title,
+            "profiles": "embedded, paper",
+        }
+        for table in appendix.TABLES.values()
     ]
     rows += [
         {

@@ -60,7 +60,7 @@ def seeds_done(row: TableRow) -> str:
 
 def parts(table: Table) -> list[Part[TableRow]]:
     """The means and, once a seed is there, each seed's values."""
-    names = [Shown("Method", lambda row: row.label, right=False)]
+    names: list[Shown[TableRow]] = [Shown("Method", lambda row: row.label, right=False)]
     if len({row.model for row in table.rows if row.model}) > 1:
         names.append(Shown("Model", lambda row: row.model, right=False))
     trained = [Shown("Trained", parameters), Shown(heading(table), percent)]
