@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from quanta_bench.errors import SourceError
+from quanta_bench.errors import MissingDataError
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import Pools
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
@@ -19,8 +19,9 @@ def without_absent(rows: Sequence[GridRow], pools: Pools) -> list[GridRow]:
     A row needs a task's test items, and its training items where it trains on that task alone.
 
     Raises:
-        SourceError: no task is left, or one that is absent belongs to a mixture that is trained
-            on, which would be another mixture without it.
+        MissingDataError: no task is left, or one that is absent belongs to a mixture that is
+            trained on, which would be another mixture without it.
+        SourceError: data that are there cannot be read.
     """
     reasons = _Reasons(pools)
     return [row if row.missing else _filled(row, reasons) for row in rows]
@@ -31,9 +32,9 @@ class _Reasons:
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
-        self._known: dict[tuple[str, str, Split], SourceError | None] = {}
+        self._known: dict[tuple[str, str, Split], MissingDataError | None] = {}
 
-    def get(self, task: str, needed: Iterable[tuple[str, Split]]) -> SourceError | None:
+    def get(self, task: str, needed: Iterable[tuple[str, Split]]) -> MissingDataError | None:
         """The first failure among the sources and splits that are needed, or ``None``."""
         for source, split in needed:
             key = (task, source, split)
@@ -41,7 +42,7 @@ class _Reasons:
                 self._known[key] = None
                 try:
                     self._pools.get(*key)
-                except SourceError as error:
+                except MissingDataError as error:
                     self._known[key] = error
             if (found := self._known[key]) is not None:
                 return found
@@ -50,7 +51,7 @@ class _Reasons:
 
 def _filled(row: GridRow, reasons: _Reasons) -> GridRow:
     trains = METHODS.get(row.spec.method).trains
-    absent: dict[str, SourceError] = {}
+    absent: dict[str, MissingDataError] = {}
     jobs: list[tuple[TrainingSpec, EvaluationSpec]] = []
     for training, evaluation in row.jobs:
         trained_on = training.tasks if trains else ()

@@ -25,6 +25,14 @@ class SourceError(BenchError):
     """A model or data set could not be read from where it was looked for."""
 
 
+class MissingDataError(SourceError):
+    """A source does not have the data that were asked for; what it has may be all right.
+
+    A table leaves such a column out and says why. Any other :class:`SourceError` stops it: data
+    that are there and cannot be read, or a source that is not there at all.
+    """
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that points at the nearest known names, or lists them all.
 

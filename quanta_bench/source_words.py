@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from quanta_bench.errors import SourceError, UsageError, did_you_mean
+from quanta_bench.errors import MissingDataError, SourceError, UsageError, did_you_mean
 
 Kind = Literal["embedded", "hub", "local"]
 
@@ -71,8 +71,10 @@ def hub_failure(what: str, error: Exception) -> SourceError:
     """
     # What follows the first line is advice on the client's own options.
     said = next(iter(str(error).strip().splitlines()), "no reason given")[:200]
+    # What was not downloaded before is not there; a hub that fails may have it all the same.
+    kind = MissingDataError if hub_is_off() else SourceError
     off = " HF_HUB_OFFLINE is set, so only what was downloaded before is looked at."
-    return SourceError(
+    return kind(
         f"{what} could not be read from the hub at {hub_address()}: "
         f"{type(error).__name__}: {said.rstrip('.')}.{off if hub_is_off() else ''} "
         "Offline, what is embedded works after `quanta-bench fetch` (the default model, and "

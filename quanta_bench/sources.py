@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from quanta_bench.errors import SourceError, did_you_mean
+from quanta_bench.errors import MissingDataError, SourceError, did_you_mean
 from quanta_bench.fingerprint import rows_digest
 from quanta_bench.model_sources import (
     LoadedModel,
@@ -94,13 +94,14 @@ class DataSource(ABC):
         """All rows at a location, in file order. Each call gives fresh ones.
 
         Raises:
-            SourceError: the rows cannot be read, or this source does not serve such a location.
+            MissingDataError: there are no such rows, or this source does not serve such a location.
+            SourceError: the rows cannot be read.
         """
         reader = self._readers().get(type(location))
         if isinstance(location, UserRows):
             rows = read_json_rows(Path(location.path).expanduser())
         elif reader is None:
-            raise SourceError(
+            raise MissingDataError(
                 f"The source {self.kind} does not serve {location_name(location)}; "
                 f"{_SERVED_BY[type(location)]} does."
             )
@@ -168,7 +169,7 @@ class EmbeddedData(DataSource):
         found = inside(root, path) / file
         if not found.is_file():
             held = (held.parent.relative_to(root).as_posix() for held in root.rglob(file))
-            raise SourceError(
+            raise MissingDataError(
                 f"The {self.describe()} hold nothing at {part}/{path}. {did_you_mean(path, held)}"
             )
         return found
@@ -274,7 +275,7 @@ class LocalData(DataSource):
                 if files:
                     return [row for file in files for row in read(file)]
         looked = ", ".join(str(folder.relative_to(self.folder)) for folder in folders)
-        raise SourceError(
+        raise MissingDataError(
             f"No copy of {location_name(location)} in {self.folder}: looked for "
             f"{location.split}*.parquet, .jsonl and .json in {looked}. Put it there, or use "
             "--source embedded or hub."
@@ -285,7 +286,8 @@ def read_json_rows(file: Path) -> Rows:
     """The rows of a JSON list or a JSON-lines file; its content tells which.
 
     Raises:
-        SourceError: no such file, or it holds something else.
+        MissingDataError: no such file.
+        SourceError: it holds something else.
     """
     text = _read_text(file)
     if text.lstrip().startswith("["):
@@ -306,7 +308,7 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise SourceError(_absent(file)) from None
+        raise MissingDataError(_absent(file)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{file} cannot be read: {error}.") from error
 

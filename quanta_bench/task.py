@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from quanta_bench.errors import BenchError, SourceError, UsageError, did_you_mean
+from quanta_bench.errors import BenchError, MissingDataError, SourceError, UsageError, did_you_mean
 from quanta_bench.splits import Fractions, split_by_group
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Kind",
     "LineRows",
     "Location",
+    "MissingDataError",
     "Prompt",
     "RequestRows",
     "SavedRows",
@@ -116,8 +117,9 @@ class Source(Protocol):
         """All rows at a location, in file order.
 
         Raises:
-            SourceError: the rows cannot be read; says what was looked for, where, and what
+            MissingDataError: the source has no such rows; says what was looked for, where, and what
                 would work instead.
+            SourceError: the rows are there and cannot be read.
         """
 
 
@@ -238,7 +240,9 @@ class Task(ABC):
         """All items of a split, in a fixed order.
 
         Raises:
-            SourceError: the source has no rows for this task or this split.
+            MissingDataError: the source has no rows for this task or this split; tables leave the
+                task out and say why.
+            SourceError: a row has another form; names it.
         """
 
     @abstractmethod

@@ -23,11 +23,11 @@ from quanta_bench.task import (
     Example,
     Fractions,
     HubRows,
+    MissingDataError,
     Prompt,
     RequestRows,
     SavedRows,
     Source,
-    SourceError,
     Split,
     Task,
     UsageError,
@@ -89,10 +89,10 @@ class ArithmeticTask(Task):
         """Where the rows lie in a source.
 
         Raises:
-            SourceError: the source does not have them.
+            MissingDataError: the source does not have them.
         """
         if source.kind not in self.places:
-            raise SourceError(
+            raise MissingDataError(
                 f"{self.title} is not in the source {source.kind!r}; it is in "
                 f"{' and '.join(self.places)} ('local' is local:DIR, a checkout of LLM-Adapters)."
             )

@@ -7,9 +7,9 @@ from typing import Any
 
 from quanta_bench.task import (
     Example,
+    MissingDataError,
     SavedRows,
     Source,
-    SourceError,
     Split,
     UsageError,
     did_you_mean,
@@ -103,7 +103,7 @@ class BoolQ(CommonsenseTask):
     def examples(self, source: Source, split: Split) -> list[Example]:
         """All items of a split; with the passage only where the source has it."""
         if self._with_passage and source.kind == "local":
-            raise SourceError(
+            raise MissingDataError(
                 "LLM-Adapters' rows of BoolQ have no passage; "
                 "use the task 'boolq', or the source 'embedded' or 'hub'."
             )

@@ -10,6 +10,7 @@ from quanta_bench.task import (
     Example,
     HubRows,
     JsonRows,
+    MissingDataError,
     Prompt,
     Source,
     SourceError,
@@ -51,13 +52,13 @@ class Commonsense170K(Task):
     def examples(self, source: Source, split: Split) -> list[Example]:
         """All items of a split, in the order of their rows."""
         if split == "test":
-            raise SourceError(
+            raise MissingDataError(
                 "COMMONSENSE170K is for training and has no test rows; "
                 "test on boolq, piqa, siqa, hellaswag, winogrande, arc_easy, arc_challenge, "
                 "openbookqa."
             )
         if source.kind == "embedded":
-            raise SourceError(
+            raise MissingDataError(
                 "COMMONSENSE170K is not in the embedded data. Use 'local:DIR' with a checkout of "
                 "LLM-Adapters (ft-training_set/commonsense_170k.json) or 'hub', or train on the "
                 "eight tasks themselves, which work offline."
@@ -84,7 +85,7 @@ class Commonsense170K(Task):
                 continue
             return Example(example.id, f"{task.name}/{example.group}", fields, example.gold)
         raise SourceError(
-            f"Row {number} of commonsense_170k is laid out as none of the eight tasks: "
+            f"Row {number + 1} of commonsense_170k is laid out as none of the eight tasks: "
             f"{str(row)[:120]}"
         )
 

@@ -24,10 +24,10 @@ from quanta_bench.task import (
     BenchError,
     Example,
     HubRows,
+    MissingDataError,
     Prompt,
     SavedRows,
     Source,
-    SourceError,
     Split,
     Task,
     TsvRows,
@@ -110,7 +110,7 @@ class GlueTask(Task):
         """All items of a split, in the order of their rows."""
         place = self.places.get(source.kind)
         if place is None:
-            raise SourceError(
+            raise MissingDataError(
                 f"The {source.kind} data hold no rows of {self.title}, only of SST-2, MRPC and "
                 f"RTE. Use --source hub, or --source local:DIR with GLUE's own files in DIR."
             )

@@ -18,10 +18,10 @@ from quanta_bench.task import (
     Fractions,
     HubRows,
     JsonRows,
+    MissingDataError,
     Prompt,
     RequestRows,
     Source,
-    SourceError,
     Split,
     Task,
 )
@@ -66,7 +66,7 @@ class InstructionTask(Task):
         """All items of a split, in the order of their rows."""
         place = self.places.get(source.kind)
         if place is None:
-            raise SourceError(
+            raise MissingDataError(
                 f"The {source.kind} data hold no rows of {self.title}. Use --source hub, or "
                 "--source local:DIR with a copy in DIR; the task 'gsm8k_rationales' works offline."
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quanta_bench.task import Example, HubRows, JsonRows, Source, SourceError, Split
+from quanta_bench.task import Example, HubRows, JsonRows, MissingDataError, Source, Split
 from tasks.arithmetic import ArithmeticTask
 from tasks.commonsense170k import validation_groups
 from tasks.places import Place, read_rows
@@ -25,11 +25,11 @@ class Math10K(ArithmeticTask):
     def examples(self, source: Source, split: Split) -> list[Example]:
         """All items of a split, in the order of their rows."""
         if split == "test":
-            raise SourceError(
+            raise MissingDataError(
                 "MATH10K is for training and has no test rows; test on aqua, gsm8k, mawps, svamp."
             )
         if source.kind == "embedded":
-            raise SourceError(
+            raise MissingDataError(
                 "MATH10K is not in the embedded data. Use 'local:DIR' with a checkout of "
                 "LLM-Adapters (ft-training_set/math_10k.json) or 'hub', or train on gsm8k or "
                 "basic_arithmetic, which work offline."

@@ -101,6 +101,7 @@ def read_split(
             ``TypeError`` or ``AttributeError`` if the row has another form.
 
     Raises:
+        MissingDataError: the source has no such rows.
         SourceError: the rows cannot be read; names the row that has another form.
     """
     whole = {"validation": place.validation, "test": place.test}.get(split)
@@ -123,7 +124,7 @@ def read_rows(
     """An item of each row at a location, called by the task's name, the part's and a number.
 
     Raises:
-        SourceError: as :func:`read_split`.
+        MissingDataError, SourceError: as :func:`read_split`.
     """
     items = []
     for number, row in enumerate(source.rows(location)):
@@ -131,7 +132,15 @@ def read_rows(
             items.append(example(row, f"{task.name}/{part}/{number}"))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise SourceError(
-                f"Row {number} of {location} is not a {task.title} row: "
+                f"Row {number + 1} of {_name(location)} is not a {task.title} row: "
                 f"{type(error).__name__}: {error}."
             ) from error
     return items
+
+
+def _name(location: Location) -> str:
+    """A file's path, or a data set's name with its configuration and split."""
+    if isinstance(location, HubRows):
+        parts = (location.name, location.config, location.split)
+        return "/".join(part for part in parts if part)
+    return location.path

@@ -10,13 +10,14 @@ from quanta_bench.task import (
     HubRows,
     JsonRows,
     Location,
+    MissingDataError,
     Prompt,
     RequestRows,
     Source,
-    SourceError,
     Split,
     Task,
 )
+from tasks.places import read_rows
 
 
 class RunningText(Task):
@@ -35,15 +36,17 @@ class RunningText(Task):
     def examples(self, source: Source, split: Split) -> Sequence[Example]:
         """All passages; there is only a test split."""
         if split != "test":
-            raise SourceError(f"running_text has no {split} split; it is only ever scored.")
-        return [
-            Example(f"running_text-{number}", str(number), {"text": _text(row)})
-            for number, row in enumerate(source.rows(self.locations[source.kind]))
-        ]
+            raise MissingDataError(f"running_text has no {split} split; it is only ever scored.")
+        return read_rows(self, self.locations[source.kind], source, split, _example)
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
         """The whole passage, from nothing."""
         return Prompt("", target=example.fields["text"])
+
+
+def _example(row: Mapping[str, Any], name: str) -> Example:
+    number = name.rpartition("/")[2]
+    return Example(f"running_text-{number}", number, {"text": _text(row)})
 
 
 def _text(row: dict[str, Any]) -> str:

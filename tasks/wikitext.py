@@ -16,9 +16,9 @@ from quanta_bench.task import (
     HubRows,
     LineRows,
     Location,
+    MissingDataError,
     Prompt,
     Source,
-    SourceError,
     Split,
     Task,
 )
@@ -48,7 +48,7 @@ class WikiText2(Task):
         """The articles of a published split, in order."""
         location: Location
         if source.kind == "embedded":
-            raise SourceError(
+            raise MissingDataError(
                 "WikiText-2 is not in the embedded data. Use --source hub, or --source local:DIR "
                 f"with wikitext-2/{self.files[split]} in DIR; the task 'running_text' works "
                 "offline."

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from quanta_bench import render, runner
 from quanta_bench.absent import without_absent
-from quanta_bench.errors import BenchError, SourceError
+from quanta_bench.errors import BenchError, MissingDataError
 from quanta_bench.layout import Suite
 from quanta_bench.pools import Pools
 from quanta_bench.suite import Choice, grid
@@ -111,7 +111,7 @@ class Some(Pools):
 
     def get(self, reference: str, source: str, split: Any) -> Any:
         if reference in self.lacking:
-            raise SourceError(f"{reference} is not here; use --source local:DIR.")
+            raise MissingDataError(f"{reference} is not here; use --source local:DIR.")
 
 
 def test_a_task_that_the_source_lacks_is_left_out_and_said(bench: Bench) -> None:
@@ -129,10 +129,10 @@ def test_a_task_that_the_source_lacks_is_left_out_and_said(bench: Bench) -> None
 
 
 def test_a_mixture_does_not_quietly_lose_a_task_and_a_table_not_all() -> None:
-    with pytest.raises(SourceError, match="piqa is not here"):
+    with pytest.raises(MissingDataError, match="piqa is not here"):
         without_absent(grid(suite({"rows": ["lora"]}), "embedded"), Some("piqa"))
     for profile in ({"rows": ["none"]}, {**APART, "rows": ["lora"]}):
-        with pytest.raises(SourceError, match="boolq is not here"):
+        with pytest.raises(MissingDataError, match="boolq is not here"):
             without_absent(grid(suite(profile), "embedded"), Some("boolq", "piqa"))
     (base,) = without_absent(grid(suite({"rows": ["none"]}), "embedded"), Some("piqa"))
     assert base.jobs[0][1].tasks == ("boolq",)

@@ -216,7 +216,9 @@ def test_a_row_that_does_not_fit_is_named(
 ) -> None:
     place = task.places["local"]
     assert place.test is not None
-    with pytest.raises(SourceError, match=rf"Row 0 of JsonRows.*{task.title} row.*{words}"):
+    with pytest.raises(
+        SourceError, match=rf"Row 1 of dataset/.*/test.json.*{task.title} row.*{words}"
+    ):
         task.examples(stub("local", {place.test: [row]}), "test")
 
 

@@ -82,5 +82,5 @@ def test_what_it_cannot_give(kind: str, split: Any, message: str, stub: Any) -> 
 def test_a_stray_row_is_named(stub: Any) -> None:
     stray = {"instruction": "Sing.", "input": "", "output": "la", "answer": "la"}
     source = stub("hub", {HubRows("zwhe99/commonsense_170k", None, "train"): [stray]})
-    with pytest.raises(SourceError, match="Row 0 of commonsense_170k"):
+    with pytest.raises(SourceError, match="Row 1 of commonsense_170k"):
         Commonsense170K().examples(source, "train")

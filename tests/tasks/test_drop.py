@@ -128,7 +128,7 @@ def test_published_splits(stub: Any) -> None:
 )
 def test_a_row_without_answer_is_named(row: dict[str, Any], stub: Any) -> None:
     source = stub("embedded", {RequestRows("drop/bpb_5shot"): [row]})
-    with pytest.raises(SourceError, match=r"Row 0 of RequestRows.*DROP row"):
+    with pytest.raises(SourceError, match=r"Row 1 of drop/bpb_5shot.*DROP row"):
         Drop().examples(source, "train")
 
 

@@ -81,7 +81,7 @@ def test_a_row_without_an_answer_is_named(stub: Any) -> None:
     bad = {**R1_ROW, "reannotated_assistant_content": " \n"}
     place = R1DistillSFT.places["hub"].pool
     source = stub("hub", {place: [R1_ROW, bad]})
-    with pytest.raises(SourceError, match=r"Row 1 of .*R1-Distill-SFT row.*answer is empty"):
+    with pytest.raises(SourceError, match=r"Row 2 of .*R1-Distill-SFT row.*answer is empty"):
         R1DistillSFT().examples(source, "train")
 
 

@@ -61,7 +61,7 @@ def test_splits_depend_on_the_group_alone(stub: Any) -> None:
 
 def test_a_row_that_does_not_fit_is_named(stub: Any) -> None:
     rows = [*piqa_rows(2), {"goal": "x", "sol1": "a"}]
-    with pytest.raises(SourceError, match=r"Row 2 of SavedRows.*PIQA row.*sol2"):
+    with pytest.raises(SourceError, match=r"Row 3 of piqa/.*PIQA row.*sol2"):
         PIQA().examples(stub("embedded", {SAVED: rows}), "train")
     bad = [{"instruction": "Do it", "input": "", "output": "", "answer": "solution1"}]
     source = stub("local", {JsonRows("dataset/piqa/train.json"): bad})
