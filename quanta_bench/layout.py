@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from quanta_bench.drawing import Drawing
+from quanta_bench.errors import did_you_mean
 from quanta_bench.meta import Denominator
 from quanta_bench.spec import Frozen
 
@@ -72,58 +74,6 @@ class Settings(Frozen):
     evaluation: dict[str, Any] = Field(default_factory=dict)
 
 
-class Profile(Frozen):
-    """One setting in which a table can be run.
-
-    Attributes:
-        about: what this profile is, for the caption.
-        model: the base model, where rows name none.
-        model_source: where models come from.
-        seeds: seeds of every row.
-        vary: which random streams a row's seed sets; ``sample`` draws the test items anew too.
-        trained: ``together``, one model on a mixture of the tasks, or ``apart``, one model a task.
-        denominator: of the trainable share.
-        training: training settings of every row.
-        evaluation: evaluation settings of every row.
-        by_task: settings that a task has in place of those; where each is trained apart.
-        origin: where each of those settings comes from.
-        size: the default size.
-        sizes: sizes by name.
-        rows: rows in order; a bare name is a method's default row.
-        notes: printed under the table; they hold for the profile's own model, data and sizes, and
-            are left out where the user overrides those.
-    """
-
-    about: str = ""
-    model: str = "smollm2-135m"
-    model_source: str = "embedded"
-    seeds: tuple[int, ...] = (0,)
-    vary: tuple[Literal["init", "order", "sample"], ...] = ("init", "order")
-    trained: Literal["together", "apart"] = "together"
-    denominator: Denominator = "base"
-    training: dict[str, Any] = Field(default_factory=dict)
-    evaluation: dict[str, Any] = Field(default_factory=dict)
-    by_task: dict[str, Settings] = Field(default_factory=dict)
-    origin: dict[str, str] = Field(default_factory=dict)
-    size: str = ""
-    sizes: dict[str, Size] = Field(default_factory=dict)
-    rows: tuple[RowSpec, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @field_validator("rows", mode="before")
-    @classmethod
-    def _bare_names(cls, rows: Any) -> Any:
-        if not isinstance(rows, (list, tuple)):
-            return rows
-        return [{"method": row} if isinstance(row, str) else row for row in rows]
-
-    @model_validator(mode="after")
-    def _settings_by_task(self) -> Profile:
-        if self.by_task and self.trained == "together":
-            raise ValueError("by_task is for tasks that are trained apart; say 'trained: apart'")
-        return self
-
-
 class ColumnSpec(Frozen):
     """A column: a task and one of its metrics.
 
@@ -155,6 +105,76 @@ class AverageSpec(Frozen):
     columns: tuple[str, ...] = ()
 
 
+def columns_of(columns: Any) -> Any:
+    """Columns as a file has them, a bare name made a mapping."""
+    if not isinstance(columns, (list, tuple)):
+        return columns
+    return [{"task": one} if isinstance(one, str) else one for one in columns]
+
+
+class Profile(Frozen):
+    """One setting in which a table can be run.
+
+    Attributes:
+        about: what this profile is, for the caption.
+        model: the base model, where rows name none.
+        model_source: where models come from.
+        seeds: seeds of every row.
+        vary: which random streams a row's seed sets; ``sample`` draws the test items anew too.
+        trained: ``together``, one model on a mixture of the tasks, or ``apart``, one model a task.
+        denominator: of the trainable share.
+        training: training settings of every row.
+        evaluation: evaluation settings of every row.
+        by_task: settings that a task has in place of those; where each is trained apart.
+        origin: where each of those settings comes from.
+        size: the default size.
+        sizes: sizes by name.
+        rows: rows in order; a bare name is a method's default row.
+        tasks: the tasks, in place of the suite's.
+        columns: the columns, in place of the suite's.
+        averages: the averages, in place of the suite's.
+        notes: printed under the table; they hold for the profile's own model, data and sizes, and
+            are left out where the user overrides those.
+    """
+
+    about: str = ""
+    model: str = "smollm2-135m"
+    model_source: str = "embedded"
+    seeds: tuple[int, ...] = (0,)
+    vary: tuple[Literal["init", "order", "sample"], ...] = ("init", "order")
+    trained: Literal["together", "apart"] = "together"
+    denominator: Denominator = "base"
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    by_task: dict[str, Settings] = Field(default_factory=dict)
+    origin: dict[str, str] = Field(default_factory=dict)
+    size: str = ""
+    sizes: dict[str, Size] = Field(default_factory=dict)
+    rows: tuple[RowSpec, ...] = ()
+    tasks: tuple[str, ...] = ()
+    columns: tuple[ColumnSpec, ...] = ()
+    averages: tuple[AverageSpec, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _bare_tasks(cls, columns: Any) -> Any:
+        return columns_of(columns)
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _bare_names(cls, rows: Any) -> Any:
+        if not isinstance(rows, (list, tuple)):
+            return rows
+        return [{"method": row} if isinstance(row, str) else row for row in rows]
+
+    @model_validator(mode="after")
+    def _settings_by_task(self) -> Profile:
+        if self.by_task and self.trained == "together":
+            raise ValueError("by_task is for tasks that are trained apart; say 'trained: apart'")
+        return self
+
+
 class Suite(Frozen):
     """A table, or the runs of a figure.
 
@@ -183,25 +203,29 @@ class Suite(Frozen):
     @field_validator("columns", mode="before")
     @classmethod
     def _bare_tasks(cls, columns: Any) -> Any:
-        if not isinstance(columns, (list, tuple)):
-            return columns
-        return [{"task": one} if isinstance(one, str) else one for one in columns]
+        return columns_of(columns)
 
     @model_validator(mode="after")
     def _known_columns(self) -> Suite:
-        keys = [column.key for column in self.shown_columns]
-        named = {key for average in self.averages for key in average.columns}
-        named_tasks = {task for profile in self.profiles.values() for task in profile.by_task}
-        for unknown, what, known in (
-            ({column.task for column in self.columns} - set(self.tasks), "tasks", self.tasks),
-            (named_tasks - set(self.tasks), "tasks", self.tasks),
-            (named - set(keys), "columns", keys),
-        ):
-            if unknown:
-                raise ValueError(f"{sorted(unknown)} are not among the {what} {list(known)}")
-        if len(set(keys)) < len(keys):
-            raise ValueError(f"a column stands twice in {keys}")
+        _check_columns(self, ())
+        for profile in self.profiles.values():
+            _check_columns(self.as_in(profile), profile.by_task)
         return self
+
+    @model_validator(mode="after")
+    def _known_profiles(self) -> Suite:
+        figure = self.figure
+        named = {*figure.modules, *figure.pairs} if figure else set()
+        for name in sorted(named - set(self.profiles)):
+            raise ValueError(
+                f"the figure names a profile {name!r}. {did_you_mean(name, self.profiles)}"
+            )
+        return self
+
+    def as_in(self, profile: Profile) -> Suite:
+        """The suite with a profile's own tasks, columns and averages in place of its own."""
+        own = {"tasks": profile.tasks, "columns": profile.columns, "averages": profile.averages}
+        return self.model_copy(update={name: value for name, value in own.items() if value})
 
     @property
     def shown_columns(self) -> tuple[ColumnSpec, ...]:
@@ -214,3 +238,17 @@ class Suite(Frozen):
         if self.averages or not self.average or len(self.shown_columns) == 1:
             return self.averages
         return (AverageSpec(title=self.average),)
+
+
+def _check_columns(suite: Suite, by_task: Collection[str]) -> None:
+    keys = [column.key for column in suite.shown_columns]
+    named = {key for average in suite.averages for key in average.columns}
+    for unknown, what, known in (
+        ({column.task for column in suite.columns} - set(suite.tasks), "tasks", suite.tasks),
+        (set(by_task) - set(suite.tasks), "tasks", suite.tasks),
+        (named - set(keys), "columns", keys),
+    ):
+        if unknown:
+            raise ValueError(f"{sorted(unknown)} are not among the {what} {list(known)}")
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"a column stands twice in {keys}")

@@ -86,6 +86,7 @@ def make_plan(
     suite: Suite, profile_name: str, profile: Profile, grid: list[GridRow], size: str
 ) -> Plan:
     """The plan of a grid. Counts parameters on the meta device; loads no weights and no data."""
+    suite = suite.as_in(profile)
     notes = [profile.about] if profile.about else []
     name = size or profile.size
     if name in profile.sizes and profile.sizes[name].about:

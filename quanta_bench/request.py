@@ -24,7 +24,7 @@ class Request:
     """A suite with everything chosen.
 
     Attributes:
-        suite: the suite.
+        suite: the suite, with the profile's own tasks, columns and averages.
         profile_name: the profile's name.
         profile: the profile; without what it says of its own model and data if the user named
             others.
@@ -67,7 +67,8 @@ def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: b
         check: refuse a suite whose tasks are not all there.
 
     Raises:
-        UsageError: there is no such suite, profile or row, or the suite is of the other kind.
+        UsageError: there is no such suite, profile, row, or the suite is of the other
+            kind.
     """
     suite = suites.load_suite(name, kind)
     other = "table" if suite.figure is None else "figure"
@@ -79,4 +80,6 @@ def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: b
     if choice.model or choice.source:
         # What the suite says of its own model and data does not hold for others.
         chosen = chosen.model_copy(update={"about": "", "notes": ()})
-    return Request(suite, profile, chosen, choice.size, suites.grid(suite, profile, choice))
+    suite = suite.as_in(chosen)
+    grid = suites.grid(suite, profile, choice)
+    return Request(suite, profile, chosen, choice.size, grid)

@@ -160,7 +160,8 @@ def check_tasks(suite: Suite) -> None:
 def absent_tasks(suite: Suite) -> list[str]:
     """The tasks that a suite trains or is scored on and that are not registered."""
     trained = [task for profile in suite.profiles.values() for task in _trained_on(profile)]
-    named = dict.fromkeys([*suite.tasks, *trained])
+    own = [task for profile in suite.profiles.values() for task in profile.tasks]
+    named = dict.fromkeys([*suite.tasks, *own, *trained])
     return [task for task in named if task.partition(":")[0] not in TASKS]
 
 
@@ -189,6 +190,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[Gri
         UsageError: an unknown profile, size, method or setting.
     """
     profile = pick_profile(suite, profile_name)
+    suite = suite.as_in(profile)
     size = _size(suite, profile, choice.size)
     seeds = choice.seeds or size.seeds or profile.seeds
     if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:

@@ -115,6 +115,7 @@ def make_table(
     store: Store,
 ) -> Table:
     """The table of a grid, from whatever results are there."""
+    suite = suite.as_in(profile)
     everything = [result for cell in cells for result in cell.everything()]
     columns = [_column(spec, everything) for spec in suite.shown_columns]
     rows = [_row(cell, suite, store) for cell in cells]
