@@ -64,13 +64,15 @@ def narrow(request: Request) -> Request:
     """A request of only those rows that its figure shows.
 
     Raises:
-        UsageError: it shows none of those that are selected.
+        UsageError: it shows none of those that are selected, or names a row or a module that is not
+            there.
     """
     if request.suite.figure and request.suite.figure.kind == "similarity":
         from quanta_bench import similarities
 
-        labels = similarities.choose(request).labels
-        rows = [row for row in request.grid if row.spec.label in labels]
+        chosen = similarities.choose(request)
+        similarities.check_modules(request, chosen)
+        rows = [row for row in request.grid if row.spec.label in chosen.labels]
         return replace(request, grid=rows)
     return request
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quanta_bench import suite as suites
+from quanta_bench.columns import check_metrics
 from quanta_bench.errors import UsageError
 from quanta_bench.layout import Profile, Suite
 from quanta_bench.spec import sources_of
@@ -67,7 +68,7 @@ def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: b
         check: refuse a suite whose tasks are not all there.
 
     Raises:
-        UsageError: there is no such suite, profile, row, or the suite is of the other
+        UsageError: there is no such suite, profile, row or metric, or the suite is of the other
             kind.
     """
     suite = suites.load_suite(name, kind)
@@ -82,4 +83,5 @@ def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: b
         chosen = chosen.model_copy(update={"about": "", "notes": ()})
     suite = suite.as_in(chosen)
     grid = suites.grid(suite, profile, choice)
+    check_metrics(suite.shown_columns, (scored for row in grid for _, scored in row.jobs))
     return Request(suite, profile, chosen, choice.size, grid)

@@ -87,6 +87,28 @@ def choose(request: Request) -> Chosen:
     return Chosen(tuple(pairs), drawing.modules[name], drawing.vectors, tuple(notes))
 
 
+def check_modules(request: Request, chosen: Chosen) -> None:
+    """Refuse modules that a model does not have, before anything is trained.
+
+    A model of the hub whose configuration is not shipped is looked at when it is loaded.
+
+    Raises:
+        UsageError: names the module, and the nearest ones of the model.
+    """
+    from quanta_bench import subspace
+    from quanta_bench.meta import hub_name, known_models, meta_model
+
+    shipped = {*known_models(), *map(hub_name, known_models())}
+    needed = [row.model for row in request.grid if row.spec.label in chosen.labels]
+    for model in dict.fromkeys(needed):
+        local = model.source.startswith("local:")
+        name = f"{model.source}/{model.name}" if local else model.name
+        if local or name in shipped:
+            bare = meta_model(name)
+            for module in chosen.modules:
+                subspace.matrix_of(bare, module)
+
+
 def _reason(label: str, rows: dict[str, GridRow], known: set[str]) -> str:
     """Why a row cannot be compared, or nothing."""
     if label not in known:

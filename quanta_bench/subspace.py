@@ -120,12 +120,12 @@ def updates(
         UsageError: the model has no such module, or the module has no matrix for a weight.
         BenchError: the method can't be merged.
     """
-    before = {name: _matrix(base, name).clone() for name in modules}
+    before = {name: matrix_of(base, name).clone() for name in modules}
     adapted = method.load(base, adapter)
     bounds = method.ranks(adapted)
     merged = method.merge(adapted)
     return {
-        name: Update(_matrix(merged, name) - weight, _bound(bounds, name))
+        name: Update(matrix_of(merged, name) - weight, _bound(bounds, name))
         for name, weight in before.items()
     }
 
@@ -138,7 +138,12 @@ def _bound(ranks: Mapping[str, Mapping[str, tuple[int, int]]], name: str) -> int
     return None
 
 
-def _matrix(model: nn.Module, name: str) -> Tensor:
+def matrix_of(model: nn.Module, name: str) -> Tensor:
+    """A module's weight, shape (out, in), float32 or better.
+
+    Raises:
+        UsageError: the model has no such module, or the module has no matrix for a weight.
+    """
     from transformers.pytorch_utils import Conv1D
 
     known = {

@@ -195,6 +195,9 @@ class Task(ABC):
         title: the column heading in tables.
         kind: what the model has to do.
         metric: the metric that tables show.
+        metrics: every metric of :meth:`aggregate`, where these are more than that one. A table's
+            columns can name them; what the suite itself adds (perplexities, other normalisers) is
+            left out.
         protocols: protocols the task can be put in, the default first.
         template_version: raised whenever the text a model sees changes; enters every run's hash.
         max_new_tokens: bound on generated answers.
@@ -209,6 +212,7 @@ class Task(ABC):
     title: str
     kind: Kind = "choice"
     metric: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[str, ...]] = ()
     protocols: tuple[str, ...] = ("choice-text",)
     template_version: ClassVar[int] = 1
     max_new_tokens: ClassVar[int] = 32

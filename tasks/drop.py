@@ -48,6 +48,7 @@ class Drop(Task):
     grouped_by = "passage"
     kind = "generate"
     metric = "f1"
+    metrics = ("f1", "exact", "drop_f1", "drop_em")
     template_version = 2
     protocols = ("generate",)
     max_new_tokens = 50

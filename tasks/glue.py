@@ -188,6 +188,7 @@ class MRPC(GlueTask):
     title = "MRPC"
     grouped_by = "one of the two sentences"
     metric = "f1"
+    metrics = ("f1", "accuracy")
     places = glue_places("mrpc", "MRPC", embedded=True)
     labels = ("no", "yes")
     symmetric = True
@@ -226,6 +227,7 @@ class CoLA(GlueTask):
     title = "CoLA"
     grouped_by = "sentence"
     metric = "matthews"
+    metrics = ("matthews", "accuracy")
     places = glue_places("cola", "CoLA", columns=("source", "label", "mark", "sentence"))
     labels = ("no", "yes")
 
@@ -262,6 +264,7 @@ class STSB(GlueTask):
     title = "STS-B"
     grouped_by = "one of the two sentences"
     metric = "pearson"
+    metrics = ("pearson", "spearman", "accuracy")
     places = glue_places("stsb", "STS-B")
     labels = ("0", "1", "2", "3", "4", "5")
     symmetric = True

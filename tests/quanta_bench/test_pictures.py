@@ -233,6 +233,37 @@ def test_similarity_from_the_command_line(call: Call, suite: Path, tmp_path: Pat
     assert (results / "similar.svg").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("part", "wrong", "said"),
+    [
+        ("modules", ["model.layers.1.self_attn.q_prj"], "Did you mean 'model.layers.1.self_attn."),
+        ("modules", ["model.layers.7.self_attn.q_proj"], "no weight matrix in 'model.layers.7"),
+        ("modules", ["model.layers.1.self_attn"], "no weight matrix in"),
+        ("pairs", [["lora 2", "lora 5"]], "no row 'lora 5'. Did you mean 'lora"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "plan"])
+def test_a_row_or_module_that_is_not_there_is_said_before_anything_runs(
+    call: Call, suite: Path, tmp_path: Path, part: str, wrong: Any, said: str, more: list[str]
+) -> None:
+    content = yaml.safe_load(suite.read_text())
+    content["figure"][part]["embedded"] = wrong
+    suite.write_text(yaml.safe_dump(content))
+    status, _, err = call("figure", suite, "--results", tmp_path / "out", *more)
+    assert status == 2
+    assert said in " ".join(err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_profile_that_a_figure_names_has_to_be_there(call: Call, suite: Path) -> None:
+    content = yaml.safe_load(suite.read_text())
+    content["figure"]["pairs"]["embeded"] = [["lora 2", "lora 4"]]
+    suite.write_text(yaml.safe_dump(content))
+    status, _, err = call("figure", suite)
+    assert status == 2
+    assert "names a profile 'embeded'. Did you mean 'embedded'?" in " ".join(err.split())
+
+
 def test_nothing_left_to_compare_is_said_before_anything_runs(
     call: Call, suite: Path, tmp_path: Path
 ) -> None:
