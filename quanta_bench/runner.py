@@ -90,6 +90,7 @@ class Runner:
         self.store = store
         self.reporter = reporter
         self.pools = pools or Pools()
+        self._renewed: set[str] = set()
 
     def identify(self, job: Job) -> Identity:
         """The names of a job's run. Reads data and hashes the model, but computes nothing."""
@@ -154,7 +155,10 @@ class Runner:
             return done
         with self.store.computing(names.training):
             if fresh:
-                self.store.forget(names.training)
+                # Several scorings of one training train it once.
+                if names.training not in self._renewed:
+                    self.store.forget(names.training)
+                self._renewed.add(names.training)
             elif (done := self.store.result(names.run)) is not None:
                 return done  # another process finished it meanwhile
             return self._compute(job, names)
