@@ -76,6 +76,27 @@ def test_a_file_that_is_not_there_is_a_column_left_out(folder: Path) -> None:
     assert (set(base.absent), set(lora.absent)) == (set(), {"piqa"})
 
 
+def test_test_items_that_are_trained_on_elsewhere_are_a_column_left_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Two sources may split one data set otherwise; within one, the splits are apart."""
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    trained = json.loads((folder / "dataset/piqa/train.json").read_text())
+    (other / "dataset/piqa/test.json").write_text(json.dumps(trained[:3]))
+    profile = {
+        "rows": ["none", "lora"],
+        "training": {"source": f"local:{folder}"},
+        "evaluation": {"source": f"local:{other}"},
+    }
+    made = Suite.model_validate({**SUITE, "profiles": {"embedded": profile}})
+    base, lora = without_absent(grid(made, "embedded"), Pools())
+    assert not base.absent
+    assert set(lora.absent) == {"piqa"}
+    assert "3 of the 3 test items of piqa" in lora.absent["piqa"]
+    assert [e.tasks for _, e in lora.jobs] == [("boolq",)]
+    assert [set(t.tasks) for t, _ in lora.jobs] == [{"boolq", "piqa"}]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
