@@ -6,6 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a machine that is busy with something else, an example may take any time.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 
 TASKS = {
     "boolq": (
