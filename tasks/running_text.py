@@ -49,6 +49,6 @@ def _example(row: Mapping[str, Any], name: str) -> Example:
     return Example(f"running_text-{number}", number, {"text": _text(row)})
 
 
-def _text(row: dict[str, Any]) -> str:
+def _text(row: Mapping[str, Any]) -> str:
     # The embedded rows hold the last word, which LAMBADA asks for, apart from its passage.
     return str(row["text"]) if "text" in row else f"{row['query']} {row['answers_text'][0]}"
