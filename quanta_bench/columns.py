@@ -34,8 +34,8 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
     """
     protocols: dict[str, set[str]] = {}
     for evaluation in evaluations:
-        for task in evaluation.tasks:
-            protocols.setdefault(task, set()).add(evaluation.protocol)
+        for reference in evaluation.tasks:
+            protocols.setdefault(reference, set()).add(evaluation.protocol)
     for column in columns:
         if not column.metric or column.task.partition(":")[0] not in TASKS:
             continue

@@ -69,7 +69,10 @@ def test_too_long_contexts_lose_their_left_end_and_are_counted(tokenizer):
     assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" yes", " no"]
 
 
-@given(st.text("ab ", max_size=40).map(str.rstrip), st.text("cd ?", max_size=12), st.integers(3, 40))
+HEADS = st.text("ab ", max_size=40).map(str.rstrip)
+
+
+@given(HEADS, st.text("cd ?", max_size=12), st.integers(3, 40))
 def test_a_context_with_a_tail_loses_what_stands_before_it(tokenizer, head, asked, room):
     """Every token is a character here, so the text says what is left."""
     tail = f"\n{asked}="
