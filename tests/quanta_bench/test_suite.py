@@ -390,7 +390,7 @@ def test_a_row_is_taken_over_from_the_row_on_the_same_model():
     ("like", "label", "said"),
     [
         ("tabel3", "mine", "There is no table 'tabel3'. Did you mean 'table3'"),
-        ("qpa", "mine", "qpa has no profile 'embedded'. Known: paper"),
+        ("{other}", "mine", "has no profile 'embedded'. Known: paper"),
         ("{mine}", "mien", "no row 'mien' on smollm2-135m. Did you mean 'mine'"),
         ("{heir}", "mine", "in the end is like it"),
     ],
@@ -398,7 +398,8 @@ def test_a_row_is_taken_over_from_the_row_on_the_same_model():
 def test_what_cannot_be_taken_over(
     mine: Suite, tmp_path: Path, like: str, label: str, said: str
 ) -> None:
-    files = {"mine": tmp_path / "mine.yaml", "heir": tmp_path / "heir.yaml"}
+    files = {name: tmp_path / f"{name}.yaml" for name in ("mine", "heir", "other")}
+    files["other"].write_text(SMALL.replace("  embedded:", "  paper:"))
     with pytest.raises(UsageError) as caught:
         heir(tmp_path, like.format(**files), label)
     assert said in str(caught.value)
