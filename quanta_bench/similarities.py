@@ -32,6 +32,7 @@ SHORT = (
     "vectors_second",
     "similarity_of_all",
     "mean_similarity",
+    "mean_by_chance",
     "effective_rank_first",
     "effective_rank_second",
 )
@@ -237,15 +238,20 @@ def _entries(module: str, first: str, second: str, found: Tensor) -> list[tuple[
 def _summary(
     module: str, first: str, second: str, found: Tensor, left: Spectrum, right: Spectrum
 ) -> tuple[Number, ...]:
-    drawn = [row[5] for row in _entries(module, first, second, found)]
-    values = [value for value in drawn if isinstance(value, float)]
+    from quanta_bench.subspace import by_chance
+
+    width = len(left.right)
+    rows, columns = found.shape
+    drawn = [(i, j) for i in range(rows) for j in range(i, columns)]
+    count = max(1, len(drawn))
     return (
         module,
         first,
         second,
         *found.shape,
         float(found[-1, -1]),
-        sum(values) / len(values) if values else None,
+        sum(float(found[i, j]) for i, j in drawn) / count,
+        sum(by_chance(i + 1, j + 1, width) for i, j in drawn) / count,
         left.effective_rank,
         right.effective_rank,
     )
@@ -284,7 +290,8 @@ def _said(request: Request, runs: dict[str, Trained]) -> list[str]:
     told = [request.profile.about] if request.profile.about else []
     told.append(
         "Similarity of the spans of the first i and the first j right singular vectors "
-        "(paper, Eq. A.1); 1 if one span holds the other, 0 if they are orthogonal. "
+        "(paper, Eq. A.1); 1 if one span holds the other, 0 if they are orthogonal, max(i, j) / n for "
+        "random spans of n dimensions. "
         "Layers are counted from 0."
     )
     told.append(

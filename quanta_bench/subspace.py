@@ -72,6 +72,15 @@ class Update:
     bound: int | None = None
 
 
+def by_chance(first: int, second: int, width: int) -> float:
+    """The mean similarity of random spans of ``first`` and ``second`` of ``width`` dimensions.
+
+    A projection on a random span of j dimensions keeps j / width of a vector's square, so i j / width
+    of i vectors', of which Eq. A.1 takes the share of ``min(i, j)``.
+    """
+    return max(first, second) / width
+
+
 def similarity(left: Tensor, right: Tensor) -> Tensor:
     """Similarity of the spans of the first i columns and of the first j (paper, Eq. A.1).
 

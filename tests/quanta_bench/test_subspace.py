@@ -46,6 +46,19 @@ def test_a_subspace_holds_itself_and_none_of_its_complement() -> None:
     torch.testing.assert_close(apart, torch.zeros(3, 3, dtype=torch.float64))
 
 
+def test_random_subspaces_are_as_alike_as_chance_says() -> None:
+    torch.manual_seed(0)
+    width, count = 24, 400
+
+    def spans(size: int) -> torch.Tensor:
+        return torch.linalg.qr(torch.randn(count, width, size, dtype=torch.float64)).Q
+
+    pairs = zip(spans(3), spans(8), strict=True)
+    mean = torch.stack([subspace.similarity(*pair) for pair in pairs]).mean(0)
+    for i, j in ((1, 1), (3, 2), (2, 7), (3, 8)):
+        assert float(mean[i - 1, j - 1]) == pytest.approx(subspace.by_chance(i, j, width), rel=0.15)
+
+
 def test_updates_of_different_widths_are_not_compared() -> None:
     with pytest.raises(UsageError, match="widths 4 and 5"):
         subspace.similarity(torch.eye(4), torch.eye(5))
