@@ -290,9 +290,8 @@ def _said(request: Request, runs: dict[str, Trained]) -> list[str]:
     told = [request.profile.about] if request.profile.about else []
     told.append(
         "Similarity of the spans of the first i and the first j right singular vectors "
-        "(paper, Eq. A.1); 1 if one span holds the other, 0 if they are orthogonal, max(i, j) / n for "
-        "random spans of n dimensions. "
-        "Layers are counted from 0."
+        "(paper, Eq. A.1); 1 if one span holds the other, 0 if they are orthogonal, max(i, j) / n "
+        "for random spans in n dimensions. Layers are counted from 0."
     )
     told.append(
         "Updates are what merging adds to float32 weights, of "

@@ -75,8 +75,8 @@ class Update:
 def by_chance(first: int, second: int, width: int) -> float:
     """The mean similarity of random spans of ``first`` and ``second`` of ``width`` dimensions.
 
-    A projection on a random span of j dimensions keeps j / width of a vector's square, so i j / width
-    of i vectors', of which Eq. A.1 takes the share of ``min(i, j)``.
+    A projection on a random span of j dimensions keeps j / width of a vector's square, and so
+    i j / width of those of i vectors, of which Eq. A.1 takes the share of ``min(i, j)``.
     """
     return max(first, second) / width
 
