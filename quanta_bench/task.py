@@ -179,7 +179,7 @@ class Answer:
             items have it; F1 or a correlation is made by :meth:`Task.aggregate` from all answers.
     """
 
-    prediction: str | int | None
+    prediction: str | int | float | None
     gold: str | int
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -200,6 +200,10 @@ class Task(ABC):
             left out.
         protocols: protocols the task can be put in, the default first.
         template_version: raised whenever the text a model sees changes; enters every run's hash.
+        outputs: numbers that a classification head gives for an item, under the protocol
+            ``head``: one a class, or a single one where a number is to be predicted; 0 for a task
+            that is not put so. Such a task has :meth:`texts`; to predict a number it has
+            :meth:`target` and :meth:`judge_value` too.
         max_new_tokens: bound on generated answers.
         stop: strings that end a generated answer.
         grouped_by: what items of a group share, in words, such as ``passage``.
@@ -214,6 +218,7 @@ class Task(ABC):
     metric: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ()
     protocols: tuple[str, ...] = ("choice-text",)
+    outputs: int = 0
     template_version: ClassVar[int] = 1
     max_new_tokens: ClassVar[int] = 32
     stop: ClassVar[tuple[str, ...]] = ("\n",)
@@ -253,8 +258,26 @@ class Task(ABC):
     def prompt(self, example: Example, protocol: str) -> Prompt:
         """The item as the protocol puts it to a model."""
 
+    def texts(self, example: Example) -> tuple[str, ...]:
+        """What an encoder reads of an item under the protocol ``head``: one text, or a pair."""
+        raise BenchError(f"The task {self.name!r} does not say what an encoder reads of an item.")
+
+    def target(self, example: Example) -> float:
+        """What a head is trained towards: the number of the class, or the number to predict.
+
+        Raises:
+            BenchError: the item has none.
+        """
+        if example.gold is None:
+            raise BenchError(f"Item {example.id} of {self.name} has no label.")
+        return example.gold
+
+    def judge_value(self, example: Example, value: float) -> Answer:
+        """Judge a number that a head predicts, where the task has a single output."""
+        raise BenchError(f"The task {self.name!r} does not say how a predicted number is judged.")
+
     def judge_choice(self, example: Example, chosen: int) -> Answer:
-        """Judge a chosen candidate."""
+        """Judge a chosen candidate, or a class."""
         if example.gold is None:
             raise BenchError(f"Item {example.id} of {self.name} has no right candidate.")
         return Answer(chosen, example.gold, {self.metric: float(chosen == example.gold)})
@@ -282,5 +305,7 @@ class Task(ABC):
         """The main metric of uniform guessing over these items, or ``None`` if undefined."""
         if not self.chooses or not examples:
             return None
+        if protocol == "head":
+            return 1 / self.outputs if self.outputs > 1 else None
         sizes = [len(self.prompt(example, protocol).candidates) for example in examples]
         return sum(1 / size for size in sizes) / len(sizes)

@@ -8,7 +8,8 @@ group. Training rows of a group that is in the test split are left out: GLUE's o
 
 ``local:DIR`` is a folder of GLUE's own files: ``DIR/RTE/train.tsv``, ``DIR/RTE/dev.tsv``.
 
-A causal model classifies by choosing among the labels in words.
+A causal model classifies by choosing among the labels in words. An encoder does with a head that
+has an output a class; for the scores of STS-B it has a single one and predicts the score itself.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class GlueTask(Task):
     """
 
     kind = "classify"
-    protocols = ("choice-text",)
+    protocols = ("choice-text", "head")
+    outputs = 2
     places: ClassVar[Mapping[str, Place]]
     labels: ClassVar[tuple[str, ...]]
     """The labels in words, in the order of their numbers."""
@@ -118,16 +120,22 @@ class GlueTask(Task):
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
         """The question, with the labels as candidates."""
-        if protocol not in self.protocols:
+        worded = self.protocols[:1]
+        if protocol not in worded:
             raise UsageError(
-                f"The task {self.name!r} cannot be put as {protocol!r}. "
-                f"{did_you_mean(protocol, self.protocols)}"
+                f"The task {self.name!r} is not put in words as {protocol!r}. "
+                f"{did_you_mean(protocol, worded)}"
             )
         if example.gold is None:
             raise BenchError(f"Item {example.id} of {self.name} has no label.")
         candidates = tuple(f" {label}" for label in self.labels)
         question = self.question(example.fields["sentences"])
         return Prompt(question, candidates, candidates[example.gold])
+
+    def texts(self, example: Example) -> tuple[str, ...]:
+        """The sentences as they stand."""
+        sentences: tuple[str, ...] = example.fields["sentences"]
+        return sentences
 
     def judge_choice(self, example: Example, chosen: int) -> Answer:
         """Judge a chosen label by itself: F1 and correlations are numbers of all answers."""
@@ -257,7 +265,7 @@ class STSB(GlueTask):
 
     A causal model chooses one of the six whole scores, and is trained towards the nearest. What it
     chose is correlated with the score as published, which has decimals; the accuracy is that of
-    the nearest whole score.
+    the nearest whole score. An encoder predicts the score as published.
     """
 
     name = "stsb"
@@ -267,6 +275,7 @@ class STSB(GlueTask):
     metrics = ("pearson", "spearman", "accuracy")
     places = glue_places("stsb", "STS-B")
     labels = ("0", "1", "2", "3", "4", "5")
+    outputs = 1
     symmetric = True
 
     def label(self, row: Mapping[str, Any]) -> int:
@@ -283,12 +292,24 @@ class STSB(GlueTask):
         scale = "from 0 (nothing in common) to 5 (the same)"
         return f"{both(sentences)}\nQuestion: How similar is their meaning, {scale}?\nAnswer:"
 
+    def target(self, example: Example) -> float:
+        """The published score, from 0 to 5."""
+        score: float = example.fields["score"]
+        return score
+
+    def judge_value(self, example: Example, value: float) -> Answer:
+        """Keep a predicted score as it is: a correlation asks for no more."""
+        return Answer(value, str(example.fields["score"]))
+
     def judge_choice(self, example: Example, chosen: int) -> Answer:
         """Judge a chosen score; the answer keeps the published one for the correlations."""
         return replace(super().judge_choice(example, chosen), gold=str(example.fields["score"]))
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
-        """Pearson and Spearman correlation, 0 where all answers are the same, and accuracy."""
+        """Pearson and Spearman correlation, 0 where all answers are the same.
+
+        Of chosen scores the accuracy too.
+        """
         from scipy import stats  # type: ignore[import-untyped]
 
         gold, said = gold_and_said(answers)
