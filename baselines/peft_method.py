@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -53,6 +53,8 @@ class PeftMethod(Method[C]):
             if targets:
                 check_targets(model, targets, setting)
         config.task_type = config.task_type or _task_type(model)
+        if config.task_type == "SEQ_CLS" and hasattr(config, "modules_to_save"):
+            config.modules_to_save = _with_head(model, config.modules_to_save)
         # Whatever trains afterwards does so because the tuner says it does.
         model.requires_grad_(False)
         with _building(model, seed, f"The method {self.name!r}"):
@@ -162,6 +164,18 @@ def _task_type(model: nn.Module) -> str | None:
     if names & set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
         return "CAUSAL_LM"
     return None
+
+
+def _with_head(model: Any, modules: Iterable[str] | None) -> list[str] | None:
+    """The modules that train whole, with all that stands outside a classifier's body.
+
+    `peft` itself knows the two commonest names of a head.
+    """
+    kept, body = list(modules or ()), model.base_model
+    for name, child in model.named_children():
+        if body is not model and child is not body and any(True for _ in child.parameters()):
+            kept.append(name)
+    return list(dict.fromkeys(kept)) or None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,31 +83,99 @@ def load_model(
         UsageError: the source has no model of that name.
         SourceError: the model is not there, incomplete, held as pickles, or needs code of its own.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     folder = _folder(ref)
+    model, absent = _weights(
+        ref, folder, AutoModelForCausalLM, dtype=dtype, attn_implementation=attn_implementation
+    )
+    _refuse_absent(folder, absent, "a causal language model")
+    return _loaded(ref, folder, model)
+
+
+def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: int) -> LoadedModel:
+    """Load a pretrained model with a new classification head; each call gives an independent one.
+
+    The head is float32 and starts from the seed, also where the checkpoint has one of its own. The
+    tokenizer's ``model_max_length`` is at most what the model has positions for.
+
+    Args:
+        ref: which model; an encoder, or any other that `transformers` can put a head on.
+        dtype: of its pretrained weights.
+        outputs: numbers that the head gives.
+        seed: of the head's start.
+
+    Raises:
+        UsageError, SourceError: as :func:`load_model`.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from quanta_bench.heads import head_of, longest_input, start_head
+
+    folder = _folder(ref)
+    with torch.random.fork_rng(devices=[]):  # transformers fills the head first, at random
+        model, absent = _weights(
+            ref,
+            folder,
+            AutoModelForSequenceClassification,
+            dtype=dtype,
+            num_labels=outputs,
+            ignore_mismatched_sizes=True,
+        )
+    head = head_of(model)
+    _refuse_absent(folder, [name for name in absent if name not in head], "an encoder")
+    start_head(model, seed)
+    loaded = _loaded(ref, folder, model)
+    # A decoder reads its answer at the last token that is not padding.
+    model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
+    model.config.pad_token_id = loaded.tokenizer.pad_token_id
+    longest = longest_input(model)
+    if longest is not None:
+        loaded.tokenizer.model_max_length = min(loaded.tokenizer.model_max_length, longest)
+    return loaded
+
+
+def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[Any, list[str]]:
+    """A model in evaluation mode, and the names of what its checkpoint does not hold."""
+    from safetensors import SafetensorError
+
     with quiet_libraries():
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 folder,
-                dtype=dtype,
-                attn_implementation=attn_implementation,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                **options,
             )
         except (*_LOADING_ERRORS, SafetensorError) as error:
             raise _unreadable(ref, folder, "model", error) from error
     model, report = loaded
-    absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    other = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    return model.eval(), sorted(report["missing_keys"]) + sorted(other)
+
+
+def _refuse_absent(folder: Path, absent: Sequence[str], what: str) -> None:
+    """Refuse a checkpoint that lacks weights: transformers fills them at random and only logs it.
+
+    Raises:
+        SourceError: something is absent.
+    """
     if absent:
-        # transformers fills such weights at random and only logs it.
         raise SourceError(
-            f"The weights in {folder} lack {len(absent)} tensors that a causal language model of "
+            f"The weights in {folder} lack {len(absent)} tensors that {what} of "
             f"its configuration has, first {absent[0]}. Use a complete checkpoint."
         )
+
+
+def _loaded(ref: ModelRef, folder: Path, model: Any) -> LoadedModel:
+    """A model with its tokenizer.
+
+    Raises:
+        SourceError: the tokenizer cannot be read, or is another model's.
+    """
     tokenizer = _tokenizer(ref, folder)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -115,7 +184,7 @@ def load_model(
             "they do not belong together."
         )
     return LoadedModel(
-        model=model.eval(),
+        model=model,
         tokenizer=tokenizer,
         description=describe_model(ref),
         base_parameters=sum(parameter.numel() for parameter in model.parameters()),
