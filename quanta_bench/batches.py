@@ -10,17 +10,60 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from quanta_bench.encoding import Encoded
+from quanta_bench.task import Example
+
+
+class Item(Protocol):
+    """An item in token ids, whatever it is put as."""
+
+    @property
+    def example(self) -> Example:
+        """The item itself."""
+
+    @property
+    def task(self) -> int:
+        """Position of its task in the list that is being run."""
+
+    @property
+    def cut(self) -> int:
+        """Number of tokens that were cut."""
+
+    def cost(self, packed: bool) -> int:
+        """Tokens that the item puts into a batch."""
+
+
+T = TypeVar("T", bound=Item)
 
 
 @dataclass(frozen=True)
-class CandidateBatch:
+class Batch:
+    """Tensors that go to a device together."""
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> Self:
+        """A copy with every tensor on ``device``."""
+        moved: dict[str, Any] = {
+            f.name: value.to(device, **kwargs)
+            for f in fields(self)
+            for value in [getattr(self, f.name)]
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CandidateBatch(Batch):
     """Token rows, and which of their positions predict which candidate's tokens.
 
     Attributes:
@@ -51,15 +94,6 @@ class CandidateBatch:
     slot: Tensor
     gold: Tensor
     items: tuple[Encoded, ...]
-
-    def to(self, device: torch.device | str, **kwargs: Any) -> CandidateBatch:
-        """A copy with every tensor on ``device``."""
-        moved: dict[str, Any] = {
-            f.name: value.to(device, **kwargs) if isinstance(value, Tensor) else value
-            for f in fields(self)
-            for value in [getattr(self, f.name)]
-        }
-        return CandidateBatch(**moved)
 
     @property
     def tokens(self) -> int:
@@ -177,22 +211,15 @@ def _packed_mask(rows: Sequence[_Row], width: int) -> tuple[Tensor, Tensor]:
     return (seen | padding)[:, None], positions
 
 
-def cost(item: Encoded, packed: bool) -> int:
-    """Tokens an item puts into a batch."""
-    if packed and item.shared:
-        return len(item.contexts[0]) + sum(len(tokens) for tokens in item.candidates)
-    return item.length * len(item.candidates)
-
-
-def by_tokens(items: Sequence[Encoded], budget: int, *, packed: bool) -> Iterator[list[Encoded]]:
+def by_tokens(items: Sequence[T], budget: int, *, packed: bool) -> Iterator[list[T]]:
     """Batches of items of similar length, each of at most ``budget`` tokens, padding counted.
 
     A single item over the budget makes a batch of its own.
     """
-    ordered = sorted(items, key=lambda item: (-cost(item, packed), item.task, item.example.id))
-    batch: list[Encoded] = []
+    ordered = sorted(items, key=lambda item: (-item.cost(packed), item.task, item.example.id))
+    batch: list[T] = []
     for item in ordered:
-        widest = cost(batch[0], packed) if batch else 0
+        widest = batch[0].cost(packed) if batch else 0
         if batch and widest * (len(batch) + 1) > budget:
             yield batch
             batch = []
@@ -202,8 +229,8 @@ def by_tokens(items: Sequence[Encoded], budget: int, *, packed: bool) -> Iterato
 
 
 def shuffled(
-    items: Sequence[Encoded], batch_size: int, *, seed: int, epoch: int, packed: bool
-) -> list[list[Encoded]]:
+    items: Sequence[T], batch_size: int, *, seed: int, epoch: int, packed: bool
+) -> list[list[T]]:
     """Training batches of one epoch: random, yet of similar length within a batch.
 
     Items are shuffled, cut into blocks of sixteen batches and sorted by length within a block, so
@@ -214,9 +241,9 @@ def shuffled(
     order = list(items)
     rng.shuffle(order)
     block = batch_size * 16
-    batches: list[list[Encoded]] = []
+    batches: list[list[T]] = []
     for start in range(0, len(order), block):
-        near = sorted(order[start : start + block], key=lambda item: cost(item, packed))
+        near = sorted(order[start : start + block], key=lambda item: item.cost(packed))
         batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
     rng.shuffle(batches)
     return batches

@@ -37,6 +37,7 @@ def notes(
             "related items."
         )
         said += _by_part(profile, runs)
+        said += _heads(runs)
         said += _forgetting(rows, several)
         said += _mixtures(results)
     said += [f"{name}: {cell.row.missing}." for name, cell in named if cell.row.missing]
@@ -101,9 +102,11 @@ def _scoring(named: Named) -> list[str]:
     def describe(result: Result) -> str:
         how = result.protocol
         source = result.evaluation.source
-        # Generated answers are compared with nothing, so the normaliser of the record is idle.
-        words = how["put"] == "generate"
-        judged = "answers generated and parsed" if words else f"scored by {how['normaliser']}"
+        # Where nothing is compared, the normaliser of the record is idle.
+        judged = {
+            "generate": "answers generated and parsed",
+            "head": "answered by a classification head",
+        }.get(how["put"], f"scored by {how['normaliser']}")
         return f"put as {how['put']}, {judged}, data from {source}"
 
     return _agreed(_by_row(named, describe), "Protocol: ", "MIXED PROTOCOLS:")
@@ -144,6 +147,22 @@ def _training(named: Named) -> list[str]:
     if protocols:
         said.append(f"Learning rates: {_listed(_by_row(named, rate))}.")
     return said
+
+
+def _heads(named: Named) -> list[str]:
+    """What of the parameters is a classification head's; a table shows those of its first task."""
+    firsts = {name: results[0].training for name, results in named if results}
+    without = [
+        f"{name} {record.trainable_parameters - record.head_parameters:,}"
+        for name, record in firsts.items()
+        if record.head_parameters
+    ]
+    if not without:
+        return []
+    return [
+        "The parameters trained, and those of the base, count the classification head, which "
+        f"starts at random and trains with every method. Trained without it: {', '.join(without)}."
+    ]
 
 
 def _forgetting(rows: Sequence[TableRow], several: bool) -> list[str]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from quanta_bench.batches import CandidateBatch, by_tokens, collate, shuffled
-from quanta_bench.encoding import Encoded, encode, pad_token
+from quanta_bench.batches import by_tokens, shuffled
+from quanta_bench.encoding import pad_token
 from quanta_bench.errors import BenchError
+from quanta_bench.objectives import objective_of
 from quanta_bench.pools import Pools, draw
 from quanta_bench.spec import TrainingSpec
-from quanta_bench.task import Example, Task
-from quanta_bench.windows import TRAINING_OVERLAP, encode_windows
 
 EVALUATION_TOKENS = 2048
 """Tokens of a batch without gradients, padding counted.
@@ -25,61 +24,22 @@ Enough to fill two cores; twice as many would take another GB for the logits of 
 """
 
 
-def encode_items(
-    tokenizer: Any,
-    tasks: Sequence[tuple[Task, Sequence[Example]]],
-    protocol: str,
-    *,
-    max_length: int,
-    target_only: bool = False,
-    closed: bool = False,
-) -> list[Encoded]:
-    """Encode the items of several tasks, in order; the words are those of :func:`encode`.
-
-    A text to predict (kind ``perplexity``) becomes several items if it is too long for one.
-    """
-    encoded = []
-    for number, (task, examples) in enumerate(tasks):
-        for example in examples:
-            prompt = task.prompt(example, protocol)
-            options: dict[str, Any] = {"max_length": max_length, "task": number, "closed": closed}
-            if task.kind == "perplexity":
-                options["overlap"] = TRAINING_OVERLAP
-                encoded += encode_windows(tokenizer, example, prompt, **options)
-            else:
-                options["target_only"] = target_only
-                encoded.append(encode(tokenizer, example, prompt, **options))
-    return encoded
-
-
-class Batches(Dataset[CandidateBatch]):
+class Batches(Dataset[Any]):
     """Lists of items, collated when asked for."""
 
     def __init__(
-        self,
-        batches: Sequence[Sequence[Encoded]],
-        pad_token: int,
-        *,
-        packed: bool,
-        context_loss: bool = False,
+        self, batches: Sequence[Sequence[Any]], collate: Callable[[Sequence[Any]], Any]
     ) -> None:
         self._batches = batches
-        self._pad_token = pad_token
-        self._packed = packed
-        self._context_loss = context_loss
+        self._collate = collate
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, index: int) -> CandidateBatch:
-        return collate(
-            self._batches[index],
-            self._pad_token,
-            packed=self._packed,
-            context_loss=self._context_loss,
-        )
+    def __getitem__(self, index: int) -> Any:
+        return self._collate(self._batches[index])
 
-    def loader(self) -> DataLoader[CandidateBatch]:
+    def loader(self) -> DataLoader[Any]:
         """A loader that yields these batches in order, as they are."""
         return DataLoader(self, batch_size=None, shuffle=False)
 
@@ -105,6 +65,7 @@ class BenchData(pl.LightningDataModule):
                 f"A batch of {spec.batch_size} cannot be computed in {spec.accumulate} equal parts."
             )
         self.spec = spec
+        self.objective = objective_of(spec)
         self.packed = packed
         # A single continuation gains nothing from packing and is spared its larger mask.
         self.train_packed = packed and spec.loss == "candidates"
@@ -113,21 +74,14 @@ class BenchData(pl.LightningDataModule):
         self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
         self.stretches = self._lay_out()
 
-    def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Encoded]:
+    def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Any]:
         drawn = []
         for reference in self.spec.tasks:
             pool = pools.get(reference, self.spec.source, split)
             drawn.append((pool.task, draw(pool.examples, count, self.spec.seeds.sample)))
-        return encode_items(
-            tokenizer,
-            drawn,
-            self.spec.protocol,
-            max_length=self.spec.max_length,
-            target_only=self.spec.loss != "candidates" and split == "train",
-            closed=self.spec.protocol == "generate",
-        )
+        return self.objective.encode(tokenizer, drawn, train=split == "train")
 
-    def _lay_out(self) -> list[list[list[Encoded]]]:
+    def _lay_out(self) -> list[list[list[Any]]]:
         spec = self.spec
         part = spec.batch_size // spec.accumulate
         batches = [
@@ -154,17 +108,20 @@ class BenchData(pl.LightningDataModule):
         """How many training items lost a part of their context."""
         return sum(item.cut > 0 for item in self.train_items)
 
-    def train_dataloader(self) -> DataLoader[CandidateBatch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """The stretch that the trainer is in."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Batches(
-            self.stretches[epoch],
-            self.pad_token,
-            packed=self.train_packed,
-            context_loss=self.spec.loss == "answer+prompt",
-        ).loader()
+        return self._loader(self.stretches[epoch], packed=self.train_packed, train=True)
 
-    def val_dataloader(self) -> DataLoader[CandidateBatch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""
         batches = list(by_tokens(self.validation_items, EVALUATION_TOKENS, packed=self.packed))
-        return Batches(batches, self.pad_token, packed=self.packed).loader()
+        return self._loader(batches, packed=self.packed)
+
+    def _loader(
+        self, batches: Sequence[Sequence[Any]], *, packed: bool, train: bool = False
+    ) -> DataLoader[Any]:
+        def collate(items: Sequence[Any]) -> Any:
+            return self.objective.collate(items, self.pad_token, packed=packed, train=train)
+
+        return Batches(batches, collate).loader()

@@ -44,6 +44,12 @@ class Encoded:
         """Tokens of the longest context plus continuation."""
         return max(len(a) + len(b) for a, b in zip(self.contexts, self.candidates, strict=True))
 
+    def cost(self, packed: bool) -> int:
+        """Tokens that the item puts into a batch."""
+        if packed and self.shared:
+            return len(self.contexts[0]) + sum(len(tokens) for tokens in self.candidates)
+        return self.length * len(self.candidates)
+
 
 def start_token(tokenizer: Any) -> int:
     """The token that stands in for an empty context.

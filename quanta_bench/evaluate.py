@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from quanta_bench import scoring
-from quanta_bench.batches import by_tokens
-from quanta_bench.data import EVALUATION_TOKENS, Batches, encode_items
+from quanta_bench.batches import by_tokens, collate
+from quanta_bench.classification import collate_texts, encode_texts, head_outputs, judge_outputs
+from quanta_bench.data import EVALUATION_TOKENS, Batches
 from quanta_bench.encoding import Encoded, pad_token
 from quanta_bench.generation import generate
+from quanta_bench.objectives import encode_items
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Task
 from quanta_bench.windows import encode_windows, scoring_overlap
@@ -29,8 +32,9 @@ class Judged:
     Attributes:
         example: the item.
         answer: what the model answered and how it was judged.
-        detail: what the judgement rests on: candidates' log-likelihoods, or the generated text.
-        cut: tokens cut from the context.
+        detail: what the judgement rests on: candidates' log-likelihoods, the generated text, or a
+            head's outputs.
+        cut: tokens cut from the text.
     """
 
     example: Example
@@ -69,7 +73,9 @@ def _likelihoods(context: Context, items: Sequence[Encoded]) -> list[list[float]
     found: dict[int, list[float]] = {id(item): [] for item in items}
     begun: set[str] = set()
     with torch.no_grad():
-        for batch in Batches(batches, pad, packed=context.packed).loader():
+        for batch in Batches(
+            batches, partial(collate, pad_token=pad, packed=context.packed)
+        ).loader():
             moved = batch.to(context.device)
             sums = scoring.log_likelihoods(context.model, moved).tolist()
             for value, index in zip(sums, batch.example.tolist(), strict=True):
@@ -118,6 +124,23 @@ def by_normaliser(task: Task, judged: Sequence[Judged]) -> dict[str, float]:
         ]
         found[f"{task.metric}/{normaliser}"] = task.aggregate(answers)[task.metric]
     return found
+
+
+def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Ask the model's classification head for each item's class, or for a number."""
+    items = encode_texts(context.tokenizer, task, examples, max_length=context.spec.max_length)
+    pad = pad_token(context.tokenizer)
+    batches = list(by_tokens(items, EVALUATION_TOKENS, packed=False))
+    laid_out = Batches(batches, partial(collate_texts, pad_token=pad, outputs=task.outputs))
+    found: dict[int, Judged] = {}
+    with torch.no_grad():
+        for batch in laid_out.loader():
+            outputs = head_outputs(context.model, batch.to(context.device)).tolist()
+            for item, said in zip(batch.items, outputs, strict=True):
+                answer = judge_outputs(task, item.example, said)
+                found[id(item)] = Judged(item.example, answer, {"outputs": said}, item.cut)
+            context.advance(len(batch.items))
+    return [found[id(item)] for item in items]
 
 
 def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
@@ -180,16 +203,19 @@ EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judge
     "classify": choose,
     "perplexity": predict,
     "generate": answer,
+    "head": classify,
 }
 
 
 def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
     """Score one task's items with the evaluator of its kind.
 
-    A task of choosing under the ``generate`` protocol is answered in words and parsed.
+    A task of choosing under the ``generate`` protocol is answered in words and parsed; under
+    ``head`` a classification head answers.
     """
-    in_words = task.chooses and context.spec.protocol == "generate"
-    return EVALUATORS["generate" if in_words else task.kind](context, task, examples)
+    protocol = context.spec.protocol
+    by_protocol = protocol == "head" or (protocol == "generate" and task.chooses)
+    return EVALUATORS[protocol if by_protocol else task.kind](context, task, examples)
 
 
 def mean_score(context: Context, tasks: Sequence[tuple[Task, Sequence[Example]]]) -> float:

@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from quanta_bench import scoring
-from quanta_bench.batches import CandidateBatch
+from quanta_bench.batches import Batch
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Method
+from quanta_bench.objectives import Judgement, mean_of_means, objective_of
 from quanta_bench.spec import TrainingSpec
 
 SELECTION = "validation/selection"
@@ -57,7 +57,8 @@ class FineTuning(pl.LightningModule):
         self.tokens = 0
         self.losses: list[float] = []
         self.validations: list[Validation] = []
-        self._judged: list[tuple[int, float, float]] = []
+        self.objective = objective_of(spec)
+        self._judged: list[Judgement] = []
         # A checkpoint holds what is trained; the frozen rest comes from the base model.
         self.strict_loading = False
 
@@ -65,9 +66,9 @@ class FineTuning(pl.LightningModule):
         """The parameters that train, as the method declares them."""
         return self.method.trainable(self.model)
 
-    def training_step(self, batch: CandidateBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        value = scoring.loss(self.model, batch, self.spec.loss)
+        value: Tensor = self.objective.loss(self.model, batch)
         self.tokens += batch.tokens
         self.losses.append(float(value.detach()))
         if not math.isfinite(self.losses[-1]):
@@ -77,27 +78,14 @@ class FineTuning(pl.LightningModule):
             )
         return value
 
-    def validation_step(self, batch: CandidateBatch, batch_idx: int) -> None:
-        """Judge a batch: for choices whether the best candidate is right, else its likelihood."""
-        sums = scoring.log_likelihoods(self.model, batch)
-        table = scoring.by_item(scoring.normalise(sums, batch, "token_mean"), batch)
-        losses = nn.functional.cross_entropy(table, batch.gold, reduction="none")
-        single = table.isfinite().sum(1) == 1
-        right = (table.argmax(1) == batch.gold).float()
-        # With one continuation there is nothing to choose; the mean likelihood is the metric.
-        right = torch.where(single, table[:, 0].exp(), right)
-        losses = torch.where(single, -table[:, 0], losses)
-        for item, hit, value in zip(batch.items, right.tolist(), losses.tolist(), strict=True):
-            self._judged.append((item.task, hit, value))
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Judge a batch."""
+        self._judged += self.objective.judge(self.model, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metric: mean over tasks of each task's mean, ties broken by the loss."""
-        metric = (
-            self.judge()
-            if self.judge is not None
-            else _mean_of_means([(task, hit) for task, hit, _ in self._judged])
-        )
-        loss = _mean_of_means([(task, value) for task, _, value in self._judged])
+        """Log the metric, the objective's own or the judge's, ties broken by the loss."""
+        metric = self.judge() if self.judge is not None else self.objective.metric(self._judged)
+        loss = mean_of_means([(item.task, item.loss) for item in self._judged])
         self._judged.clear()
         self.validations.append(Validation(self.global_step, metric, loss))
         self.log("validation/metric", metric)
@@ -147,14 +135,7 @@ class FineTuning(pl.LightningModule):
         self.losses = list(tally["losses"])
         self.validations = [Validation(*values) for values in tally["validations"]]
 
-    def on_train_batch_start(self, batch: CandidateBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Give each stretch random numbers of its own, so that a resumed one has the same."""
         if batch_idx == 0:
             torch.manual_seed(self.spec.seeds.init + 2**32 * self.current_epoch)
-
-
-def _mean_of_means(values: list[tuple[int, float]]) -> float:
-    groups: dict[int, list[float]] = {}
-    for group, value in values:
-        groups.setdefault(group, []).append(value)
-    return sum(sum(group) / len(group) for group in groups.values()) / max(1, len(groups))

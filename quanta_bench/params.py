@@ -52,6 +52,7 @@ class Params(BaseModel):
         base: parameters of the base model, a tied one once.
         trainable: parameters that train.
         added: those that train and are not the base's own.
+        head: those of a classification head, which are among the trained ones; 0 without one.
         percent_of_base: trainable / base, in percent.
         percent_of_total: trainable / (base + added), in percent.
         optimizer_bytes: AdamW's two moments in float32.
@@ -69,6 +70,7 @@ class Params(BaseModel):
     base: int
     trainable: int
     added: int
+    head: int = 0
     percent_of_base: float
     percent_of_total: float
     optimizer_bytes: int
@@ -89,9 +91,12 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
     Raises:
         BenchError: an unknown model, method or setting, or settings that do not fit the model.
     """
+    from quanta_bench.heads import classifies, head_of
+
     built = build_method(method, settings)
     base = meta_model(model)
     own = {id(parameter): parameter.numel() for parameter in base.parameters()}
+    head = sum(value.numel() for value in head_of(base).values()) if classifies(base) else 0
     tokens = min(TOKENS, _longest(base))
     work: float | None = None
     not_measured = ""
@@ -110,6 +115,7 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
         base=found.base,
         trainable=found.trainable,
         added=found.added,
+        head=head if found.trainable else 0,
         percent_of_base=100 * found.of_base,
         percent_of_total=100 * found.of_total,
         optimizer_bytes=2 * MOMENT_BYTES * found.trainable,
@@ -168,10 +174,11 @@ def on_screen(found: Params) -> RenderableType:
     if found.multiply_adds is not None:
         added, over = f"{found.multiply_adds:,.0f}", f"{found.tokens} tokens"
         per_token = f"{added} multiply-adds added, over a sequence of {over}, not merged"
+    head = f", {found.head:,} a classification head's" if found.head else ""
     lines = {
         "Model": f"{found.model}, {found.base:,} parameters",
         "Method": found.method + (f" ({settings})" if settings else ""),
-        "Trained": f"{found.trainable:,} parameters, {found.added:,} of them added",
+        "Trained": f"{found.trainable:,} parameters, {found.added:,} of them added{head}",
         "% of base": f"{found.percent_of_base:.4g}",
         "% of base + added": f"{found.percent_of_total:.4g}",
         "Optimizer": f"{found.optimizer_bytes / 2**20:,.1f} MiB (AdamW, two float32 moments)",

@@ -16,13 +16,14 @@ from torch import nn
 from quanta_bench import evaluate, summary, training
 from quanta_bench.data import BenchData
 from quanta_bench.environment import environment, peak_memory, reset_peak_memory
-from quanta_bench.errors import UsageError
+from quanta_bench.heads import check_trains, head_of
 from quanta_bench.method import Method
 from quanta_bench.methods import build_method
 from quanta_bench.model_sources import (
     LoadedModel,
     ModelRef,
     is_here,
+    load_classifier,
     load_model,
     model_fingerprint,
 )
@@ -30,7 +31,8 @@ from quanta_bench.packing import can_pack
 from quanta_bench.pools import Pools, draw, find_task
 from quanta_bench.precision import resolve
 from quanta_bench.progress import Reporter
-from quanta_bench.spec import UNBUILT, EvaluationSpec, TrainingSpec, canonical, identity
+from quanta_bench.protocols import check_protocols
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, identity
 from quanta_bench.store import Result, Store, TaskResult, TrainingRecord
 from quanta_bench.task import Example, Task
 
@@ -174,9 +176,9 @@ class Runner:
         else:
             folder = self.store.unfinished_folder(names.training)
             precision = _kept_precision(folder, spec, method, device)
-        base = load_model(_reference(spec), getattr(torch, precision["base"]))
+        base = _load(spec, getattr(torch, precision["base"]))
         # Asked of the plain base, before a method changes it in place.
-        packed = bool(method.cacheable) and can_pack(base.model)
+        packed = spec.protocol != "head" and bool(method.cacheable) and can_pack(base.model)
         if record is None:
             record, model = self._train(
                 job.label, spec, method, base, names, precision, device, packed
@@ -217,12 +219,14 @@ class Runner:
                 pass
             return record, model
         own = {id(parameter) for parameter in model.parameters()}
+        head = head_of(model) if spec.protocol == "head" else {}
         if spec.gradient_checkpointing:
             # Before adapting, so that a method that cannot work with it can refuse.
             enable = getattr(model, "activation_checkpointing_enable", None)
             (enable or model.gradient_checkpointing_enable)()  # the name in older transformers
         model = method.adapt(model, spec.seeds.init)
         parameters = method.trainable(model)
+        check_trains(head, parameters, method.name)
         data = BenchData(spec, self.pools, base.tokenizer, packed=packed)
         folder = self.store.unfinished_folder(names.training)
         trained = training.train(
@@ -239,6 +243,7 @@ class Runner:
         record = record.model_copy(
             update={
                 "trainable_parameters": sum(value.numel() for value in parameters.values()),
+                "head_parameters": sum(value.numel() for value in head.values()),
                 "added_parameters": sum(
                     value.numel() for value in parameters.values() if id(value) not in own
                 ),
@@ -371,38 +376,12 @@ def arithmetic(precision: Mapping[str, str], device: torch.device) -> torch.auto
     return torch.autocast(device.type, torch.bfloat16, enabled=mixed)
 
 
-def check_protocols(training_spec: TrainingSpec, evaluation: EvaluationSpec) -> None:
-    """Refuse protocols that cannot be run, and losses that a protocol does not have.
-
-    Raises:
-        UsageError: names the protocol, and the task and the protocols that this knows.
-    """
-    for protocol in (training_spec.protocol, evaluation.protocol):
-        if protocol in UNBUILT:
-            raise UsageError(
-                f"The protocol {protocol!r} ({UNBUILT[protocol]}) is not available in this "
-                "version; --dry-run shows the plan."
-            )
-    wanted = [(task, training_spec.protocol) for task in training_spec.tasks]
-    wanted += [(task, evaluation.protocol) for task in evaluation.tasks]
-    for reference, protocol in wanted:
-        task = find_task(reference)
-        if task.kind != "perplexity" and protocol not in task.protocols:
-            raise UsageError(
-                f"The task {reference!r} cannot be put as {protocol!r}; "
-                f"it knows {', '.join(task.protocols)}."
-            )
-        if task.kind == "perplexity" and training_spec.select == "score":
-            raise UsageError(
-                f"select 'score' is for answers that are generated, and {reference!r} is text to "
-                "predict. Leave select at 'likelihood'."
-            )
-        choosing = task.chooses and protocol != "generate"
-        if reference in training_spec.tasks and training_spec.loss == "candidates" and not choosing:
-            raise UsageError(
-                f"The loss 'candidates' compares candidates, and {reference!r} put as "
-                f"{protocol!r} has none. Use the loss 'answer'."
-            )
+def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
+    """The spec's base model, with a new head where the protocol has one."""
+    if spec.protocol != "head":
+        return load_model(_reference(spec), dtype)
+    task = find_task(spec.tasks[0])
+    return load_classifier(_reference(spec), dtype, outputs=task.outputs, seed=spec.seeds.init)
 
 
 def _reference(spec: TrainingSpec) -> ModelRef:

@@ -232,6 +232,11 @@ def _compare(results: Sequence[Result], reference: str, pools: Pools) -> _Compar
     task = find_task(reference)
     if task.kind == "perplexity":
         raise BenchError("its texts are predicted and not answered.")
+    results = [result for result in results if result.evaluation.protocol != "head"]
+    if not results:
+        raise BenchError(
+            "a classification head answered it, which reads no prompt and says no words."
+        )
     same: dict[str, list[Result]] = {}
     stale: list[str] = []
     for result in results:
@@ -386,7 +391,7 @@ def _one(
     )
 
 
-def _named(answer: str | int | None, choices: Sequence[str]) -> str:
+def _named(answer: str | int | float | None, choices: Sequence[str]) -> str:
     """An answer in words; a number that is stored of a choice is its index."""
     return choices[answer] if isinstance(answer, int) and choices else str(answer)
 

@@ -53,11 +53,12 @@ def job(
         )
     protocol = parts["training"].get("protocol") or _protocol(tasks)
     choosing = protocol != "generate" and all(find_task(t).chooses for t in tasks)
+    loss = "labels" if protocol == "head" else "candidates" if choosing else "answer"
     # A bare task list is trained in pieces that a laptop finishes over a cup of coffee.
     training = {
         "train_items": 200,
         "validation_items": 50,
-        "loss": "candidates" if choosing else "answer",
+        "loss": loss,
         **(default.training if default else {}),
         **parts["training"],
     }
@@ -107,9 +108,10 @@ def on_screen(result: Result, results: Path) -> RenderableType:
         )
     training = result.training
     how = result.protocol
-    judged = "answers generated and parsed"
-    if how["put"] != "generate":
-        judged = f"candidates compared by {how['normaliser']}"
+    judged = {
+        "generate": "answers generated and parsed",
+        "head": "answered by a classification head",
+    }.get(how["put"], f"candidates compared by {how['normaliser']}")
     lines = [f"Put as {how['put']}; {judged}."]
     if how["loss"]:
         lines.append(f"Trained as {how['trained_as']} with the loss {how['loss']!r}.")

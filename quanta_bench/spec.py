@@ -18,9 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quanta_bench.errors import UsageError, did_you_mean
 
 Protocol = Literal["choice-text", "choice-label", "generate", "head"]
-UNBUILT: Mapping[str, str] = {"head": "an encoder with a classification head"}
-"""Protocols that a plan can name and this version cannot run."""
-Loss = Literal["candidates", "answer", "answer+prompt"]
+Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 
 
@@ -89,7 +87,8 @@ class TrainingSpec(Frozen):
         train_items: training items drawn per task; ``None`` takes all.
         validation_items: validation items drawn per task; ``None`` takes all.
         protocol: how items are put to the model.
-        loss: what is minimised.
+        loss: what is minimised: over candidates, over text, or over the labels that a
+            classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
         batch_size: items per optimiser step.
         accumulate: number of parts a step's items are computed in, to save memory.
@@ -101,7 +100,8 @@ class TrainingSpec(Frozen):
         validations: how often the validation metric is taken, evenly over the run.
         select: by what the checkpoint is chosen where answers are generated: ``likelihood`` of the
             right answers, or ``score``, the tasks' metrics of answers generated to the validation
-            items, which takes as long as scoring these. Candidates are always judged by accuracy.
+            items, which takes as long as scoring these. Candidates are always judged by accuracy, a
+            classification head by the task's metric.
         max_length: longest context plus answer, in tokens; longer contexts are cut.
         precision: ``auto`` lets a frozen base take the machine's fastest dtype.
         gradient_checkpointing: recompute activations in the backward pass.

@@ -69,6 +69,8 @@ class TrainingRecord(Record):
         base_parameters: number of parameters of the base model.
         trainable_parameters: number of parameters that trained.
         added_parameters: trainable parameters that are not the base's own.
+        head_parameters: those of a classification head, which are among the trainable ones; 0
+            where the model has none.
         precision: dtype of the base's weights, and of the arithmetic.
         steps: optimiser steps.
         tokens: real tokens trained on, padding not counted.
@@ -95,6 +97,7 @@ class TrainingRecord(Record):
     base_parameters: int
     trainable_parameters: int = 0
     added_parameters: int = 0
+    head_parameters: int = 0
     precision: dict[str, str]
     steps: int = 0
     tokens: int = 0

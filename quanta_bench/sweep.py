@@ -12,7 +12,8 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import Pools
 from quanta_bench.progress import Screen, Silent
-from quanta_bench.runner import Job, Runner, check_protocols, normal_form
+from quanta_bench.protocols import check_protocols
+from quanta_bench.runner import Job, Runner, normal_form
 from quanta_bench.store import Result, Store
 from quanta_bench.suite import GridRow
 

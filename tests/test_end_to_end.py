@@ -11,8 +11,8 @@ import torch
 
 from quanta_bench import scoring
 from quanta_bench.batches import collate
-from quanta_bench.data import encode_items
 from quanta_bench.model_sources import ModelRef, load_model
+from quanta_bench.objectives import encode_items
 from quanta_bench.pools import Pools, draw
 
 pytestmark = pytest.mark.usefixtures("offline")

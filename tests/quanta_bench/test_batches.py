@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quanta_bench import scoring
-from quanta_bench.batches import by_tokens, collate, cost, shuffled
+from quanta_bench.batches import by_tokens, collate, shuffled
 from quanta_bench.encoding import Encoded
 from quanta_bench.task import Example
 
@@ -150,7 +150,7 @@ def test_token_budgets_hold_and_no_item_is_lost(batch, budget):
     batches = list(by_tokens(batch, budget, packed=True))
     assert sorted(id(i) for b in batches for i in b) == sorted(map(id, batch))
     for one in batches:
-        assert len(one) == 1 or max(cost(i, True) for i in one) * len(one) <= budget
+        assert len(one) == 1 or max(i.cost(True) for i in one) * len(one) <= budget
 
 
 @settings(max_examples=20, deadline=None)

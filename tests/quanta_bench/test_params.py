@@ -26,6 +26,16 @@ def test_lora_by_hand() -> None:
     assert found.percent_of_base == pytest.approx(100 * 4_194_304 / 6_738_415_616)
 
 
+def test_a_classification_head_is_counted_and_told_apart() -> None:
+    """RoBERTa's LoRA row of the QuanTA paper's Table F.7: 0.71% with the head."""
+    found = describe("roberta-base", "lora", {"r": 8, "target_modules": ["query", "value"]})
+    assert found.head == (768 * 768 + 768) + (768 * 2 + 2)
+    assert found.trainable - found.head == 12 * 2 * 8 * (768 + 768)
+    assert f"{found.percent_of_base:.2f}" == "0.71"
+    assert describe("roberta-base", "none", {}).head == 0
+    assert describe("smollm2-135m", "full", {}).head == 0
+
+
 @pytest.mark.parametrize(("form", "circuits"), [("folded", 1), ("unfolded", 2)])
 def test_quantas_work_is_the_papers(form: str, circuits: int) -> None:
     """d times the sum of dm dn, for T alone where S is folded into the weight (Section 6)."""

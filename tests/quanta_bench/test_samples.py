@@ -222,6 +222,18 @@ def test_runs_of_other_data_are_not_shown(done: Done, tmp_path: Path) -> None:
         take_samples("embedded", Store(tmp_path / "r"), Wanted())
 
 
+def test_runs_of_a_classification_head_have_no_words_to_show(done: Done, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(done.store.root, tmp_path / "r")
+    for path in (tmp_path / "r").glob("runs/*/result.json"):
+        result = json.loads(path.read_text())
+        result["evaluation"]["protocol"] = "head"
+        path.write_text(json.dumps(result))
+    with pytest.raises(BenchError, match="animals is not shown: a classification head answered it"):
+        take_samples("embedded", Store(tmp_path / "r"), Wanted())
+
+
 def test_methods_and_tasks_can_be_named(done: Done) -> None:
     found = take_samples("embedded", done.store, Wanted(methods=("lora",)))
     labels = {o.label for task in found.tasks for item in task.samples for o in item.outputs}

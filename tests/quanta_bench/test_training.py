@@ -10,6 +10,7 @@ from quanta_bench.errors import BenchError
 from quanta_bench.methods import build_method
 from quanta_bench.model_sources import ModelRef, load_model
 from quanta_bench.module import FineTuning, Validation
+from quanta_bench.objectives import Judgement
 from quanta_bench.pools import Pools
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training import train
@@ -218,13 +219,13 @@ def test_of_checkpoints_with_equal_metrics_the_one_with_the_smaller_loss_is_kept
     losses = iter([1.32, 1.30, 1.31])
 
     def judge(self, batch, batch_idx):
-        self._judged = [(0, 1.0, 0.0), (0, 0.0, 0.0)]
+        self._judged = [Judgement(0, 1.0, 0.0), Judgement(0, 0.0, 0.0)]
 
     plain = FineTuning.on_validation_epoch_end
 
     def end(self):
         loss = next(losses)
-        self._judged = [(0, 1.0, loss), (0, 0.0, loss)]
+        self._judged = [Judgement(0, 1.0, loss), Judgement(0, 0.0, loss)]
         plain(self)
 
     monkeypatch.setattr(FineTuning, "validation_step", judge)
