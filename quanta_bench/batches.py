@@ -100,7 +100,8 @@ class CandidateBatch(Batch):
         """Real tokens, padding not counted, each context once per row it stands in."""
         if self.attention_mask.dim() == 2:
             return int(self.attention_mask.sum())
-        return int(self.attention_mask.diagonal(dim1=-2, dim2=-1).sum())
+        # Padding sees itself alone; every other token sees the first of its row.
+        return int(self.attention_mask[:, 0, :, 0].sum())
 
 
 def collate(

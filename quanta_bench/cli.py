@@ -15,6 +15,7 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.options import (
     DryRun,
     Fresh,
+    GpuOption,
     Json,
     Methods,
     ModelOption,
@@ -26,6 +27,7 @@ from quanta_bench.options import (
     SetOption,
     SizeOption,
     SourceOption,
+    check_dry,
     read_choice,
     words,
 )
@@ -63,6 +65,7 @@ def table(
     settings: SetOption = None,
     results: Results = None,
     dry_run: DryRun = False,
+    gpu: GpuOption = "",
     launcher: Annotated[str, typer.Option(help="Where runs are computed: local.")] = "local",
     published: Annotated[bool, typer.Option(help="Show the paper's own table too.")] = False,
     fresh: Fresh = False,
@@ -93,18 +96,20 @@ def table(
             "--source": source,
             "--set": settings,
             "--dry-run": dry_run,
+            "--gpu": gpu,
             "--published": published,
             "--fresh": fresh,
             "--json": as_json,
         }
         appendix.show(without_runs, profile, folder, given)
         return
+    check_dry(gpu, dry_run)
     choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
     from quanta_bench.request import make_request
 
     request = make_request(name, "table", profile, choice, check=not dry_run)
     if dry_run:
-        terminal.show_plan(request, as_json=as_json)
+        terminal.show_plan(request, as_json=as_json, gpu=gpu)
         return
 
     from quanta_bench import render
@@ -139,10 +144,12 @@ def figure(
     settings: SetOption = None,
     results: Results = None,
     dry_run: DryRun = False,
+    gpu: GpuOption = "",
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Compute the runs of a figure, or go on where they were, and draw it (PNG, SVG, CSV)."""
+    check_dry(gpu, dry_run)
     choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
     from quanta_bench import pictures
     from quanta_bench.request import make_request
@@ -150,7 +157,7 @@ def figure(
     request = make_request(name, "figure", profile, choice, check=not dry_run)
     shown = pictures.narrow(request)
     if dry_run:
-        terminal.show_plan(shown, as_json=as_json)
+        terminal.show_plan(shown, as_json=as_json, gpu=gpu)
         return
 
     from quanta_bench.store import Store

@@ -86,12 +86,31 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
     import torch
     import transformers
 
-    kind, config = _from_folder(name) if name.startswith("local:") else _shipped(name)
+    kind, config = _configuration(name)
     if layers is not None:
         config.num_hidden_layers = layers
     with torch.device("meta"):
         model: nn.Module = getattr(transformers, kind).from_config(config, dtype=torch.float32)
     return model.eval()
+
+
+def layers_of(name: str) -> int:
+    """How many layers a model of `meta_model` has."""
+    return int(_configuration(name)[1].get_text_config().num_hidden_layers)
+
+
+def vocabulary(name: str) -> int:
+    """How many tokens a model of `meta_model` knows."""
+    return int(_configuration(name)[1].get_text_config().vocab_size)
+
+
+def cache_bytes(name: str) -> int:
+    """Bytes of the keys and values that a model of `meta_model` keeps of a token, in bfloat16."""
+    config = _configuration(name)[1].get_text_config()
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * 2 * config.num_hidden_layers * kept * width)
 
 
 def hub_name(name: str) -> str:
@@ -156,6 +175,11 @@ class Counts:
         if key not in self._found:
             self._found[key] = count(meta_model(model), built)
         return self._found[key]
+
+
+def _configuration(name: str) -> tuple[str, Any]:
+    """The class of a model and its configuration."""
+    return _from_folder(name) if name.startswith("local:") else _shipped(name)
 
 
 def _shipped(name: str) -> tuple[str, Any]:

@@ -40,6 +40,10 @@ Results = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Fresh = Annotated[bool, typer.Option(help="Compute again what is already there.")]
+GpuOption = Annotated[
+    str,
+    typer.Option("--gpu", help="With --dry-run: estimate for this GPU, such as h100-80gb."),
+]
 DryRun = Annotated[bool, typer.Option(help="Print the plan and compute nothing.")]
 
 
@@ -58,6 +62,16 @@ def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in words(text))
     except ValueError:
         raise UsageError(f"{text!r} is not a list of whole numbers such as 0,1,2.") from None
+
+
+def check_dry(gpu: str, dry_run: bool) -> None:
+    """Refuse a GPU to estimate for where runs are to be computed.
+
+    Raises:
+        UsageError: a GPU is named without a dry run.
+    """
+    if gpu and not dry_run:
+        raise UsageError("--gpu goes with --dry-run; a run takes the GPU that the machine has.")
 
 
 def read_choice(

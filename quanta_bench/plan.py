@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
+from quanta_bench.costs import Cost, Costs, assumptions
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.gpus import DEFAULT_GPU, find_gpu
 from quanta_bench.layout import Profile, Suite
 from quanta_bench.meta import Counts
 from quanta_bench.method import Row
@@ -51,6 +50,8 @@ class PlanRow(BaseModel):
         quoted: whose figures the paper repeats in this row.
         seeds: the seeds.
         missing: why the row cannot run.
+        cost: what one seed of it costs, estimated; ``None`` without an estimate.
+        not_estimated: why there is none, where one was asked for.
     """
 
     label: str
@@ -68,10 +69,24 @@ class PlanRow(BaseModel):
     quoted: str = ""
     seeds: list[int] = []
     missing: str = ""
+    cost: Cost | None = None
+    not_estimated: str = ""
 
 
 class Plan(BaseModel):
-    """The plan of a table."""
+    """The plan of a table.
+
+    Attributes:
+        name: the table's short name.
+        title: its caption.
+        profile: the profile.
+        tasks: what is scored.
+        evaluation: how.
+        rows: the rows.
+        notes: what is to be known beside them.
+        gpu: the GPU that costs are estimated for; empty without estimates.
+        gpu_hours: those of all seeds of all rows that have an estimate.
+    """
 
     name: str
     title: str
@@ -80,12 +95,32 @@ class Plan(BaseModel):
     evaluation: dict[str, Any]
     rows: list[PlanRow]
     notes: list[str]
+    gpu: str = ""
+    gpu_hours: float | None = None
 
 
 def make_plan(
-    suite: Suite, profile_name: str, profile: Profile, grid: list[GridRow], size: str
+    suite: Suite,
+    profile_name: str,
+    profile: Profile,
+    grid: list[GridRow],
+    size: str,
+    gpu: str = "",
 ) -> Plan:
-    """The plan of a grid. Counts parameters on the meta device; loads no weights and no data."""
+    """The plan of a grid. Counts parameters on the meta device; loads no weights and no data.
+
+    Args:
+        suite: the suite.
+        profile_name: name of the profile.
+        profile: the profile.
+        grid: its rows.
+        size: the size by name.
+        gpu: the GPU that costs are estimated for, by a name of :mod:`quanta_bench.gpus`. Without
+            one, a profile whose models are embedded has no estimates, for it needs no GPU.
+
+    Raises:
+        UsageError: there is no such GPU.
+    """
     suite = suite.as_in(profile)
     notes = [profile.about] if profile.about else []
     name = size or profile.size
@@ -97,14 +132,24 @@ def make_plan(
         notes.append(f"Not available in this version, so nothing can run: {', '.join(absent)}.")
     counts = Counts()
     evaluation = _of_parts([job[1] for job in _first_seed(grid[0])]) if grid else {}
+    rows = [_row(row, profile_name, counts) for row in grid]
+    if gpu or any(row.model.source != "embedded" for row in grid):
+        gpu = gpu or DEFAULT_GPU
+        costs = Costs(find_gpu(gpu), counts)
+        for shown, row in zip(rows, grid, strict=True):
+            _estimate(shown, row, costs)
+        notes += assumptions(costs.gpu, grid)
+    estimated = [row for row in rows if row.cost is not None]
     return Plan(
         name=suite.name,
         title=suite.title,
         profile=profile_name,
         tasks=list(suite.tasks),
         evaluation=evaluation,
-        rows=[_row(row, profile_name, counts) for row in grid],
+        rows=rows,
         notes=[*notes, *profile.notes],
+        gpu=gpu,
+        gpu_hours=_all_hours(estimated) if estimated else None,
     )
 
 
@@ -193,6 +238,20 @@ def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
     return shown
 
 
+def _estimate(shown: PlanRow, row: GridRow, costs: Costs) -> None:
+    """Fill in what a row costs, or why that is not known."""
+    if row.missing:
+        return
+    try:
+        shown.cost = costs.row(row)
+    except BenchError as error:
+        shown.not_estimated = str(error)
+
+
+def _all_hours(rows: Sequence[PlanRow]) -> float:
+    return sum(len(row.seeds) * row.cost.gpu_hours for row in rows if row.cost is not None)
+
+
 def _first_seed(row: GridRow) -> Sequence[tuple[TrainingSpec, EvaluationSpec]]:
     return row.jobs[: row.parts]
 
@@ -237,49 +296,3 @@ def _values(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     except UsageError:  # a method may have settings without a default
         return {}
     return config.model_dump(mode="json")
-
-
-def on_screen(plan: Plan) -> RenderableType:
-    """The plan as Rich draws it: the rows, then each distinct set of hyper-parameters."""
-    rows = Table(title=f"{plan.title}: plan of the profile {plan.profile!r}", title_justify="left")
-    for heading in ("Model", "Row", "Trained", "%", "Printed", "", "Seeds", "Figures in the paper"):
-        rows.add_column(heading, justify="right" if heading in ("Trained", "%") else "left")
-    groups: dict[str, list[PlanRow]] = {}
-    for row in plan.rows:
-        rows.add_row(
-            row.model,
-            row.label,
-            "–" if row.trainable is None else f"{row.trainable:,}",
-            "–" if row.percent is None else f"{row.percent:.4g}",
-            row.printed or "–",
-            row.missing or row.verdict,
-            " ".join(map(str, row.seeds)),
-            f"quoted from {row.quoted}" if row.quoted else "its own" if row.printed else "",
-        )
-        if not row.missing:
-            key = str((row.settings, row.training))
-            groups.setdefault(key, []).append(row)
-    parts: list[RenderableType] = [rows]
-    for members in groups.values():
-        first = members[0]
-        names = ", ".join(f"{row.label} ({row.model})" for row in members)
-        grid = Table(title=names, title_justify="left", box=None, pad_edge=False)
-        for heading in ("setting", "value", "origin"):
-            grid.add_column(heading, overflow="fold")
-        for setting in [*first.settings, *first.training]:
-            grid.add_row(setting.name, str(setting.value), setting.origin)
-        parts += [Text(), grid]
-    parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {plan.evaluation}"))
-    parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
-    return Group(*parts)
-
-
-def _row_notes(plan: Plan) -> list[str]:
-    rows_by_note: dict[str, list[str]] = {}
-    for row in plan.rows:
-        name = f"{row.label} ({row.model})"
-        if row.ambiguity:
-            rows_by_note.setdefault(f"known-ambiguous: {row.ambiguity}", []).append(name)
-        if row.not_counted:
-            rows_by_note.setdefault(f"parameters not counted: {row.not_counted}", []).append(name)
-    return [f"{', '.join(names)}: {note}" for note, names in rows_by_note.items()]

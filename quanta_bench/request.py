@@ -44,11 +44,13 @@ class Request:
         """Every source that the runs read from."""
         return sorted({name for row in self.grid for job in row.jobs for name in sources_of(*job)})
 
-    def plan(self) -> Plan:
-        """What would run."""
+    def plan(self, gpu: str = "") -> Plan:
+        """What would run, and what it would cost on a GPU."""
         from quanta_bench import plan
 
-        return plan.make_plan(self.suite, self.profile_name, self.profile, self.grid, self.size)
+        return plan.make_plan(
+            self.suite, self.profile_name, self.profile, self.grid, self.size, gpu
+        )
 
     def table(self, cells: Sequence[Cells], store: Store) -> Table:
         """The results as a table, as far as they are there."""

@@ -222,8 +222,7 @@ class Runner:
         head = head_of(model) if spec.protocol == "head" else {}
         if spec.gradient_checkpointing:
             # Before adapting, so that a method that cannot work with it can refuse.
-            enable = getattr(model, "activation_checkpointing_enable", None)
-            (enable or model.gradient_checkpointing_enable)()  # the name in older transformers
+            training.recompute_activations(model)
         model = method.adapt(model, spec.seeds.init)
         parameters = method.trainable(model)
         check_trains(head, parameters, method.name)

@@ -47,15 +47,15 @@ def settle() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def show_plan(request: Request, *, as_json: bool) -> None:
-    """Print what a request would run."""
-    from quanta_bench import plan
+def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
+    """Print what a request would run, and on which GPU it would take how long."""
+    from quanta_bench import plan_screen
 
-    made = request.plan()
+    made = request.plan(gpu)
     if as_json:
         typer.echo(json.dumps(made.model_dump(), indent=1))
     else:
-        console().print(plan.on_screen(made))
+        console().print(plan_screen.on_screen(made))
 
 
 def compute(

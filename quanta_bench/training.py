@@ -184,6 +184,12 @@ def train(
     )
 
 
+def recompute_activations(model: Any) -> None:
+    """Let a model of ``transformers`` compute its activations again in the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)()  # the name in older transformers
+
+
 def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:
     """Put a checkpoint's weights into the trained parameters, each and no other."""
     parameters = module.trainable()

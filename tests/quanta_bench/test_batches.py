@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -142,6 +144,10 @@ def test_packing_feeds_each_context_once_and_no_last_token():
     assert collate([item], 0, packed=True).input_ids.tolist() == [[5, 6, 7, 8, 10]]
     assert collate([item], 0, packed=True).tokens == 5
     assert collate([item], 0, packed=False).tokens == 8
+    shorter = replace(item, contexts=(item.contexts[0][:1],) * len(item.contexts))
+    for packed in (True, False):
+        alone = [collate([one], 0, packed=packed).tokens for one in (item, shorter)]
+        assert collate([item, shorter], 0, packed=packed).tokens == sum(alone)
 
 
 @settings(max_examples=30, deadline=None)

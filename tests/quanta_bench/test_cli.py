@@ -295,6 +295,16 @@ def test_a_dry_run_computes_nothing(bench: Bench, work: dict[str, int], tmp_path
     assert not (tmp_path / "r").exists()
 
 
+def test_a_dry_run_estimates_for_the_gpu_that_is_named(bench: Bench) -> None:
+    words = ["table", "3", "--methods", "lora", "--gpu", "l40s-48gb"]
+    plan = json.loads(bench(*words, "--dry-run", "--json").out)
+    assert plan["gpu"] == "l40s-48gb"
+    assert plan["rows"][0]["cost"]["gpu_hours"] > 0
+    refused = bench(*words)
+    assert refused.status == 2
+    assert "--gpu goes with --dry-run" in refused.err
+
+
 # --- whole runs on a tiny model ---------------------------------------------------------------
 
 

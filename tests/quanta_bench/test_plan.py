@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from quanta_bench import plan as plans
+from quanta_bench import plan_screen
 from quanta_bench.layout import Profile, RowSpec, Suite
 from quanta_bench.plan import DEFAULT, METHOD_DEFAULT, Plan, PlanRow, Setting, agrees
 from quanta_bench.suite import Choice, grid, load_suite
@@ -51,7 +52,7 @@ def paper() -> Plan:
 def drawn(plan: Plan) -> str:
     console = Console(width=220)
     with console.capture() as captured:
-        console.print(plans.on_screen(plan))
+        console.print(plan_screen.on_screen(plan))
     return captured.get()
 
 
@@ -244,6 +245,32 @@ def test_on_screen_and_back(paper: Plan) -> None:
     assert Plan.model_validate_json(paper.model_dump_json()) == paper
 
 
+def test_every_row_of_the_paper_has_an_estimate_and_what_it_rests_on(paper: Plan) -> None:
+    hours = 0.0
+    for row in available(paper):
+        assert row.cost is not None, row.not_estimated
+        hours += len(row.seeds) * row.cost.gpu_hours
+    assert paper.gpu == "a100-80gb"
+    assert paper.gpu_hours == pytest.approx(hours)
+    text = " ".join(drawn(paper).split())
+    for words in ("GPU-hours a seed", "40% of the arithmetic", "assumed", "boolq 34.1 + 2 x 6"):
+        assert words in text
+    full = next(row for row in paper.rows if row.method == "full")
+    assert full.cost is not None
+    assert full.cost.gpus > 1
+    assert "needs the memory of 2 GPUs of a100-80gb at least" in text
+
+
+def test_a_row_without_an_estimate_says_why() -> None:
+    row = RowSpec(method="lora", training={"tasks": ["none_such"]})
+    profile = Profile(model="llama2-7b", model_source="hub", rows=(row,))
+    suite = Suite(name="own", tasks=("boolq",), profiles={"paper": profile})
+    made = plans.make_plan(suite, "paper", profile, grid(suite, "paper"), "")
+    assert made.rows[0].cost is None
+    assert made.gpu_hours is None
+    assert "no estimate: the lengths of the task 'none_such'" in " ".join(drawn(made).split())
+
+
 def test_a_model_of_the_users_own_is_planned_without_a_count() -> None:
     made = make(Choice(model="local:somewhere", methods=("quanta",), seeds=(0,)))
     assert {row.trainable for row in made.rows} == {None}
@@ -263,6 +290,9 @@ def test_the_embedded_plan_counts_and_names_its_size() -> None:
     # LoRA r=8: 30 layers, q 576 to 576, v 576 to 192.
     assert by_method["lora"].trainable == 30 * 8 * (576 + 576 + 576 + 192)
     assert any(note.startswith("Size 'small'.") for note in made.notes)
+    # It needs no GPU, so nothing is said of one.
+    assert {row.cost for row in made.rows} == {None}
+    assert "GPU" not in drawn(made)
     full = make(Choice(size="full", methods=("none",)), "embedded")
     assert any(note.startswith("Size 'full'.") for note in full.notes)
 
