@@ -14,7 +14,7 @@ sheet. The rest is an assumption, `UTILISATION`, and arithmetic:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from quanta_bench.methods import build_method
 from quanta_bench.pools import find_task
 from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec, canonical
 from quanta_bench.suite import GridRow
+from quanta_bench.task import Split
 from quanta_bench.workloads import Lengths, parts, workloads
 
 UTILISATION = 0.4
@@ -54,7 +55,7 @@ class Cost(BaseModel):
         gpu_hours: training and evaluation; the sum over its runs where each task is trained apart.
         training_hours: of these training, validations included.
         training_tokens: tokens trained on, padding not counted.
-        memory_bytes: the largest run's peak, which the next three come to if it is in training.
+        memory_bytes: the largest run's peak; in training, the next three together.
         weight_bytes: of it the model with its adapter.
         optimizer_bytes: of it gradients and AdamW's moments.
         activation_bytes: of it what the backward pass keeps, and the logits' gradient.
@@ -132,7 +133,7 @@ class _Run:
         self,
         gpu: Gpu,
         counts: Counts,
-        measured: Any,
+        measured: Callable[..., tuple[Footprint, Footprint]],
         training: TrainingSpec,
         evaluation: EvaluationSpec,
         method: Method[Any],
@@ -148,11 +149,12 @@ class _Run:
         wide = self.precision == "float32" or method.base_precision == "float32"
         self.weights = (4 if wide else 2) * count.base + 4 * count.added
         self.trainable = count.trainable
-        self.trained = self._trained_parts("train", training.train_items)
+        by_task = self._trained_parts("train", training.train_items)
+        self.trained = [part for some in by_task.values() for part in some]
         self.scored = self._scored_parts()
         widest = self.trained or [part for parts in self.scored.values() for part in parts]
         self.shape = self._longest(widest)
-        self.whole, self.layer = measured(
+        self.whole, _ = measured(
             self.model, method, self.shape, self.precision, training.gradient_checkpointing
         )
         self.forward = self.whole.forward / self.shape.fed
@@ -182,16 +184,21 @@ class _Run:
 
     # --- what there is to do --------------------------------------------------------------------
 
-    def _trained_parts(self, split: Any, drawn: int | None) -> list[_Part]:
+    def _trained_parts(self, split: Split, drawn: int | None) -> dict[str, list[_Part]]:
+        """Items by task. Validation compares candidates whatever the loss."""
         if not self.method.trains:
-            return []
+            return {}
         spec = self.training
-        whole = spec.loss == "candidates"
-        return [
-            _part(items, lengths if whole else lengths.one_answer(), spec.max_length, scored=False)
+        whole = spec.loss == "candidates" or split == "validation"
+        return {
+            task: [
+                _part(
+                    items, lengths if whole else lengths.one_answer(), spec.max_length, scored=False
+                )
+                for items, lengths in parts(task, split, spec.protocol, drawn)
+            ]
             for task in spec.tasks
-            for items, lengths in parts(task, split, spec.protocol, drawn)
-        ]
+        }
 
     def _scored_parts(self) -> dict[str, list[_Part]]:
         spec = self.evaluation
@@ -233,11 +240,21 @@ class _Run:
         tokens = spec.epochs * sum(part.fed(self.shape.packed) for part in self.trained)
         each = (self.whole.forward + self.whole.backward) / self.shape.fed
         steps = math.ceil(items / spec.batch_size)
-        validated = self._trained_parts("validation", spec.validation_items)
         seconds = self._pass(tokens * each, 2 * steps * spec.accumulate)
         seconds += steps * STEP_BYTES * self.trainable / self.bandwidth
-        seconds += min(spec.validations, steps) * self._reading_seconds(validated)
+        seconds += min(spec.validations, steps) * self._validation_seconds()
         return seconds, tokens
+
+    def _validation_seconds(self) -> float:
+        """Seconds of one validation: likelihoods, and answers where these choose the checkpoint."""
+        spec = self.training
+        by_task = self._trained_parts("validation", spec.validation_items)
+        seconds = self._reading_seconds([part for some in by_task.values() for part in some])
+        if spec.select == "score" and spec.protocol == "generate":
+            seconds += sum(
+                self._writing_seconds(task, part) for task, some in by_task.items() for part in some
+            )
+        return seconds
 
     def _reading_seconds(self, some: Sequence[_Part]) -> float:
         """Seconds to have likelihoods of all candidates, in batches of one forward pass."""

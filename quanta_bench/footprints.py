@@ -185,10 +185,12 @@ def _attention() -> dict[Any, Any]:
     aten = torch.ops.aten
 
     def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
-        return sdpa_flop_count(query, key, value)
+        return sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
 
     def backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
-        return sdpa_backward_flop_count(gradient, query, key, value)
+        return sdpa_backward_flop_count(  # type: ignore[no-untyped-call]
+            gradient, query, key, value
+        )
 
     return {
         aten._scaled_dot_product_flash_attention_for_cpu: forward,
@@ -214,7 +216,8 @@ def _make_fake(model: nn.Module) -> None:
         return made[id(tensor)]
 
     for module in model.modules():
-        for group in (module._parameters, module._buffers):
+        groups: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for group in groups:
             for name, tensor in group.items():
                 if tensor is not None:
                     group[name] = fake(tensor)

@@ -116,6 +116,18 @@ def test_recomputed_activations_take_less_memory_and_more_time() -> None:
     assert plain.training_hours < again.training_hours < 1.6 * plain.training_hours
 
 
+def test_checkpoints_chosen_by_answers_cost_what_scoring_these_costs() -> None:
+    words: dict[str, Any] = {"loss": "answer", "train_items": 100, "validation_items": 160}
+    plain, chosen = (
+        cost("lora", select=by, validations=2, **words) for by in ("likelihood", "score")
+    )
+    scored, more = (
+        cost("lora", evaluation={"items": items}, **words).gpu_hours for items in (160, 320)
+    )
+    each = chosen.training_hours - plain.training_hours
+    assert each == pytest.approx(2 * (more - scored), rel=0.01)
+
+
 @pytest.mark.parametrize("table", ["table3-full-answer", "table3-small"])
 def test_tokens_are_those_of_runs_that_were_made(table: str) -> None:
     """Runs whose candidates stand in rows of their own; lengths are those of other items."""
