@@ -32,6 +32,9 @@ def really(folder: Path, method: str, settings: dict[str, object], shape: Shape)
         (tuple(range(2, 2 + shape.answer)),) * shape.candidates, (1,) * shape.candidates, 0, 0,
     )  # fmt: skip
     batch = collate([item] * shape.items, 0, packed=shape.packed)
+    if not shape.packed:
+        # As in nearly all batches something is padding; without any, no mask would be made.
+        batch.attention_mask[0, -1] = 0
     kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
