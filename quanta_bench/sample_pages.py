@@ -50,7 +50,8 @@ def on_screen(made: Samples, characters: int) -> RenderableType:
                 for number, choice in enumerate(item.choices, 1)
             )
             prompt.append(listed, style="cyan")
-            prompt.append(f"\nRight: {shorten(item.gold, characters)}", style="green")
+            right = " or ".join(shorten(one, characters) for one in (item.gold, *item.accepted))
+            prompt.append(f"\nRight: {right}", style="green")
             title = Text(f"{task.title}, {item.id}{_cut(item)}")
             drawn.append(Panel(prompt, title=title, title_align="left"))
             drawn.append(grids.on_screen([Part("", columns, item.outputs)], ()))
@@ -61,11 +62,12 @@ def as_csv(made: Samples) -> str:
     """One line an item and model, with whole texts."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    columns = "task item prompt tokens_cut choices gold label method model seed run"
+    columns = "task item prompt tokens_cut choices gold accepted label method model seed run"
     out.writerow(f"{columns} output parsed score metric verdict".split())
     for task in made.tasks:
         for item in task.samples:
-            start = [task.task, item.id, item.prompt, item.cut, " | ".join(item.choices), item.gold]
+            lists = (" | ".join(item.choices), item.gold, " | ".join(item.accepted))
+            start = [task.task, item.id, item.prompt, item.cut, *lists]
             for found in item.outputs:
                 who = [found.label, found.method, found.model, found.seed, found.run]
                 said = [found.text, found.parsed, found.score, found.metric, found.verdict]

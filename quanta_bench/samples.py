@@ -69,6 +69,7 @@ class Sample(BaseModel):
         cut: tokens that it lost because it was too long; ``None`` where that is not known.
         choices: the candidates, where one is chosen.
         gold: the right answer.
+        accepted: other answers that count as right, where one is written.
         outputs: the models' answers, the base's first.
     """
 
@@ -77,6 +78,7 @@ class Sample(BaseModel):
     cut: int | None
     choices: list[str]
     gold: str
+    accepted: list[str]
     outputs: list[Output]
 
 
@@ -374,6 +376,9 @@ def _one(
         cut=cut,
         choices=choices,
         gold=_named(answer.gold, choices),
+        accepted=[
+            other for other in example.references if "text" in line and other != answer.gold
+        ],
         outputs=[
             Output(
                 label=_label(result),

@@ -182,7 +182,7 @@ def test_answers_are_those_that_runs_stored(done: Done, made: Samples) -> None:
         assert output.text == line["text"]
         assert output.parsed == line["prediction"]
         assert item.gold == line["gold"]
-        assert item.choices == []
+        assert item.choices == item.accepted == []
 
 
 def test_of_two_seeds_the_smaller_is_shown(done: Done, made: Samples) -> None:
@@ -302,6 +302,16 @@ def test_every_page_shows_prompts_answers_and_verdicts(made: Samples) -> None:
     # A bar inside an answer is no border of a cell.
     assert "| moo | moo |" not in text
     assert text.count("not picked by hand") == 1
+
+
+def test_every_answer_that_counts_as_right_is_shown(made: Samples) -> None:
+    """DROP takes any annotator's answer; without them a right one would look wrong."""
+    task = made.tasks[-1].model_copy(deep=True)
+    task.samples = [task.samples[0].model_copy(update={"gold": "1", "accepted": ["2", "two"]})]
+    one = made.model_copy(update={"tasks": [task]})
+    assert "\nRight: 1 or 2 or two\n\n| Model" in sample_pages.as_markdown(one, 100)
+    (line,) = csv.DictReader(io.StringIO(sample_pages.as_csv(one)))
+    assert (line["gold"], line["accepted"]) == ("1", "2 | two")
 
 
 def test_a_long_text_says_how_much_is_left_out() -> None:
