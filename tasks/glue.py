@@ -280,7 +280,7 @@ class STSB(GlueTask):
 
     def label(self, row: Mapping[str, Any]) -> int:
         """The nearest whole score, halves upwards."""
-        return math.floor(score_of(row) + 0.5)
+        return nearest(score_of(row))
 
     def example(self, row: Mapping[str, Any], name: str) -> Example:
         """The item of a row, with its ``score``."""
@@ -298,18 +298,18 @@ class STSB(GlueTask):
         return score
 
     def judge_value(self, example: Example, value: float) -> Answer:
-        """Keep a predicted score as it is: a correlation asks for no more."""
-        return Answer(value, str(example.fields["score"]))
+        """Keep a predicted score as it is; the accuracy takes one off the scale to its end."""
+        found = nearest(min(5.0, max(0.0, value)))
+        return Answer(
+            value, str(example.fields["score"]), {"accuracy": float(found == example.gold)}
+        )
 
     def judge_choice(self, example: Example, chosen: int) -> Answer:
         """Judge a chosen score; the answer keeps the published one for the correlations."""
         return replace(super().judge_choice(example, chosen), gold=str(example.fields["score"]))
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
-        """Pearson and Spearman correlation, 0 where all answers are the same.
-
-        Of chosen scores the accuracy too.
-        """
+        """Pearson and Spearman correlation, 0 where all answers are the same, and accuracy."""
         from scipy import stats  # type: ignore[import-untyped]
 
         gold, said = gold_and_said(answers)
@@ -327,6 +327,11 @@ class STSB(GlueTask):
 def score_of(row: Mapping[str, Any]) -> float:
     """The published score of a row; the hub calls it a label."""
     return float(row["score"] if "score" in row else row["label"])
+
+
+def nearest(score: float) -> int:
+    """The nearest whole score, halves upwards."""
+    return math.floor(score + 0.5)
 
 
 def both(sentences: Sequence[str]) -> str:

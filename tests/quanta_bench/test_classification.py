@@ -160,7 +160,9 @@ def test_answers_are_judged_by_the_largest_output_or_by_the_number() -> None:
     pair = items(RTE())
     assert judge_outputs(RTE(), pair[1], [0.1, 0.2]).scores == {"accuracy": 1.0}
     assert judge_outputs(RTE(), pair[1], [0.2, 0.2]).prediction == 0
-    assert judge_outputs(STSB(), pair[0], [4.5]) == Answer(4.5, "3.25")
+    # Of scores the accuracy is that of the nearest whole one; the item's is 0.
+    for said, right in ((4.5, 0.0), (0.5, 0.0), (0.4, 1.0), (-3.0, 1.0)):
+        assert judge_outputs(STSB(), pair[0], [said]) == Answer(said, "3.25", {"accuracy": right})
     assert (STSB().target(pair[0]), RTE().target(pair[1])) == (3.25, 1)
     with pytest.raises(BenchError, match="no label"):
         RTE().target(Example("x", "x", {}))
