@@ -98,10 +98,10 @@ class CandidateBatch(Batch):
     @property
     def tokens(self) -> int:
         """Real tokens, padding not counted, each context once per row it stands in."""
-        if self.attention_mask.dim() == 2:
+        if self.position_ids is None:
             return int(self.attention_mask.sum())
-        # Padding sees itself alone; every other token sees the first of its row.
-        return int(self.attention_mask[:, 0, :, 0].sum())
+        # The mask lets padding see itself, but only a row's first token has the position 0.
+        return len(self.position_ids) + int(self.position_ids.count_nonzero())
 
 
 def collate(
