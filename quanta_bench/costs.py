@@ -338,7 +338,8 @@ def assumptions(gpu: Gpu, rows: Sequence[GridRow]) -> list[str]:
         f"sheet's {gpu.bfloat16 / 1e12:g} TFLOPS (bfloat16, dense), "
         f"{gpu.bandwidth / 1e9:,.0f} GB/s and {gpu.memory / 1e9:g} GB, "
         f"of which {UTILISATION:.0%} of the arithmetic and of the bandwidth is "
-        "assumed to be reached. No run was timed on it; --gpu names another.",
+        "assumed to be reached; small models and batches reach less. No run was timed on it; "
+        "--gpu names another.",
         "Operations, and what the backward pass keeps, are counted by torch on the model with the "
         "method and without content, for a batch of the longest items; the weights, "
         f"{GRADIENT_AND_MOMENTS} bytes a trained parameter (gradient, AdamW's moments) and the "
