@@ -376,9 +376,7 @@ def _one(
         cut=cut,
         choices=choices,
         gold=_named(answer.gold, choices),
-        accepted=[
-            other for other in example.references if "text" in line and other != answer.gold
-        ],
+        accepted=[other for other in example.references if "text" in line and other != answer.gold],
         outputs=[
             Output(
                 label=_label(result),
