@@ -17,19 +17,21 @@ FORMATS = ("md", "csv", "tex", "json")
 
 
 def cell(value: Value | None) -> str:
-    """Mean ± deviation over seeds, to a tenth."""
+    """Mean ± deviation over seeds, to a tenth of a percent."""
     if value is None:
         return "–"
-    spread = "" if value.deviation is None else f" ± {value.deviation:.1f}"
-    return f"{value.mean:.1f}{spread}"
+    digits = value.decimals
+    spread = "" if value.deviation is None else f" ± {value.deviation:.{digits}f}"
+    return f"{value.mean:.{digits}f}{spread}"
 
 
 def seeds_cell(value: Value | None) -> str:
     """Each seed's value, and the standard error over items in brackets."""
     if value is None:
         return "–"
-    each = " / ".join(f"{number:.1f}" for number in value.seeds.values())
-    error = "" if value.standard_error is None else f" ({value.standard_error:.1f})"
+    digits = value.decimals
+    each = " / ".join(f"{number:.{digits}f}" for number in value.seeds.values())
+    error = "" if value.standard_error is None else f" ({value.standard_error:.{digits}f})"
     return each + error
 
 

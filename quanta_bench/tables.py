@@ -26,12 +26,14 @@ class Value(BaseModel):
         deviation: standard deviation over seeds (n - 1); ``None`` for one seed.
         standard_error: of the mean over items, robust to groups of related items.
         seeds: the value of each seed.
+        decimals: how many are shown: a perplexity of 3.1 may be the best or the worst.
     """
 
     mean: float
     deviation: float | None
     standard_error: float | None
     seeds: dict[int, float]
+    decimals: int = 1
 
 
 class Column(BaseModel):
@@ -175,7 +177,9 @@ def _row(cell: Cells, suite: Suite, store: Store) -> TableRow:
         }
         if scored:
             by_seed = {seed: _shown(result, column) for seed, result in scored.items()}
-            row.cells[column.key] = _value(by_seed, _item_error(column, scored.values(), lines))
+            error = _item_error(column, scored.values(), lines)
+            whole = all(_scale(result, column.task) == 1 for result in scored.values())
+            row.cells[column.key] = _value(by_seed, error, decimals=2 if whole else 1)
     for average in suite.shown_averages:
         value = _average(row, average.columns or [c.key for c in suite.shown_columns])
         if value is not None:
@@ -201,13 +205,14 @@ def _average(row: TableRow, columns: Sequence[str]) -> Value | None:
     return _value(by_seed, whole)
 
 
-def _value(by_seed: dict[int, float], error: float | None) -> Value:
+def _value(by_seed: dict[int, float], error: float | None, *, decimals: int = 1) -> Value:
     values = list(by_seed.values())
     return Value(
         mean=stats.mean(values),
         deviation=stats.deviation(values) if len(values) > 1 else None,
         standard_error=error,
         seeds=by_seed,
+        decimals=decimals,
     )
 
 

@@ -131,6 +131,7 @@ def test_perplexity_is_not_a_percentage(bench: Bench) -> None:
     result = result.model_copy(update={"tasks": {"boolq": text}})
     row = bench.table(suite(tasks=["boolq"]), {0: result}).rows[1]
     assert row.cells["boolq"].mean == 12.5
+    assert render.cell(row.cells["boolq"]) == "12.50"
 
 
 # --- files ------------------------------------------------------------------------------------
