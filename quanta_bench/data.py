@@ -13,7 +13,7 @@ from quanta_bench.batches import by_tokens, shuffled
 from quanta_bench.encoding import pad_token
 from quanta_bench.errors import BenchError
 from quanta_bench.objectives import objective_of
-from quanta_bench.pools import Pools, draw
+from quanta_bench.pools import Pools
 from quanta_bench.spec import TrainingSpec
 
 EVALUATION_TOKENS = 2048
@@ -75,10 +75,8 @@ class BenchData(pl.LightningDataModule):
         self.stretches = self._lay_out()
 
     def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Any]:
-        drawn = []
-        for reference in self.spec.tasks:
-            pool = pools.get(reference, self.spec.source, split)
-            drawn.append((pool.task, draw(pool.examples, count, self.spec.seeds.sample)))
+        spec = self.spec
+        drawn = pools.drawn(spec.tasks, spec.source, split, count, spec.seeds.sample)
         return self.objective.encode(tokenizer, drawn, train=split == "train")
 
     def _lay_out(self) -> list[list[list[Any]]]:

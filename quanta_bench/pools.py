@@ -80,6 +80,13 @@ class Pools:
             self._pools[key] = Pool(task, examples, dict(data.read))
         return self._pools[key]
 
+    def drawn(
+        self, references: Sequence[str], source: str, split: Split, count: int | None, seed: int
+    ) -> list[tuple[Task, list[Example]]]:
+        """Tasks, each with the items that :func:`draw` takes of its split; errors as for `get`."""
+        pools = [self.get(reference, source, split) for reference in references]
+        return [(pool.task, draw(pool.examples, count, seed)) for pool in pools]
+
 
 def draw(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:
     """A sample that depends on the seed and each item's id alone.

@@ -28,13 +28,12 @@ from quanta_bench.model_sources import (
     model_fingerprint,
 )
 from quanta_bench.packing import can_pack
-from quanta_bench.pools import Pools, draw, find_task
+from quanta_bench.pools import Pools, find_task
 from quanta_bench.precision import resolve
 from quanta_bench.progress import Reporter
 from quanta_bench.protocols import check_protocols
 from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, identity
 from quanta_bench.store import Result, Store, TaskResult, TrainingRecord
-from quanta_bench.task import Example, Task
 
 
 @dataclass(frozen=True)
@@ -281,11 +280,9 @@ class Runner:
         """
         if spec.select != "score" or spec.protocol != "generate":
             return None
-        drawn = []
-        for reference in spec.tasks:
-            pool = self.pools.get(reference, spec.source, "validation")
-            items = draw(pool.examples, spec.validation_items, spec.seeds.sample)
-            drawn.append((pool.task, items))
+        drawn = self.pools.drawn(
+            spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
+        )
         context = evaluate.Context(
             model,
             base.tokenizer,
@@ -313,15 +310,13 @@ class Runner:
         packed: bool,
     ) -> Result:
         device = next(model.parameters()).device
-        drawn: dict[str, tuple[Task, list[Example]]] = {}
-        for reference in spec.tasks:
-            pool = self.pools.get(reference, spec.source, spec.split)
-            drawn[reference] = pool.task, draw(pool.examples, spec.items, spec.sample)
-        forgetting: dict[str, tuple[Task, list[Example]]] = {}
-        if spec.forgetting:
-            pool = self.pools.get(spec.forgetting, spec.forgetting_source, "test")
-            text = draw(pool.examples, spec.forgetting_items, spec.sample)
-            forgetting[spec.forgetting] = pool.task, text
+        taken = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
+        drawn = dict(zip(spec.tasks, taken, strict=True))
+        texts = (spec.forgetting,) if spec.forgetting else ()
+        taken = self.pools.drawn(
+            texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
+        )
+        forgetting = dict(zip(texts, taken, strict=True))
         self.reporter.scoring(sum(len(e) for _, e in (*drawn.values(), *forgetting.values())))
         context = evaluate.Context(
             model,
