@@ -11,6 +11,7 @@ call, so that one plan serves trained gates, their frozen copies, and gates with
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -19,9 +20,15 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from baselines.quanta import expressions
+from baselines.quanta import execution, expressions
 from baselines.quanta.gate import Gate
+from baselines.quanta.planning import MOST_AXES, Act, Plan, gate_by_gate, make_plan, planned_tokens
+from baselines.quanta.rates import rates_of
+
+COMPILED_TOKENS = 512
+"""Number of vectors that compiled code is planned for."""
 
 
 @dataclass(frozen=True)
@@ -235,13 +242,48 @@ class Circuit:
 
     # What the plan does.
 
-    def apply(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
+    def plan(self, tokens: int, *, device: torch.device | str = "cpu") -> Plan:
+        """How the circuit is applied to this many vectors: ``print(circuit.plan(tokens=512))``.
+
+        Circuits of more than `MOST_AXES` axes are applied gate by gate.
+
+        Args:
+            tokens: Number of vectors; it is planned for the power of two at or below.
+            device: Where they are.
+
+        Raises:
+            ValueError: Fewer than one vector.
+        """
+        if tokens < 1:
+            raise ValueError(f"plan: tokens is {tokens}; a plan is for one vector or more")
+        if len(self.sizes) > MOST_AXES or not self.gates:
+            return gate_by_gate(self.sizes, self._acts)
+        rates = rates_of(torch.device(device).type)
+        return make_plan(self.sizes, self._acts, rates, planned_tokens(tokens))
+
+    def apply(
+        self,
+        x: Tensor,
+        gates: Sequence[Tensor],
+        *,
+        minus: Sequence[Tensor] | None = None,
+        recompute: bool | None = None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
         """Apply the circuit to vectors (Eq. 5).
 
         Args:
             x: Shape ``(..., in_features)``, any floating or complex dtype.
             gates: One tensor for each gate that is not fixed, in order. A given gate's leading
                 batch dimensions broadcast against those of ``x``.
+            minus: Gates of the same circuit whose result is subtracted, computed in the same pass
+                (Eq. 8). They are frozen: no gradient comes to them. Equal gates give exact zeros.
+            recompute: Keep nothing but ``x`` for the backward pass, and compute the rest again;
+                `None` does where more than 64 MiB would be kept beside ``x``.
+            weight: A frozen matrix ``(out_features, in_features)`` whose product with ``x`` is
+                added.
+            bias: A frozen vector ``(out_features,)``, added with it.
 
         Returns:
             Shape ``(..., out_features)``, in the dtype that ``x`` and the gates promote to, or
@@ -256,12 +298,45 @@ class Circuit:
                 f"apply: x has shape {tuple(x.shape)}; the last size must be {self.in_features}, "
                 f"the product of {self.sizes}"
             )
-        tensors = self._tensors(x, gates)
-        if not _autocasts(x, tensors):
-            dtype = x.dtype
-            for tensor in tensors:
-                dtype = torch.promote_types(dtype, tensor.dtype)
-            x, tensors = x.to(dtype), [tensor.to(dtype) for tensor in tensors]
+        stacks = [self._tensors(x, gates)]
+        if minus is not None:
+            stacks.append(self._tensors(x, [gate.detach() for gate in minus]))
+        every = [tensor for stack in stacks for tensor in stack]
+        if _autocasts(x, every):
+            dtype = torch.get_autocast_dtype(x.device.type)
+        else:
+            dtype = functools.reduce(torch.promote_types, (t.dtype for t in every), x.dtype)
+        x = x.to(dtype)
+        if x.numel() and self._planned(every, dtype):
+            lead, rows = x.shape[:-1], x.reshape(-1, self.in_features)
+            plan = _plan_for(self, rows)
+            weight, bias = (part if part is None else part.to(dtype) for part in (weight, bias))
+            result = execution.run(
+                plan, rows, stacks, recompute=recompute, weight=weight, bias=bias
+            )
+            return result.reshape(*lead, self.out_features)
+        result, *subtracted = (
+            self._gate_by_gate(x, [tensor.to(dtype) for tensor in stack]) for stack in stacks
+        )
+        for other in subtracted:
+            result = result - other
+        if weight is not None:
+            result = result + functional.linear(x, weight, bias)
+        return result
+
+    def _planned(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
+        """Whether a plan covers these: few axes, real numbers, gates without batch dimensions."""
+        return (
+            bool(self.steps)
+            and len(self.sizes) <= MOST_AXES
+            and dtype.is_floating_point
+            and all(
+                tensor.dim() == 2 * len(step.axes)
+                for tensor, step in zip(tensors, itertools.cycle(self.steps), strict=False)
+            )
+        )
+
+    def _gate_by_gate(self, x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         batched = any(
             tensor.dim() > 2 * len(step.axes)
             for tensor, step in zip(tensors, self.steps, strict=True)
@@ -332,6 +407,10 @@ class Circuit:
         return tensors
 
     @cached_property
+    def _acts(self) -> tuple[Act, ...]:
+        return tuple(Act(step.axes, step.in_sizes, step.out_sizes) for step in self.steps)
+
+    @cached_property
     def _fixed(self) -> dict[int, Tensor]:
         return {index: gate.tensor() for index, gate in enumerate(self.gates) if gate.fixed}
 
@@ -345,6 +424,19 @@ class Circuit:
 
     def __hash__(self) -> int:
         return hash((self.sizes, self.gates))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator,unused-ignore]
+def _compiled_plan(circuit: Circuit, device: str) -> Plan:
+    # A compiled graph serves batches of any length, so its plan is for a common one.
+    return circuit.plan(COMPILED_TOKENS, device=device)
+
+
+def _plan_for(circuit: Circuit, rows: Tensor) -> Plan:
+    if torch.compiler.is_compiling():
+        plan: Plan = _compiled_plan(circuit, rows.device.type)
+        return plan
+    return circuit.plan(max(1, rows.shape[0]), device=rows.device)
 
 
 def _autocasts(x: Tensor, tensors: Sequence[Tensor]) -> bool:

@@ -13,6 +13,7 @@ from baselines.tuners.config import AdapterConfig
 
 Dims: TypeAlias = "tuple[int, ...] | None"
 Form: TypeAlias = Literal["auto", "folded", "unfolded"]
+Recompute: TypeAlias = Literal["auto", "always", "never"]
 
 REST = ".*"  # the pattern of all modules that no other pattern matches
 
@@ -46,8 +47,8 @@ class QuantaConfig(AdapterConfig):
             first axis, or ``"pad"``, zero-padding and cutting to the product of the sizes.
         form: How y = W0 x + T x - S x is computed. ``"folded"`` keeps W0 - S as a second matrix:
             faster, more memory, and equal to the base model at the start only to rounding.
-            ``"unfolded"`` applies T and S one after the other: equal to the base model at the
-            start in any dtype. ``"auto"`` folds on a plain float32 or float64 weight without
+            ``"unfolded"`` applies T and S in one pass: equal to the base model at the start in
+            any dtype. ``"auto"`` folds on a plain float32 or float64 weight without
             dropout, and not otherwise. A layer whose weight can't be folded (quantised,
             offloaded, itself trained, or wrapped by another adapter) is computed unfolded in any
             case.
@@ -55,6 +56,9 @@ class QuantaConfig(AdapterConfig):
             it. Saves one matrix a layer. The weight of the base model then is not W0 while the
             adapter is active; disabling, merging, unloading and `state_dict` restore it, to
             rounding. Not for a weight that another module shares.
+        recompute: Whether the backward pass computes again what stands between the gates.
+            ``"always"`` keeps a layer's input and no other vectors, ``"never"`` what is fastest,
+            and ``"auto"`` recomputes where a call would keep more than 64 MiB beside the input.
         dropout: Probability of dropout on the input of T and S, with one mask for both.
         seed: Seed of the initial gates. They depend on it and on the module's name alone; the
             global random state is not touched.
@@ -69,6 +73,7 @@ class QuantaConfig(AdapterConfig):
     rectangular: Rectangular = field(default="gate")
     form: Form = field(default="auto")
     fold_in_place: bool = field(default=False)
+    recompute: Recompute = field(default="auto")
     dropout: float = field(default=0.0)
 
     def __post_init__(self) -> None:
@@ -83,6 +88,7 @@ class QuantaConfig(AdapterConfig):
             self.dims = _checked_dims("dims", self.dims)
         self.check_choice("rectangular", get_args(Rectangular))
         self.check_choice("form", get_args(Form))
+        self.check_choice("recompute", get_args(Recompute))
         self.check_share("dropout")
         if self.parameter_budget is not None and self.parameter_budget < 1:
             self.refuse("parameter_budget", "is below 1")

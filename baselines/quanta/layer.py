@@ -21,19 +21,22 @@ nothing but its gates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.quanta.config import Form, QuantaConfig
+from baselines.quanta.config import Form, QuantaConfig, Recompute
+from baselines.quanta.inference import KeptMatrices, as_matrix
 from baselines.quanta.initial import kaiming_gates_
 from baselines.quanta.rectangular import WeightCircuit
 from baselines.quanta.targets import is_plain, plan_layer
 from baselines.tuners.initial import generator_for
 from baselines.tuners.merging import MergingLayer, exact, linear_features
+
+RECOMPUTE: Mapping[Recompute, bool | None] = {"auto": None, "always": True, "never": False}
 
 
 class FrozenGates(nn.Module):
@@ -69,6 +72,7 @@ class QuantaLinear(MergingLayer):
         "quanta_dropout",
         "quanta_circuits",
         "quanta_forms",
+        "quanta_recompute",
     )
     quanta_folded: Tensor | None
 
@@ -82,7 +86,9 @@ class QuantaLinear(MergingLayer):
         self.quanta_dropout = nn.ModuleDict()
         self.quanta_circuits: dict[str, WeightCircuit] = {}
         self.quanta_forms: dict[str, tuple[Form, bool]] = {}
+        self.quanta_recompute: dict[str, bool | None] = {}
         self.register_buffer("quanta_folded", None, persistent=False)
+        self._kept = KeptMatrices()
         self._folded_names: tuple[str, ...] = ()
         self._folded_for: tuple[tuple[str, ...], tuple[Any, ...]] | None = None
         self._subtracted: tuple[str, ...] = ()  # whose S is subtracted from the base weight
@@ -109,6 +115,7 @@ class QuantaLinear(MergingLayer):
             "unfolded" if config.dropout > 0 else config.form,
             config.fold_in_place,
         )
+        self.quanta_recompute[adapter_name] = RECOMPUTE[config.recompute]
         self.quanta_dropout[adapter_name] = (
             nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
         )
@@ -160,22 +167,48 @@ class QuantaLinear(MergingLayer):
         names = self._active_names()
         if self._fold_is_stale(names):  # also when the last active adapter has gone
             self._fold(names)
+        folded, bias = None, None
         if self.quanta_folded is not None and not args and not kwargs:
             folded = self.quanta_folded.mT if self._transposed else self.quanta_folded
             bias = cast("Tensor | None", self.get_base_layer().bias)
-            result = functional.linear(x, folded, bias)
-        else:
+        if folded is not None and len(names) == 1:
+            return self._delta(names[0], x, folded, bias)
+        if folded is None:
             result = self._base(x, *args, **kwargs)
+        else:
+            result = functional.linear(x, folded, bias)
         total = result
         for name in names:
-            circuit = self.quanta_circuits[name]
-            dropped = self.quanta_dropout[name](x)
-            delta = circuit.apply(dropped, self._tensors(name, "T"))
-            if name not in self._folded_names:
-                # The same operations in the same order, so the difference starts at exactly zero.
-                delta = delta - circuit.apply(dropped, self._tensors(name, "S"))
-            total = total + delta
+            total = total + self._delta(name, x)
         return total.to(result.dtype)
+
+    def _delta(
+        self, name: str, x: Tensor, folded: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """T x, less S x unless W0 - S stands for it; with the folded layer added if given."""
+        circuit, trained = self.quanta_circuits[name], self._tensors(name, "T")
+        minus = None if name in self._folded_names else self._tensors(name, "S")
+        gates = [*trained, *(minus or [])]
+        dropped = self.quanta_dropout[name](x)
+        if as_matrix(circuit, dropped, gates, 1 if minus is None else 2):
+            dtype = _dtype(dropped)
+            wide = torch.promote_types(dtype, torch.float32)
+            matrix = self._kept.get(name, gates, dtype, lambda: self._made(name, minus, wide))
+            result = functional.linear(dropped, matrix)
+            return result if folded is None else result + functional.linear(x, folded, bias)
+        return circuit.apply(
+            dropped,
+            trained,
+            minus=minus,
+            recompute=self.quanta_recompute[name],
+            weight=folded,
+            bias=bias,
+        )
+
+    def _made(self, name: str, minus: Sequence[Tensor] | None, dtype: torch.dtype) -> Tensor:
+        with exact(self._weight):
+            trained = self._matrix(name, "T", dtype)
+            return trained if minus is None else trained - self._matrix(name, "S", dtype)
 
     def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return cast(Tensor, self.base_layer(x, *args, **kwargs))
@@ -234,6 +267,7 @@ class QuantaLinear(MergingLayer):
 
         To be called while S still is what was subtracted.
         """
+        self._kept.clear()
         if self._subtracted:
             weight = self._weight.data
             with exact(weight):
@@ -281,3 +315,10 @@ class QuantaLinear(MergingLayer):
 
     def __repr__(self) -> str:
         return "quanta." + super().__repr__()
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """The dtype that a linear layer computes in, autocast's if that is on."""
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype

@@ -37,6 +37,8 @@ class QuantaSettings(TunerSettings):
         form: ``"folded"`` keeps W0 - S as a second matrix, ``"unfolded"`` applies S each time,
             ``"auto"`` folds on a float32 base.
         fold_in_place: keep W0 - S in the place of W0 instead of beside it.
+        recompute: ``"always"`` computes again in the backward pass what stands between the gates,
+            ``"never"`` keeps it, ``"auto"`` decides by its size.
         dropout: probability of dropout on the adapter's input.
     """
 
@@ -45,6 +47,7 @@ class QuantaSettings(TunerSettings):
     rectangular: Literal["gate", "pad"] = "gate"
     form: Literal["auto", "folded", "unfolded"] = "auto"
     fold_in_place: bool = False
+    recompute: Literal["auto", "always", "never"] = "auto"
     dropout: float = Field(0.0, ge=0, lt=1)
 
 

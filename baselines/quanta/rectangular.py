@@ -39,10 +39,32 @@ class WeightCircuit:
     dims: tuple[int, ...]
     circuit: Circuit
 
-    def apply(self, x: Tensor, gates: Sequence[Tensor]) -> Tensor:
-        """Map ``(..., in_features)`` to ``(..., out_features)``; dtypes as in `Circuit.apply`."""
-        x = _resize(x, self.circuit.in_features)
-        return _resize(self.circuit.apply(x, gates), self.out_features)
+    def apply(
+        self,
+        x: Tensor,
+        gates: Sequence[Tensor],
+        *,
+        minus: Sequence[Tensor] | None = None,
+        recompute: bool | None = None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Map ``(..., in_features)`` to ``(..., out_features)``; all else as in `Circuit.apply`."""
+        if self.pads:
+            result = self.circuit.apply(
+                _resize(x, self.circuit.in_features), gates, minus=minus, recompute=recompute
+            )
+            result = _resize(result, self.out_features)
+            return result if weight is None else result + functional.linear(x, weight, bias)
+        return self.circuit.apply(
+            x, gates, minus=minus, recompute=recompute, weight=weight, bias=bias
+        )
+
+    @property
+    def pads(self) -> bool:
+        """Whether vectors are padded or cut before or after the circuit."""
+        own = (self.circuit.in_features, self.circuit.out_features)
+        return own != (self.in_features, self.out_features)
 
     def rank_bounds(self) -> tuple[int, int]:
         """Bounds on the rank of the map, from Theorem 6.2 for gates of full rank.
