@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 METHODS_GROUP = "quanta_bench.methods"
 TASKS_GROUP = "quanta_bench.tasks"
+BENCHMARKS_GROUP = "quanta_bench.benchmarks"
 
 
 class Registry(Generic[T]):

@@ -1,0 +1,255 @@
+"""Wall time of sides that take turns, their ratios, and peak memory in a process of its own.
+
+A machine's speed drifts by more than what is to be told apart. So the sides take turns, round by
+round, and a ratio is of times from the same rounds.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import multiprocessing
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from quanta_bench.benchmark import Finding, Side, Target
+from quanta_bench.environment import peak_memory, reset_peak_memory
+from quanta_bench.errors import BenchError
+
+R = TypeVar("R")
+
+RESAMPLES = 2000
+COVERAGE = 0.95
+
+
+def synchronize() -> None:
+    """Wait for a GPU to finish what it was given; without one, nothing."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds_of(work: Callable[[], object], calls: int = 1) -> float:
+    """Wall time of a call, the mean over ``calls`` in a row, a GPU's work included."""
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(calls):
+        work()
+    synchronize()
+    return (time.perf_counter() - start) / calls
+
+
+def interleave(
+    sides: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    least: float = 0.0,
+    work: float | Sequence[float] = (),
+    unit: str = "",
+) -> list[Side]:
+    """Time several ways to do the same work, taking turns.
+
+    In each round every side is timed once, in an order that is drawn anew for each round (the
+    same for every call), so that none always follows the same other one. The garbage collector
+    waits until the end of a round.
+
+    Args:
+        sides: what to call, by name.
+        rounds: samples of each side.
+        warmup: rounds that are run first and not counted; with ``least`` at least one.
+        least: seconds that a sample of the quickest side is to take at least; as many calls as
+            that needs are timed together, equally many of each side, and the sample is their mean.
+        work: how much a call does, in ``unit``: one amount, or one for each round.
+        unit: of the work.
+
+    Returns:
+        The sides in their order.
+    """
+    names = list(sides)
+    amounts = [float(work)] * rounds if isinstance(work, (int, float)) else list(map(float, work))
+    quickest = float("inf")
+    for _ in range(max(warmup, 1) if least else warmup):
+        quickest = min(map(seconds_of, sides.values()))
+    calls = max(1, math.ceil(least / quickest)) if least else 1
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        gc.collect()
+        with _no_collection():
+            for name in order.sample(names, len(names)):
+                seconds[name].append(seconds_of(sides[name], calls))
+    return [Side(name=name, seconds=seconds[name], work=amounts, unit=unit) for name in names]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def time_ratio(
+    of: Side,
+    over: Side,
+    *,
+    target: Target | None = None,
+    by: Literal["median", "total"] = "median",
+    title: str = "",
+) -> Finding:
+    """How many times as long one side takes as another for the same work.
+
+    Args:
+        of: the side in question.
+        over: the one that it is compared with, timed in the same rounds.
+        target: what the ratio is meant to be.
+        by: ``median`` over rounds of each round's ratio, or the ratio of the ``total`` times,
+            which suits rounds that are parts of one long run.
+        title: in place of ``"time, OF / OVER"``.
+
+    Returns:
+        The ratio with a 95 % interval: rounds are drawn again with replacement.
+
+    Raises:
+        ValueError: the sides have different numbers of samples, or none.
+    """
+    one, other = _amounts(of), _amounts(over)
+    costs = np.asarray(of.seconds) / one, np.asarray(over.seconds) / other
+    if by == "median":
+        value, low, high = median_ratio(*costs)
+    else:
+        value, low, high = total_ratio(
+            (np.asarray(of.seconds), one), (np.asarray(over.seconds), other)
+        )
+    title = title or f"time, {of.name} / {over.name}"
+    return Finding(title=title, value=value, low=low, high=high, target=target)
+
+
+def speed_ratio(
+    of: Side,
+    over: Side,
+    *,
+    target: Target | None = None,
+    by: Literal["median", "total"] = "median",
+    title: str = "",
+) -> Finding:
+    """How many times as much work one side does in the same time; as :func:`time_ratio`."""
+    unit = of.unit or over.unit
+    title = title or f"{unit + '/s' if unit else 'speed'}, {of.name} / {over.name}"
+    return time_ratio(over, of, target=target, by=by, title=title)
+
+
+def memory_ratio(of: Side, over: Side, *, target: Target | None = None, title: str = "") -> Finding:
+    """How many times as much memory one side takes at its peak.
+
+    Raises:
+        ValueError: the peak of one of them was not measured.
+    """
+    if of.peak_bytes is None or not over.peak_bytes:
+        raise ValueError(f"memory_ratio: no peak of {of.name} or of {over.name}")
+    title = title or f"peak memory, {of.name} / {over.name}"
+    return Finding(title=title, value=of.peak_bytes / over.peak_bytes, target=target)
+
+
+def _amounts(side: Side) -> Any:
+    return np.asarray(side.work or [1.0] * len(side.seconds))
+
+
+def median_ratio(of: Any, over: Any) -> tuple[float, float, float]:
+    """The median of paired ratios, with its 95 % interval by the bootstrap over pairs.
+
+    Args:
+        of: (rounds,) numbers.
+        over: (rounds,) numbers of the same rounds.
+
+    Raises:
+        ValueError: there are none, or not equally many.
+    """
+    _check_paired(of, over)
+    ratios = np.asarray(of) / np.asarray(over)
+    drawn = np.median(ratios[_resamples(len(ratios))], axis=1)
+    return float(np.median(ratios)), *_interval(drawn)
+
+
+def total_ratio(of: tuple[Any, Any], over: tuple[Any, Any]) -> tuple[float, float, float]:
+    """The ratio of total seconds a unit of work, with its 95 % interval by the bootstrap.
+
+    Args:
+        of: (rounds,) seconds and (rounds,) work.
+        over: those of the other side.
+
+    Raises:
+        ValueError: there are none, or not equally many.
+    """
+    _check_paired(of[0], over[0])
+    (a, m), (b, n) = of, over
+    drawn = _resamples(len(a))
+
+    def ratio(rows: Any) -> Any:
+        one = a[rows].sum(-1) / m[rows].sum(-1)
+        return one / (b[rows].sum(-1) / n[rows].sum(-1))
+
+    return float(ratio(np.arange(len(a)))), *_interval(ratio(drawn))
+
+
+def _check_paired(of: Any, over: Any) -> None:
+    if not len(of) or len(of) != len(over):
+        raise ValueError(f"a ratio needs samples of the same rounds, not {len(of)} and {len(over)}")
+
+
+def _resamples(count: int) -> Any:
+    """(resamples, count) indices; the same every time, so that a report repeats itself."""
+    return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+
+
+def _interval(drawn: Any) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(low), float(high)
+
+
+def in_own_process(function: Callable[..., R], *arguments: Any) -> R:
+    """Call a function in a fresh process and return what it returns.
+
+    Args:
+        function: a function of a module, not a lambda or a closure.
+        arguments: what it is called with; these and the result are pickled.
+
+    Raises:
+        BenchError: the process died, as one that runs out of memory does.
+        Exception: whatever the function raises.
+    """
+    # Not forked: a forked process starts with the memory of this one, and torch's threads break.
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise BenchError(
+                f"The process that ran {function.__name__} died; it may have run out of memory."
+            ) from error
+
+
+def peak_above(work: Callable[[], object]) -> int:
+    """Bytes that a call takes at its peak above what was there before it.
+
+    For a process of its own (:func:`in_own_process`), after the model was loaded and the libraries
+    were imported: memory that an earlier call freed may still be resident, and would hide a peak.
+    Resident memory on a CPU, allocated memory on a GPU.
+    """
+    reset_peak_memory()
+    before = peak_memory()
+    work()
+    synchronize()
+    return max(0, peak_memory() - before)
