@@ -14,16 +14,17 @@ BENCH := $(VENV)/bin/quanta-bench
 SUITE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 tableD1 tableH qpa
 FIGURES := figure2 figure4
-OTHERS := params report bench fetch doctor list
+OTHERS := params report fetch doctor list
 
 .DEFAULT_GOAL := list
-.PHONY: setup setup-dev $(TABLES) $(FIGURES) $(OTHERS) test lint
+.PHONY: setup setup-dev setup-bench $(TABLES) $(FIGURES) $(OTHERS) bench test lint
 
 setup:
 	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
-setup-dev:
-	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) --dev $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+# What tests and lint need, and what benchmarks do.
+setup-dev setup-bench: setup-%:
+	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) --extra $* $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 $(TABLES): setup
 	@$(BENCH) table $@ $(SUITE_WORDS)
@@ -33,6 +34,9 @@ $(FIGURES): setup
 
 $(OTHERS): setup
 	@$(BENCH) $@ $(ARGS)
+
+bench: setup-bench
+	@$(BENCH) bench $(ARGS)
 
 test: setup-dev
 	@$(VENV)/bin/python -m pytest $(ARGS)

@@ -198,12 +198,14 @@ class Benchmark(ABC):
         name: the registered name.
         title: what is compared with what, in one line.
         needs: packages, by the names that they are installed by, without which it cannot run.
+        reads: whether it reads the model and the data of its conditions; they are fetched first.
         place: benchmarks run, and stand in the report, by this number and then by name.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[bool] = False
     place: ClassVar[int] = 50
 
     @abstractmethod

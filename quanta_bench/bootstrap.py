@@ -102,7 +102,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv")
     parser.add_argument("--torch-index", help="package index to take torch from")
-    parser.add_argument("--dev", action="store_true", help="also what tests and lint need")
+    parser.add_argument(
+        "--extra", choices=("dev", "bench"), help="also what tests and lint, or benchmarks, need"
+    )
     arguments = parser.parse_args()
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(
@@ -113,7 +115,9 @@ def main() -> None:
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     same = version_of(python) == sys.version
     wanted = state()
-    stamps = [folder / ".made"] + [folder / ".made-dev"] * arguments.dev
+    stamps = [folder / ".made"]
+    if arguments.extra:
+        stamps.append(folder / (".made-" + arguments.extra))
     if same and all(stamp.exists() and stamp.read_text() == wanted for stamp in stamps):
         return
     check_folder(folder)
@@ -124,7 +128,7 @@ def main() -> None:
     index = ["--index-url", arguments.torch_index] if arguments.torch_index else []
     # Not quiet: this is a large download, and pip's bar is the only sign of life.
     pip(python, *constraints, *index, "torch")
-    extra = "[dev]" if arguments.dev else ""
+    extra = "[%s]" % arguments.extra if arguments.extra else ""
     pip(python, "--quiet", *constraints, "--editable", str(ROOT) + extra)
     for stamp in stamps:
         stamp.write_text(wanted)

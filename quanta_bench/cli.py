@@ -329,6 +329,36 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Benchmarks to run; all of them by default.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="In two minutes rather than twenty.")] = False,
+    model: Annotated[
+        str, typer.Option(help="Base model: smollm2-135m, hub:NAME@REVISION or local:DIR.")
+    ] = "smollm2-135m",
+    source: Annotated[str, typer.Option(help="Data: embedded, hub, local:DIR.")] = "embedded",
+    only_list: Annotated[
+        bool, typer.Option("--list", help="List the registered benchmarks and run none.")
+    ] = False,
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/local/bench"),
+    as_json: Json = False,
+) -> None:
+    """Measure speed and memory beside other ways to do the same, and print the ratios."""
+    if only_list:
+        from quanta_bench import listing
+
+        _show(listing.benchmarks(), as_json)
+        return
+    from quanta_bench import bench_screen
+
+    wanted = bench_screen.Wanted(tuple(names or ()), quick, model, source)
+    failed = bench_screen.run(wanted, results, as_json=as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
 def _show(listing: Any, as_json: bool) -> None:
     _print(listing.rows, listing.on_screen(), as_json)
 
@@ -345,7 +375,6 @@ _PLANNED = {
     "verify": "Numerical checks of the installed methods",
     "export": "Export of merged models",
     "tune": "Search of settings",
-    "bench": "Benchmarks of speed and memory",
 }
 
 

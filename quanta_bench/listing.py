@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from quanta_bench import appendix
+from quanta_bench import appendix, bench
 from quanta_bench.meta import known_models
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import TASKS
@@ -69,6 +69,22 @@ def tasks() -> Listing:
     return Listing(rows)
 
 
+def benchmarks() -> Listing:
+    """The registered benchmarks."""
+    rows = []
+    for name in bench.chosen(()):
+        benchmark = bench.BENCHMARKS.get(name)
+        rows.append(
+            {
+                "name": name,
+                "title": benchmark.title,
+                "needs": ", ".join(benchmark.needs),
+                "from": bench.BENCHMARKS.origin(name),
+            }
+        )
+    return Listing(rows)
+
+
 def models() -> Listing:
     """The models known by name, without loading any."""
     from quanta_bench.meta import hub_name, meta_model
@@ -112,6 +128,12 @@ def targets() -> Listing:
             "make": "params",
             "command": "quanta-bench params",
             "what": "the parameter counts that the papers print, recounted",
+            "profiles": "",
+        },
+        {
+            "make": "bench",
+            "command": "quanta-bench bench",
+            "what": "speed and memory beside other ways to do the same",
             "profiles": "",
         },
         {

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import gc
 import math
-import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from quanta_bench.benchmark import Finding, Side, Target
 from quanta_bench.environment import peak_memory, reset_peak_memory
-from quanta_bench.errors import BenchError
+from quanta_bench.processes import in_own_process
 
-R = TypeVar("R")
+__all__ = [
+    "in_own_process",
+    "interleave",
+    "median_ratio",
+    "memory_ratio",
+    "peak_above",
+    "seconds_of",
+    "speed_ratio",
+    "synchronize",
+    "time_ratio",
+    "total_ratio",
+]
 
 RESAMPLES = 2000
 COVERAGE = 0.95
@@ -217,28 +225,6 @@ def _resamples(count: int) -> Any:
 def _interval(drawn: Any) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
-
-
-def in_own_process(function: Callable[..., R], *arguments: Any) -> R:
-    """Call a function in a fresh process and return what it returns.
-
-    Args:
-        function: a function of a module, not a lambda or a closure.
-        arguments: what it is called with; these and the result are pickled.
-
-    Raises:
-        BenchError: the process died, as one that runs out of memory does.
-        Exception: whatever the function raises.
-    """
-    # Not forked: a forked process starts with the memory of this one, and torch's threads break.
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise BenchError(
-                f"The process that ran {function.__name__} died; it may have run out of memory."
-            ) from error
 
 
 def peak_above(work: Callable[[], object]) -> int:

@@ -118,10 +118,11 @@ def test_a_changed_file_renews_it(set_up: SetUp, name: str) -> None:
     assert set_up() == []
 
 
-def test_the_tests_need_more_than_the_tables(set_up: SetUp) -> None:
+@pytest.mark.parametrize("extra", ["dev", "bench"])
+def test_tests_and_benchmarks_need_more_than_the_tables(set_up: SetUp, extra: str) -> None:
     set_up()
-    assert set_up("--dev")[-1][-1] == f"{set_up.root}[dev]"
-    assert set_up("--dev") == []
+    assert set_up("--extra", extra)[-1][-1] == f"{set_up.root}[{extra}]"
+    assert set_up("--extra", extra) == []
     assert set_up() == []
 
 

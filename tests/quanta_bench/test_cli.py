@@ -19,7 +19,7 @@ import yaml
 from quanta_bench import __version__, cli
 from quanta_bench.errors import BenchError
 
-PLANNED = ("report", "verify", "export", "tune", "bench")
+PLANNED = ("report", "verify", "export", "tune")
 STOPPED = (1, 130)  # 130 is what shells and typer make of Ctrl-C
 
 
