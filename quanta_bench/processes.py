@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -83,6 +84,7 @@ def _serve(
     connection: Any, function: Callable[..., Any], arguments: Any, tells: bool, log: Path | None
 ) -> None:
     """What the other process does."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     options = {"tell": lambda text: connection.send(("told", text))} if tells else {}
     with _printing_to(log) if log else nullcontext():
         try:
@@ -93,6 +95,14 @@ def _serve(
             if log:
                 traceback.print_exc()
             connection.send(("raised", _portable(error)))
+
+
+def _end_with_parent() -> None:
+    """Wait until the process that started this one is gone, however it ended, and go too."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:

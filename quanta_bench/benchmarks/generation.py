@@ -1,0 +1,129 @@
+"""Generating answers: the suite's batches, and one prompt at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from quanta_bench import evaluate
+from quanta_bench.benchmark import Benchmark, Case, Conditions, Finding, Outcome, at_least, at_most
+from quanta_bench.benchmarks.materials import Materials
+from quanta_bench.encoding import pad_token
+from quanta_bench.generation import cut_at, read_context
+from quanta_bench.model_sources import LoadedModel
+from quanta_bench.spec import EvaluationSpec
+from quanta_bench.task import Example, Task
+from quanta_bench.timing import interleave, speed_ratio
+
+TASK = "drop"
+OURS = "ours"
+ONE = "one at a time"
+
+
+class Generation(Benchmark):
+    """Greedy answers to DROP with its stop strings, items a second and whether texts are equal."""
+
+    name = "generation"
+    title = "greedy answers with stop strings: ours against one at a time"
+    reads = True
+    place = 50
+
+    def run(self, conditions: Conditions) -> Outcome:
+        """A case a dtype: that of the suite's runs here, and float32, where texts must agree."""
+        materials = Materials.of(conditions)
+        cases = []
+        for dtype in dict.fromkeys((materials.dtype, torch.float32)):
+            fast = dtype is materials.dtype
+            items, rounds = conditions.choose((32 if fast else 16, 2 if fast else 1), quick=(8, 1))
+            conditions.tell(f"{TASK} in {dtype}: {rounds} rounds of {items} items")
+            task, examples = materials.items(TASK, "test", items * rounds)
+            cases.append(compare(materials, dtype, task, examples, rounds))
+            if conditions.quick:
+                break
+        return Outcome(cases=cases)
+
+
+def compare(
+    materials: Materials,
+    dtype: torch.dtype,
+    task: Task,
+    examples: Sequence[Example],
+    rounds: int,
+) -> Case:
+    """Answer the same items both ways, in so many rounds."""
+    base = materials.load(dtype)
+    spec = EvaluationSpec(tasks=(task.name,), protocol="generate")
+    context = evaluate.Context(
+        base.model,
+        base.tokenizer,
+        spec,
+        packed=False,
+        cached=True,
+        device=materials.device,
+        advance=lambda count: None,
+    )
+
+    def ours(some: Sequence[Example]) -> list[str]:
+        with materials.autocast(dtype):
+            judged = evaluate.evaluate(context, task, some)
+        return [str(item.detail["text"]) for item in judged]
+
+    ways: dict[str, Callable[[Sequence[Example]], list[str]]] = {
+        OURS: ours,
+        ONE: lambda some: [one_at_a_time(materials, base, spec, task, item) for item in some],
+    }
+    size = len(examples) // rounds
+    texts: dict[str, list[str]] = {name: [] for name in ways}
+
+    def side(name: str) -> Callable[[], None]:
+        chunks = (examples[start : start + size] for start in range(0, size * rounds, size))
+        return lambda: texts[name].extend(ways[name](next(chunks)))
+
+    for way in ways.values():
+        way(examples[:1])
+    batched, one = interleave(
+        {name: side(name) for name in ways}, rounds=rounds, warmup=0, work=size, unit="items"
+    )
+    differing = sum(a != b for a, b in zip(texts[OURS], texts[ONE], strict=True))
+    exact = dtype is torch.float32
+    return Case(
+        title=f"{task.title}, {str(dtype).removeprefix('torch.')}",
+        sides=[batched, one],
+        findings=[
+            speed_ratio(batched, one, by="total", target=at_least(5.0)),
+            Finding(
+                title=f"texts of {len(texts[OURS])} that differ",
+                value=differing,
+                target=at_most(0) if exact else None,
+                ratio=False,
+            ),
+        ],
+    )
+
+
+@torch.no_grad()
+def one_at_a_time(
+    materials: Materials, base: LoadedModel, spec: EvaluationSpec, task: Task, item: Example
+) -> str:
+    """One prompt's answer by ``transformers`` alone, without padding."""
+    prompt = task.prompt(item, spec.protocol)
+    ids, _ = read_context(
+        base.tokenizer, prompt, max_length=spec.max_length, max_new_tokens=task.max_new_tokens
+    )
+    rows = torch.tensor([ids], device=materials.device)
+    options = {"stop_strings": list(task.stop), "tokenizer": base.tokenizer} if task.stop else {}
+    output = base.model.generate(
+        input_ids=rows,
+        attention_mask=torch.ones_like(rows),
+        max_new_tokens=task.max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=pad_token(base.tokenizer),
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        **options,
+    )
+    text: str = base.tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)
+    return cut_at(text, task.stop)

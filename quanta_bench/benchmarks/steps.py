@@ -1,0 +1,65 @@
+"""A training step by itself, for comparisons that need not run a whole training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from quanta_bench.benchmarks.materials import Materials
+from quanta_bench.data import BenchData
+from quanta_bench.method import Method
+from quanta_bench.spec import TrainingSpec
+
+Step = Callable[[], object]
+
+
+def collated(data: BenchData, device: torch.device) -> list[Any]:
+    """A training's batches, laid out as its loader does, in its order."""
+    return [
+        data.objective.collate(batch, data.pad_token, packed=data.train_packed, train=True).to(
+            device
+        )
+        for stretch in data.stretches
+        for batch in stretch
+    ]
+
+
+def stepper(
+    model: nn.Module,
+    method: Method[Any],
+    spec: TrainingSpec,
+    data: BenchData,
+    batches: Sequence[Any],
+    materials: Materials,
+) -> Step:
+    """A function that does the next optimiser step, over and over through the batches.
+
+    Forward and backward of a step's parts, the gradient's norm clipped, AdamW: what a run does,
+    without its bookkeeping.
+
+    Args:
+        model: the adapted model.
+        method: the method that adapted it.
+        spec: rate, parts of a step.
+        data: the objective.
+        batches: one for each part.
+        materials: the precision.
+    """
+    parameters = list(method.trainable(model).values())
+    optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    endless: Iterator[Any] = itertools.cycle(batches)
+
+    def step() -> None:
+        for batch in itertools.islice(endless, spec.accumulate):
+            with materials.autocast():
+                loss = data.objective.loss(model, batch) / spec.accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step

@@ -1,0 +1,221 @@
+"""Our training run beside ``transformers.Trainer`` with ``peft`` and its default collator.
+
+Both train LoRA r=8 on the same real items of Table 3's mixture as language modelling on the right
+answer, with the same model, items a step, optimizer, schedule and base dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from quanta_bench import training
+from quanta_bench.benchmark import (
+    Benchmark,
+    Case,
+    Conditions,
+    Finding,
+    Outcome,
+    Side,
+    at_least,
+    at_most,
+)
+from quanta_bench.benchmarks import reference
+from quanta_bench.benchmarks.materials import (
+    Materials,
+    adapted,
+    lengths,
+    make,
+    own_settings,
+    parts,
+    resolve_arithmetic,
+    scratch,
+)
+from quanta_bench.data import BenchData
+from quanta_bench.packing import can_pack
+from quanta_bench.pools import Pools
+from quanta_bench.spec import TrainingSpec
+from quanta_bench.timing import in_own_process, memory_ratio, peak_above, speed_ratio
+from quanta_bench.turns import Done, take_turns
+
+METHOD = "lora"
+OURS = "ours"
+THEIRS = "Trainer + peft"
+GROUPED = "Trainer + peft, grouped by length"
+PARTS = 10
+Tell = Callable[[str], None]
+
+
+class Training(Benchmark):
+    """Speed of whole runs, peak memory, and the loss curve."""
+
+    name = "training"
+    title = "our training run against transformers.Trainer + peft, LoRA r=8, right answers"
+    reads = True
+    place = 10
+
+    def run(self, conditions: Conditions) -> Outcome:
+        """Three cases: whole runs in turns, memory in processes of their own, and losses."""
+        materials = Materials.of(conditions)
+        return Outcome(
+            cases=[
+                speed(materials, conditions.choose(50, quick=6), conditions.tell),
+                memory(materials, conditions.choose(16, quick=3), conditions.tell),
+                curve(materials, conditions.choose(20, quick=3), conditions.tell),
+            ]
+        )
+
+
+def answers(materials: Materials, items: int, **values: Any) -> TrainingSpec:
+    """Training on the right answers of so many items a task.
+
+    Without a warm-up: ``Trainer`` begins its own at a rate of zero.
+    """
+    fixed = {"loss": "answer", "accumulate": 1, "warmup": 0.0}
+    return materials.spec(METHOD, own_settings(METHOD), train_items=items, **fixed, **values)
+
+
+class Ours:
+    """Our run, as the runner makes it.
+
+    Args:
+        materials: model and data.
+        spec: the training.
+        dtype: of the base.
+    """
+
+    def __init__(self, materials: Materials, spec: TrainingSpec, dtype: torch.dtype) -> None:
+        base = materials.load(dtype)
+        packed = can_pack(base.model)
+        self.method = make(METHOD)
+        self.spec = spec
+        self.device = materials.device
+        self.precision = resolve_arithmetic(dtype)
+        self.model = adapted(base, self.method, self.device)
+        self.data = BenchData(spec, Pools(), base.tokenizer, packed=packed)
+
+    def run(self, advance: Callable[[int, int], None] = lambda done, steps: None) -> Any:
+        """Train to the end."""
+        with scratch() as folder:
+            return training.train(
+                self.model,
+                self.method,
+                self.spec,
+                self.data,
+                folder,
+                device=self.device,
+                precision=self.precision,
+                advance=advance,
+            )
+
+
+def speed(materials: Materials, items_a_task: int, tell: Tell) -> Case:
+    """Real tokens a second of whole runs, part by part in turns."""
+    tell("speed: loading, and choosing Trainer's precision")
+    spec = answers(materials, items_a_task)
+    ours = Ours(materials, spec, materials.dtype)
+    items = ours.data.train_items
+    autocast = reference.faster_with_autocast(materials, items, spec)
+    # Of our steps' sizes nothing is assumed: tokens are spread evenly, and totals are compared.
+    steps = -(-len(items) // spec.batch_size)
+    ends = parts(steps, PARTS)
+
+    def our_run(done: Done) -> None:
+        reached: list[int] = []
+
+        def advance(step: int, steps: int) -> None:
+            if step in ends and step not in reached:
+                reached.append(step)
+                done(lengths(items) / len(ends))
+                tell(f"speed: {step} of {steps} steps of each side")
+
+        ours.run(advance)
+
+    sides: dict[str, Callable[[Done], object]] = {OURS: our_run}
+    for name, grouped in {THEIRS: False, GROUPED: True}.items():
+        trainer = reference.trainer(
+            materials, items, spec, materials.dtype, grouped=grouped, autocast=autocast
+        )
+        trainer.add_callback(reference.Parts(ends, lengths(items) / len(ends)))
+        sides[name] = partial(reference.run, trainer)
+    timed = take_turns(sides, unit="tokens")
+    first, *others = timed
+    target = at_least(2.0)
+    return Case(
+        title=f"{len(items)} items, {materials.precision['base']}",
+        sides=timed,
+        findings=[speed_ratio(first, other, by="total", target=target) for other in others],
+        notes=[
+            "Trainer runs with bfloat16 autocast, which was the faster here."
+            if autocast
+            else "Trainer runs without autocast, which was the faster here."
+        ],
+    )
+
+
+def memory(materials: Materials, items_a_task: int, tell: Tell) -> Case:
+    """Peak memory above the loaded model, each side in a process of its own."""
+    found = {}
+    for name, measure in {OURS: our_peak, THEIRS: their_peak}.items():
+        tell(f"memory: {name}")
+        found[name] = Side(name=name, peak_bytes=in_own_process(measure, materials, items_a_task))
+    return Case(
+        title=f"peak memory above the loaded model, {materials.precision['base']}",
+        sides=list(found.values()),
+        findings=[memory_ratio(found[OURS], found[THEIRS], target=at_most(0.7))],
+    )
+
+
+def our_peak(materials: Materials, items: int) -> int:
+    """Bytes above the loaded model in our run on so many items a task."""
+    return peak_above(Ours(materials, answers(materials, items), materials.dtype).run)
+
+
+def their_peak(materials: Materials, items: int) -> int:
+    """Bytes above the loaded model in Trainer's."""
+    spec = answers(materials, items)
+    data = BenchData(spec, Pools(), materials.tokenizer(), packed=False)
+    trainer = reference.trainer(materials, data.train_items, spec, materials.dtype)
+    return peak_above(trainer.train)
+
+
+def curve(materials: Materials, items_a_task: int, tell: Tell) -> Case:
+    """The losses of the first steps in float32, on the same batches, from the same start."""
+    tell("loss curves in float32")
+    spec = answers(materials, items_a_task, precision="float32")
+    ours = Ours(materials, spec, torch.float32)
+    start = {name: value.detach().clone() for name, value in trained(ours.model)}
+    batches = [batch for stretch in ours.data.stretches for batch in stretch]
+    losses = ours.run().losses
+    trainer = reference.trainer(
+        materials, [item for batch in batches for item in batch], spec, torch.float32, in_order=True
+    )
+    theirs = reference.losses(trainer, start)
+    return Case(
+        title=f"loss of {len(losses)} steps, float32",
+        findings=[
+            Finding(
+                title="largest relative difference of losses",
+                value=largest_difference(losses, theirs),
+                target=at_most(1e-3),
+                ratio=False,
+            )
+        ],
+    )
+
+
+def trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that train, by name."""
+    return [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+
+
+def largest_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The largest relative difference; infinite where there are not equally many."""
+    if len(ours) != len(theirs):
+        return float("inf")
+    one, other = np.asarray(ours), np.asarray(theirs)
+    return float((np.abs(one - other) / np.abs(other)).max())

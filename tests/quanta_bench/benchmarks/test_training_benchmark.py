@@ -1,0 +1,82 @@
+"""The training benchmark on a tiny model, and what it stands on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from quanta_bench.benchmark import Conditions
+from quanta_bench.benchmarks import reference, training
+from quanta_bench.benchmarks.materials import Materials, lengths, parts
+from quanta_bench.data import BenchData
+from quanta_bench.pools import Pools
+
+
+def tell(text: str) -> None:
+    assert text
+
+
+def test_both_sides_train_on_the_same_tokens_in_parts_that_take_turns(
+    conditions: Conditions,
+) -> None:
+    case = training.speed(Materials.of(conditions), 2, tell)
+    ours, theirs, grouped = case.sides
+    assert len(ours.seconds) == len(theirs.seconds) == len(grouped.seconds) == 2
+    assert sum(ours.work) == pytest.approx(sum(theirs.work))
+    assert [finding.title for finding in case.findings] == [
+        "tokens/s, ours / Trainer + peft",
+        "tokens/s, ours / Trainer + peft, grouped by length",
+    ]
+    assert all(finding.value > 0 for finding in case.findings)
+
+
+def test_the_loss_curves_are_the_same(conditions: Conditions) -> None:
+    case = training.curve(Materials.of(conditions), 3, tell)
+    (finding,) = case.findings
+    assert case.title == "loss of 3 steps, float32"
+    assert finding.met
+    assert finding.value < 1e-4
+
+
+def test_other_losses_are_found_to_differ() -> None:
+    assert training.largest_difference([1.0, 2.0], [1.0, 1.6]) == pytest.approx(0.25)
+    assert training.largest_difference([1.0], [1.0, 2.0]) == math.inf
+
+
+def test_peaks_are_measured_in_processes_of_their_own(conditions: Conditions) -> None:
+    case = training.memory(Materials.of(conditions), 1, tell)
+    assert all(side.peak_bytes for side in case.sides)
+    assert case.findings[0].title == "peak memory, ours / Trainer + peft"
+
+
+def test_the_reference_has_the_answers_as_its_only_labels(conditions: Conditions) -> None:
+    materials = Materials.of(conditions)
+    tokenizer = materials.tokenizer()
+    data = BenchData(training.answers(materials, 1), Pools(), tokenizer, packed=False)
+    rows = reference.features(data.train_items)
+    assert len(rows) == len(data.train_items) == 8
+    for row, item in zip(rows, data.train_items, strict=True):
+        said = [label for label in row["labels"] if label != reference.IGNORED]
+        assert tuple(said) == item.candidates[0]
+        assert tokenizer.decode(row["input_ids"]).endswith(tokenizer.decode(said))
+    assert lengths(data.train_items) == sum(len(row["input_ids"]) for row in rows)
+
+
+def test_the_reference_trains_what_our_lora_trains(conditions: Conditions) -> None:
+    materials = Materials.of(conditions)
+    spec = training.answers(materials, 1)
+    ours = training.Ours(materials, spec, torch.float32)
+    theirs = reference.with_lora(materials.load(torch.float32))
+    shapes = [
+        {name: (value.shape, value.dtype) for name, value in training.trained(model)}
+        for model in (ours.model, theirs)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_a_run_is_cut_into_parts_that_end_with_it() -> None:
+    assert parts(50, 10) == list(range(5, 51, 5))
+    assert parts(6, 10) == [1, 2, 3, 4, 5, 6]
+    assert parts(7, 3) == [2, 5, 7]
