@@ -1,0 +1,79 @@
+"""The benchmarks of scoring, generation and start-up on a tiny model; ways that agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from quanta_bench.benchmark import Conditions
+from quanta_bench.benchmarks import generation, scoring, startup
+from quanta_bench.benchmarks.materials import Materials
+from quanta_bench.errors import BenchError
+from quanta_bench.spec import EvaluationSpec
+
+
+def test_three_ways_to_score_choose_the_same(conditions: Conditions, exact: None) -> None:
+    pytest.importorskip("lm_eval")
+    materials = Materials.of(conditions)
+    base = materials.load()
+    task, examples = materials.items("arc_easy", "test", 6)
+    case = scoring.compare(materials, base, task, examples, 2, packed=True)
+    assert [side.name for side in case.sides] == [
+        "ours",
+        "one candidate at a time",
+        "lm-eval, batches of 8",
+        "lm-eval, batches of 32",
+    ]
+    assert all(side.work == [2.0, 2.0] for side in case.sides)
+    speeds, counts = case.findings[:2], case.findings[2:]
+    assert [finding.title.split(",")[0] for finding in speeds] == ["items/s"] * 2
+    assert all("of 6" in finding.title for finding in counts[::2])
+    assert [finding.value for finding in counts] == [0, 0, 0, 0]
+
+
+def test_ways_agree_on_every_log_likelihood(conditions: Conditions, exact: None) -> None:
+    pytest.importorskip("lm_eval")
+    materials = Materials.of(conditions)
+    base = materials.load()
+    task, examples = materials.items("arc_easy", "test", 3)
+    spec = EvaluationSpec(tasks=(task.name,))
+    put = scoring.Put(task, examples, [task.prompt(item, spec.protocol) for item in examples])
+    one = scoring.one_at_a_time(materials, base, spec, put)
+    harness = scoring.Harness(materials, base, spec.max_length, 8).score(put)
+    for mine, other in zip(one, harness, strict=True):
+        assert mine == pytest.approx(other, abs=1e-3)
+
+
+def test_choices_that_lie_within_rounding_are_told_apart() -> None:
+    ours, theirs = (
+        [[-1.0, -2.0], [-1.0, -2.0], [-3.0, -1.0]],
+        [[-1.0, -2.0], [-2.0, -1.98], [-1.0, -3.0]],
+    )
+    assert scoring.disagreements(ours, theirs, 0.0) == 2
+    assert scoring.disagreements(ours, theirs, scoring.rounding(torch.bfloat16)) == 1
+    assert scoring.disagreements(ours, theirs, 5.0) == 0
+    assert scoring.rounding(torch.float32) == 1e-3
+
+
+def test_generated_texts_are_equal_in_single_precision(conditions: Conditions) -> None:
+    materials = Materials.of(conditions)
+    task, examples = materials.items("drop", "test", 4)
+    case = generation.compare(materials, torch.float32, task, examples, 2)
+    speed, texts = case.findings
+    assert speed.title == "items/s, ours / one at a time"
+    assert (texts.title, texts.value, texts.met) == ("texts of 4 that differ", 0, True)
+    assert [len(side.seconds) for side in case.sides] == [2, 2]
+
+
+def test_commands_are_timed_and_a_failing_one_is_an_error(
+    conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "COMMANDS", {"--version": ("--version",)})
+    (case,) = startup.Startup().run(conditions).cases
+    assert [finding.title for finding in case.findings] == [
+        "seconds, Python itself",
+        "seconds, --version",
+    ]
+    assert 0 < case.findings[0].value < case.findings[1].value
+    with pytest.raises(BenchError, match="status 2"):
+        startup.call("-m", "quanta_bench.cli", "no-such-command")
