@@ -1,0 +1,330 @@
+"""Benchmarks of QuanTA's layer: against LoRA, its own bounds, and how its cost grows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from baselines.quanta.circuit import Circuit
+from baselines.quanta.config import QuantaConfig
+from quanta_bench.benchmark import Benchmark, Case, Conditions, Finding, Outcome, Target, at_most
+from quanta_bench.timing import interleave, time_ratio
+
+RANK = 8  # LoRA's, throughout
+TOKENS = 512
+
+WIDTHS = (512, 1024, 2048, 4096, 8192)
+COUNTS = (64, 256, 1024, 4096)  # tokens, at the second of the widths
+
+Call = Callable[[], object]
+
+
+class LayerBenchmark(Benchmark):
+    """One adapted layer, forwards and backwards, against LoRA and against the bare products."""
+
+    name = "layer"
+    title = "One QuanTA layer, forward and backward, against LoRA r=8 and its bare matrix products"
+    place = 10
+    settings: tuple[tuple[int, tuple[int, ...], Target, Target | None], ...] = (
+        (4096, (16, 8, 8, 4), at_most(1.25), at_most(1.1)),
+        (4096, (16, 16, 16), at_most(1.30), at_most(1.1)),
+        (576, (9, 8, 8), at_most(1.6), None),
+        (576, (6, 6, 4, 4), at_most(1.6), None),
+    )
+
+    def run(self, conditions: Conditions) -> Outcome:
+        """Time every setting in float32 and in bfloat16 autocast."""
+        cases = []
+        for width, dims, over_lora, over_bare in self.settings:
+            for dtype in (torch.float32, torch.bfloat16):
+                title = f"{width}, {'-'.join(map(str, dims))}, {_name(dtype)}"
+                conditions.tell(title)
+                cases.append(
+                    self._case(conditions, title, width, dims, dtype, over_lora, over_bare)
+                )
+        return Outcome(
+            cases=cases,
+            notes=[
+                f"{TOKENS} tokens. LoRA is peft's, r={RANK}, on the same frozen layer; bfloat16 is "
+                "a bfloat16 layer under autocast with float32 adapters, as in training.",
+                "The bare chain is the frozen layer and the products of the gates' shapes with "
+                "nothing moved, so it computes nothing of use: a bound for one product a gate. "
+                "A plan that merges gates can be below it.",
+                "The reference is the circuit as one einsum in the order that opt_einsum finds, "
+                "with autograd, on top of the frozen layer.",
+            ],
+        )
+
+    def _case(
+        self,
+        conditions: Conditions,
+        title: str,
+        width: int,
+        dims: tuple[int, ...],
+        dtype: torch.dtype,
+        over_lora: Target,
+        over_bare: Target | None,
+    ) -> Case:
+        work = Work(width, TOKENS, dtype)
+        circuit = Circuit.all_pairs(dims)
+        calls = {
+            "LoRA": work.adapted(LoraConfig(r=RANK, target_modules=["0"])),
+            "ours": work.adapted(quanta(dims, form="folded", recompute="never")),
+            "ours, recomputing": work.adapted(quanta(dims, form="folded", recompute="always")),
+            "ours, unfolded": work.adapted(quanta(dims, form="unfolded", recompute="never")),
+            "bare chain": work.bare(circuit, recompute=False),
+            "bare chain, recomputing": work.bare(circuit, recompute=True),
+            "reference": work.einsum(circuit),
+        }
+        if conditions.quick:
+            for slow in ("ours, unfolded", "bare chain, recomputing", "ours, recomputing"):
+                del calls[slow]
+        sides = {
+            side.name: side
+            for side in interleave(
+                calls,
+                rounds=conditions.choose(15, quick=5) if width < 1000 else conditions.choose(7, 3),
+                least=0.02,
+                work=TOKENS,
+                unit="tokens",
+            )
+        }
+
+        def against(over: str, under: str, target: Target | None = None) -> Finding:
+            ratio = time_ratio(sides[over], sides[under], target=target)
+            return ratio.model_copy(update={"title": f"{over} / {under}"})
+
+        findings = [
+            against("ours", "LoRA", over_lora),
+            against("ours", "bare chain", over_bare),
+            against("bare chain", "LoRA"),
+            against("reference", "LoRA"),
+        ]
+        if not conditions.quick:
+            findings += [
+                against("ours, recomputing", "bare chain, recomputing", at_most(1.2)),
+                against("ours, unfolded", "LoRA"),
+            ]
+        bound = bound_over_lora(circuit)
+        plan = circuit.plan(TOKENS)
+        return Case(
+            title=title,
+            sides=list(sides.values()),
+            findings=findings,
+            notes=[
+                f"Multiply-adds of gates and frozen layer: {bound:.2f} of LoRA's.",
+                f"Plan: {plan}",
+            ],
+        )
+
+
+class GrowthBenchmark(Benchmark):
+    """How the time of a layer grows with its width, the tokens and the number of axes."""
+
+    name = "growth"
+    title = "How a QuanTA layer's cost grows with width, tokens and axes"
+    place = 80
+
+    def run(self, conditions: Conditions) -> Outcome:
+        """Time the circuit alone, without its frozen layer, forwards and backwards, in float32."""
+        widths = conditions.choose(WIDTHS, quick=WIDTHS[:2])
+        tokens = conditions.choose(COUNTS, quick=COUNTS[:2])
+        settings = [(width, TOKENS, axes) for width in widths for axes in (3, 4, 5)]
+        settings += [(widths[1], count, axes) for count in tokens for axes in (3, 4, 5)]
+        cases = []
+        for width, count, axes in settings:
+            dims = balanced(width, axes)
+            circuit = Circuit.all_pairs(dims)
+            title = f"{width}, {'-'.join(map(str, dims))}, {count} tokens"
+            conditions.tell(title)
+            work = Work(width, count, torch.float32, frozen=False)
+            lora = work.lora()
+            (ours, low_rank) = interleave(
+                {"ours": work.circuit(circuit), "LoRA": lora},
+                rounds=conditions.choose(5, quick=3),
+                least=0.01,
+                work=count,
+                unit="tokens",
+            )
+            cases.append(
+                Case(
+                    title=title,
+                    sides=[ours, low_rank],
+                    findings=[
+                        Finding(
+                            title="multiply-adds a token, d sum of d_m d_n",
+                            value=circuit.multiply_adds(),
+                            ratio=False,
+                        ),
+                        Finding(
+                            title="billion multiply-adds a second, forward and backward",
+                            value=3
+                            * circuit.multiply_adds()
+                            * count
+                            / sorted(ours.seconds)[len(ours.seconds) // 2]
+                            / 1e9,
+                            ratio=False,
+                        ),
+                    ],
+                )
+            )
+        return Outcome(
+            cases=cases,
+            notes=["The adapter alone, without the frozen layer, in float32; LoRA has r=8."],
+        )
+
+
+def quanta(dims: tuple[int, ...], **settings: Any) -> QuantaConfig:
+    """A configuration for the one layer of :class:`Work`."""
+    return QuantaConfig(dims=dims, target_modules=["0"], **settings)
+
+
+def balanced(width: int, axes: int) -> tuple[int, ...]:
+    """A power of two split into axes as equal as can be, the largest first."""
+    power = width.bit_length() - 1
+    return tuple(2 ** (power // axes + (place < power % axes)) for place in range(axes))
+
+
+def bound_over_lora(circuit: Circuit) -> float:
+    """Multiply-adds of a layer with a circuit over those of one with LoRA, without recompute.
+
+    The frozen layer takes part forwards and backwards; what is trained has its own gradient too.
+    """
+    width = circuit.in_features
+    adapter = 3 * circuit.multiply_adds()
+    return (2 * width * width + adapter) / (2 * width * width + 3 * 2 * RANK * width)
+
+
+class Work:
+    """Vectors for one square layer, and the ways to send them through it and back.
+
+    Args:
+        width: of the layer.
+        tokens: number of vectors.
+        dtype: of the frozen layer; with bfloat16, autocast is on.
+        frozen: whether there is a frozen layer.
+    """
+
+    def __init__(self, width: int, tokens: int, dtype: torch.dtype, *, frozen: bool = True) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.autocast = dtype == torch.bfloat16
+        self.layer = nn.Linear(width, width, bias=False, dtype=dtype).requires_grad_(False)
+        self.frozen = frozen
+        self.x = torch.randn(tokens, width, generator=generator).to(dtype).requires_grad_()
+        self.toward = torch.randn(tokens, width, generator=generator).to(dtype)
+
+    def adapted(self, config: Any) -> Call:
+        """The layer with an adapter of `peft`."""
+        layer = nn.Linear(
+            self.layer.in_features,
+            self.layer.out_features,
+            bias=False,
+            dtype=self.layer.weight.dtype,
+        )
+        layer.load_state_dict(self.layer.state_dict())
+        model = get_peft_model(nn.Sequential(layer), config)
+        return self._back_and_forth(model, list(model.parameters()))
+
+    def bare(self, circuit: Circuit, *, recompute: bool) -> Call:
+        """Matrix products of the gates' shapes, with nothing moved between them."""
+        gates = [
+            nn.Parameter(torch.randn(step.fan_out, step.fan_in) / math.sqrt(step.fan_in))
+            for step in circuit.steps
+        ]
+
+        def forward(x: Tensor) -> Tensor:
+            base = linear(x, self.layer.weight)
+            result: Tensor = _Bare.apply(  # type: ignore[no-untyped-call]
+                x, base, recompute, *(gate.to(x.dtype) for gate in gates)
+            )
+            return result
+
+        return self._back_and_forth(forward, gates)
+
+    def einsum(self, circuit: Circuit) -> Call:
+        """The circuit as one einsum, on top of the layer."""
+        import opt_einsum
+
+        gates = [nn.Parameter(torch.randn(shape) / 8) for shape in circuit.gate_shapes]
+        # An einsum expression with an explicit batch of vectors, as opt_einsum wants it.
+        symbol = opt_einsum.get_symbol(200)
+        contract = opt_einsum.contract_expression(
+            circuit.einsum_expression().replace("...", symbol),
+            (len(self.x), *circuit.sizes),
+            *circuit.gate_shapes,
+        )
+
+        def forward(x: Tensor) -> Tensor:
+            tensors = [gate.to(x.dtype) for gate in gates]
+            result: Tensor = contract(x.reshape(len(x), *circuit.sizes), *tensors)
+            return linear(x, self.layer.weight) + result.reshape(len(x), -1)
+
+        return self._back_and_forth(forward, gates)
+
+    def circuit(self, circuit: Circuit) -> Call:
+        """The circuit alone."""
+        gates = [nn.Parameter(torch.randn(shape) / 8) for shape in circuit.gate_shapes]
+        return self._back_and_forth(lambda x: circuit.apply(x, list(gates), recompute=False), gates)
+
+    def lora(self) -> Call:
+        """LoRA's two products alone."""
+        width = self.layer.in_features
+        down, up = nn.Parameter(torch.randn(RANK, width)), nn.Parameter(torch.randn(width, RANK))
+        return self._back_and_forth(lambda x: linear(linear(x, down), up), [down, up])
+
+    def _back_and_forth(
+        self, forward: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]
+    ) -> Call:
+        def call() -> None:
+            for tensor in (self.x, *parameters):
+                tensor.grad = None
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+                result = forward(self.x)
+            torch.autograd.backward(result, self.toward.to(result.dtype))
+
+        return call
+
+
+class _Bare(torch.autograd.Function):
+    """A chain of products ``(r, c)`` times ``(c, n)``, each on the numbers as they lie."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor, recompute: bool, *gates: Tensor) -> Tensor:
+        *inputs, last = _chain(x, gates)
+        ctx.recompute = recompute
+        ctx.save_for_backward(*gates, *([x] if recompute else inputs))
+        return base + last.reshape(base.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        saved = ctx.saved_tensors
+        count = len(ctx.needs_input_grad) - 3
+        gates, inputs = saved[:count], saved[count:]
+        if ctx.recompute:
+            inputs = _chain(inputs[0], gates)
+        found: list[Tensor] = []
+        g = grad
+        for gate, x in zip(gates[::-1], inputs[:count][::-1], strict=True):
+            g = g.reshape(gate.shape[0], -1)
+            found.insert(0, g @ x.mT)
+            g = gate.mT @ g
+        return (g.reshape(grad.shape), grad, None, *found)
+
+
+def _chain(x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
+    inputs = []
+    for gate in gates:
+        x = x.reshape(gate.shape[1], -1)
+        inputs.append(x)
+        x = gate @ x
+    return [*inputs, x]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

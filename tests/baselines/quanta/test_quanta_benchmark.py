@@ -1,0 +1,70 @@
+"""QuanTA's benchmarks: what is timed computes what it says, and the bounds are the paper's sums."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from baselines.quanta import Circuit
+from baselines.quanta.benchmark import (
+    GrowthBenchmark,
+    LayerBenchmark,
+    Work,
+    balanced,
+    bound_over_lora,
+)
+from quanta_bench.benchmark import Conditions, at_most
+
+
+@pytest.mark.parametrize(
+    ("dims", "bound"),
+    [((16, 8, 8, 4), 1.16), ((16, 16, 16), 1.27), ((9, 8, 8), 1.48), ((6, 6, 4, 4), 1.33)],
+)
+def test_the_bound_by_multiply_adds(dims, bound):
+    assert bound_over_lora(Circuit.all_pairs(dims)) == pytest.approx(bound, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("width", "axes", "dims"),
+    [(512, 3, (8, 8, 8)), (1024, 4, (8, 8, 4, 4)), (8192, 5, (8, 8, 8, 4, 4))],
+)
+def test_widths_are_split_evenly(width, axes, dims):
+    assert balanced(width, axes) == dims
+
+
+def test_recomputing_does_not_change_the_bare_chain():
+    work = Work(24, 5, torch.float32)
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        work.bare(Circuit.all_pairs((4, 3, 2)), recompute=recompute)()
+        found.append(work.x.grad.clone())
+    assert torch.equal(*found)
+
+
+def test_every_side_sends_something_back():
+    work = Work(24, 5, torch.float32)
+    circuit = Circuit.all_pairs((4, 3, 2))
+    for call in (work.einsum(circuit), work.circuit(circuit), work.lora()):
+        call()
+        assert work.x.grad is not None
+        assert work.x.grad.abs().sum() > 0
+
+
+def test_the_layer_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(LayerBenchmark, "settings", ((24, (4, 3, 2), at_most(1e9), at_most(1e9)),))
+    for quick in (False, True):
+        outcome = LayerBenchmark().run(Conditions(quick=quick))
+        assert [case.title for case in outcome.cases] == [
+            "24, 4-3-2, float32",
+            "24, 4-3-2, bfloat16",
+        ]
+        for case in outcome.cases:
+            assert all(finding.met in (True, None) for finding in case.findings)
+            assert {"ours", "LoRA", "bare chain", "reference"} <= {s.name for s in case.sides}
+
+
+def test_the_growth_benchmark_runs(monkeypatch):
+    monkeypatch.setattr("baselines.quanta.benchmark.WIDTHS", (32, 64))
+    outcome = GrowthBenchmark().run(Conditions(quick=True))
+    assert len(outcome.cases) == 12
