@@ -8,7 +8,7 @@ sheet. The rest is an assumption, `UTILISATION`, and arithmetic:
   weights from memory, whichever is longer; the optimiser's step is bound by memory;
 - a token that is generated is bound by memory: weights, keys and values are read once a batch;
 - memory is weights, gradients and AdamW's moments, what the backward pass keeps of the longest
-  items of a batch, and the logits with their gradient.
+  items of a batch, and the part of the logits that is held at a time.
 """
 
 from __future__ import annotations
@@ -41,11 +41,8 @@ STEP_BYTES = 28
 """AdamW reads weight, gradient and two moments of a parameter and writes three, in float32."""
 
 GRADIENT_AND_MOMENTS = 12
-LOGIT_GRADIENTS = 6
-"""Bytes of a logit's gradient, in float32 and in bfloat16, when the backward pass begins."""
-
 LOGIT_BYTES = 10
-"""Bytes of a logit and its logarithm of probability in evaluation: bfloat16, and float32 twice."""
+"""Bytes of a logit and its logarithm of probability in generation: bfloat16, and float32 twice."""
 
 
 class Cost(BaseModel):
@@ -58,7 +55,7 @@ class Cost(BaseModel):
         memory_bytes: the largest run's peak; in training, the next three together.
         weight_bytes: of it the model with its adapter.
         optimizer_bytes: of it gradients and AdamW's moments.
-        activation_bytes: of it what the backward pass keeps, and the logits' gradient.
+        activation_bytes: of it what the backward pass keeps, and the logits held at a time.
         gpus: how many GPUs hold that peak.
     """
 
@@ -294,8 +291,7 @@ class _Run:
     # --- memory ---------------------------------------------------------------------------------
 
     def _activations(self) -> float:
-        logits = self.shape.predicted * vocabulary(self.model) * LOGIT_GRADIENTS
-        return self.whole.kept + self.inside + logits
+        return self.whole.kept + self.inside + (_logits() if self.shape.predicted else 0)
 
     def _scoring_bytes(self) -> float:
         """What stands beside the weights in evaluation: keys and values, or logits."""
@@ -304,15 +300,20 @@ class _Run:
         )
 
     def _beside(self, task: str, lengths: Lengths) -> float:
-        from quanta_bench.data import EVALUATION_TOKENS
         from quanta_bench.evaluate import GENERATION_BATCH
 
         if lengths.generated:
             length = lengths.longest + find_task(task).max_new_tokens
             kept = length * cache_bytes(self.model) if self.packed else 0
             return GENERATION_BATCH * (kept + LOGIT_BYTES * vocabulary(self.model))
-        predicted = lengths.candidates * lengths.answer / lengths.fed(packed=self.packed)
-        return EVALUATION_TOKENS * predicted * LOGIT_BYTES * vocabulary(self.model)
+        return _logits() if lengths.candidates else 0
+
+
+def _logits() -> float:
+    """Bytes of the logits that are held at a time, in float32 and in bfloat16."""
+    from quanta_bench.vocabulary import OTHER_LOGIT_BYTES
+
+    return 1.5 * OTHER_LOGIT_BYTES
 
 
 def _part(items: float, lengths: Lengths, most: int, *, scored: bool) -> _Part:

@@ -19,8 +19,7 @@ from quanta_bench.spec import TrainingSpec
 EVALUATION_TOKENS = 2048
 """Tokens of a batch without gradients, padding counted.
 
-Enough to fill two cores; twice as many would take another GB for the logits of a vocabulary of
-49,152.
+Enough to fill two cores.
 """
 
 

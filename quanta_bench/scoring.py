@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quanta_bench import vocabulary
 from quanta_bench.batches import CandidateBatch
+from quanta_bench.output_layers import hidden_at, outputs_at
 from quanta_bench.spec import Loss, Normaliser
 
 
-@contextmanager
-def _outputs_at(model: Any, where: Tensor) -> Iterator[bool]:
-    """Let the model's output layer see only the positions that are read.
-
-    The vocabulary projection is the widest layer of a small model, and most of its rows would be
-    thrown away. Selecting in front of it, rather than calling the decoder alone, keeps whatever
-    else a model does to its logits (soft-capping, scaling).
-
-    Yields:
-        Whether the model has an output layer where this could be done.
-    """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if not isinstance(head, nn.Module):
-        yield False
-        return
-
-    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden, *rest = inputs
-        return (hidden.flatten(0, 1)[where], *rest)
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        yield True
-    finally:
-        handle.remove()
-
-
 def token_log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
-    """Log-probability of each predicted token, (tokens,), float32 or wider."""
+    """Log-probability of each predicted token, (tokens,), float32 or wider.
+
+    No logits are kept where the model's output layer is linear and its outputs are the logits;
+    otherwise they are made at the predicted positions.
+    """
     inputs: dict[str, Tensor] = {
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
     }
     if batch.position_ids is not None:
         inputs["position_ids"] = batch.position_ids
-    with _outputs_at(model, batch.where) as selected:
+    found = hidden_at(model, inputs, batch.where)
+    if found is not None:
+        hidden, head = found
+        return vocabulary.token_log_likelihoods(hidden, head.weight, head.bias, batch.targets)
+    with outputs_at(model, batch.where) as selected:
         logits: Tensor = model(**inputs, use_cache=False).logits
     if not selected:
         logits = logits.flatten(0, 1)[batch.where]
