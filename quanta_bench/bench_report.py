@@ -151,9 +151,10 @@ def as_markdown(report: Report) -> str:
 def picture(report: Report) -> Figure | None:
     """Every ratio as a dot with its interval on a logarithmic axis, its target marked.
 
-    The triangle at a target points to the side on which it is met. ``None`` without ratios.
+    The triangle on a target points to the side on which it is met. ``None`` without ratios.
     """
     from matplotlib.figure import Figure
+    from matplotlib.markers import CARETLEFTBASE, CARETRIGHTBASE
     from matplotlib.ticker import LogLocator, ScalarFormatter
 
     rows = [
@@ -165,7 +166,7 @@ def picture(report: Report) -> Figure | None:
     ]
     if not rows:
         return None
-    figure = Figure(figsize=(8.6, 0.25 * len(rows) + 1.3), layout="constrained")
+    figure = Figure(figsize=(9.4, 0.25 * len(rows) + 1.3), layout="constrained")
     axes = figure.add_subplot()
     styles = [figures.STYLES[n % len(figures.STYLES)] for n in range(len(report.entries))]
     for y, (place, _, _, finding) in enumerate(rows):
@@ -179,7 +180,8 @@ def picture(report: Report) -> Figure | None:
             [value], [y], xerr=bars, color=colour, marker=marker, markersize=5, capsize=2, lw=1.2
         )
         if finding.target is not None:
-            points = 4 if finding.target.at == "most" else 5  # carets to the left and the right
+            # Carets that stand on the bound's line and point to the left or to the right.
+            points = CARETLEFTBASE if finding.target.at == "most" else CARETRIGHTBASE
             bound = finding.target.bound
             axes.plot([bound] * 2, [y - 0.4, y + 0.4], color="#555555", linewidth=1)
             axes.plot([bound], [y], color="#555555", marker=points, markersize=6, linestyle="")
@@ -194,7 +196,8 @@ def picture(report: Report) -> Figure | None:
     axes.grid(True, axis="x", which="major", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("ratio, with its 95 % interval; grey: its target, met where the mark points")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_xlabel("ratio, with its 95 % interval\ngrey: target, met where it points", fontsize=8)
     return figure
 
 

@@ -324,9 +324,9 @@ def test_the_picture_marks_targets_on_the_side_where_they_are_met() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a: c, t", "a: c, s"]
     assert axes.get_xscale() == "log"
     carets = {
-        line.get_marker(): line.get_xdata()[0] for line in axes.lines if line.get_marker() in (4, 5)
+        line.get_marker(): line.get_xdata()[0] for line in axes.lines if line.get_marker() in (8, 9)
     }
-    assert carets == {4: 1.6, 5: 2.0}
+    assert carets == {8: 1.6, 9: 2.0}
     without = bench.Report(entries=[entry("a"), entry("b", "failed")])
     assert bench_report.picture(without) is None
 

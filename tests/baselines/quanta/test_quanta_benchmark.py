@@ -60,7 +60,7 @@ def test_the_layer_benchmark_runs(monkeypatch):
             "24, 4-3-2, bfloat16",
         ]
         for case in outcome.cases:
-            assert all(finding.met in (True, None) for finding in case.findings)
+            assert all(finding.value > 0 for finding in case.findings)
             assert {"ours", "LoRA", "bare chain", "reference"} <= {s.name for s in case.sides}
 
 
