@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from quanta_bench import __version__, terminal
+from quanta_bench.concurrency import read_jobs
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.options import (
     DryRun,
     Fresh,
     GpuOption,
+    Jobs,
     Json,
     Methods,
     ModelOption,
@@ -66,6 +68,7 @@ def table(
     results: Results = None,
     dry_run: DryRun = False,
     gpu: GpuOption = "",
+    jobs: Jobs = "auto",
     launcher: Annotated[str, typer.Option(help="Where runs are computed: local.")] = "local",
     published: Annotated[bool, typer.Option(help="Show the paper's own table too.")] = False,
     fresh: Fresh = False,
@@ -77,7 +80,7 @@ def table(
     """
     if launcher in ("ray", "slurm"):
         raise UsageError(
-            f"The launcher {launcher!r} is not built yet; runs go one after another here."
+            f"The launcher {launcher!r} is not built yet; runs are computed on this machine."
         )
     if launcher != "local":
         raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
@@ -104,6 +107,7 @@ def table(
         appendix.show(without_runs, profile, folder, given)
         return
     check_dry(gpu, dry_run)
+    at_once = read_jobs(jobs)
     choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
     from quanta_bench.request import make_request
 
@@ -117,7 +121,7 @@ def table(
     from quanta_bench.store import Store
 
     store = Store(folder)
-    cells, failed = terminal.compute(request, store, fresh=fresh, as_json=as_json)
+    cells, failed = terminal.compute(request, store, at_once, fresh=fresh, as_json=as_json)
     finished = request.table(cells, store)
     paths = render.write(finished, store.root)
     if as_json:
@@ -145,11 +149,13 @@ def figure(
     results: Results = None,
     dry_run: DryRun = False,
     gpu: GpuOption = "",
+    jobs: Jobs = "auto",
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Compute the runs of a figure, or go on where they were, and draw it (PNG, SVG, CSV)."""
     check_dry(gpu, dry_run)
+    at_once = read_jobs(jobs)
     choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
     from quanta_bench import pictures
     from quanta_bench.request import make_request
@@ -163,7 +169,7 @@ def figure(
     from quanta_bench.store import Store
 
     store = Store(results or Path("results") / "local" / profile)
-    cells, failed = terminal.compute(shown, store, fresh=fresh, as_json=as_json)
+    cells, failed = terminal.compute(shown, store, at_once, fresh=fresh, as_json=as_json)
     if failed and not any(cell.results for cell in cells):
         terminal.check_failed(failed)
     drawn = pictures.draw(request, cells, store)

@@ -28,8 +28,8 @@ PACKAGES = (
 
 
 @cache
-def environment() -> Environment:
-    """This process's environment."""
+def environment(jobs: int = 1) -> Environment:
+    """This process's environment, with so many runs computed at once on the machine."""
     import torch
 
     commit, dirty = _git()
@@ -39,6 +39,7 @@ def environment() -> Environment:
         platform=f"{platform.system()} {platform.machine()}",
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
         threads=torch.get_num_threads(),
+        jobs=jobs,
         git_commit=commit,
         git_dirty=dirty,
     )

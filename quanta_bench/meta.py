@@ -99,6 +99,11 @@ def layers_of(name: str) -> int:
     return int(_configuration(name)[1].get_text_config().num_hidden_layers)
 
 
+def width_of(name: str) -> int:
+    """The width of a model of `meta_model`: numbers of a hidden vector."""
+    return int(_configuration(name)[1].get_text_config().hidden_size)
+
+
 def vocabulary(name: str) -> int:
     """How many tokens a model of `meta_model` knows."""
     return int(_configuration(name)[1].get_text_config().vocab_size)

@@ -44,6 +44,14 @@ GpuOption = Annotated[
     str,
     typer.Option("--gpu", help="With --dry-run: estimate for this GPU, such as h100-80gb."),
 ]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        "--jobs",
+        envvar="QUANTA_BENCH_JOBS",
+        help="Runs computed at once: a number, or auto: by cores and memory, one with a GPU.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option(help="Print the plan and compute nothing.")]
 
 

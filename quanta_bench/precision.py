@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import time
-from functools import cache
 from typing import Literal
 
 import torch
 
+_known: dict[str, torch.dtype] = {}
 
-@cache
+
 def fast_dtype(device: str = "cpu") -> torch.dtype:
     """``bfloat16`` where the processor is fast at it, otherwise ``float32``.
 
     A GPU answers by capability. A CPU is timed for some hundredths of a second, since flags do
-    not tell whether the library in use has kernels for them.
+    not tell whether the library in use has kernels for them. The answer stays for the life of the
+    process.
     """
+    if device not in _known:
+        _known[device] = _measured(device)
+    return _known[device]
+
+
+def settle(device: str, dtype: torch.dtype) -> None:
+    """Take an answer that another process found: beside other work, a timing may come out wrong."""
+    _known[device] = dtype
+
+
+def _measured(device: str) -> torch.dtype:
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device != "cpu":

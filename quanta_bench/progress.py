@@ -1,4 +1,4 @@
-"""What a user sees while runs are computed: the grid, the present run, time left, the table."""
+"""What a user sees while runs are computed: the grid, the present runs, time left, the table."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Screen:
 
     Args:
         console: where to write.
-        weights: relative work of each run that is still to be computed, in order.
+        weights: relative work of each run that is still to be computed.
         table: draws the table as it stands; called after each run.
     """
 
@@ -56,19 +56,16 @@ class Screen:
         table: Callable[[], RenderableType] | None = None,
     ) -> None:
         self._console = console
-        self._weights = list(weights)
-        self._done = 0
-        self._fraction = 0.0
-        self._trained = False
+        self._runs = len(weights)
+        self._work = sum(weights)
+        self._ended = 0
+        self._ended_work = 0.0
         # Work that was done before this start: a training that goes on from a checkpoint.
         self._found = 0.0
-        self._items = 0
-        self._all_items = 0
+        self._running: list[RunLine] = []
         self._table = table
         self._drawn: RenderableType = table() if table else ""
         self._start = monotonic()
-        self._label = ""
-        self._said = 0.0
         # No markup: labels are users' words, and may hold brackets.
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -79,9 +76,8 @@ class Screen:
             auto_refresh=False,
         )
         self._grid: TaskID = self._progress.add_task(
-            "runs", total=len(self._weights), count=self._count(), times=""
+            "runs", total=self._runs, count=self._count(), times=""
         )
-        self._run: TaskID = self._fresh_bar("")
         self._live = Live(
             console=console, refresh_per_second=4, transient=True, get_renderable=self._draw
         )
@@ -94,92 +90,120 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begin(self, label: str) -> None:
-        """The next run starts."""
-        self._label = label
+    def begin(self, label: str, weight: float = 1.0) -> RunLine:
+        """A run starts, beside those that have not ended; what comes back is told of it.
+
+        Args:
+            label: its name.
+            weight: its work, one of those that the screen was made with.
+        """
+        text = f"{label}: loading"
+        bar = self._progress.add_task(text, total=None, count="", times="")
+        run = RunLine(self, label, weight, bar)
+        self._running.append(run)
+        self._say(text)
+        return run
+
+    def times(self) -> str:
+        """Time since the start and, once there is something to tell it from, time left."""
+        elapsed = monotonic() - self._start
+        said = f"{elapsed / 60:.0f} min" if elapsed >= 60 else f"{elapsed:.0f} s"
+        done = self._ended_work + sum(run.done for run in self._running)
+        here = done - self._found
+        # Sooner than this, loading the model is most of what was measured.
+        little = elapsed < 20 or here < 0.03 * self._work or here <= 0
+        if little or self._ended >= self._runs:
+            return said
+        minutes = elapsed * (self._work - done) / here / 60
+        left = f"about {minutes:.0f} min left" if minutes >= 1 else "under a minute left"
+        return f"{said}, {left}"
+
+    def tell(self, text: str) -> None:
+        """Something else to say, above what is redrawn."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _count(self) -> str:
+        return f"{self._ended} of {self._runs}"
+
+    def _draw(self) -> RenderableType:
+        self._progress.update(self._grid, times=self.times())
+        return Group(self._drawn, self._progress)
+
+    def _end(self, run: RunLine, how: str) -> None:
+        self._running.remove(run)
+        self._progress.remove_task(run.bar)
+        self._ended += 1
+        self._ended_work += run.weight
+        self._progress.update(self._grid, completed=self._ended, count=self._count())
+        if self._table:
+            self._drawn = self._table()
+        self._say(f"{run.label}: {how}; {self._count()} runs; {self.times()}")
+
+    def _show(self, run: RunLine, text: str, done: int, total: int, *, say: bool) -> None:
+        count = f"{done} of {total}"
+        self._progress.update(run.bar, description=text, completed=done, total=total, count=count)
+        if say:
+            self._say(f"{text} {count}; {self.times()}")
+
+    def _say(self, line: str) -> None:
+        """A line where nothing can be redrawn."""
+        if not self._console.is_terminal:
+            self.tell(line)
+
+
+class RunLine:
+    """One run on a :class:`Screen`: a :class:`Reporter` that also says how the run ended."""
+
+    def __init__(self, screen: Screen, label: str, weight: float, bar: TaskID) -> None:
+        self.label = label
+        self.weight = weight
+        self.bar = bar
+        self._screen = screen
         self._fraction = 0.0
         self._trained = False
-        # A total cannot be taken back from a bar.
-        self._progress.remove_task(self._run)
-        self._run = self._fresh_bar(f"{label}: loading")
-        self._say(f"{label}: loading")
+        self._items = 0
+        self._all_items = 0
+        self._said = monotonic()
+
+    @property
+    def done(self) -> float:
+        """Work that is done of this run."""
+        return self.weight * min(self._fraction, 1.0)
 
     def finish(self) -> None:
-        """The run that began last is done."""
-        self._end("done")
+        """The run is done."""
+        self._screen._end(self, "done")
 
     def fail(self) -> None:
-        """The run that began last failed; no more of it will be done."""
-        self._end("failed")
+        """The run failed; no more of it will be done."""
+        self._screen._end(self, "failed")
 
     def training(self, done: int, total: int) -> None:
         """Optimiser steps done of all."""
         if not self._trained:
             self._trained = True
             before = TRAINING_SHARE * max(done - 1, 0) / max(total, 1)
-            self._found += before * self._weight()
+            self._screen._found += before * self.weight
         self._fraction = TRAINING_SHARE * done / max(total, 1)
-        self._show(f"{self._label}: training, step", done, total)
+        self._show("training, step", done, total)
 
     def scoring(self, total: int) -> None:
         """Scoring starts."""
         self._items = 0
         self._all_items = total
         self._fraction = TRAINING_SHARE if self._trained else 0.0
-        self._show(f"{self._label}: scoring, item", 0, total, always=True)
+        self._show("scoring, item", 0, total, always=True)
 
     def scored(self, count: int) -> None:
         """Some items are scored."""
         self._items += count
         start = TRAINING_SHARE if self._trained else 0.0
         self._fraction = start + (1 - start) * self._items / max(self._all_items, 1)
-        self._show(f"{self._label}: scoring, item", self._items, self._all_items)
+        self._show("scoring, item", self._items, self._all_items)
 
-    def times(self) -> str:
-        """Time since the start and, once there is something to tell it from, time left."""
-        elapsed = monotonic() - self._start
-        said = f"{elapsed / 60:.0f} min" if elapsed >= 60 else f"{elapsed:.0f} s"
-        total = sum(self._weights)
-        done = sum(self._weights[: self._done]) + self._weight() * min(self._fraction, 1.0)
-        here = done - self._found
-        # Sooner than this, loading the model is most of what was measured.
-        if elapsed < 20 or here < 0.03 * total or here <= 0 or self._done >= len(self._weights):
-            return said
-        minutes = elapsed * (total - done) / here / 60
-        left = f"about {minutes:.0f} min left" if minutes >= 1 else "under a minute left"
-        return f"{said}, {left}"
-
-    def _weight(self) -> float:
-        """Work of the present run."""
-        return self._weights[self._done] if self._done < len(self._weights) else 0.0
-
-    def _count(self) -> str:
-        return f"{self._done} of {len(self._weights)}"
-
-    def _fresh_bar(self, text: str) -> TaskID:
-        return self._progress.add_task(text, total=None, count="", times="")
-
-    def _draw(self) -> RenderableType:
-        self._progress.update(self._grid, times=self.times())
-        return Group(self._drawn, self._progress)
-
-    def _end(self, how: str) -> None:
-        self._done += 1
-        self._fraction = 0.0
-        self._progress.update(self._grid, completed=self._done, count=self._count())
-        if self._table:
-            self._drawn = self._table()
-        self._say(f"{self._label}: {how}; {self._count()} runs; {self.times()}")
-
-    def _show(self, text: str, done: int, total: int, *, always: bool = False) -> None:
-        count = f"{done} of {total}"
-        self._progress.update(self._run, description=text, completed=done, total=total, count=count)
+    def _show(self, what: str, done: int, total: int, *, always: bool = False) -> None:
         # A log file gets a line now and then, not one a step.
-        if always or monotonic() - self._said > 30:
-            self._say(f"{text} {count}; {self.times()}")
-
-    def _say(self, line: str) -> None:
-        """A line where nothing can be redrawn."""
-        if not self._console.is_terminal:
+        say = always or monotonic() - self._said > 30
+        if say:
             self._said = monotonic()
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._screen._show(self, f"{self.label}: {what}", done, total, say=say)

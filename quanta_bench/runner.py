@@ -85,10 +85,14 @@ class Runner:
         store: where results go.
         reporter: who is told of progress.
         pools: where items come from.
+        jobs: how many runs are computed at once on the machine; recorded.
     """
 
-    def __init__(self, store: Store, reporter: Reporter, pools: Pools | None = None) -> None:
+    def __init__(
+        self, store: Store, reporter: Reporter, pools: Pools | None = None, *, jobs: int = 1
+    ) -> None:
         self.store = store
+        self.jobs = jobs
         self.reporter = reporter
         self.pools = pools or Pools()
         self._renewed: set[str] = set()
@@ -136,8 +140,13 @@ class Runner:
     @staticmethod
     def spelled(job: Job) -> str:
         """The job in words: equal for jobs that come to the same run."""
+        return canonical([Runner.trained(job), job.evaluation.model_dump(mode="json")])
+
+    @staticmethod
+    def trained(job: Job) -> str:
+        """The job's training in words: equal for jobs that score the same training."""
         spec, _ = normal_form(job.training)
-        return canonical([spec.model_dump(mode="json"), job.evaluation.model_dump(mode="json")])
+        return canonical(spec.model_dump(mode="json"))
 
     def run(self, job: Job, *, fresh: bool = False) -> Result:
         """The job's result, from disk if it is there.
@@ -211,7 +220,7 @@ class Runner:
             data=names.training_data,
             base_parameters=base.base_parameters,
             precision=precision,
-            environment=environment(),
+            environment=environment(self.jobs),
         )
         if not method.trains:
             with self.store.write_training(record):
@@ -358,7 +367,7 @@ class Runner:
             evaluation_precision=record.precision,
             evaluation_seconds=time.perf_counter() - start,
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
-            evaluation_environment=environment(),
+            evaluation_environment=environment(self.jobs),
         )
         self.store.write_run(result, predictions)
         return result

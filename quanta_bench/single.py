@@ -84,9 +84,9 @@ def job(
 def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) -> Result:
     """Compute the run, or find it."""
     with Screen(console, [1.0]) as screen:
-        screen.begin(job.label)
-        result = Runner(store, screen).run(job, fresh=fresh)
-        screen.finish()
+        line = screen.begin(job.label)
+        result = Runner(store, line).run(job, fresh=fresh)
+        line.finish()
     return result
 
 

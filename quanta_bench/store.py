@@ -42,6 +42,7 @@ class Environment(Record):
         platform: operating system and processor.
         device: name of the device.
         threads: number of processor threads used.
+        jobs: how many runs the command computed at once; their seconds depend on each other.
         git_commit: commit of the checkout, or empty.
         git_dirty: whether the checkout had uncommitted changes.
     """
@@ -51,6 +52,7 @@ class Environment(Record):
     platform: str
     device: str
     threads: int
+    jobs: int = 1
     git_commit: str = ""
     git_dirty: bool = False
 

@@ -1,4 +1,4 @@
-"""Many runs: every job of a grid, one after another, finished ones never repeated."""
+"""Many runs: every job of a grid, one after another or several at once, none ever repeated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from rich.console import Console, RenderableType
 
 from quanta_bench.absent import without_absent
+from quanta_bench.concurrency import Machine, runs_at_once, this_machine, threads_each
+from quanta_bench.crew import Crew
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.methods import METHODS
+from quanta_bench.needs import memory, work
 from quanta_bench.pools import Pools
-from quanta_bench.progress import Screen, Silent
+from quanta_bench.precision import fast_dtype
+from quanta_bench.progress import RunLine, Screen, Silent
 from quanta_bench.protocols import check_protocols
 from quanta_bench.runner import Job, Runner, normal_form
 from quanta_bench.store import Result, Store
 from quanta_bench.suite import GridRow
+from quanta_bench.worker import Setting
 
 
 @dataclass
@@ -58,11 +62,13 @@ def sweep(
     draw: Callable[[list[Cells]], RenderableType],
     *,
     fresh: bool = False,
+    at_once: int | None = 1,
 ) -> tuple[list[Cells], list[str]]:
     """Compute whatever of a grid is not on disk yet.
 
     Runs go seed by seed over all rows, so that a table is filled with one seed before any row
-    gets its second. A task that the source does not have is left out.
+    gets its second; several at once start so too, the longest of a seed first. A task that the
+    source does not have is left out.
 
     Args:
         rows: the grid; rows that cannot run in this version stay empty.
@@ -70,6 +76,8 @@ def sweep(
         console: where progress is shown.
         draw: draws the table from what is there.
         fresh: compute every run again.
+        at_once: how many runs to compute at once, each in a process of its own; one is computed in
+            this process. ``None`` goes by :func:`quanta_bench.concurrency.runs_at_once`.
 
     Returns:
         The rows with their results, and a message for each run that failed.
@@ -87,38 +95,144 @@ def sweep(
     console.print("Reading data and looking for finished runs.", style="dim")
     cells = [Cells(row, {}) for row in without_absent(rows, pools)]
     # Rows that come to the same run, as on one small model in place of several, share it.
-    wanted: dict[str, list[tuple[Cells, int, Job]]] = {}
+    wanted: dict[str, _Wanted] = {}
     for cell in cells:
         if cell.row.missing:
             continue
         for seed, job in jobs_of(cell.row):
             done = None if fresh else runner.find(job)
             if done is None:
-                wanted.setdefault(runner.spelled(job), []).append((cell, seed, job))
+                name = _name(cell.row, seed, job)
+                run = wanted.setdefault(runner.spelled(job), _Wanted(name, seed, job, []))
+                run.places.append((cell, seed))
             else:
                 cell.results.setdefault(seed, []).append(done)
     if not wanted:
         return cells, []
-    order = sorted(wanted.values(), key=lambda places: places[0][1])
-    weights = [1.0 if METHODS.get(job.training.method).trains else 0.3 for (_, _, job), *_ in order]
+    order = sorted(wanted.values(), key=lambda run: run.seed)
+    for run in order:
+        run.work = work(run.job, pools)
     failed: list[str] = []
-    with Screen(console, weights, lambda: draw(cells)) as screen:
-        runner.reporter = screen
-        for places in order:
-            first, seed, job = places[0]
-            name = job.label + (f", seed {seed}" if len(first.row.seeds) > 1 else "")
-            name += f", {', '.join(job.evaluation.tasks)}" if first.row.parts > 1 else ""
-            screen.begin(name)
-            try:
-                result = runner.run(job, fresh=fresh)
-            except UsageError as error:
-                raise UsageError(f"{name}: {error}") from error
-            except (BenchError, RuntimeError, MemoryError) as error:
-                # The other rows are worth having all the same.
-                failed.append(f"{name}: {error}")
-                screen.fail()
-                continue
-            for cell, at, _ in places:
-                cell.results.setdefault(at, []).append(result)
-            screen.finish()
+    together = _Together.chosen(order, at_once)
+    with Screen(console, [run.work for run in order], lambda: draw(cells)) as screen:
+        if together.jobs == 1:
+            _compute_here(order, runner, screen, failed, fresh)
+        else:
+            console.print(together.said(), style="dim", highlight=False)
+            _compute_beside(order, together, store, screen, failed, fresh)
     return cells, failed
+
+
+@dataclass
+class _Wanted:
+    """A run that is to be computed, and where its result goes."""
+
+    name: str
+    seed: int
+    job: Job
+    places: list[tuple[Cells, int]]
+    work: float = 1.0
+
+    def place(self, result: Result) -> None:
+        for cell, seed in self.places:
+            cell.results.setdefault(seed, []).append(result)
+
+
+def _name(row: GridRow, seed: int, job: Job) -> str:
+    name = job.label + (f", seed {seed}" if len(row.seeds) > 1 else "")
+    return name + (f", {', '.join(job.evaluation.tasks)}" if row.parts > 1 else "")
+
+
+def _compute_here(
+    order: Sequence[_Wanted], runner: Runner, screen: Screen, failed: list[str], fresh: bool
+) -> None:
+    """One run after another, in this process."""
+    for run in order:
+        line = runner.reporter = screen.begin(run.name, run.work)
+        try:
+            result = runner.run(run.job, fresh=fresh)
+        except UsageError as error:
+            raise UsageError(f"{run.name}: {error}") from error
+        except (BenchError, RuntimeError, MemoryError) as error:
+            # The other rows are worth having all the same.
+            failed.append(f"{run.name}: {error}")
+            line.fail()
+            continue
+        run.place(result)
+        line.finish()
+
+
+@dataclass(frozen=True)
+class _Together:
+    """How runs are computed at once.
+
+    Attributes:
+        batches: numbers of the runs, those that score one training together, in the order in
+            which they start: seed by seed, and within a seed the longest first.
+        jobs: how many batches are computed at once.
+        threads: processor threads of each.
+        machine: the machine.
+    """
+
+    batches: list[list[int]]
+    jobs: int
+    threads: int
+    machine: Machine
+
+    @classmethod
+    def chosen(cls, order: Sequence[_Wanted], at_once: int | None) -> _Together:
+        import torch
+
+        groups: dict[str, list[int]] = {}
+        for number, run in enumerate(order):
+            groups.setdefault(Runner.trained(run.job), []).append(number)
+        batches = sorted(
+            groups.values(),
+            key=lambda batch: (order[batch[0]].seed, -sum(order[n].work for n in batch)),
+        )
+        machine = this_machine()
+        if at_once is None:
+            alone = len(batches) == 1 or machine.gpus or machine.cores == 1
+            needs = [None if alone else memory(order[batch[0]].job) for batch in batches]
+            jobs = runs_at_once(machine, needs)
+        else:
+            jobs = min(at_once, len(batches))
+        threads = threads_each(machine.cores, jobs, torch.get_num_threads())
+        return cls(batches, jobs, threads, machine)
+
+    def said(self) -> str:
+        each = "one thread each" if self.threads == 1 else f"{self.threads} threads each"
+        return f"Computing {self.jobs} runs at a time, {each} (--jobs 1 for one after another)."
+
+
+def _compute_beside(
+    order: Sequence[_Wanted],
+    together: _Together,
+    store: Store,
+    screen: Screen,
+    failed: list[str],
+    fresh: bool,
+) -> None:
+    """Several runs at once, in processes beside this one."""
+    device = "cuda" if together.machine.gpus else "cpu"
+    dtype = str(fast_dtype(device)).removeprefix("torch.")
+    setting = Setting(str(store.root.absolute()), together.jobs, together.threads, {device: dtype})
+    lines: dict[int, RunLine] = {}
+    with Crew(together.jobs, setting, gpus=together.machine.gpus, tell=screen.tell) as crew:
+        for event in crew.compute([run.job for run in order], together.batches, fresh=fresh):
+            run = order[event.run]
+            if event.kind == "begun":
+                lines[event.run] = screen.begin(run.name, run.work)
+            elif event.kind == "refused":
+                raise UsageError(f"{run.name}: {event.words[0]}")
+            elif event.kind == "failed":
+                failed.append(f"{run.name}: {event.words[0]}")
+                lines.pop(event.run).fail()
+            elif event.kind == "done":
+                result = store.result(event.words[0])
+                if result is None:
+                    raise BenchError(f"The result of {run.name} is not where it was written.")
+                run.place(result)
+                lines.pop(event.run).finish()
+            else:
+                getattr(lines[event.run], event.kind)(*event.words)

@@ -59,7 +59,7 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
 
 
 def compute(
-    request: Request, store: Store, *, fresh: bool, as_json: bool
+    request: Request, store: Store, at_once: int | None, *, fresh: bool, as_json: bool
 ) -> tuple[list[Cells], list[str]]:
     """Run whatever of a request is not there yet, and show it as a table that fills up.
 
@@ -78,6 +78,7 @@ def compute(
         shown,
         lambda cells: render.on_screen(request.table(cells, store), notes=False),
         fresh=fresh,
+        at_once=at_once,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import settings
 # On a machine that is busy with something else, an example may take any time.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
+# A test looks at what happens in its own process, unless it asks for others.
+os.environ["QUANTA_BENCH_JOBS"] = "1"
 
 TASKS = {
     "boolq": (

@@ -40,86 +40,86 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
 def test_time_left_is_told_within_the_first_run(shown: Shown) -> None:
     screen = shown.screen([1.0, 1.0])
-    screen.begin("a")
+    run = screen.begin("a")
     shown.now += 60
-    screen.training(1, 10)  # 7.5 % of a half of the work
+    run.training(1, 10)  # 7.5 % of a half of the work
     assert screen.times() == "1 min, about 26 min left"
 
 
 def test_nothing_is_told_of_time_left_too_soon(shown: Shown) -> None:
     screen = shown.screen([1.0])
-    screen.begin("a")
-    screen.training(1, 100)
+    run = screen.begin("a")
+    run.training(1, 100)
     shown.now += 19
-    screen.training(50, 100)
+    run.training(50, 100)
     assert screen.times() == "19 s"
     shown.now += 1
     assert screen.times() == "20 s, under a minute left"
     screen = shown.screen([1.0] * 30)
-    screen.begin("a")
+    run = screen.begin("a")
     shown.now += 600
-    screen.training(1, 1)  # 75 % of a 30th
+    run.training(1, 1)  # 75 % of a 30th
     assert screen.times() == "10 min"
 
 
 def test_a_run_without_training_counts_for_less(shown: Shown) -> None:
     screen = shown.screen([0.3, 1.0, 1.0])
-    screen.begin("base")
-    screen.scoring(10)
+    run = screen.begin("base", 0.3)
+    run.scoring(10)
     shown.now += 60
-    screen.scored(10)
-    screen.finish()
+    run.scored(10)
+    run.finish()
     # 2.0 / 0.3 times as long again, not twice.
     assert screen.times() == "1 min, about 7 min left"
 
 
 def test_scoring_is_the_last_quarter_of_a_trained_run_and_all_of_another(shown: Shown) -> None:
     screen = shown.screen([1.0])
-    screen.begin("a")
+    run = screen.begin("a")
     shown.now += 600
-    screen.scoring(10)
-    screen.scored(4)
-    screen.scored(1)
+    run.scoring(10)
+    run.scored(4)
+    run.scored(1)
     assert screen.times() == "10 min, about 10 min left"
     screen = shown.screen([1.0])
-    screen.begin("a")
+    run = screen.begin("a")
     shown.now += 1050
-    screen.training(1, 10)
-    screen.training(10, 10)
-    screen.scoring(10)
-    screen.scored(5)
+    run.training(1, 10)
+    run.training(10, 10)
+    run.scoring(10)
+    run.scored(5)
     assert screen.times() == "18 min, about 2 min left"  # 7/8 are done
 
 
 def test_what_an_earlier_start_trained_does_not_make_it_look_fast(shown: Shown) -> None:
     screen = shown.screen([1.0])
-    screen.begin("a")
-    screen.training(81, 100)
+    run = screen.begin("a")
+    run.training(81, 100)
     shown.now += 600
-    screen.training(90, 100)  # 7.5 % in 10 min; 32.5 % are left
+    run.training(90, 100)  # 7.5 % in 10 min; 32.5 % are left
     assert screen.times() == "10 min, about 43 min left"
 
 
 def test_a_failed_run_counts_as_done(shown: Shown) -> None:
     screen = shown.screen([1.0, 1.0])
-    screen.begin("a [b]")
+    run = screen.begin("a [b]")
     shown.now += 120
-    screen.fail()
+    run.fail()
     assert shown.lines()[-1] == "a [b]: failed; 1 of 2 runs; 2 min, about 2 min left"
-    screen.begin("c")
-    screen.finish()
+    run = screen.begin("c")
+    run.finish()
     assert shown.lines()[-1] == "c: done; 2 of 2 runs; 2 min"
 
 
 def test_a_log_gets_a_line_now_and_then(shown: Shown) -> None:
     with shown.screen([1.0]) as screen:
-        screen.begin("a")
+        run = screen.begin("a")
         for step in range(1, 101):
             shown.now += 1
-            screen.training(step, 100)
-        screen.scoring(4)
-        screen.scored(4)
-        screen.finish()
+            run.training(step, 100)
+        run.scoring(4)
+        run.scored(4)
+        run.finish()
     said = [line.partition(";")[0] for line in shown.lines()]
     assert said == [
         "a: loading",
@@ -131,24 +131,24 @@ def test_a_log_gets_a_line_now_and_then(shown: Shown) -> None:
 
 def test_loading_shows_nothing_of_the_run_before(shown: Shown) -> None:
     screen = shown.screen([1.0, 1.0], terminal=True)
-    screen.begin("a")
-    screen.training(7, 9)
+    run = screen.begin("a")
+    run.training(7, 9)
     assert "7 of 9" in shown.drawn(screen)
-    screen.finish()
-    screen.begin("b")
+    run.finish()
+    run = screen.begin("b")
     text = shown.drawn(screen)
     assert "b: loading" in text
     assert "of 9" not in text
     assert "1 of 2" in text
     assert screen._progress.tasks[-1].total is None
-    screen.training(1, 5)
+    run.training(1, 5)
     assert "1 of 5" in shown.drawn(screen)
 
 
 def test_a_terminal_is_redrawn_and_gets_no_lines(shown: Shown) -> None:
     with shown.screen([1.0], terminal=True) as screen:
-        screen.begin("a")
-        screen.finish()
+        run = screen.begin("a")
+        run.finish()
     assert "a: done" not in "\n".join(shown.lines())
 
 
@@ -157,7 +157,7 @@ def test_no_runs_and_no_items_are_no_error(shown: Shown) -> None:
     shown.now += 100
     assert screen.times() == "2 min"
     screen = shown.screen([0.3])
-    screen.begin("a")
-    screen.scoring(0)
-    screen.scored(0)
-    screen.finish()
+    run = screen.begin("a")
+    run.scoring(0)
+    run.scored(0)
+    run.finish()
