@@ -33,6 +33,7 @@ from quanta_bench.options import (
     read_choice,
     words,
 )
+from quanta_bench.quiet import without_collection
 
 app = typer.Typer(
     name="quanta-bench",
@@ -250,9 +251,10 @@ def params(
     is the printed one. The exit status is 1 if one is not, unless it is known to be ambiguous.
     """
     if not (model or method or budget or settings or methods):
-        from quanta_bench import audit
+        with without_collection():
+            from quanta_bench import audit
 
-        checked = audit.audit()
+            checked = audit.audit()
         _print(checked.model_dump(), audit.on_screen(checked), as_json)
         if not checked.passes:
             raise typer.Exit(1)
@@ -263,12 +265,13 @@ def params(
             "tables are recounted."
         )
     if method:
-        from quanta_bench import params as sizes
-        from quanta_bench.suite import parse_settings
-
         if methods:
             raise UsageError("--methods goes with --budget; --method takes one name.")
-        found = sizes.describe(model, method, parse_settings(settings or []))
+        with without_collection():
+            from quanta_bench import params as sizes
+            from quanta_bench.suite import parse_settings
+
+            found = sizes.describe(model, method, parse_settings(settings or []))
         _print(found.model_dump(), sizes.on_screen(found), as_json)
         return
     from quanta_bench import budget as budgets
@@ -298,9 +301,11 @@ def list_tasks(as_json: Json = False) -> None:
 @app.command("models")
 def list_models(as_json: Json = False) -> None:
     """List the models known by name."""
-    from quanta_bench import listing
+    with without_collection():
+        from quanta_bench import listing
 
-    _show(listing.models(), as_json)
+        found = listing.models()
+    _show(found, as_json)
 
 
 @app.command("list")

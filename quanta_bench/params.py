@@ -100,7 +100,7 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
     tokens = min(TOKENS, _longest(base))
     work: float | None = None
     not_measured = ""
-    before = _attempt(base, tokens)
+    before = _attempt(base, tokens, warm=False)
     adapted = adapt_quietly(base, built)
     found = quantities(own, built.trainable(adapted).values())
     after = _attempt(adapted.eval(), tokens)
@@ -126,7 +126,7 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
     )
 
 
-def multiply_adds(model: nn.Module, tokens: int) -> int:
+def multiply_adds(model: nn.Module, tokens: int, *, warm: bool = True) -> int:
     """Multiply-adds of one forward pass over one sequence, by torch's own counter.
 
     A forward pass goes before it: what a method computes once, such as a folded matrix, is not
@@ -135,6 +135,7 @@ def multiply_adds(model: nn.Module, tokens: int) -> int:
     Args:
         model: on any device, the meta device included.
         tokens: length of the sequence.
+        warm: whether to let that pass go before; a plain model computes nothing once.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -143,7 +144,8 @@ def multiply_adds(model: nn.Module, tokens: int) -> int:
     # Ones, for 0 can be the padding token.
     ids = torch.ones(1, tokens, dtype=torch.long, device=device)
     with torch.no_grad():
-        model(input_ids=ids)
+        if warm:
+            model(input_ids=ids)
         counter = FlopCounterMode(display=False)
         with counter:
             model(input_ids=ids)
@@ -215,10 +217,10 @@ def _longest(model: nn.Module) -> int:
     return max(1, int(positions) - int(offset) - 1)
 
 
-def _attempt(model: nn.Module, tokens: int) -> int | str:
+def _attempt(model: nn.Module, tokens: int, *, warm: bool = True) -> int | str:
     """The multiply-adds, or why the model cannot be run without weights."""
     try:
-        return multiply_adds(model, tokens)
+        return multiply_adds(model, tokens, warm=warm)
     except BenchError as error:
         return str(error)
     except (RuntimeError, ValueError, TypeError) as error:  # a look at values that are not there

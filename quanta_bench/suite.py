@@ -20,6 +20,7 @@ from quanta_bench.method import Method, Row
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import TASKS, find_task
 from quanta_bench.spec import EvaluationSpec, ModelSpec, Seeds, TrainingSpec, build
+from quanta_bench.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _content(path: Path, within: tuple[Path, ...] = ()) -> Any:
         return content
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from None
     except yaml.YAMLError as error:
@@ -378,9 +379,9 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UsageError(f"{word!r} is not of the form name=value.")
         try:
-            read = yaml.safe_load(value)
+            read = parse_yaml(value)
             if isinstance(read, str) and "," in value and value[0] not in "\"'":
-                read = [yaml.safe_load(part) for part in value.split(",")]
+                read = [parse_yaml(part) for part in value.split(",")]
         except yaml.YAMLError:
             raise UsageError(f"The value in {word!r} is not valid YAML.") from None
         settings[key] = _with_numbers(read)

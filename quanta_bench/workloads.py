@@ -11,7 +11,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from quanta_bench.encoding import encode, encode_pair
@@ -19,6 +18,7 @@ from quanta_bench.errors import UsageError
 from quanta_bench.spec import Frozen
 from quanta_bench.task import Example, Split, Task
 from quanta_bench.windows import TRAINING_OVERLAP, scoring_overlap, spans
+from quanta_bench.yaml_text import parse_yaml
 
 UNBOUNDED = 2**31
 
@@ -93,7 +93,7 @@ class Workload(Frozen):
 def workloads() -> Mapping[str, Workload]:
     """Every task's workload, by the task's name."""
     text = files("quanta_bench").joinpath("workloads.yaml").read_text(encoding="utf-8")
-    return {name: Workload.model_validate(one) for name, one in yaml.safe_load(text).items()}
+    return {name: Workload.model_validate(one) for name, one in parse_yaml(text).items()}
 
 
 def parts(task: str, split: Split, protocol: str, drawn: int | None) -> list[tuple[float, Lengths]]:

@@ -134,14 +134,25 @@ def test_help_answers_in_under_a_second() -> None:
     assert best < 2.5
 
 
-def test_help_imports_nothing_heavy() -> None:
+HEAVY = ("torch", "transformers", "peft", "pytorch_lightning", "datasets", "pandas", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["--help"], ["numpy", "pydantic", "yaml", "psutil"]),
+        (["--version"], ["numpy", "pydantic", "yaml", "psutil"]),
+        (["table", "--help"], ["numpy", "pydantic", "yaml", "psutil"]),
+        (["list"], ["numpy"]),
+    ],
+)
+def test_what_only_tells_imports_nothing_heavy(words: list[str], more: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['quanta-bench', '--help']\n"
+        f"import sys; sys.argv = ['quanta-bench', *{words!r}]\n"
         "from quanta_bench import cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
-        "print('HEAVY', sorted({'torch', 'transformers', 'peft', 'numpy', 'pydantic'} "
-        "& set(sys.modules)))"
+        f"print('HEAVY', sorted({{*{HEAVY!r}, *{more!r}}} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
