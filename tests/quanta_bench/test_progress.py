@@ -161,3 +161,31 @@ def test_no_runs_and_no_items_are_no_error(shown: Shown) -> None:
     run.scoring(0)
     run.scored(0)
     run.finish()
+
+
+def test_runs_beside_each_other_have_a_line_each(shown: Shown) -> None:
+    screen = shown.screen([1.0, 3.0, 4.0], terminal=True)
+    first = screen.begin("a", 1.0)
+    second = screen.begin("b", 3.0)
+    first.training(3, 4)
+    second.training(1, 9)
+    text = shown.drawn(screen)
+    assert "a: training, step" in text
+    assert "b: training, step" in text
+    assert "0 of 3" in text
+    first.finish()
+    text = shown.drawn(screen)
+    assert "a: training" not in text
+    assert "b: training, step" in text
+    assert "1 of 3" in text
+
+
+def test_work_of_all_running_runs_counts_for_the_time_left(shown: Shown) -> None:
+    screen = shown.screen([1.0, 3.0, 4.0])
+    first, second = screen.begin("a", 1.0), screen.begin("b", 3.0)
+    first.scoring(2)
+    second.scoring(6)
+    shown.now += 600
+    first.scored(1)
+    second.scored(3)
+    assert screen.times() == "10 min, about 30 min left"  # a half and three halves of 8
