@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import RenderableType
 
 from quanta_bench import figures, grids
-from quanta_bench.bench import Entry, Report, stem
+from quanta_bench.bench import BENCHMARKS, Entry, Report, stem
 from quanta_bench.benchmark import Case, Finding, Side
 from quanta_bench.grids import Part, Shown
 
@@ -202,8 +202,13 @@ def picture(report: Report) -> Figure | None:
 
 
 def write(report: Report, folder: Path, *, quick: bool) -> list[Path]:
-    """Write a report as Markdown and, where it has ratios, as a picture; returns the files."""
+    """Write a report as Markdown, its ratios as a picture, and the benchmarks' own; the files."""
     name = stem(quick)
     paths = grids.write(folder, name, {"md": as_markdown(report)})
-    drawn = picture(report)
-    return paths + (figures.save(drawn, folder, name) if drawn is not None else [])
+    drawn = {name: picture(report)}
+    for entry in report.entries:
+        if entry.outcome is not None and entry.name in BENCHMARKS.names():
+            drawn[f"{name}-{entry.name}"] = BENCHMARKS.get(entry.name)().draw(entry.outcome)
+    for stem_of, figure in drawn.items():
+        paths += figures.save(figure, folder, stem_of) if figure is not None else []
+    return paths

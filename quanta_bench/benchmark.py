@@ -24,11 +24,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from quanta_bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "BenchError",
@@ -143,9 +146,11 @@ class Case(Record):
         sides: what was compared.
         findings: what follows.
         notes: what a reader has to know to read them.
+        setting: the setting as numbers, for a picture of the benchmark's own.
     """
 
     title: str
+    setting: dict[str, float] = {}
     sides: list[Side] = []
     findings: list[Finding] = []
     notes: list[str] = []
@@ -215,3 +220,7 @@ class Benchmark(ABC):
         Raises:
             BenchError: it cannot be done here; the message says why. The other benchmarks go on.
         """
+
+    def draw(self, outcome: Outcome) -> Figure | None:
+        """A picture of the benchmark's own, beside the one that shows every ratio."""
+        return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -16,10 +17,14 @@ from baselines.quanta.config import QuantaConfig
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Finding, Outcome, Target, at_most
 from quanta_bench.timing import interleave, time_ratio
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 RANK = 8  # LoRA's, throughout
 TOKENS = 512
 
 WIDTHS = (512, 1024, 2048, 4096, 8192)
+COLOURS = ("#000000", "#E69F00", "#0072B2")
 COUNTS = (64, 256, 1024, 4096)  # tokens, at the second of the widths
 
 Call = Callable[[], object]
@@ -143,41 +148,88 @@ class GrowthBenchmark(Benchmark):
             circuit = Circuit.all_pairs(dims)
             title = f"{width}, {'-'.join(map(str, dims))}, {count} tokens"
             conditions.tell(title)
-            work = Work(width, count, torch.float32, frozen=False)
-            lora = work.lora()
-            (ours, low_rank) = interleave(
-                {"ours": work.circuit(circuit), "LoRA": lora},
+            work = Work(width, count, torch.float32)
+            ours, low_rank = interleave(
+                {"ours": work.circuit(circuit), "LoRA": work.lora()},
                 rounds=conditions.choose(5, quick=3),
                 least=0.01,
                 work=count,
                 unit="tokens",
             )
+            rate = 3 * circuit.multiply_adds() * count / median(ours.seconds)
             cases.append(
                 Case(
                     title=title,
+                    setting={
+                        "width": width,
+                        "tokens": count,
+                        "axes": axes,
+                        "multiply_adds": circuit.multiply_adds(),
+                    },
                     sides=[ours, low_rank],
                     findings=[
                         Finding(
-                            title="multiply-adds a token, d sum of d_m d_n",
-                            value=circuit.multiply_adds(),
+                            title="billion multiply-adds of the gates a second",
+                            value=rate / 1e9,
                             ratio=False,
-                        ),
-                        Finding(
-                            title="billion multiply-adds a second, forward and backward",
-                            value=3
-                            * circuit.multiply_adds()
-                            * count
-                            / sorted(ours.seconds)[len(ours.seconds) // 2]
-                            / 1e9,
-                            ratio=False,
-                        ),
+                        )
                     ],
                 )
             )
         return Outcome(
             cases=cases,
-            notes=["The adapter alone, without the frozen layer, in float32; LoRA has r=8."],
+            notes=[
+                "The adapter alone, without the frozen layer, in float32; LoRA has r=8. "
+                "Multiply-adds are the paper's d times the sum of d_m d_n (Sec. 6), three times "
+                "for forward and backward."
+            ],
         )
+
+    def draw(self, outcome: Outcome) -> Figure:
+        """Milliseconds against width and against tokens, beside the paper's formula."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        width = sorted({case.setting["width"] for case in outcome.cases})[1]
+        for panel, across, fixed, at in (
+            (left, "width", "tokens", float(TOKENS)),
+            (right, "tokens", "width", width),
+        ):
+            chosen = [case for case in outcome.cases if case.setting[fixed] == at]
+            # One rate for all, that of the largest case: what lies above its line is overhead.
+            largest = max(chosen, key=lambda case: case.setting[across])
+            seconds = median(largest.sides[0].seconds)
+            rate = _work_of(largest) / seconds
+            for axes, colour, marker in zip((3, 4, 5), COLOURS, "os^", strict=True):
+                own = sorted(
+                    (case for case in chosen if case.setting["axes"] == axes),
+                    key=lambda case: case.setting[across],
+                )
+                places = [case.setting[across] for case in own]
+                times = [1e3 * median(case.sides[0].seconds) for case in own]
+                formula = [1e3 * _work_of(case) / rate for case in own]
+                panel.plot(places, times, color=colour, marker=marker, ms=4, label=f"{axes} axes")
+                panel.plot(places, formula, color=colour, linestyle=":", lw=1)
+            lora: dict[float, float] = {}
+            for case in chosen:
+                lora[case.setting[across]] = 1e3 * median(case.sides[1].seconds)
+            panel.plot(
+                sorted(lora), [lora[at] for at in sorted(lora)], color="#7F7F7F", label="LoRA r=8"
+            )
+            panel.set_xscale("log", base=2)
+            panel.set_yscale("log")
+            panel.set_xlabel(across if across == "tokens" else "width d")
+            panel.set_title(f"{fixed}: {at:g}", fontsize=9)
+            panel.grid(True, color="#DDDDDD", lw=0.6)
+            panel.spines[["top", "right"]].set_visible(False)
+        left.set_ylabel("milliseconds, forward and backward\ndotted: d times the sum of d_m d_n")
+        left.legend(fontsize=8, frameon=False)
+        return figure
+
+
+def _work_of(case: Case) -> float:
+    return case.setting["multiply_adds"] * case.setting["tokens"]
 
 
 def quanta(dims: tuple[int, ...], **settings: Any) -> QuantaConfig:
@@ -208,14 +260,12 @@ class Work:
         width: of the layer.
         tokens: number of vectors.
         dtype: of the frozen layer; with bfloat16, autocast is on.
-        frozen: whether there is a frozen layer.
     """
 
-    def __init__(self, width: int, tokens: int, dtype: torch.dtype, *, frozen: bool = True) -> None:
+    def __init__(self, width: int, tokens: int, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(0)
         self.autocast = dtype == torch.bfloat16
         self.layer = nn.Linear(width, width, bias=False, dtype=dtype).requires_grad_(False)
-        self.frozen = frozen
         self.x = torch.randn(tokens, width, generator=generator).to(dtype).requires_grad_()
         self.toward = torch.randn(tokens, width, generator=generator).to(dtype)
 

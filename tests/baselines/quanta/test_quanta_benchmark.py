@@ -68,3 +68,6 @@ def test_the_growth_benchmark_runs(monkeypatch):
     monkeypatch.setattr("baselines.quanta.benchmark.WIDTHS", (32, 64))
     outcome = GrowthBenchmark().run(Conditions(quick=True))
     assert len(outcome.cases) == 12
+    left, right = GrowthBenchmark().draw(outcome).axes
+    assert [list(line.get_xdata()) for line in left.lines[::2]] == [[32, 64]] * 4
+    assert [list(line.get_xdata()) for line in right.lines[::2]] == [[64, 256]] * 4
