@@ -77,7 +77,8 @@ def load_model(
     Args:
         ref: which model.
         dtype: of its weights.
-        attn_implementation: as ``transformers`` knows it; by default what it takes for the model.
+        attn_implementation: as ``transformers`` knows it; by default what it takes for the model,
+            and where that is ``sdpa``, :mod:`quanta_bench.attention`.
 
     Raises:
         UsageError: the source has no model of that name.
@@ -90,6 +91,8 @@ def load_model(
         ref, folder, AutoModelForCausalLM, dtype=dtype, attn_implementation=attn_implementation
     )
     _refuse_absent(folder, absent, "a causal language model")
+    if attn_implementation is None:
+        _use_own_attention(model)
     return _loaded(ref, folder, model)
 
 
@@ -126,6 +129,7 @@ def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: in
     head = head_of(model)
     _refuse_absent(folder, [name for name in absent if name not in head], "an encoder")
     start_head(model, seed)
+    _use_own_attention(model)
     loaded = _loaded(ref, folder, model)
     # A decoder reads its answer at the last token that is not padding.
     model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
@@ -155,6 +159,13 @@ def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[An
     model, report = loaded
     other = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     return model.eval(), sorted(report["missing_keys"]) + sorted(other)
+
+
+def _use_own_attention(model: Any) -> None:
+    from quanta_bench.attention import use_kept_probabilities
+
+    with quiet_libraries():  # transformers warns of architectures that cannot change theirs
+        use_kept_probabilities(model)
 
 
 def _refuse_absent(folder: Path, absent: Sequence[str], what: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from quanta_bench import scoring
+from quanta_bench.attention import is_sdpa
 from quanta_bench.batches import collate
 from quanta_bench.encoding import Encoded
 from quanta_bench.task import Example
@@ -21,7 +22,7 @@ def can_pack(model: Any) -> bool:
     small item, packed and flat, has to get the same likelihoods.
     """
     config = model.config.get_text_config()
-    if getattr(config, "_attn_implementation", "") != "sdpa":
+    if not is_sdpa(model):
         return False
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         return False

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from quanta_bench import attention
 from quanta_bench.errors import SourceError
 from quanta_bench.sources import ModelRef, load_model, load_tokenizer, model_fingerprint
 
@@ -55,7 +56,7 @@ def test_a_local_model_loads_in_either_dtype(models: Path) -> None:
         loaded = load_model(tiny(models), dtype)
         assert {parameter.dtype for parameter in loaded.model.parameters()} == {dtype}
         assert not loaded.model.training
-        assert loaded.model.config._attn_implementation == "sdpa"
+        assert loaded.model.config._attn_implementation == attention.NAME
     assert loaded.base_parameters == sum(p.numel() for p in loaded.model.parameters())
     assert loaded.description == "tiny (local folder)"
     eager = load_model(tiny(models), torch.float32, attn_implementation="eager")

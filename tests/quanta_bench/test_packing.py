@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig
 
+from quanta_bench.attention import use_kept_probabilities
 from quanta_bench.packing import can_pack
 
 SMALL = {
@@ -41,7 +42,10 @@ def model(config, **options):
     ids=["llama", "gpt2"],
 )
 def test_plain_attention_packs(config):
-    assert can_pack(model(config))
+    made = model(config)
+    assert can_pack(made)
+    use_kept_probabilities(made)
+    assert can_pack(made)
 
 
 @pytest.mark.parametrize(
