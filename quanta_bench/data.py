@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from quanta_bench.batches import by_tokens, shuffled
@@ -17,10 +18,18 @@ from quanta_bench.pools import Pools
 from quanta_bench.spec import TrainingSpec
 
 EVALUATION_TOKENS = 2048
-"""Tokens of a batch without gradients, padding counted.
+"""Tokens of a batch without gradients on an accelerator, padding counted."""
 
-Enough to fill two cores.
+CPU_EVALUATION_TOKENS = 512
+"""The same on a processor, whose products are as fast per token from some 250 tokens on.
+
+Larger batches only pad more, and what passes between layers leaves the caches.
 """
+
+
+def evaluation_tokens(device: torch.device) -> int:
+    """Tokens of a batch without gradients, padding counted."""
+    return CPU_EVALUATION_TOKENS if device.type == "cpu" else EVALUATION_TOKENS
 
 
 class Batches(Dataset[Any]):
@@ -112,7 +121,8 @@ class BenchData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""
-        batches = list(by_tokens(self.validation_items, EVALUATION_TOKENS, packed=self.packed))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        batches = by_tokens(self.validation_items, evaluation_tokens(device), packed=self.packed)
         return self._loader(batches, packed=self.packed)
 
     def _loader(

@@ -12,17 +12,24 @@ import torch
 from torch import nn
 
 from quanta_bench import scoring
-from quanta_bench.batches import by_tokens, collate
+from quanta_bench.batches import by_tokens, cheapest_cuts, collate
 from quanta_bench.classification import collate_texts, encode_texts, head_outputs, judge_outputs
-from quanta_bench.data import EVALUATION_TOKENS, Batches
+from quanta_bench.data import Batches, evaluation_tokens
 from quanta_bench.encoding import Encoded, pad_token
-from quanta_bench.generation import generate
+from quanta_bench.generation import generate, read_context
 from quanta_bench.objectives import encode_items
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Task
 from quanta_bench.windows import encode_windows, scoring_overlap
 
 GENERATION_BATCH = 16
+"""Items whose answers are generated together, at most."""
+
+STEP_CHARGE = 8
+"""What a token that a batch generates costs beside its rows, in tokens of a prompt.
+
+A step reads all weights for a few rows; most answers end long before their bound.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Context:
 def _likelihoods(context: Context, items: Sequence[Encoded]) -> list[list[float]]:
     """The log-likelihoods of each encoded item's candidates, in the items' order."""
     pad = pad_token(context.tokenizer)
-    batches = list(by_tokens(items, EVALUATION_TOKENS, packed=context.packed))
+    batches = by_tokens(items, evaluation_tokens(context.device), packed=context.packed)
     found: dict[int, list[float]] = {id(item): [] for item in items}
     begun: set[str] = set()
     with torch.no_grad():
@@ -130,7 +137,7 @@ def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[
     """Ask the model's classification head for each item's class, or for a number."""
     items = encode_texts(context.tokenizer, task, examples, max_length=context.spec.max_length)
     pad = pad_token(context.tokenizer)
-    batches = list(by_tokens(items, EVALUATION_TOKENS, packed=False))
+    batches = by_tokens(items, evaluation_tokens(context.device), packed=False)
     laid_out = Batches(batches, partial(collate_texts, pad_token=pad, outputs=task.outputs))
     found: dict[int, Judged] = {}
     with torch.no_grad():
@@ -177,23 +184,29 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     """Generate an answer to each item and let the task parse it."""
     spec = context.spec
     prompts = [task.prompt(example, spec.protocol) for example in examples]
-    order = sorted(range(len(examples)), key=lambda i: -len(prompts[i].context))
+    bounds = {"max_length": spec.max_length, "max_new_tokens": task.max_new_tokens}
+    widths = [len(read_context(context.tokenizer, prompt, **bounds)[0]) for prompt in prompts]
+    order = sorted(range(len(examples)), key=lambda i: -widths[i])
+    cuts = cheapest_cuts(
+        [widths[i] for i in order],
+        charge=STEP_CHARGE * task.max_new_tokens,
+        most=GENERATION_BATCH,
+    )
     judged: dict[int, Judged] = {}
-    for start in range(0, len(order), GENERATION_BATCH):
-        chunk = order[start : start + GENERATION_BATCH]
+    for cut in cuts:
+        chunk = order[cut]
         answers = generate(
             context.model,
             context.tokenizer,
             [prompts[i] for i in chunk],
-            max_new_tokens=task.max_new_tokens,
+            **bounds,
             stop=task.stop,
-            max_length=spec.max_length,
             use_cache=context.cached,
             device=context.device,
         )
-        for i, (text, cut) in zip(chunk, answers, strict=True):
+        for i, (text, lost) in zip(chunk, answers, strict=True):
             example = examples[i]
-            judged[i] = Judged(example, task.judge_text(example, text), {"text": text}, cut)
+            judged[i] = Judged(example, task.judge_text(example, text), {"text": text}, lost)
         context.advance(len(chunk))
     return [judged[i] for i in range(len(examples))]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quanta_bench import scoring
-from quanta_bench.batches import by_tokens, collate, shuffled
+from quanta_bench.batches import by_tokens, cheapest_cuts, collate, shuffled
 from quanta_bench.encoding import Encoded
 from quanta_bench.task import Example
 
@@ -151,12 +153,40 @@ def test_packing_feeds_each_context_once_and_no_last_token():
 
 
 @settings(max_examples=30, deadline=None)
-@given(batch=st.lists(items(), min_size=1, max_size=20), budget=st.integers(1, 60))
+@given(batch=st.lists(items(), max_size=20), budget=st.integers(1, 60))
 def test_token_budgets_hold_and_no_item_is_lost(batch, budget):
-    batches = list(by_tokens(batch, budget, packed=True))
+    batches = by_tokens(batch, budget, packed=True)
     assert sorted(id(i) for b in batches for i in b) == sorted(map(id, batch))
     for one in batches:
         assert len(one) == 1 or max(i.cost(True) for i in one) * len(one) <= budget
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 30), max_size=8).map(lambda ws: sorted(ws, reverse=True)),
+    charge=st.integers(0, 40),
+    budget=st.integers(1, 120),
+    most=st.integers(1, 9),
+)
+def test_no_other_cuts_between_batches_are_cheaper(widths, charge, budget, most):
+    """All ways to cut the row of widths, one after the other."""
+
+    def expense(parts):
+        allowed = all(
+            len(part) == 1 or (max(part) * len(part) <= budget and len(part) <= most)
+            for part in parts
+        )
+        return sum(max(part) * len(part) + charge for part in parts) if allowed else math.inf
+
+    places = range(1, len(widths))
+    ways = [cuts for n in range(len(widths)) for cuts in combinations(places, n)]
+    least = min(
+        (expense([widths[a:b] for a, b in pairwise([0, *cuts, len(widths)])]) for cuts in ways),
+        default=0,
+    )
+    found = [widths[cut] for cut in cheapest_cuts(widths, charge=charge, budget=budget, most=most)]
+    assert [width for part in found for width in part] == widths
+    assert expense(found) == least
 
 
 @settings(max_examples=20, deadline=None)

@@ -151,7 +151,7 @@ def test_the_longer_text_of_a_pair_is_cut_first(tiny_roberta: Path, bound: int) 
 
 def test_batches_of_texts_keep_to_their_budget() -> None:
     texts = [EncodedTexts(Example(str(n), "", {}), 0, (1,) * n, None, 0, 0) for n in range(1, 30)]
-    batches = list(by_tokens(texts, 40, packed=False))
+    batches = by_tokens(texts, 40, packed=False)
     assert sorted(len(i.ids) for b in batches for i in b) == list(range(1, 30))
     assert all(len(b) == 1 or max(len(i.ids) for i in b) * len(b) <= 40 for b in batches)
 

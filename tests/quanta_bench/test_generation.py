@@ -6,8 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from quanta_bench import evaluate
 from quanta_bench.generation import cut_at, generate
-from quanta_bench.task import Prompt
+from quanta_bench.spec import EvaluationSpec
+from quanta_bench.task import Example, Prompt
+from tasks.drop import Drop
 
 PROMPTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 ="]
 
@@ -94,3 +97,28 @@ def test_a_models_own_sampling_settings_do_not_matter(pair):
     finally:
         model.generation_config.do_sample = False
         model.generation_config.temperature = None
+
+
+@pytest.mark.parametrize("most", [2, 3, 16])
+def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most):
+    passages = [f"{word} " * (1 + 7 * n) for n, word in enumerate(("one", "two", "tri", "ten"))]
+    examples = [
+        Example(text, text, {"passage": text, "question": "?", "answers": (("a",),)}, None, ("a",))
+        for text in (*passages, *(text.upper() for text in passages))
+    ]
+    context = evaluate.Context(
+        *pair,
+        EvaluationSpec(tasks=("drop",), protocol="generate"),
+        packed=False,
+        cached=True,
+        device=torch.device("cpu"),
+        advance=lambda _: None,
+    )
+    monkeypatch.setattr(evaluate, "GENERATION_BATCH", most)
+    judged = evaluate.evaluate(context, Drop(), examples)
+    prompts = [Drop().prompt(example, "generate").context for example in examples]
+    options = {"max_new_tokens": Drop.max_new_tokens, "max_length": 1024, "stop": Drop.stop}
+    alone = [answers(pair, [prompt], **options)[0] for prompt in prompts]
+    assert len(set(alone)) > 1
+    assert [one.example for one in judged] == examples
+    assert [one.detail["text"] for one in judged] == alone
