@@ -82,11 +82,13 @@ class _Shown:
         self._number += 1
         self._name = name
         self.tell("starting")
-        if not self._console.is_terminal:
-            self._console.print(f"{self._place} ...", highlight=False, markup=False)
 
     def tell(self, text: str) -> None:
-        self._status.update(f"{self._place}: {text}".replace("[", r"\["))
+        line = f"{self._place}: {text}"
+        if self._console.is_terminal:
+            self._status.update(line.replace("[", r"\["))
+        else:
+            self._console.print(line, highlight=False, markup=False)
 
     def finished(self, entry: Entry) -> None:
         minutes, seconds = divmod(round(entry.seconds), 60)

@@ -25,7 +25,7 @@ class Candidates(Benchmark):
     def run(self, conditions: Conditions) -> Outcome:
         """One case: all items of a small mixture once, in turns step by step."""
         materials = Materials.of(conditions)
-        return Outcome(cases=[compare(materials, conditions.choose(20, quick=3))])
+        return Outcome(cases=[compare(materials, conditions.choose(20, quick=2))])
 
 
 def compare(materials: Materials, items_a_task: int) -> Case:

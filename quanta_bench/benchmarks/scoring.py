@@ -53,9 +53,9 @@ class Scoring(Benchmark):
         materials = Materials.of(conditions)
         base = materials.load()
         packed = can_pack(base.model)
-        items, rounds = conditions.choose((32, 3), quick=(12, 1))
+        items, rounds = conditions.choose((24, 3), quick=(12, 1))
         cases = []
-        for name in conditions.choose(TASKS, quick=TASKS[:2]):
+        for name in conditions.choose(TASKS, quick=TASKS[1:2]):
             conditions.tell(f"{name}: {rounds} rounds of {items} items")
             task, examples = materials.items(name, "test", items * (rounds + 1))
             cases.append(compare(materials, base, task, examples, rounds, packed=packed))

@@ -141,6 +141,7 @@ def test_a_report_has_every_sample_and_a_picture(command: Command, tmp_path: Pat
     assert (status, err) == (0, "")
     for word in ("A built-in sum against a loop", "at most 5", "met", "missed", "bench.json"):
         assert word in out
+    assert "1/1 sums: adding [1, 2]" in out
     assert "said to nobody" not in out
     assert "said to nobody" in (tmp_path / "logs" / "sums.txt").read_text()
     report = bench.read(tmp_path / "bench.json")
