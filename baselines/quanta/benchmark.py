@@ -85,7 +85,6 @@ class LayerBenchmark(Benchmark):
             "ours, unfolded": work.adapted(quanta(dims, form="unfolded", recompute="never")),
             "bare chain": work.bare(circuit, recompute=False),
             "bare chain, recomputing": work.bare(circuit, recompute=True),
-            "reference": work.einsum(circuit),
         }
         if conditions.quick:
             for slow in ("ours, unfolded", "bare chain, recomputing", "ours, recomputing"):
@@ -101,6 +100,13 @@ class LayerBenchmark(Benchmark):
             )
         }
 
+        reference, beside = interleave(
+            {"reference": work.einsum(circuit), "LoRA": calls["LoRA"]},
+            rounds=conditions.choose(3, quick=1),
+            work=TOKENS,
+            unit="tokens",
+        )
+
         def against(over: str, under: str, target: Target | None = None) -> Finding:
             ratio = time_ratio(sides[over], sides[under], target=target)
             return ratio.model_copy(update={"title": f"{over} / {under}"})
@@ -109,7 +115,7 @@ class LayerBenchmark(Benchmark):
             against("ours", "LoRA", over_lora),
             against("ours", "bare chain", over_bare),
             against("bare chain", "LoRA"),
-            against("reference", "LoRA"),
+            time_ratio(reference, beside).model_copy(update={"title": "reference / LoRA"}),
         ]
         if not conditions.quick:
             findings += [
@@ -120,7 +126,7 @@ class LayerBenchmark(Benchmark):
         plan = circuit.plan(TOKENS)
         return Case(
             title=title,
-            sides=list(sides.values()),
+            sides=[*sides.values(), reference],
             findings=findings,
             notes=[
                 f"Multiply-adds of gates and frozen layer: {bound:.2f} of LoRA's.",

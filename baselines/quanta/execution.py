@@ -2,6 +2,12 @@
 
 The trained T and its frozen copy S run in one pass: their matrices are stacked, the first block
 reads the vectors once for both, and its backward pass adds up what comes back from either.
+
+Nothing here asks the device for a value, so a GPU's queue never runs empty for it: a plan is a few
+batched products and copies whose shapes are known beforehand, three to six of each for the usual
+circuits. The loop over blocks is unrolled by ``torch.compile`` or recorded by a CUDA graph. What
+differs between devices is the plan: where starting an operation and passing over memory cost more
+arithmetic (`rates`), more gates become one larger matrix.
 """
 
 from __future__ import annotations

@@ -3,20 +3,16 @@
 T is the trained circuit, S its frozen copy from the start. Both are saved, so that an adapter
 loaded elsewhere is the one that was trained whatever draws random numbers there.
 
-The two forms, measured on a 576 -> 576 layer, 512 tokens, forward and backward, one CPU thread,
-in multiples of LoRA r=8 (float32; bfloat16 autocast on float32 weights in brackets):
-
-    dims      folded       unfolded     parameters of T, as many of S, and W0 - S if folded
-    9-8-8     1.6 (1.8)    2.2 (2.5)    14,464 (57 KiB)   + 1.27 MiB
-    6-6-4-4   1.7 (2.0)    2.7 (2.9)     3,856 (15 KiB)   + 1.27 MiB
+``quanta-bench bench layer`` times both forms against LoRA and against the bare matrix products.
 
 On a bfloat16 base the folded form does not start at the base model: W0 - S is rounded. On
 SmolLM2-135M (q_proj and v_proj, four passages of text) it moves the logits by 0.13 on average and
 1.8 at most with 9-8-8, by 0.14 and 1.9 with 6-6-4-4; the unfolded form moves none, to the bit.
 That is why "auto" folds on a float32 base alone.
 
-For backward, T keeps its input to each gate (as many vectors as gates, and one more); S keeps
-nothing but its gates.
+For the backward pass T keeps its input to each matrix of its plan, or with `recompute` the layer's
+input alone; S keeps nothing but its gates. Without gradients, and for few vectors, T - S is one
+matrix (see `inference`).
 """
 
 from __future__ import annotations
