@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from quanta_bench.benchmark import Benchmark, Conditions, Outcome, Record
 from quanta_bench.environment import environment
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.processes import in_own_process
 from quanta_bench.registry import BENCHMARKS_GROUP, Registry
 from quanta_bench.store import Environment
@@ -115,12 +116,31 @@ def read(path: Path) -> Report:
 def chosen(names: Sequence[str]) -> list[str]:
     """The names of the benchmarks to run, in order; all of them if none is named.
 
+    One that cannot be imported comes last; :func:`run` says why.
+
     Raises:
         UsageError: there is none of a name.
-        BenchError: one cannot be imported.
     """
     wanted = list(dict.fromkeys(names)) or BENCHMARKS.names()
-    return sorted(wanted, key=lambda name: (BENCHMARKS.get(name).place, name))
+
+    def place(name: str) -> tuple[float, str]:
+        try:
+            return BENCHMARKS.get(name).place, name
+        except UsageError:
+            raise
+        except BenchError:
+            return float("inf"), name
+
+    return sorted(wanted, key=place)
+
+
+def reads(names: Sequence[str]) -> bool:
+    """Whether one of these benchmarks reads the model and data of its conditions."""
+    found = False
+    for name in names:
+        with suppress(BenchError):
+            found = found or BENCHMARKS.get(name).reads
+    return found
 
 
 def machine() -> Machine:
@@ -152,10 +172,9 @@ def run(name: str, conditions: Conditions, log: Path) -> Entry:
     Raises:
         KeyboardInterrupt: the user stopped it; its processes are gone.
     """
-    benchmark = BENCHMARKS.get(name)
     entry = Entry(
         name=name,
-        title=benchmark.title,
+        title=name,
         origin=BENCHMARKS.origin(name),
         status="failed",
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -163,6 +182,11 @@ def run(name: str, conditions: Conditions, log: Path) -> Entry:
         model=conditions.model,
         machine=machine(),
     )
+    try:
+        benchmark = BENCHMARKS.get(name)
+    except BenchError as error:
+        return entry.model_copy(update={"reason": str(error)})
+    entry = entry.model_copy(update={"title": benchmark.title})
     absent = [package for package in benchmark.needs if not _installed(package)]
     if absent:
         reason = f"{' and '.join(absent)} is not installed; `make bench` installs what it needs."

@@ -48,7 +48,7 @@ def run(wanted: Wanted, folder: Path, *, as_json: bool) -> bool:
     for source in sources:
         read_words(source)
     console = terminal.console(errors=as_json)
-    if any(bench.BENCHMARKS.get(name).reads for name in names):
+    if bench.reads(names):
         terminal.fetch(console, *sources)
     entries: list[Entry] = []
     try:

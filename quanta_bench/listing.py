@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from quanta_bench import appendix, bench
+from quanta_bench.errors import BenchError
 from quanta_bench.meta import known_models
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import TASKS
@@ -73,12 +74,16 @@ def benchmarks() -> Listing:
     """The registered benchmarks."""
     rows = []
     for name in bench.chosen(()):
-        benchmark = bench.BENCHMARKS.get(name)
+        try:
+            benchmark = bench.BENCHMARKS.get(name)
+            title, needs = benchmark.title, benchmark.needs
+        except BenchError as error:
+            title, needs = str(error), ()
         rows.append(
             {
                 "name": name,
-                "title": benchmark.title,
-                "needs": ", ".join(benchmark.needs),
+                "title": title,
+                "needs": ", ".join(needs),
                 "from": bench.BENCHMARKS.origin(name),
             }
         )

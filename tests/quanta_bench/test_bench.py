@@ -81,7 +81,7 @@ class Endless(Benchmark):
     def run(self, conditions):
         in_own_process(time.sleep, 600)
 """
-NAMES = ("sums", "broken", "refused", "lacking", "dying", "endless")
+NAMES = ("sums", "broken", "refused", "lacking", "dying", "endless", "gone")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_a_quick_run_is_apart_from_a_full_one(command: Command, tmp_path: Path) 
 
 
 def test_one_that_fails_says_why_and_the_rest_goes_on(command: Command, tmp_path: Path) -> None:
-    words = ("dying", "lacking", "refused", "broken", "sums", "--results", tmp_path)
+    words = ("gone", "dying", "lacking", "refused", "broken", "sums", "--results", tmp_path)
     status, out, _ = command(*words)
     out = " ".join(out.split())
     assert status == 1
@@ -199,7 +199,9 @@ def test_one_that_fails_says_why_and_the_rest_goes_on(command: Command, tmp_path
         ("dying", "failed"),
         ("lacking", "missing"),
         ("refused", "failed"),
+        ("gone", "failed"),
     ]
+    assert "gone failed: The benchmark 'gone' (some_benchmarks:Gone" in out
 
 
 def test_words_that_are_off_are_refused_before_anything_runs(
