@@ -258,8 +258,9 @@ class Circuit:
             raise ValueError(f"plan: tokens is {tokens}; a plan is for one vector or more")
         if len(self.sizes) > MOST_AXES or not self.gates:
             return gate_by_gate(self.sizes, self._acts)
-        rates = rates_of(torch.device(device).type)
-        return make_plan(self.sizes, self._acts, rates, planned_tokens(tokens))
+        tokens = planned_tokens(tokens)
+        rates = rates_of(torch.device(device).type, tokens * self.in_features)
+        return make_plan(self.sizes, self._acts, rates, tokens)
 
     def apply(
         self,

@@ -13,7 +13,7 @@ arithmetic (`rates`), more gates become one larger matrix.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -21,9 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from baselines.quanta.planning import Block, Order, Plan
-
-SMALL = 1 << 20
-"""Entries of a matrix that lies in a processor's cache."""
+from baselines.quanta.rates import CACHED
 
 MOST_KEPT = 1 << 26
 """Bytes that a call keeps between the gates before it computes them again in the backward pass."""
@@ -60,7 +58,7 @@ def run(
     if torch.compiler.is_compiling():
         # The compiler derives the backward pass itself, and decides itself what to keep.
         last = _forward(plan, x, _matrices(plan, stacks, x.dtype))[-1]
-        return _turned(_difference(last)) + (0 if weight is None else linear(x, weight, bias))
+        return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
     if recompute is None:
         recompute = plan.kept * x.shape[0] * x.element_size() > MOST_KEPT
     gates = [gate for stack in stacks for gate in stack]
@@ -71,7 +69,7 @@ def run(
 
 
 class _Blocks(torch.autograd.Function):
-    """Each block as one product, with the vectors last."""
+    """Each block as one product."""
 
     @staticmethod
     def forward(
@@ -91,8 +89,7 @@ class _Blocks(torch.autograd.Function):
         ctx.plan, ctx.kept, ctx.gates, ctx.folded = plan, keep, len(gates), weight is not None
         kept = inputs if keep else (x,)
         ctx.save_for_backward(*gates, *matrices, *(() if weight is None else (weight,)), *kept)
-        result = _turned(_difference(last))
-        return result if weight is None else linear(x, weight, bias).add_(result)
+        return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
@@ -108,18 +105,29 @@ class _Blocks(torch.autograd.Function):
             dx = grad @ weight if wants_vectors else None
         if not ctx.kept:
             inputs = _forward(plan, inputs[0], matrices)[:-1]
-        g = _turned(grad)[None]
-        if matrices[0].shape[0] == 2:
-            g = torch.cat((g, -g))
-        g, of_matrices = _backward(plan, inputs, matrices, g, gates=wanted)
+        g, of_matrices = _backward(plan, inputs, matrices, _begun(plan, grad), gates=wanted)
         if wants_vectors:
-            dx = _to_vectors(plan.blocks[0], matrices[0], g, dx)
+            dx = _to_vectors(plan.blocks[0], matrices[0], g, dx, len(grad))
         return (None, None, None, None, None, dx, *_of_gates(plan, gates, of_matrices))
 
 
-def _difference(last: Tensor) -> Tensor:
-    """``(out_features, t)`` from ``(circuits, out_features, t)``."""
-    return last[0] if last.shape[0] == 1 else last[0] - last[1]
+def _finished(plan: Plan, x: Tensor, base: Tensor | None, count: int) -> Tensor:
+    """What the last block gives as vectors in their own order, added to ``base`` in place."""
+    x = x[0] if x.shape[0] == 1 else x[0] - x[1]
+    last = plan.blocks[-1].last
+    if not last and plan.back is not None and base is not None and not torch.is_grad_enabled():
+        # The sum reads the numbers where they stand, and spares a copy.
+        places = (0, *(1 + axis for axis in plan.back))
+        x = x.reshape(count, *plan.out_sizes).permute(places)
+        return base.view(x.shape).add_(x).view(count, -1)
+    x = _rearranged(x[None], plan.out_sizes, plan.back, count, (last, False)).reshape(count, -1)
+    return x if base is None else base + x
+
+
+def _begun(plan: Plan, grad: Tensor) -> Tensor:
+    """The gradient of the result as the last block gave it: the first step of the way back."""
+    layouts = (False, plan.blocks[-1].last)
+    return _rearranged(grad[None], plan.own_sizes, plan.forth, len(grad), layouts)
 
 
 def _matrices(plan: Plan, stacks: Stacks, dtype: torch.dtype) -> list[Tensor]:
@@ -133,7 +141,8 @@ def _matrices(plan: Plan, stacks: Stacks, dtype: torch.dtype) -> list[Tensor]:
         else:
             identity = torch.eye(block.columns, dtype=dtype, device=parts[0][0].device)
             inner = _matrices(block.inner, parts, dtype)
-            matrices.append(_forward(block.inner, identity, inner)[-1])
+            last = _forward(block.inner, identity, inner)[-1]
+            matrices.append(_in_own_order(block.inner, last, block.columns))
     return matrices
 
 
@@ -153,9 +162,8 @@ def _of_gates(
         inner = _matrices(block.inner, [own], of_matrix.dtype)
         identity = torch.eye(block.columns, dtype=of_matrix.dtype, device=of_matrix.device)
         inputs = _forward(block.inner, identity, inner)[:-1]
-        _, of_inner = _backward(
-            block.inner, inputs, inner, of_matrix[None], gates=[True] * len(own)
-        )
+        g = _begun(block.inner, of_matrix.mT)
+        _, of_inner = _backward(block.inner, inputs, inner, g, gates=[True] * len(own))
         for index, value in zip(block.gates, _of_gates(block.inner, own, of_inner), strict=True):
             found[index] = value
     return found
@@ -174,29 +182,34 @@ def _as_gate(block: Block, matrix: Tensor, like: Tensor) -> Tensor:
     return matrix.reshape(out_n, out_m, in_n, in_m).permute(1, 0, 3, 2)
 
 
-def _forward(plan: Plan, x: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
-    """The first circuit's input of each block, ``(batch, columns, rest t)``, and the result.
+def _in_own_order(plan: Plan, x: Tensor, count: int) -> Tensor:
+    """``(circuits, out_features, t)`` from what a last block gives that has the vectors last."""
+    x = _rearranged(x, plan.out_sizes, plan.back, count, (True, True))
+    return x.reshape(len(x), -1, count)
 
-    The result is ``(circuits, out_features, t)``.
-    """
-    circuits, vectors = matrices[0].shape[0], x.shape[0]
+
+def _forward(plan: Plan, x: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
+    """The first circuit's input of each block, and what the last one gives, circuits in front."""
+    circuits, count = matrices[0].shape[0], x.shape[0]
     first = plan.blocks[0]
     x = _operand(first, x)
     states = [x]
-    # The matrices of both circuits lie one under the other.
-    x = _times(matrices[0].reshape(1, circuits * first.rows, first.columns), x[None])
-    if circuits > 1:
-        x = x.reshape(first.batch, circuits, -1).transpose(0, 1)
-    sizes = first.after
+    if first.last:
+        # The matrices of both circuits lie one under the other.
+        x = _times(matrices[0].reshape(1, circuits * first.rows, first.columns), x[None])
+        if circuits > 1:
+            x = x.reshape(first.batch, circuits, -1).transpose(0, 1)
+    else:
+        x = _after_vectors(x.expand(circuits, -1, -1), matrices[0])
+    before = first
     for block, matrix in zip(plan.blocks[1:], matrices[1:], strict=True):
-        x = _moved(x, circuits, sizes, block.move, vectors)
-        x = x.reshape(circuits, block.batch, block.columns, block.rest * vectors)
+        x = _rearranged(x, before.after, block.move, count, (before.last, block.last))
+        x = x.reshape(circuits, *_shape(block, count))
         # Of two circuits the second is frozen, and its own part of memory is not held back.
         states.append(x[0] if circuits == 1 else x[0].clone())
-        x = _times(matrix, x)
-        sizes = block.after
-    x = _moved(x, circuits, sizes, plan.back, vectors)
-    return [*states, x.reshape(circuits, -1, vectors)]
+        x = _times(matrix, x) if block.last else _after_vectors(x, matrix)
+        before = block
+    return [*states, x]
 
 
 def _backward(
@@ -213,62 +226,75 @@ def _backward(
         plan: the plan.
         inputs: what `_forward` gives of each block.
         matrices: the blocks' matrices.
-        g: Shape ``(circuits, out_features, t)``.
+        g: the gradient of what the last block gives, of one circuit.
         gates: of which gates the gradient is wanted.
     """
-    circuits, count = g.shape[0], g.shape[-1]
-    if plan.back is not None:
-        own = [plan.out_sizes[place] for place in plan.back]
-        g = _moved(g, circuits, own, _inverse(plan.back), count)
+    circuits = matrices[0].shape[0]
+    if circuits == 2:
+        g = torch.cat((g, -g))
     found: list[Tensor | None] = [None] * len(plan.blocks)
     for index in range(len(plan.blocks) - 1, -1, -1):
         block, matrix, x = plan.blocks[index], matrices[index], inputs[index]
-        g = g.reshape(circuits, block.batch, block.rows, block.rest * count)
-        if any(gates[gate] for gate in block.gates):
-            found[index] = _outer(g[0], x)
+        wanted = any(gates[gate] for gate in block.gates)
+        if block.last:
+            count = x.shape[-1] // block.rest
+            g = g.reshape(circuits, block.batch, block.rows, -1)
+            found[index] = _outer(g[0], x) if wanted else None
+        else:
+            count = x.shape[0] // block.batch
+            g = g.reshape(circuits, -1, block.rows)
+            found[index] = torch.mm(g[0].mT, x) if wanted else None
         if index:
-            g = _times(matrix.mT, g)
-            if block.move is not None:
-                g = _moved(g, circuits, block.sizes, _inverse(block.move), count)
+            g = _times(matrix.mT, g) if block.last else _after_vectors(g, matrix.mT)
+            before = plan.blocks[index - 1].last
+            g = _rearranged(g, block.sizes, block.unmove, count, (block.last, before))
     return g, found
 
 
-def _to_vectors(block: Block, matrix: Tensor, g: Tensor, dx: Tensor | None) -> Tensor:
+def _to_vectors(block: Block, matrix: Tensor, g: Tensor, dx: Tensor | None, count: int) -> Tensor:
     """The gradient of the vectors, ``(t, in_features)``, added to ``dx`` in place.
 
     Args:
         block: the first block.
         matrix: its matrices, ``(circuits, rows, columns)``.
-        g: the gradient of what it gives, ``(circuits, batch, rows, rest t)``.
+        g: the gradient of what it gives, circuits in front.
         dx: what else comes to the vectors, or ``None``.
+        count: number of vectors.
     """
-    g = g.transpose(0, 1).reshape(block.batch, -1, g.shape[-1])
-    matrix = matrix.reshape(1, -1, block.columns)
-    if block.reads_in_place:
-        # The product itself puts the vectors first.
-        wide = matrix.expand(block.batch, -1, -1)
-        if dx is None:
-            return torch.bmm(g.mT, wide).transpose(0, 1).reshape(g.shape[-1], -1)
-        dx.view(len(dx), block.batch, -1).transpose(0, 1).baddbmm_(g.mT, wide)
-        return dx
-    g = _times(matrix.mT, g[None])
-    count = g.shape[-1] // block.rest
-    if block.move is not None:
-        g = _moved(g, 1, block.sizes, _inverse(block.move), count)
-    g = _turned(g.reshape(-1, count))
+    if block.last:
+        g = g.transpose(0, 1).reshape(block.batch, -1, g.shape[-1])
+        g = _times(matrix.reshape(1, -1, block.columns).mT, g[None])
+    else:
+        in_place = dx is not None and block.reads_in_place
+        total = dx.view(-1, block.columns) if dx is not None and in_place else None
+        for part, own in zip(g, matrix, strict=True):
+            total = torch.mm(part, own) if total is None else total.addmm_(part, own)
+        if in_place:
+            return cast(Tensor, dx)
+        g = cast(Tensor, total)[None]
+    g = _rearranged(g, block.sizes, block.unmove, count, (block.last, False)).reshape(count, -1)
     return g if dx is None else dx.add_(g)
 
 
 def _operand(block: Block, x: Tensor) -> Tensor:
-    """Vectors ``(t, in_features)`` as the first block takes them: ``(batch, columns, rest t)``."""
-    vectors = x.shape[0]
-    if block.reads_in_place:
-        return x.reshape(vectors, block.batch, block.columns).permute(1, 2, 0)
-    x = _turned(x)
-    if block.move is not None:
-        sizes = [block.sizes[place] for place in _inverse(block.move)]
-        x = _moved(x, 1, sizes, block.move, vectors)
-    return x.reshape(block.batch, block.columns, -1)
+    """Vectors ``(t, in_features)`` as the first block takes them."""
+    count = x.shape[0]
+    x = _rearranged(x[None], block.before, block.move, count, (False, block.last))
+    return x.reshape(_shape(block, count))
+
+
+def _shape(block: Block, count: int) -> tuple[int, ...]:
+    """The shape in which a block takes its numbers, of one circuit."""
+    if block.last:
+        return (block.batch, block.columns, block.rest * count)
+    return (count * block.batch, block.columns)
+
+
+def _after_vectors(x: Tensor, matrix: Tensor) -> Tensor:
+    """``(circuits, n, c)`` times ``(circuits, r, c)`` transposed."""
+    if len(x) == 1:
+        return torch.mm(x[0], matrix[0].mT)[None]
+    return torch.bmm(x, matrix.mT)
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
@@ -289,27 +315,46 @@ def _outer(g: Tensor, x: Tensor) -> Tensor:
     return torch.mm(g[0], x[0].mT)
 
 
-def _turned(x: Tensor) -> Tensor:
-    """``(m, n)`` as a contiguous ``(n, m)``."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() > SMALL:
-        return x.mT.contiguous()
-    # torch turns a matrix over on one thread; as three axes it takes all of them, which pays as
-    # long as the matrix lies in the cache.
-    parts = 2 if x.shape[1] % 2 == 0 else 1
-    return x.reshape(len(x), parts, -1).permute(1, 2, 0).reshape(-1, len(x))
-
-
-def _moved(
-    x: Tensor, circuits: int, sizes: Sequence[int], order: Order | None, vectors: int
+def _rearranged(
+    x: Tensor,
+    sizes: Sequence[int],
+    order: Order | None,
+    count: int,
+    last: tuple[bool, bool],
 ) -> Tensor:
-    """Bring axes of ``sizes`` into another order, the circuits in front and the vectors last."""
-    if order is None:
-        return x
-    if circuits == 1:
-        return x.reshape(*sizes, vectors).permute(*order, len(order)).contiguous()
-    places = (0, *(1 + axis for axis in order), 1 + len(order))
-    return x.reshape(circuits, *sizes, vectors).permute(places).contiguous()
+    """Bring axes into another order, and the vectors from first to last or back.
+
+    Args:
+        x: numbers with the circuits in front.
+        sizes: of the axes as they stand.
+        order: the axes' places in the new order; ``None`` if they stay.
+        count: number of vectors.
+        last: whether the vectors stand last, before and after.
+    """
+    before, after = last
+    if after and not before:
+        x = _turned(x.reshape(len(x), count, -1))
+    if order is not None:
+        if before or after:
+            shape, front = (len(x), *sizes, count), (0,)
+        else:
+            shape, front = (len(x) * count, *sizes), (0,)
+        places = (*front, *(1 + axis for axis in order))
+        places += (1 + len(order),) * (before or after)
+        circuits = len(x)
+        x = x.reshape(shape).permute(places).contiguous()
+        x = x.reshape(circuits, -1)
+    if before and not after:
+        x = _turned(x.reshape(len(x), -1, count))
+    return x
 
 
-def _inverse(order: Order) -> Order:
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
+def _turned(x: Tensor) -> Tensor:
+    """``(circuits, m, n)`` as a contiguous ``(circuits, n, m)``."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x[0].numel() > CACHED:
+        return x.mT.contiguous()
+    # torch turns a matrix over on one thread; as one axis more it takes all of them, which pays as
+    # long as the matrix lies in the cache.
+    parts = 2 if x.shape[2] % 2 == 0 else 1
+    turned = x.reshape(*x.shape[:2], parts, -1).permute(0, 2, 3, 1)
+    return turned.reshape(len(x), x.shape[2], x.shape[1])

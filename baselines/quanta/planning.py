@@ -5,13 +5,17 @@ every vector about as often as there are gates. A plan takes gates together wher
 costs less than another pass over memory, and has the axes stand so that several blocks in a row act
 on axes that are neighbours, which moves nothing.
 
-Vectors stand last. With axes ``(a, b, c)`` and ``t`` vectors, the tensor ``(a, b, c, t)`` is a
-batch of ``a`` matrices ``(b c, t)``, so a block on ``b`` and ``c`` is one batched product. A block
-on ``a`` and ``c`` needs ``b`` out of the way first, and that is a copy.
+Vectors stand first or last. First, as they come: with axes ``(a, b, c)`` and ``t`` vectors the
+tensor ``(t, a, b, c)`` is a matrix ``(t a, b c)``, so a block on the last axes is one product that
+moves nothing, and other blocks need their axes brought there, which moves short runs of numbers.
+Last: ``(a, b, c, t)`` is a batch of ``a`` matrices ``(b c, t)``, so a block on any neighbouring
+axes is one batched product and moves are of long runs; but all vectors have to be turned over
+before, and back again at the end. Which is cheaper depends on how many numbers there are: turned
+vectors have to stay in the processor's cache.
 
-The search is a shortest path from "nothing has acted, the axes stand in their own order" to
-"everything has acted, they stand so again". Gates on axes that have none in common change places
-freely, so what has acted is a set of gates and not how many.
+The search is a shortest path from "nothing has acted, the axes stand in their own order, vectors
+first" to "everything has acted, and they stand so again". Gates on axes that have none in common
+change places freely, so what has acted is a set of gates and not how many.
 """
 
 from __future__ import annotations
@@ -30,20 +34,29 @@ MOST_AXES = 5
 Order: TypeAlias = tuple[int, ...]
 
 
+def inverse(order: Order | None) -> Order | None:
+    """The order that takes another one back."""
+    return None if order is None else tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
 class Rates(NamedTuple):
     """What is dear beside arithmetic, in multiply-adds.
 
     Attributes:
-        copy: to bring the axes into another order, for each number.
+        gather: to bring the axes into another order with the vectors first, for each number; with
+            `run` for each run of numbers that stay together.
+        run: see `gather`.
+        copy: to bring them into another order with the vectors last, for each number.
+        turn: to turn all vectors over, from first to last or back, for each number.
         product: to read and write a number in a product, beside its arithmetic.
-        transpose: to put the vectors last, for each number; a first block whose axes stand last
-            reads the vectors where they are, and spares it.
         call: to start an operation at all.
     """
 
+    gather: float
+    run: float
     copy: float
+    turn: float
     product: float
-    transpose: float
     call: float
 
 
@@ -67,14 +80,16 @@ class Block:
         sizes: sizes of all axes before the block acts, as they stand after the move.
         after: the same after it has acted.
         first: how many axes stand in front of its own.
+        last: whether the vectors stand last.
         swapped: a single gate whose axes stand the other way round.
         inner: how its matrix is made, from the vectors of the identity; ``None`` for a single gate.
         batch: product of the sizes in front of its axes.
         rows: length of the vectors that its matrix gives.
         columns: length of those it takes.
         rest: product of the sizes behind its axes.
-        reads_in_place: whether, as the first block, it can read the vectors as they are: its axes
-            stand last.
+        reads_in_place: whether, as the first block, it reads the vectors as they come.
+        unmove: the order that takes a move back.
+        before: sizes of all axes before the move.
     """
 
     gates: tuple[int, ...]
@@ -83,6 +98,7 @@ class Block:
     sizes: tuple[int, ...]
     after: tuple[int, ...]
     first: int
+    last: bool
     swapped: bool = False
     inner: Plan | None = None
     batch: int = field(init=False)
@@ -90,6 +106,8 @@ class Block:
     columns: int = field(init=False)
     rest: int = field(init=False)
     reads_in_place: bool = field(init=False)
+    unmove: Order | None = field(init=False)
+    before: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         last = self.first + len(self.axes)
@@ -100,7 +118,11 @@ class Block:
             ("rest", self.sizes[last:]),
         ):
             object.__setattr__(self, name, math.prod(sizes))
-        object.__setattr__(self, "reads_in_place", self.move is None and self.rest == 1)
+        object.__setattr__(self, "reads_in_place", self.move is None and not self.last)
+        unmove = inverse(self.move)
+        before = self.sizes if unmove is None else tuple(self.sizes[place] for place in unmove)
+        object.__setattr__(self, "unmove", unmove)
+        object.__setattr__(self, "before", before)
 
     @property
     def multiply_adds(self) -> int:
@@ -113,7 +135,8 @@ class Block:
         moved = "" if self.move is None else f", after the axes are moved by {self.move}"
         return (
             f"gate{'s' * (len(self.gates) > 1)} {gates} as one {self.rows} x {self.columns} matrix "
-            f"on axes {axes}: {self.multiply_adds:,} multiply-adds{moved}"
+            f"on axes {axes}, vectors {'last' if self.last else 'first'}: "
+            f"{self.multiply_adds:,} multiply-adds{moved}"
         )
 
 
@@ -128,6 +151,8 @@ class Plan:
         tokens: number of vectors that it was made for.
         cost: what the search takes it to cost for these, in multiply-adds; copies, calls and the
             making of the matrices included. 0 without a search.
+        forth: takes `back` back.
+        own_sizes: sizes of all axes after the last block, in their own order.
     """
 
     blocks: tuple[Block, ...]
@@ -135,6 +160,13 @@ class Plan:
     back: Order | None
     tokens: int = field(default=1, compare=False)
     cost: float = field(default=0.0, compare=False)
+    forth: Order | None = field(init=False)
+    own_sizes: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = self.out_sizes if self.back is None else (self.out_sizes[at] for at in self.back)
+        object.__setattr__(self, "forth", inverse(self.back))
+        object.__setattr__(self, "own_sizes", tuple(own))
 
     @property
     def multiply_adds(self) -> int:
@@ -143,8 +175,11 @@ class Plan:
 
     @property
     def copies(self) -> int:
-        """How often all vectors are moved to bring their axes into another order."""
-        return sum(block.move is not None for block in self.blocks) + (self.back is not None)
+        """How often all numbers are moved: for another order of the axes, or to turn them over."""
+        layouts = [False, *(block.last for block in self.blocks), False]
+        turns = sum(one != other for one, other in itertools.pairwise(layouts))
+        moves = sum(block.move is not None for block in self.blocks) + (self.back is not None)
+        return moves + turns
 
     @property
     def kept(self) -> int:
@@ -164,13 +199,11 @@ class Plan:
         return "\n".join(lines)
 
 
-VECTORS_FIRST: Order = ()
-"""How the axes stand before anything has been done."""
-
-
 class _State(NamedTuple):
     done: int  # bit by bit, the gates that have acted
-    order: Order | None  # how the axes stand; None while they are being moved
+    order: Order  # how the axes stand
+    last: bool  # whether the vectors do
+    moving: bool = False  # last alone: the axes are being moved, all orders cost the same
 
 
 class _Choice(NamedTuple):
@@ -207,14 +240,14 @@ def make_plan(sizes: tuple[int, ...], acts: tuple[Act, ...], rates: Rates, token
         raise ValueError(f"a circuit of {len(sizes)} axes is applied gate by gate, not planned")
     own = tuple(range(len(sizes)))
     orders = list(itertools.permutations(own))
-    start, goal = _State(0, VECTORS_FIRST), _State((1 << len(acts)) - 1, own)
+    start, goal = _State(0, own, False), _State((1 << len(acts)) - 1, own, False)
     best: dict[_State, float] = {start: 0.0}
     came: dict[_State, tuple[_State, tuple[int, ...]]] = {}
     tie = itertools.count()
     heap = [(0.0, next(tie), start)]
     choices: dict[int, list[_Choice]] = {}
 
-    def reach(state: _State, before: _State, cost: float, gates: tuple[int, ...]) -> None:
+    def reach(state: _State, before: _State, cost: float, gates: tuple[int, ...] = ()) -> None:
         if cost < best.get(state, math.inf):
             best[state] = cost
             came[state] = before, gates
@@ -226,26 +259,38 @@ def make_plan(sizes: tuple[int, ...], acts: tuple[Act, ...], rates: Rates, token
             break
         if cost > best[state]:
             continue
-        done, order = state
-        if order is None:
+        done, order, last, moving = state
+        if moving:
             for new in orders:
-                reach(_State(done, new), state, cost, ())
+                reach(_State(done, new, True), state, cost)
             continue
+        now = _sizes(sizes, acts, done)
+        numbers = math.prod(now) * tokens
+        reach(_State(done, order, not last), state, cost + rates.turn * numbers + rates.call)
+        if last:
+            reach(_State(done, own, True, True), state, cost + rates.copy * numbers + rates.call)
+        else:
+            for new in orders:
+                gather = rates.gather + rates.run / _run(order, new, now)
+                reach(_State(done, new, False), state, cost + gather * numbers + rates.call)
         if done not in choices:
             choices[done] = list(_choices(sizes, acts, done, rates, tokens))
-        numbers = math.prod(_sizes(sizes, acts, done)) * tokens
-        if order == VECTORS_FIRST:
-            reach(_State(done, own), state, cost + rates.transpose * numbers + rates.call, ())
-            for choice in choices[done]:
-                if choice.axes == own[-len(choice.axes) :]:
-                    reach(_State(choice.done, own), state, cost + choice.cost, choice.gates)
-            continue
-        reach(_State(done, None), state, cost + rates.copy * numbers + rates.call, ())
         for choice in choices[done]:
-            places = [order.index(axis) for axis in choice.axes]
-            if max(places) - min(places) == len(places) - 1:
-                reach(_State(choice.done, order), state, cost + choice.cost, choice.gates)
+            places = sorted(order.index(axis) for axis in choice.axes)
+            together = places[-1] - places[0] == len(places) - 1
+            if together and (last or places[-1] == len(order) - 1):
+                reach(_State(choice.done, order, last), state, cost + choice.cost, choice.gates)
     return _trace(sizes, acts, came, goal, tokens, best[goal])
+
+
+def _run(order: Order, new: Order, sizes: tuple[int, ...]) -> int:
+    """How many numbers stay together: those of the last axes, if neighbours before and after."""
+    run, place = sizes[new[-1]], order.index(new[-1])
+    for axis in new[-2::-1]:
+        if place == 0 or order[place - 1] != axis:
+            break
+        run, place = run * sizes[axis], place - 1
+    return run
 
 
 def _sizes(sizes: tuple[int, ...], acts: tuple[Act, ...], done: int) -> tuple[int, ...]:
@@ -339,19 +384,20 @@ def _trace(
         path.append((state, gates))
         state = before
     own: Order = tuple(range(len(sizes)))
-    stood = order = own
+    stood = own
     done = 0
     blocks = []
     for state, gates in reversed(path):
-        if state.order is None:
-            continue
-        order = state.order
         if not gates:
             continue
+        order = state.order
         now, after = _sizes(sizes, acts, done), _sizes(sizes, acts, state.done)
         inside = {axis for gate in gates for axis in acts[gate].axes}
         first = min(order.index(axis) for axis in inside)
         axes = order[first : first + len(inside)]
+        of_axes = [
+            acts[gate]._replace(axes=tuple(map(axes.index, acts[gate].axes))) for gate in gates
+        ]
         blocks.append(
             Block(
                 gates=gates,
@@ -360,14 +406,9 @@ def _trace(
                 sizes=tuple(now[axis] for axis in order),
                 after=tuple(after[axis] for axis in order),
                 first=first,
+                last=state.last,
                 swapped=len(gates) == 1 and axes != acts[gates[0]].axes,
-                inner=gate_by_gate(
-                    tuple(now[axis] for axis in axes),
-                    tuple(
-                        acts[gate]._replace(axes=tuple(map(axes.index, acts[gate].axes)))
-                        for gate in gates
-                    ),
-                )
+                inner=gate_by_gate(tuple(now[axis] for axis in axes), tuple(of_axes))
                 if len(gates) > 1
                 else None,
             )
@@ -379,7 +420,7 @@ def _trace(
 
 
 def gate_by_gate(sizes: tuple[int, ...], acts: tuple[Act, ...]) -> Plan:
-    """The plan that applies each gate by itself, its axes brought to the front."""
+    """The plan that applies each gate by itself, vectors last, its axes brought to the front."""
     own: Order = tuple(range(len(sizes)))
     stood: Order = own
     blocks = []
@@ -389,16 +430,16 @@ def gate_by_gate(sizes: tuple[int, ...], acts: tuple[Act, ...]) -> Plan:
         order = stood
         if set(stood[: len(act.axes)]) != set(act.axes):
             order = (*act.axes, *(axis for axis in own if axis not in act.axes))
-        move = None if order == stood else tuple(stood.index(axis) for axis in order)
         blocks.append(
             Block(
-                (index,),
-                order[: len(act.axes)],
-                move,
-                tuple(before[axis] for axis in order),
-                tuple(after[axis] for axis in order),
-                0,
-                order[: len(act.axes)] != act.axes,
+                gates=(index,),
+                axes=order[: len(act.axes)],
+                move=None if order == stood else tuple(stood.index(axis) for axis in order),
+                sizes=tuple(before[axis] for axis in order),
+                after=tuple(after[axis] for axis in order),
+                first=0,
+                last=True,
+                swapped=order[: len(act.axes)] != act.axes,
             )
         )
         stood = order

@@ -22,16 +22,18 @@ from baselines.quanta.planning import (
     make_plan,
     planned_tokens,
 )
-from baselines.quanta.rates import CPU, GPU
+from baselines.quanta.rates import GPU, IN_CACHE, OUT_OF_CACHE
 from tests.baselines.quanta.test_circuit_engine import circuits, dense, random_gates
 
 few = settings(max_examples=40, deadline=None)
 
 rates = st.builds(
     Rates,
+    gather=st.sampled_from([0.0, 25.0, 1e6]),
+    run=st.sampled_from([0.0, 400.0]),
     copy=st.sampled_from([0.0, 7.0, 28.0, 1e3, 1e6]),
     product=st.sampled_from([0.0, 22.0, 1e3]),
-    transpose=st.sampled_from([0.0, 80.0, 1e4]),
+    turn=st.sampled_from([0.0, 80.0, 1e4]),
     call=st.sampled_from([0.0, 10.0, 1e5, 1e9]),
 )
 
@@ -168,16 +170,27 @@ def test_a_large_call_recomputes_by_itself():
 
 def test_what_is_dear_decides_what_is_merged():
     circuit = Circuit.all_pairs((6, 6, 4, 4))
-    cheap_calls = Rates(copy=0, product=0, transpose=0, call=0)
+    cheap_calls = Rates(gather=0, run=0, copy=0, turn=0, product=0, call=0)
     assert make_plan(circuit.sizes, acts(circuit), cheap_calls, 512).multiply_adds == (
         circuit.multiply_adds()
     )
-    dear_calls = cheap_calls._replace(call=1e12)
-    # Every gate of a merged matrix is a call too, so merging is paid for by the copies it spares.
-    dear_copies = cheap_calls._replace(copy=1e9)
-    merged = make_plan(circuit.sizes, acts(circuit), dear_copies, 10**6)
+    assert make_plan(circuit.sizes, acts(circuit), cheap_calls, 512).cost == (
+        512 * circuit.multiply_adds()
+    )
+    # Where moving is dear beyond all else, only the matrices' own making moves anything.
+    dear_moves = cheap_calls._replace(copy=1e9, gather=1e9, turn=1e9)
+    merged = make_plan(circuit.sizes, acts(circuit), dear_moves, 10**6)
     assert merged.copies == 0
-    assert make_plan(circuit.sizes, acts(circuit), dear_calls, 512).copies <= 3
+    assert len(merged.blocks) < len(circuit.gates)
+
+
+def test_vectors_stand_first_or_last_by_what_it_costs():
+    circuit = Circuit.all_pairs((9, 8, 8))
+    for dear, last in (("turn", False), ("gather", True)):
+        rates = IN_CACHE._replace(**{dear: 1e9})
+        plan = make_plan(circuit.sizes, acts(circuit), rates, 512)
+        # A first block on the last axes reads the vectors as they come in either case.
+        assert {block.last for block in plan.blocks[1:]} == {last}
 
 
 def test_a_plan_can_be_read():
@@ -204,12 +217,12 @@ def test_many_axes_are_applied_gate_by_gate():
     circuit = Circuit.all_pairs((2,) * (MOST_AXES + 1))
     assert circuit.plan(64) == gate_by_gate(circuit.sizes, acts(circuit))
     with pytest.raises(ValueError, match="gate by gate"):
-        make_plan(circuit.sizes, acts(circuit), CPU, 64)
+        make_plan(circuit.sizes, acts(circuit), IN_CACHE, 64)
 
 
 def test_a_gpu_merges_more():
     circuit = Circuit.all_pairs((6, 6, 4, 4))
-    own = [make_plan(circuit.sizes, acts(circuit), rates, 4096) for rates in (CPU, GPU)]
+    own = [make_plan(circuit.sizes, acts(circuit), rates, 4096) for rates in (OUT_OF_CACHE, GPU)]
     assert len(own[1].blocks) <= len(own[0].blocks)
 
 
