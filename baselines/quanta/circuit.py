@@ -259,7 +259,7 @@ class Circuit:
         if len(self.sizes) > MOST_AXES or not self.gates:
             return gate_by_gate(self.sizes, self._acts)
         tokens = planned_tokens(tokens)
-        rates = rates_of(torch.device(device).type, tokens * self.in_features)
+        rates = rates_of(torch.device(device).type)
         return make_plan(self.sizes, self._acts, rates, tokens)
 
     def apply(

@@ -55,17 +55,38 @@ def run(
     Returns:
         Shape ``(t, out_features)``, in the dtype of ``x``. Equal circuits differ by exactly zero.
     """
+    matrices = [_matrices(plan, stack, x.dtype) for stack in stacks]
     if torch.compiler.is_compiling():
         # The compiler derives the backward pass itself, and decides itself what to keep.
-        last = _forward(plan, x, _matrices(plan, stacks, x.dtype))[-1]
+        last = _forward(plan, x, _stacked(matrices))[-1]
         return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
     if recompute is None:
         recompute = plan.kept * x.shape[0] * x.element_size() > MOST_KEPT
-    gates = [gate for stack in stacks for gate in stack]
+    every = [matrix for of_circuit in matrices for matrix in of_circuit]
     result: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-        plan, not recompute, len(stacks), weight, bias, x, *gates
+        plan, not recompute, weight, bias, x, *every
     )
     return result
+
+
+def _matrices(plan: Plan, gates: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Each block's matrix, ``(rows, columns)``, over its axes as these stand."""
+    matrices = []
+    for block in plan.blocks:
+        first, *others = (gates[gate].to(dtype) for gate in block.gates)
+        if block.swapped:
+            first = first.permute(1, 0, 3, 2)
+        for equation, gate in zip(block.contractions, others, strict=True):
+            first = torch.einsum(equation, first, gate)
+        matrices.append(first.reshape(block.rows, block.columns))
+    return matrices
+
+
+def _stacked(matrices: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Each block's matrices, ``(circuits, rows, columns)``."""
+    if len(matrices) == 1:
+        return [matrix[None] for matrix in matrices[0]]
+    return [torch.stack(of_block) for of_block in zip(*matrices, strict=True)]
 
 
 class _Blocks(torch.autograd.Function):
@@ -76,19 +97,17 @@ class _Blocks(torch.autograd.Function):
         ctx: Any,
         plan: Plan,
         keep: bool,
-        circuits: int,
         weight: Tensor | None,
         bias: Tensor | None,
         x: Tensor,
-        *gates: Tensor,
+        *matrices: Tensor,
     ) -> Tensor:
-        each = len(gates) // circuits
-        stacks = [gates[start : start + each] for start in range(0, len(gates), each)]
-        matrices = _matrices(plan, stacks, x.dtype)
-        *inputs, last = _forward(plan, x, matrices)
-        ctx.plan, ctx.kept, ctx.gates, ctx.folded = plan, keep, len(gates), weight is not None
+        blocks = len(plan.blocks)
+        stacked = _stacked([matrices[:blocks], matrices[blocks:]][: len(matrices) // blocks])
+        *inputs, last = _forward(plan, x, stacked)
+        ctx.plan, ctx.kept, ctx.folded = plan, keep, weight is not None
         kept = inputs if keep else (x,)
-        ctx.save_for_backward(*gates, *matrices, *(() if weight is None else (weight,)), *kept)
+        ctx.save_for_backward(*stacked, *(() if weight is None else (weight,)), *kept)
         return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
 
     @staticmethod
@@ -96,96 +115,36 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         plan: Plan = ctx.plan
         saved, blocks = ctx.saved_tensors, len(plan.blocks)
-        gates, saved = saved[: ctx.gates], saved[ctx.gates :]
         matrices, inputs = saved[:blocks], saved[blocks:]
-        wants_vectors, *wanted = ctx.needs_input_grad[5:]
+        wants_vectors, *wanted = ctx.needs_input_grad[4:]
         dx = None
         if ctx.folded:
             weight, *inputs = inputs
             dx = grad @ weight if wants_vectors else None
         if not ctx.kept:
             inputs = _forward(plan, inputs[0], matrices)[:-1]
-        g, of_matrices = _backward(plan, inputs, matrices, _begun(plan, grad), gates=wanted)
+        begun = _begun(plan, grad)
+        g, of_matrices = _backward(plan, inputs, matrices, begun, wanted=wanted[:blocks])
         if wants_vectors:
             dx = _to_vectors(plan.blocks[0], matrices[0], g, dx, len(grad))
-        return (None, None, None, None, None, dx, *_of_gates(plan, gates, of_matrices))
+        of_others = [None] * (len(wanted) - blocks)
+        return (None, None, None, None, dx, *of_matrices, *of_others)
 
 
 def _finished(plan: Plan, x: Tensor, base: Tensor | None, count: int) -> Tensor:
     """What the last block gives as vectors in their own order, added to ``base`` in place."""
     x = x[0] if x.shape[0] == 1 else x[0] - x[1]
     last = plan.blocks[-1].last
-    if not last and plan.back is not None and base is not None and not torch.is_grad_enabled():
-        # The sum reads the numbers where they stand, and spares a copy.
-        places = (0, *(1 + axis for axis in plan.back))
-        x = x.reshape(count, *plan.out_sizes).permute(places)
-        return base.view(x.shape).add_(x).view(count, -1)
     x = _rearranged(x[None], plan.out_sizes, plan.back, count, (last, False)).reshape(count, -1)
-    return x if base is None else base + x
+    if base is None:
+        return x
+    return base + x if torch.is_grad_enabled() else base.add_(x)
 
 
 def _begun(plan: Plan, grad: Tensor) -> Tensor:
     """The gradient of the result as the last block gave it: the first step of the way back."""
     layouts = (False, plan.blocks[-1].last)
     return _rearranged(grad[None], plan.own_sizes, plan.forth, len(grad), layouts)
-
-
-def _matrices(plan: Plan, stacks: Stacks, dtype: torch.dtype) -> list[Tensor]:
-    """Each block's matrix, ``(circuits, rows, columns)``, over its axes as these stand."""
-    matrices = []
-    for block in plan.blocks:
-        parts = [[stack[gate] for gate in block.gates] for stack in stacks]
-        if block.inner is None:
-            own = [_as_matrix(block, gate.to(dtype)) for (gate,) in parts]
-            matrices.append(own[0][None] if len(own) == 1 else torch.stack(own))
-        else:
-            identity = torch.eye(block.columns, dtype=dtype, device=parts[0][0].device)
-            inner = _matrices(block.inner, parts, dtype)
-            last = _forward(block.inner, identity, inner)[-1]
-            matrices.append(_in_own_order(block.inner, last, block.columns))
-    return matrices
-
-
-def _of_gates(
-    plan: Plan, gates: Sequence[Tensor], of_matrices: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """The gradients of gates from those of the first circuit's matrices, ``(rows, columns)``."""
-    found: list[Tensor | None] = [None] * len(gates)
-    for block, of_matrix in zip(plan.blocks, of_matrices, strict=True):
-        if of_matrix is None:
-            continue
-        if block.inner is None:
-            gate = gates[block.gates[0]]
-            found[block.gates[0]] = _as_gate(block, of_matrix, gate).to(gate.dtype)
-            continue
-        own = [gates[index] for index in block.gates]
-        inner = _matrices(block.inner, [own], of_matrix.dtype)
-        identity = torch.eye(block.columns, dtype=of_matrix.dtype, device=of_matrix.device)
-        inputs = _forward(block.inner, identity, inner)[:-1]
-        g = _begun(block.inner, of_matrix.mT)
-        _, of_inner = _backward(block.inner, inputs, inner, g, gates=[True] * len(own))
-        for index, value in zip(block.gates, _of_gates(block.inner, own, of_inner), strict=True):
-            found[index] = value
-    return found
-
-
-def _as_matrix(block: Block, gate: Tensor) -> Tensor:
-    if block.swapped:
-        gate = gate.permute(1, 0, 3, 2)
-    return gate.reshape(block.rows, block.columns)
-
-
-def _as_gate(block: Block, matrix: Tensor, like: Tensor) -> Tensor:
-    if not block.swapped:
-        return matrix.reshape(like.shape)
-    out_m, out_n, in_m, in_n = like.shape
-    return matrix.reshape(out_n, out_m, in_n, in_m).permute(1, 0, 3, 2)
-
-
-def _in_own_order(plan: Plan, x: Tensor, count: int) -> Tensor:
-    """``(circuits, out_features, t)`` from what a last block gives that has the vectors last."""
-    x = _rearranged(x, plan.out_sizes, plan.back, count, (True, True))
-    return x.reshape(len(x), -1, count)
 
 
 def _forward(plan: Plan, x: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
@@ -218,7 +177,7 @@ def _backward(
     matrices: Sequence[Tensor],
     g: Tensor,
     *,
-    gates: Sequence[bool],
+    wanted: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor | None]]:
     """The gradients of what the first block gives, and of the first circuit's matrices.
 
@@ -227,7 +186,7 @@ def _backward(
         inputs: what `_forward` gives of each block.
         matrices: the blocks' matrices.
         g: the gradient of what the last block gives, of one circuit.
-        gates: of which gates the gradient is wanted.
+        wanted: of which matrices the gradient is.
     """
     circuits = matrices[0].shape[0]
     if circuits == 2:
@@ -235,15 +194,14 @@ def _backward(
     found: list[Tensor | None] = [None] * len(plan.blocks)
     for index in range(len(plan.blocks) - 1, -1, -1):
         block, matrix, x = plan.blocks[index], matrices[index], inputs[index]
-        wanted = any(gates[gate] for gate in block.gates)
         if block.last:
             count = x.shape[-1] // block.rest
             g = g.reshape(circuits, block.batch, block.rows, -1)
-            found[index] = _outer(g[0], x) if wanted else None
+            found[index] = _outer(g[0], x) if wanted[index] else None
         else:
             count = x.shape[0] // block.batch
             g = g.reshape(circuits, -1, block.rows)
-            found[index] = torch.mm(g[0].mT, x) if wanted else None
+            found[index] = torch.mm(g[0].mT, x) if wanted[index] else None
         if index:
             g = _times(matrix.mT, g) if block.last else _after_vectors(g, matrix.mT)
             before = plan.blocks[index - 1].last

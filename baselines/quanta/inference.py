@@ -66,4 +66,4 @@ def as_matrix(circuit: WeightCircuit, x: Tensor, gates: Sequence[Tensor], circui
     plan = circuit.circuit.plan(vectors, device=x.device)
     chain = circuits * plan.cost * vectors / plan.tokens
     shape = circuit.out_features, circuit.in_features
-    return product_cost(vectors, *shape, rates_of(x.device.type, x.numel())) < chain
+    return product_cost(vectors, *shape, rates_of(x.device.type)) < chain

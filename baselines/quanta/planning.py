@@ -10,8 +10,7 @@ tensor ``(t, a, b, c)`` is a matrix ``(t a, b c)``, so a block on the last axes 
 moves nothing, and other blocks need their axes brought there, which moves short runs of numbers.
 Last: ``(a, b, c, t)`` is a batch of ``a`` matrices ``(b c, t)``, so a block on any neighbouring
 axes is one batched product and moves are of long runs; but all vectors have to be turned over
-before, and back again at the end. Which is cheaper depends on how many numbers there are: turned
-vectors have to stay in the processor's cache.
+before, and back again at the end.
 
 The search is a shortest path from "nothing has acted, the axes stand in their own order, vectors
 first" to "everything has acted, and they stand so again". Gates on axes that have none in common
@@ -23,7 +22,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -82,7 +82,8 @@ class Block:
         first: how many axes stand in front of its own.
         last: whether the vectors stand last.
         swapped: a single gate whose axes stand the other way round.
-        inner: how its matrix is made, from the vectors of the identity; ``None`` for a single gate.
+        contractions: how the matrix of several gates is made: an einsum of what is there and the
+            next gate, for each gate but the first.
         batch: product of the sizes in front of its axes.
         rows: length of the vectors that its matrix gives.
         columns: length of those it takes.
@@ -100,7 +101,7 @@ class Block:
     first: int
     last: bool
     swapped: bool = False
-    inner: Plan | None = None
+    contractions: tuple[str, ...] = ()
     batch: int = field(init=False)
     rows: int = field(init=False)
     columns: int = field(init=False)
@@ -395,9 +396,6 @@ def _trace(
         inside = {axis for gate in gates for axis in acts[gate].axes}
         first = min(order.index(axis) for axis in inside)
         axes = order[first : first + len(inside)]
-        of_axes = [
-            acts[gate]._replace(axes=tuple(map(axes.index, acts[gate].axes))) for gate in gates
-        ]
         blocks.append(
             Block(
                 gates=gates,
@@ -408,15 +406,36 @@ def _trace(
                 first=first,
                 last=state.last,
                 swapped=len(gates) == 1 and axes != acts[gates[0]].axes,
-                inner=gate_by_gate(tuple(now[axis] for axis in axes), tuple(of_axes))
-                if len(gates) > 1
-                else None,
+                contractions=_contractions(axes, [acts[gate].axes for gate in gates]),
             )
         )
         stood, done = order, state.done
     final = _sizes(sizes, acts, done)
     back = None if stood == own else tuple(stood.index(axis) for axis in own)
     return Plan(tuple(blocks), tuple(final[axis] for axis in stood), back, tokens, cost)
+
+
+def _contractions(axes: Order, gates: Sequence[Order]) -> tuple[str, ...]:
+    """The einsums that make one matrix of gates, its outputs in front, both over ``axes``."""
+    symbols = iter(string.ascii_letters)
+    inputs: dict[int, str] = {}  # of the matrix, by axis
+    now: dict[int, str] = {}  # its outputs
+    made = ""
+    found = []
+    for number, gate in enumerate(gates):
+        taken = "".join(now.get(axis) or next(symbols) for axis in gate)
+        given = "".join(next(symbols) for _ in gate)
+        for axis, old, new in zip(gate, taken, given, strict=True):
+            inputs.setdefault(axis, old)
+            now[axis] = new
+        order = [axis for axis in axes if axis in now]
+        whole = "".join(now[axis] for axis in order) + "".join(inputs[axis] for axis in order)
+        if number:
+            found.append(f"{made},{given}{taken}->{whole}")
+            made = whole
+        else:
+            made = given + taken
+    return tuple(found)
 
 
 def gate_by_gate(sizes: tuple[int, ...], acts: tuple[Act, ...]) -> Plan:

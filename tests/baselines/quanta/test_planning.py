@@ -22,7 +22,7 @@ from baselines.quanta.planning import (
     make_plan,
     planned_tokens,
 )
-from baselines.quanta.rates import GPU, IN_CACHE, OUT_OF_CACHE
+from baselines.quanta.rates import CPU, GPU
 from tests.baselines.quanta.test_circuit_engine import circuits, dense, random_gates
 
 few = settings(max_examples=40, deadline=None)
@@ -187,7 +187,7 @@ def test_what_is_dear_decides_what_is_merged():
 def test_vectors_stand_first_or_last_by_what_it_costs():
     circuit = Circuit.all_pairs((9, 8, 8))
     for dear, last in (("turn", False), ("gather", True)):
-        rates = IN_CACHE._replace(**{dear: 1e9})
+        rates = CPU._replace(**{dear: 1e9})
         plan = make_plan(circuit.sizes, acts(circuit), rates, 512)
         # A first block on the last axes reads the vectors as they come in either case.
         assert {block.last for block in plan.blocks[1:]} == {last}
@@ -217,12 +217,12 @@ def test_many_axes_are_applied_gate_by_gate():
     circuit = Circuit.all_pairs((2,) * (MOST_AXES + 1))
     assert circuit.plan(64) == gate_by_gate(circuit.sizes, acts(circuit))
     with pytest.raises(ValueError, match="gate by gate"):
-        make_plan(circuit.sizes, acts(circuit), IN_CACHE, 64)
+        make_plan(circuit.sizes, acts(circuit), CPU, 64)
 
 
 def test_a_gpu_merges_more():
     circuit = Circuit.all_pairs((6, 6, 4, 4))
-    own = [make_plan(circuit.sizes, acts(circuit), rates, 4096) for rates in (OUT_OF_CACHE, GPU)]
+    own = [make_plan(circuit.sizes, acts(circuit), rates, 4096) for rates in (CPU, GPU)]
     assert len(own[1].blocks) <= len(own[0].blocks)
 
 
