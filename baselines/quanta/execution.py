@@ -55,38 +55,34 @@ def run(
     Returns:
         Shape ``(t, out_features)``, in the dtype of ``x``. Equal circuits differ by exactly zero.
     """
-    matrices = [_matrices(plan, stack, x.dtype) for stack in stacks]
+    matrices = _matrices(plan, stacks, x.dtype)
     if torch.compiler.is_compiling():
         # The compiler derives the backward pass itself, and decides itself what to keep.
-        last = _forward(plan, x, _stacked(matrices))[-1]
+        last = _forward(plan, x, matrices)[-1]
         return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
     if recompute is None:
         recompute = plan.kept * x.shape[0] * x.element_size() > MOST_KEPT
-    every = [matrix for of_circuit in matrices for matrix in of_circuit]
     result: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-        plan, not recompute, weight, bias, x, *every
+        plan, not recompute, weight, bias, x, *matrices
     )
     return result
 
 
-def _matrices(plan: Plan, gates: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Each block's matrix, ``(rows, columns)``, over its axes as these stand."""
+def _matrices(plan: Plan, stacks: Stacks, dtype: torch.dtype) -> list[Tensor]:
+    """Each block's matrices, ``(circuits, rows, columns)``, over its axes as these stand."""
     matrices = []
     for block in plan.blocks:
-        first, *others = (gates[gate].to(dtype) for gate in block.gates)
+        parts = []
+        for gate in block.gates:
+            own = [stack[gate] for stack in stacks]
+            parts.append((own[0][None] if len(own) == 1 else torch.stack(own)).to(dtype))
+        first, *others = parts
         if block.swapped:
-            first = first.permute(1, 0, 3, 2)
-        for equation, gate in zip(block.contractions, others, strict=True):
-            first = torch.einsum(equation, first, gate)
-        matrices.append(first.reshape(block.rows, block.columns))
+            first = first.permute(0, 2, 1, 4, 3)
+        for equation, part in zip(block.contractions, others, strict=True):
+            first = torch.einsum(equation, first, part)
+        matrices.append(first.reshape(len(stacks), block.rows, block.columns))
     return matrices
-
-
-def _stacked(matrices: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Each block's matrices, ``(circuits, rows, columns)``."""
-    if len(matrices) == 1:
-        return [matrix[None] for matrix in matrices[0]]
-    return [torch.stack(of_block) for of_block in zip(*matrices, strict=True)]
 
 
 class _Blocks(torch.autograd.Function):
@@ -102,12 +98,10 @@ class _Blocks(torch.autograd.Function):
         x: Tensor,
         *matrices: Tensor,
     ) -> Tensor:
-        blocks = len(plan.blocks)
-        stacked = _stacked([matrices[:blocks], matrices[blocks:]][: len(matrices) // blocks])
-        *inputs, last = _forward(plan, x, stacked)
+        *inputs, last = _forward(plan, x, matrices)
         ctx.plan, ctx.kept, ctx.folded = plan, keep, weight is not None
         kept = inputs if keep else (x,)
-        ctx.save_for_backward(*stacked, *(() if weight is None else (weight,)), *kept)
+        ctx.save_for_backward(*matrices, *(() if weight is None else (weight,)), *kept)
         return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
 
     @staticmethod
@@ -124,11 +118,17 @@ class _Blocks(torch.autograd.Function):
         if not ctx.kept:
             inputs = _forward(plan, inputs[0], matrices)[:-1]
         begun = _begun(plan, grad)
-        g, of_matrices = _backward(plan, inputs, matrices, begun, wanted=wanted[:blocks])
+        g, of_matrices = _backward(plan, inputs, matrices, begun, wanted=wanted)
         if wants_vectors:
             dx = _to_vectors(plan.blocks[0], matrices[0], g, dx, len(grad))
-        of_others = [None] * (len(wanted) - blocks)
-        return (None, None, None, None, dx, *of_matrices, *of_others)
+        return (None, None, None, None, dx, *map(_of_the_first, of_matrices, matrices))
+
+
+def _of_the_first(gradient: Tensor | None, matrices: Tensor) -> Tensor | None:
+    """The gradient of stacked matrices of which only the first circuit's is wanted."""
+    if gradient is None or len(matrices) == 1:
+        return gradient if gradient is None else gradient[None]
+    return torch.cat((gradient[None], torch.zeros_like(matrices[1:])))
 
 
 def _finished(plan: Plan, x: Tensor, base: Tensor | None, count: int) -> Tensor:

@@ -83,7 +83,7 @@ class Block:
         last: whether the vectors stand last.
         swapped: a single gate whose axes stand the other way round.
         contractions: how the matrix of several gates is made: an einsum of what is there and the
-            next gate, for each gate but the first.
+            next gate, for each gate but the first, with the circuits in front.
         batch: product of the sizes in front of its axes.
         rows: length of the vectors that its matrix gives.
         columns: length of those it takes.
@@ -417,7 +417,7 @@ def _trace(
 
 def _contractions(axes: Order, gates: Sequence[Order]) -> tuple[str, ...]:
     """The einsums that make one matrix of gates, its outputs in front, both over ``axes``."""
-    symbols = iter(string.ascii_letters)
+    symbols = iter(string.ascii_letters[1:])  # the first one counts the circuits
     inputs: dict[int, str] = {}  # of the matrix, by axis
     now: dict[int, str] = {}  # its outputs
     made = ""
@@ -431,7 +431,7 @@ def _contractions(axes: Order, gates: Sequence[Order]) -> tuple[str, ...]:
         order = [axis for axis in axes if axis in now]
         whole = "".join(now[axis] for axis in order) + "".join(inputs[axis] for axis in order)
         if number:
-            found.append(f"{made},{given}{taken}->{whole}")
+            found.append(f"a{made},a{given}{taken}->a{whole}")
             made = whole
         else:
             made = given + taken

@@ -35,7 +35,7 @@ class Generation(Benchmark):
         cases = []
         for dtype in dict.fromkeys((materials.dtype, torch.float32)):
             fast = dtype is materials.dtype
-            items, rounds = conditions.choose((32 if fast else 16, 2 if fast else 1), quick=(8, 1))
+            items, rounds = conditions.choose((32 if fast else 8, 2 if fast else 1), quick=(8, 1))
             conditions.tell(f"{TASK} in {dtype}: {rounds} rounds of {items} items")
             task, examples = materials.items(TASK, "test", items * rounds)
             cases.append(compare(materials, dtype, task, examples, rounds))

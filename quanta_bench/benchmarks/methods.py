@@ -56,7 +56,7 @@ class Methods(Benchmark):
     def run(self, conditions: Conditions) -> Outcome:
         """One case: the methods with the settings of their rows in the small profile."""
         kinds = conditions.choose(OTHERS, quick=OTHERS[:1])
-        rounds = conditions.choose(8, quick=2)
+        rounds = conditions.choose(6, quick=2)
         return Outcome(cases=[compare(Materials.of(conditions), kinds, rounds, conditions)])
 
 

@@ -28,7 +28,7 @@ from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt, Task
 from quanta_bench.timing import interleave, speed_ratio
 
-TASKS = ("hellaswag", "arc_easy", "boolq")
+TASKS = ("hellaswag", "arc_easy", "boolq:with_passage")
 OURS = "ours"
 ONE = "one candidate at a time"
 BATCH_SIZES = (8, 32)
@@ -53,7 +53,7 @@ class Scoring(Benchmark):
         materials = Materials.of(conditions)
         base = materials.load()
         packed = can_pack(base.model)
-        items, rounds = conditions.choose((24, 3), quick=(12, 1))
+        items, rounds = conditions.choose((24, 2), quick=(12, 1))
         cases = []
         for name in conditions.choose(TASKS, quick=TASKS[1:2]):
             conditions.tell(f"{name}: {rounds} rounds of {items} items")
@@ -118,7 +118,7 @@ def compare(
     best = min(harnesses, key=lambda one: sum(one.seconds))
     whole = Put(task, [item for put in chunks for item in put.examples], ())
     return Case(
-        title=f"{task.title}, {materials.precision['base']}",
+        title=f"{task.name}, {materials.precision['base']}",
         sides=timed,
         findings=[
             speed_ratio(first, one, by="total", target=at_least(3.0)),
