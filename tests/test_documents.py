@@ -246,14 +246,17 @@ def test_the_worked_suite_is_a_suite() -> None:
     assert set(suite.tasks) == set(entry_points()[TASKS_GROUP])
 
 
-def test_quanta_by_itself_as_in_the_readme(tiny_model: Path) -> None:
+def test_quanta_by_itself_as_in_the_readme(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from transformers import AutoModelForCausalLM
 
-    (code,) = blocks(README, "python")
+    adapting, planning = blocks(README, "python")
     # The tiny model is 64 wide where the README's is 4096.
-    tree = ast.parse(code.replace("(16, 8, 8, 4)", "(4, 4, 4)"))
+    tree = ast.parse(f"{adapting}\n{planning}".replace("(16, 8, 8, 4)", "(4, 4, 4)"))
     scope: dict[str, Any] = {"model": AutoModelForCausalLM.from_pretrained(tiny_model)}
     exec(compile(tree, "README.md", "exec"), scope)
+    assert "multiply-adds a vector" in capsys.readouterr().out
     trained = {n for n, p in scope["model"].named_parameters() if p.requires_grad}
     assert trained
     assert all("q_proj" in name or "v_proj" in name for name in trained)

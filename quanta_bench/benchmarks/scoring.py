@@ -58,7 +58,9 @@ class Scoring(Benchmark):
         for name in conditions.choose(TASKS, quick=TASKS[1:2]):
             conditions.tell(f"{name}: {rounds} rounds of {items} items")
             task, examples = materials.items(name, "test", items * (rounds + 1))
-            cases.append(compare(materials, base, task, examples, rounds, packed=packed))
+            case = compare(materials, base, task, examples, rounds, packed=packed)
+            title = f"{name}, {materials.precision['base']}"
+            cases.append(case.model_copy(update={"title": title}))
         return Outcome(
             cases=cases,
             notes=[
@@ -118,7 +120,7 @@ def compare(
     best = min(harnesses, key=lambda one: sum(one.seconds))
     whole = Put(task, [item for put in chunks for item in put.examples], ())
     return Case(
-        title=f"{task.name}, {materials.precision['base']}",
+        title=f"{task.title}, {materials.precision['base']}",
         sides=timed,
         findings=[
             speed_ratio(first, one, by="total", target=at_least(3.0)),
