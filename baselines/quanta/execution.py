@@ -58,12 +58,13 @@ def run(
     matrices = _matrices(plan, stacks, x.dtype)
     if torch.compiler.is_compiling():
         # The compiler derives the backward pass itself, and decides itself what to keep.
-        last = _forward(plan, x, matrices)[-1]
+        (last,) = _forward(plan, x, matrices, keep=False)
         return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
     if recompute is None:
         recompute = plan.kept * x.shape[0] * x.element_size() > MOST_KEPT
+    keep = torch.is_grad_enabled() and not recompute
     result: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-        plan, not recompute, weight, bias, x, *matrices
+        plan, keep, weight, bias, x, *matrices
     )
     return result
 
@@ -98,7 +99,7 @@ class _Blocks(torch.autograd.Function):
         x: Tensor,
         *matrices: Tensor,
     ) -> Tensor:
-        *inputs, last = _forward(plan, x, matrices)
+        *inputs, last = _forward(plan, x, matrices, keep=keep)
         ctx.plan, ctx.kept, ctx.folded = plan, keep, weight is not None
         kept = inputs if keep else (x,)
         ctx.save_for_backward(*matrices, *(() if weight is None else (weight,)), *kept)
@@ -116,7 +117,7 @@ class _Blocks(torch.autograd.Function):
             weight, *inputs = inputs
             dx = grad @ weight if wants_vectors else None
         if not ctx.kept:
-            inputs = _forward(plan, inputs[0], matrices)[:-1]
+            inputs = _forward(plan, inputs[0], matrices, keep=True)[:-1]
         begun = _begun(plan, grad)
         g, of_matrices = _backward(plan, inputs, matrices, begun, wanted=wanted)
         if wants_vectors:
@@ -147,12 +148,15 @@ def _begun(plan: Plan, grad: Tensor) -> Tensor:
     return _rearranged(grad[None], plan.own_sizes, plan.forth, len(grad), layouts)
 
 
-def _forward(plan: Plan, x: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
-    """The first circuit's input of each block, and what the last one gives, circuits in front."""
+def _forward(plan: Plan, x: Tensor, matrices: Sequence[Tensor], *, keep: bool) -> list[Tensor]:
+    """What the last block gives, circuits in front; before it the first circuit's input of each.
+
+    The inputs are there only to ``keep``.
+    """
     circuits, count = matrices[0].shape[0], x.shape[0]
     first = plan.blocks[0]
     x = _operand(first, x)
-    states = [x]
+    states = [x] if keep else []
     if first.last:
         # The matrices of both circuits lie one under the other.
         x = _times(matrices[0].reshape(1, circuits * first.rows, first.columns), x[None])
@@ -164,8 +168,9 @@ def _forward(plan: Plan, x: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
     for block, matrix in zip(plan.blocks[1:], matrices[1:], strict=True):
         x = _rearranged(x, before.after, block.move, count, (before.last, block.last))
         x = x.reshape(circuits, *_shape(block, count))
-        # Of two circuits the second is frozen, and its own part of memory is not held back.
-        states.append(x[0] if circuits == 1 else x[0].clone())
+        if keep:
+            # Of two circuits the second is frozen, and its own part of memory is not held back.
+            states.append(x[0] if circuits == 1 else x[0].clone())
         x = _times(matrix, x) if block.last else _after_vectors(x, matrix)
         before = block
     return [*states, x]
