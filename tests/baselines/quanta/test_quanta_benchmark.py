@@ -70,4 +70,4 @@ def test_the_growth_benchmark_runs(monkeypatch):
     assert len(outcome.cases) == 12
     left, right = GrowthBenchmark().draw(outcome).axes
     assert [list(line.get_xdata()) for line in left.lines[::2]] == [[32, 64]] * 4
-    assert [list(line.get_xdata()) for line in right.lines[::2]] == [[64, 256]] * 4
+    assert [list(line.get_xdata()) for line in right.lines[::2]] == [[64, 256, 512]] * 4
