@@ -79,12 +79,13 @@ def main() -> None:
     signal.signal(STOP, _interrupt)
     link = Connection(int(sys.argv[1]))
     orders: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_listen, args=(link, orders), daemon=True).start()
 
     def send(*words: Any) -> None:
         link.send_bytes(json.dumps(words).encode())
 
     try:
+        # From here on the socket may close, and the interruption comes.
+        threading.Thread(target=_listen, args=(link, orders), daemon=True).start()
         setting = Setting(**json.loads(orders.get()))
         _compute(setting, _each(orders), send)
     except (KeyboardInterrupt, BrokenPipeError):

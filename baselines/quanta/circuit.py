@@ -308,7 +308,8 @@ class Circuit:
         else:
             dtype = functools.reduce(torch.promote_types, (t.dtype for t in every), x.dtype)
         x = x.to(dtype)
-        if x.numel() and self._planned(every, dtype):
+        # Without content, work and memory are counted, by the gates and not by a plan.
+        if x.numel() and not x.is_meta and self._planned(every, dtype):
             lead, rows = x.shape[:-1], x.reshape(-1, self.in_features)
             plan = _plan_for(self, rows)
             weight, bias = (part if part is None else part.to(dtype) for part in (weight, bias))
