@@ -44,10 +44,10 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Leave cycles of garbage where they are: for short work on models without weights.
+    """Leave cycles of garbage where they are: for short work on models without weights, and timing.
 
     Looking for them again and again takes a fifth of the time of importing large libraries and of
-    putting adapters into such models.
+    putting adapters into such models, and falls on whatever is being timed.
     """
     enabled = gc.isenabled()
     gc.disable()

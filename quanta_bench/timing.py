@@ -10,8 +10,7 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from quanta_bench.benchmark import Finding, Side, Target
 from quanta_bench.environment import peak_memory, reset_peak_memory
 from quanta_bench.processes import in_own_process
+from quanta_bench.quiet import without_collection
 
 __all__ = [
     "in_own_process",
@@ -92,21 +92,10 @@ def interleave(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         gc.collect()
-        with _no_collection():
+        with without_collection():
             for name in order.sample(names, len(names)):
                 seconds[name].append(seconds_of(sides[name], calls))
     return [Side(name=name, seconds=seconds[name], work=amounts, unit=unit) for name in names]
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def time_ratio(

@@ -298,12 +298,12 @@ def _rearranged(
     if after and not before:
         x = _turned(x.reshape(len(x), count, -1))
     if order is not None:
+        places = (0, *(1 + axis for axis in order))
         if before or after:
-            shape, front = (len(x), *sizes, count), (0,)
+            shape: tuple[int, ...] = (len(x), *sizes, count)
+            places += (1 + len(order),)
         else:
-            shape, front = (len(x) * count, *sizes), (0,)
-        places = (*front, *(1 + axis for axis in order))
-        places += (1 + len(order),) * (before or after)
+            shape = (len(x) * count, *sizes)
         circuits = len(x)
         x = x.reshape(shape).permute(places).contiguous()
         x = x.reshape(circuits, -1)
