@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -211,7 +211,14 @@ class _Run:
         }
 
     def _longest(self, some: Sequence[_Part]) -> Shape:
-        """A batch of training whose items are as long as any."""
+        """A micro-batch of training whose items are as long as any."""
+        from quanta_bench.data import TRAINING_TOKENS
+
+        shape = self._longest_batch(some)
+        fitting = TRAINING_TOKENS // replace(shape, items=1).fed
+        return replace(shape, items=max(1, min(shape.items, fitting)))
+
+    def _longest_batch(self, some: Sequence[_Part]) -> Shape:
         spec = self.training
         lengths = max((part.lengths for part in some), key=lambda one: one.longest)
         items = max(1, spec.batch_size // spec.accumulate)

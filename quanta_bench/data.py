@@ -27,9 +27,21 @@ Larger batches only pad more, and what passes between layers leaves the caches.
 """
 
 
+TRAINING_TOKENS = 16384
+"""Tokens of a micro-batch with gradients on an accelerator, padding counted."""
+
+CPU_TRAINING_TOKENS = 1024
+"""The same on a processor, where larger ones are no faster and keep more for the backward pass."""
+
+
 def evaluation_tokens(device: torch.device) -> int:
     """Tokens of a batch without gradients, padding counted."""
     return CPU_EVALUATION_TOKENS if device.type == "cpu" else EVALUATION_TOKENS
+
+
+def training_tokens(device: torch.device) -> int:
+    """Tokens of a micro-batch with gradients, padding counted; one long item may have more."""
+    return CPU_TRAINING_TOKENS if device.type == "cpu" else TRAINING_TOKENS
 
 
 class Batches(Dataset[Any]):
@@ -59,15 +71,29 @@ class BenchData(pl.LightningDataModule):
     of equal length. A stretch is what Lightning calls an epoch, so that it validates, saves and
     resumes between stretches by its own rules.
 
+    A training batch comes as micro-batches: its items, cut by length so that little is padded and
+    each is within a budget of tokens. The loss is that of the whole batch all the same
+    (:func:`quanta_bench.objectives.accumulate_gradients`).
+
     Args:
         spec: the training spec.
         pools: where items come from.
         tokenizer: the model's tokenizer.
         packed: whether candidates may share a row (see :mod:`quanta_bench.batches`).
+        device: where they are computed, which sets the budgets; by default a GPU if there is one.
     """
 
-    def __init__(self, spec: TrainingSpec, pools: Pools, tokenizer: Any, *, packed: bool) -> None:
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        pools: Pools,
+        tokenizer: Any,
+        *,
+        packed: bool,
+        device: torch.device | None = None,
+    ) -> None:
         super().__init__()
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if spec.batch_size % spec.accumulate:
             raise BenchError(
                 f"A batch of {spec.batch_size} cannot be computed in {spec.accumulate} equal parts."
@@ -114,21 +140,26 @@ class BenchData(pl.LightningDataModule):
         """How many training items lost a part of their context."""
         return sum(item.cut > 0 for item in self.train_items)
 
+    def micro_batches(self, batch: Sequence[Any]) -> list[Any]:
+        """A training batch's items as micro-batches, collated."""
+        parts = by_tokens(batch, training_tokens(self.device), packed=self.train_packed)
+        return [
+            self.objective.collate(part, self.pad_token, packed=self.train_packed, train=True)
+            for part in parts
+        ]
+
     def train_dataloader(self) -> DataLoader[Any]:
-        """The stretch that the trainer is in."""
+        """The stretch that the trainer is in: a list of micro-batches for each batch."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return self._loader(self.stretches[epoch], packed=self.train_packed, train=True)
+        return Batches(self.stretches[epoch], self.micro_batches).loader()
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        batches = by_tokens(self.validation_items, evaluation_tokens(device), packed=self.packed)
-        return self._loader(batches, packed=self.packed)
 
-    def _loader(
-        self, batches: Sequence[Sequence[Any]], *, packed: bool, train: bool = False
-    ) -> DataLoader[Any]:
         def collate(items: Sequence[Any]) -> Any:
-            return self.objective.collate(items, self.pad_token, packed=packed, train=train)
+            return self.objective.collate(items, self.pad_token, packed=self.packed)
 
-        return Batches(batches, collate).loader()
+        budget = evaluation_tokens(self.device)
+        return Batches(
+            by_tokens(self.validation_items, budget, packed=self.packed), collate
+        ).loader()

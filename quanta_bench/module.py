@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from quanta_bench.batches import Batch
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Method
-from quanta_bench.objectives import Judgement, mean_of_means, objective_of
+from quanta_bench.objectives import (
+    Judgement,
+    accumulate_gradients,
+    mean_of_means,
+    objective_of,
+)
 from quanta_bench.spec import TrainingSpec
 
 SELECTION = "validation/selection"
@@ -59,6 +64,8 @@ class FineTuning(pl.LightningModule):
         self.validations: list[Validation] = []
         self.objective = objective_of(spec)
         self._judged: list[Judgement] = []
+        # A batch is computed in as many micro-batches as its length asks for.
+        self.automatic_optimization = False
         # A checkpoint holds what is trained; the frozen rest comes from the base model.
         self.strict_loading = False
 
@@ -66,17 +73,33 @@ class FineTuning(pl.LightningModule):
         """The parameters that train, as the method declares them."""
         return self.method.trainable(self.model)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        value: Tensor = self.objective.loss(self.model, batch)
-        self.tokens += batch.tokens
-        self.losses.append(float(value.detach()))
+    def training_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
+        """The gradient of one batch, given as micro-batches, and with it a step if one is due."""
+        loss = accumulate_gradients(
+            self.objective,
+            self.model,
+            batch,
+            scale=1 / self.spec.accumulate,
+            backward=self.manual_backward,
+        )
+        self.tokens += sum(one.tokens for one in batch)
+        self.losses.append(float(loss))
         if not math.isfinite(self.losses[-1]):
             raise BenchError(
                 f"The loss is {self.losses[-1]} after {self.global_step} steps. "
                 f"Try a learning rate below {self.spec.learning_rate:g}."
             )
-        return value
+        if (batch_idx + 1) % self.spec.accumulate == 0 or self.trainer.is_last_batch:
+            self._step()
+
+    def _step(self) -> None:
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        if self.spec.clip_norm:
+            self.clip_gradients(optimizer, self.spec.clip_norm, "norm")
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Judge a batch."""
@@ -111,10 +134,7 @@ class FineTuning(pl.LightningModule):
             return max(0.0, (self.steps - step) / max(1, self.steps - warm))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """What is trained, under the names that :meth:`load_state_dict` takes."""

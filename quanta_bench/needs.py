@@ -34,7 +34,7 @@ PASSES = 3
 
 
 def memory(job: Job) -> float | None:
-    """Bytes that a run takes at its peak; ``None`` where the model's size is not known here."""
+    """Bytes that a run takes at its peak on a processor; ``None`` where the model is not known."""
     training = job.training
     try:
         size = _size(training.model)
@@ -44,14 +44,16 @@ def memory(job: Job) -> float | None:
     whole = method.base_precision == "float32"
     wide = whole or training.precision == "float32"
     total = PROCESS_BYTES + size.parameters * (4 if wide else 2)
-    from quanta_bench.data import EVALUATION_TOKENS
+    from quanta_bench.data import CPU_EVALUATION_TOKENS, CPU_TRAINING_TOKENS
 
-    tokens = EVALUATION_TOKENS
+    tokens = CPU_EVALUATION_TOKENS
     if method.trains:
         # Adapters are small beside the base.
         total += TRAINED_BYTES * size.parameters * (1.0 if whole else 0.05)
         items = max(1, training.batch_size // training.accumulate)
-        tokens = max(tokens, items * training.max_length)
+        # A single item may be over the budget.
+        most = max(CPU_TRAINING_TOKENS, training.max_length)
+        tokens = max(tokens, min(items * training.max_length, most))
         total += tokens * size.layers * size.width * KEPT
     return total + tokens * size.vocabulary * LOGIT_BYTES
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -73,6 +73,10 @@ class Objective(ABC, Generic[I_, B_]):
         """The training loss of a batch, a scalar, float32 or wider."""
 
     @abstractmethod
+    def units(self, batch: B_) -> int:
+        """How many of what the loss is a mean over are in a batch: items, or predicted tokens."""
+
+    @abstractmethod
     def judge(self, model: nn.Module, batch: B_) -> list[Judgement]:
         """A judgement of each item of a validation batch."""
 
@@ -105,6 +109,10 @@ class Candidates(Objective[Encoded, CandidateBatch]):
     def loss(self, model: nn.Module, batch: CandidateBatch) -> Tensor:
         """The spec's loss."""
         return scoring.loss(model, batch, self.spec.loss)
+
+    def units(self, batch: CandidateBatch) -> int:
+        """Items where the loss compares candidates, predicted tokens where it is of language."""
+        return len(batch.items) if self.spec.loss == "candidates" else len(batch.where)
 
     def judge(self, model: nn.Module, batch: CandidateBatch) -> list[Judgement]:
         """Whether the best candidate is right; of a single continuation, its likelihood."""
@@ -149,6 +157,10 @@ class Head(Objective[EncodedTexts, TextBatch]):
         """The mean over items of the cross-entropy over classes, or of the squared error."""
         return head_losses(head_outputs(model, batch), batch.targets).mean()
 
+    def units(self, batch: TextBatch) -> int:
+        """Items."""
+        return len(batch.items)
+
     def judge(self, model: nn.Module, batch: TextBatch) -> list[Judgement]:
         """The head's answer to each item."""
         outputs = head_outputs(model, batch)
@@ -170,6 +182,40 @@ class Head(Objective[EncodedTexts, TextBatch]):
 def objective_of(spec: TrainingSpec) -> Objective[Any, Any]:
     """The objective of a training spec, by its protocol."""
     return Head(spec) if spec.protocol == "head" else Candidates(spec)
+
+
+def accumulate_gradients(
+    objective: Objective[Any, B_],
+    model: nn.Module,
+    micro_batches: Sequence[B_],
+    *,
+    scale: float = 1.0,
+    backward: Callable[[Tensor], object] = Tensor.backward,
+) -> Tensor:
+    """Add the gradient of a batch's loss to the parameters' own, a micro-batch at a time.
+
+    The loss is the mean over the whole batch, however it is cut: each micro-batch counts by what
+    it has of the batch's items or predicted tokens.
+
+    Args:
+        objective: what is minimised.
+        model: what is trained.
+        micro_batches: the batch.
+        scale: factor of the gradient.
+        backward: computes the gradient of a scalar.
+
+    Returns:
+        The batch's loss, a scalar without a gradient, not scaled.
+    """
+    units = [objective.units(one) for one in micro_batches]
+    total = torch.zeros(())
+    for one, count in zip(micro_batches, units, strict=True):
+        loss = objective.loss(model, one) * (count / sum(units))
+        total = total.to(loss.device) + loss.detach()
+        # Autocast is for the forward pass: what was computed wide there is so in the gradient.
+        with torch.autocast(loss.device.type, enabled=False):
+            backward(loss * scale)
+    return total
 
 
 def encode_items(

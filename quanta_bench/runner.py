@@ -234,7 +234,7 @@ class Runner:
         model = method.adapt(model, spec.seeds.init)
         parameters = method.trainable(model)
         check_trains(head, parameters, method.name)
-        data = BenchData(spec, self.pools, base.tokenizer, packed=packed)
+        data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
         folder = self.store.unfinished_folder(names.training)
         trained = training.train(
             model,

@@ -147,8 +147,6 @@ def train(
             precision=precision,  # type: ignore[arg-type]
             max_epochs=len(data.stretches),
             reload_dataloaders_every_n_epochs=1,
-            accumulate_grad_batches=spec.accumulate,
-            gradient_clip_val=spec.clip_norm or None,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             callbacks=[best, last, clock, _Progress(advance)],

@@ -12,17 +12,16 @@ from torch import nn
 from quanta_bench.benchmarks.materials import Materials
 from quanta_bench.data import BenchData
 from quanta_bench.method import Method
+from quanta_bench.objectives import accumulate_gradients
 from quanta_bench.spec import TrainingSpec
 
 Step = Callable[[], object]
 
 
-def collated(data: BenchData, device: torch.device) -> list[Any]:
-    """A training's batches, laid out as its loader does, in its order."""
+def collated(data: BenchData, device: torch.device) -> list[list[Any]]:
+    """A training's batches as micro-batches, as its loader has them, in its order."""
     return [
-        data.objective.collate(batch, data.pad_token, packed=data.train_packed, train=True).to(
-            device
-        )
+        [one.to(device) for one in data.micro_batches(batch)]
         for stretch in data.stretches
         for batch in stretch
     ]
@@ -33,7 +32,7 @@ def stepper(
     method: Method[Any],
     spec: TrainingSpec,
     data: BenchData,
-    batches: Sequence[Any],
+    batches: Sequence[Sequence[Any]],
     materials: Materials,
 ) -> Step:
     """A function that does the next optimiser step, over and over through the batches.
@@ -46,18 +45,17 @@ def stepper(
         method: the method that adapted it.
         spec: rate, parts of a step.
         data: the objective.
-        batches: one for each part.
+        batches: in micro-batches, one batch for each part.
         materials: the precision.
     """
     parameters = list(method.trainable(model).values())
     optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
-    endless: Iterator[Any] = itertools.cycle(batches)
+    endless: Iterator[Sequence[Any]] = itertools.cycle(batches)
 
     def step() -> None:
         for batch in itertools.islice(endless, spec.accumulate):
             with materials.autocast():
-                loss = data.objective.loss(model, batch) / spec.accumulate
-            loss.backward()  # type: ignore[no-untyped-call]
+                accumulate_gradients(data.objective, model, batch, scale=1 / spec.accumulate)
         torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm or float("inf"))
         optimizer.step()
         optimizer.zero_grad()

@@ -195,7 +195,7 @@ def test_language_modelling_losses_train_and_are_validated_by_choices(make, tmp_
 def test_the_learning_rate_rises_then_falls_to_nothing(make):
     model, method, spec, data = make(epochs=10, warmup=0.2)
     found = FineTuning(model, method, spec, data.steps).configure_optimizers()
-    factor = found["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    factor = found["lr_scheduler"].lr_lambdas[0]
     rates = [factor(step) for step in range(data.steps)]
     warm = round(0.2 * data.steps)
     assert rates[:warm] == sorted(rates[:warm])
