@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from quanta_bench import evaluate
 from quanta_bench.benchmark import (
@@ -23,6 +26,7 @@ from quanta_bench.benchmarks.materials import Materials
 from quanta_bench.encoding import Encoded
 from quanta_bench.model_sources import LoadedModel
 from quanta_bench.objectives import encode_items
+from quanta_bench.output_layers import output_layer
 from quanta_bench.packing import can_pack
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt, Task
@@ -34,6 +38,14 @@ ONE = "one candidate at a time"
 BATCH_SIZES = (8, 32)
 ROUNDING = 8
 """Two candidates this many units of rounding apart, in nats a token, may change places."""
+
+NOTES = [
+    "One candidate at a time and HFLM read the model as it is loaded, without autocast.",
+    "Multiply-adds are those of the layers' weights for every token read, padding included, and of "
+    "the output layer, in ours for the predicted tokens and in the others for every one; scores of "
+    "attention are not among them. The ratio of the times would be theirs if nothing else took "
+    "time and short rows were computed as fast as long ones.",
+]
 
 Sums = list[list[float]]
 """Of each item, the log-likelihood of each of its candidates."""
@@ -63,9 +75,7 @@ class Scoring(Benchmark):
             cases.append(case.model_copy(update={"title": title}))
         return Outcome(
             cases=cases,
-            notes=[
-                "One candidate at a time and HFLM read the model as it is loaded, without autocast."
-            ],
+            notes=NOTES,
         )
 
 
@@ -110,24 +120,71 @@ def compare(
         harness = Harness(materials, base, spec.max_length, batch_size)
         ways[f"lm-eval, batches of {batch_size}"] = harness.score
     found: dict[str, Sums] = {name: [] for name in ways}
+    read: Counter[str] = Counter()
 
     def side(name: str) -> Callable[[], None]:
         left = iter(chunks)
-        return lambda: found[name].extend(ways[name](next(left)))
+
+        def score() -> None:
+            with tokens_read(base.model) as tokens:
+                found[name].extend(ways[name](next(left)))
+            read[name] += sum(tokens)
+
+        return score
 
     timed = interleave({name: side(name) for name in ways}, rounds=rounds, work=size, unit="items")
     first, one, *harnesses = timed
     best = min(harnesses, key=lambda one: sum(one.seconds))
     whole = Put(task, [item for put in chunks for item in put.examples], ())
+    predicted = sum(
+        len(candidate) for item in encoded(base, spec, whole) for candidate in item.candidates
+    )
+    least = multiply_adds(base.model, read[OURS], predicted)
     return Case(
         title=f"{task.title}, {materials.precision['base']}",
         sides=timed,
         findings=[
             speed_ratio(first, one, by="total", target=at_least(3.0)),
             speed_ratio(first, best, by="total", target=at_least(2.0)),
+            *(
+                Finding(
+                    title=f"multiply-adds, {other.name} / {OURS}",
+                    value=multiply_adds(base.model, read[other.name], read[other.name]) / least,
+                )
+                for other in (one, best)
+            ),
             *differences(materials, base, spec, whole, found, [one, best]),
         ],
     )
+
+
+@contextmanager
+def tokens_read(model: Any) -> Iterator[list[int]]:
+    """How many tokens each call of a model reads within, padding included."""
+    tokens: list[int] = []
+
+    def count(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        tokens.append(given[0].numel())
+
+    handle = model.get_input_embeddings().register_forward_pre_hook(count)
+    try:
+        yield tokens
+    finally:
+        handle.remove()
+
+
+def multiply_adds(model: Any, tokens: int, outputs: int) -> int:
+    """Those of a model's weights for tokens that it reads and positions whose logits it makes."""
+    head = output_layer(model)
+    vocabulary = () if head is None else tuple(head.parameters())
+    tables = {id(weight) for weight in (model.get_input_embeddings().weight, *vocabulary)}
+    layers: int = sum(
+        weight.numel()
+        for weight in model.parameters()
+        if weight.dim() > 1 and id(weight) not in tables
+    )
+    of_outputs: int = sum(weight.numel() for weight in vocabulary if weight.dim() > 1)
+    return tokens * layers + outputs * of_outputs
 
 
 def ours(materials: Materials, context: evaluate.Context, put: Put) -> Sums:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from quanta_bench.benchmark import Conditions
 from quanta_bench.benchmarks import generation, scoring, startup
@@ -25,10 +26,24 @@ def test_three_ways_to_score_choose_the_same(conditions: Conditions, exact: None
         "lm-eval, batches of 32",
     ]
     assert all(side.work == [2.0, 2.0] for side in case.sides)
-    speeds, counts = case.findings[:2], case.findings[2:]
+    speeds, work, counts = case.findings[:2], case.findings[2:4], case.findings[4:]
     assert [finding.title.split(",")[0] for finding in speeds] == ["items/s"] * 2
+    assert [finding.title.split(",")[0] for finding in work] == ["multiply-adds"] * 2
     assert all("of 6" in finding.title for finding in counts[::2])
     assert [finding.value for finding in counts] == [0, 0, 0, 0]
+
+
+def test_multiply_adds_are_those_that_torch_counts(conditions: Conditions, exact: None) -> None:
+    base = Materials.of(conditions).load()
+    ids = torch.arange(3, 15).view(2, 6)
+    with FlopCounterMode(display=False) as counter, scoring.tokens_read(base.model) as tokens:
+        base.model(input_ids=ids)
+    counts = counter.get_flop_counts()["Global"]
+    expected = sum(
+        counts[name] for name in (torch.ops.aten.mm, torch.ops.aten.addmm) if name in counts
+    )
+    assert tokens == [12]
+    assert 2 * scoring.multiply_adds(base.model, 12, 12) == expected
 
 
 def test_ways_agree_on_every_log_likelihood(conditions: Conditions, exact: None) -> None:
