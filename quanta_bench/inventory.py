@@ -18,6 +18,7 @@ from quanta_bench import suite as suites
 from quanta_bench.appendix import TABLES
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
 from quanta_bench.grids import Part, Shown
+from quanta_bench.kept_rows import KeptRows
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import TASKS, find_task
 from quanta_bench.published import published_rows
@@ -115,25 +116,6 @@ class Inventory(BaseModel):
     notes: list[str]
 
 
-class _Watched:
-    """A source that keeps rows, so that the splits of a file read it once, and what was read."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._rows: dict[Location, list[dict[str, Any]]] = {}
-        self.read: list[Location] = []
-
-    @property
-    def kind(self) -> Kind:
-        return self._source.kind
-
-    def rows(self, location: Location) -> list[dict[str, Any]]:
-        self.read.append(location)
-        if location not in self._rows:
-            self._rows[location] = self._source.rows(location)
-        return self._rows[location]
-
-
 class _EmptyHub:
     """The hub as it is known without asking it: every file is there and holds no rows."""
 
@@ -201,20 +183,20 @@ def take_inventory(
 
 def count(task: Task, source: Source) -> DataSet:
     """A task's items in a source, counted."""
-    return _look(task, _Watched(source), counted=True)
+    return _look(task, KeptRows(source), counted=True)
 
 
 def planned(task: Task) -> DataSet:
     """What of a task would be read from the hub, without asking it."""
-    return _look(task, _Watched(_EmptyHub()), counted=False)
+    return _look(task, KeptRows(_EmptyHub()), counted=False)
 
 
-def _look(task: Task, source: _Watched, *, counted: bool) -> DataSet:
+def _look(task: Task, source: KeptRows, *, counted: bool) -> DataSet:
     pools: dict[Split, Pool] = {}
     reasons: list[str] = []
     groups: Counter[str] = Counter()
     for split in SPLITS:
-        source.read.clear()
+        source.begin()
         try:
             items = task.examples(source, split)
         except SourceError as error:
@@ -230,7 +212,7 @@ def _look(task: Task, source: _Watched, *, counted: bool) -> DataSet:
         pools[split] = Pool(
             items=len(items) if counted else None,
             groups=len(of_split) if counted else None,
-            read=[_where(location) for location in dict.fromkeys(source.read)],
+            read=[_where(location) for location in source.read],
         )
     return DataSet(
         task=task.reference,

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from quanta_bench.errors import BenchError
+from quanta_bench.kept_rows import KeptRows
+from quanta_bench.quiet import without_collection
 from quanta_bench.registry import TASKS_GROUP, Registry
-from quanta_bench.sources import parse_source
+from quanta_bench.sources import DataSource, parse_source
 from quanta_bench.splits import SPLIT_VERSION
 from quanta_bench.task import Example, Split, Task
 
@@ -56,10 +58,11 @@ class Pool:
 
 
 class Pools:
-    """Reads pools and keeps them for the life of the process."""
+    """Reads pools and keeps them, and the rows behind them, for the life of the process."""
 
     def __init__(self) -> None:
         self._pools: dict[tuple[str, str, Split], Pool] = {}
+        self._sources: dict[str, tuple[DataSource, KeptRows]] = {}
 
     def get(self, reference: str, source: str, split: Split) -> Pool:
         """All items of a task's split.
@@ -71,13 +74,19 @@ class Pools:
         key = (reference, source, split)
         if key not in self._pools:
             task = find_task(reference)
-            data = parse_source(source)
-            examples = tuple(task.examples(data, split))
+            if source not in self._sources:
+                data = parse_source(source)
+                self._sources[source] = data, KeptRows(data)
+            data, kept = self._sources[source]
+            kept.begin()
+            # Items are many and hold no cycles.
+            with without_collection():
+                examples = tuple(task.examples(kept, split))
             if not examples:
                 raise BenchError(f"{reference} has no {split} items in the source {source!r}.")
             if len({example.id for example in examples}) != len(examples):
                 raise BenchError(f"{reference} gives two {split} items the same id.")
-            self._pools[key] = Pool(task, examples, dict(data.read))
+            self._pools[key] = Pool(task, examples, data.content(kept.read))
         return self._pools[key]
 
     def drawn(

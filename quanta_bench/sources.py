@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,13 +81,11 @@ class DataSource(ABC):
 
     Attributes:
         kind: which kind of source this is.
-        read: content hash of every location read so far, by the location's short name.
     """
 
     kind: ClassVar[Kind]
 
     def __init__(self) -> None:
-        self.read: dict[str, str] = {}
         self._digests: dict[Location, str] = {}
 
     def rows(self, location: Location) -> Rows:
@@ -108,12 +106,7 @@ class DataSource(ABC):
         else:
             rows = reader(location)
         if location not in self._digests:
-            self._digests[location] = digest = rows_digest(rows)
-            name = location_name(location)
-            # Two files of a user may share their last name.
-            self.read[name if self.read.get(name, digest) == digest else f"{name} {digest[:8]}"] = (
-                digest
-            )
+            self._digests[location] = rows_digest(rows)
         return rows
 
     def fingerprint(self, location: Location) -> str:
@@ -125,6 +118,24 @@ class DataSource(ABC):
         if location not in self._digests:
             self.rows(location)
         return self._digests[location]
+
+    @property
+    def read(self) -> dict[str, str]:
+        """The content hash of every location read so far, by the location's short name."""
+        return self.content(self._digests)
+
+    def content(self, locations: Iterable[Location]) -> dict[str, str]:
+        """The content hash of each location, by its short name.
+
+        Raises:
+            SourceError: as :meth:`rows`.
+        """
+        found: dict[str, str] = {}
+        for location in locations:
+            name, digest = location_name(location), self.fingerprint(location)
+            # Two files of a user may share their last name.
+            found[name if found.get(name, digest) == digest else f"{name} {digest[:8]}"] = digest
+        return found
 
     @abstractmethod
     def describe(self) -> str:
@@ -148,11 +159,7 @@ class EmbeddedData(DataSource):
         return {SavedRows: self._saved, RequestRows: self._requests}
 
     def _saved(self, location: SavedRows) -> Rows:
-        folder = self._find("hf_datasets", location.path, "state.json").parent
-        import datasets
-
-        with quiet_libraries():
-            return list(datasets.load_from_disk(str(folder)).to_list())
+        return _read_saved(self._find("hf_datasets", location.path, "state.json").parent)
 
     def _requests(self, location: RequestRows) -> Rows:
         file = self._find("oe_eval_tasks", location.path, "requests.jsonl.gz")
@@ -344,6 +351,24 @@ def _parse(file: Path, first_line: int, text: str) -> Any:
             f"{file} is neither a JSON list nor JSON lines: "
             f"line {first_line + error.lineno - 1}: {error.msg}."
         ) from None
+
+
+def _read_saved(folder: Path) -> Rows:
+    """The rows of a data set as ``datasets`` saved it whole.
+
+    Importing that library takes longer than reading, for it imports pandas.
+    """
+    import pyarrow
+
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        rows: Rows = []
+        for file in state["_data_files"]:
+            with pyarrow.memory_map(str(folder / file["filename"])) as stream:
+                rows += pyarrow.ipc.open_stream(stream).read_all().to_pylist()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{folder} cannot be read as a saved data set: {error}.") from error
+    return rows
 
 
 def _read_parquet(file: Path) -> Rows:

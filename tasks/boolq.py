@@ -16,7 +16,7 @@ from quanta_bench.task import (
 )
 from tasks.commonsense import CommonsenseTask, Fields
 from tasks.llm_adapters import after
-from tasks.places import Place, Places, hub, local
+from tasks.places import Place, Places, hub, letters_of, local
 
 OPENING = "Please answer the following question with true or false, question: "
 FORMAT = "?\n\nAnswer format: true/false"
@@ -70,8 +70,8 @@ class BoolQ(CommonsenseTask):
         Many questions share a passage, and some passages are later versions of each other, equal
         in their first words only.
         """
-        letters = [char for char in fields.get("passage", "") if char.isalnum()]
-        return "".join(letters[:SAME_OPENING]) or str(fields["question"])
+        opening = letters_of(fields.get("passage", ""))[:SAME_OPENING]
+        return opening or str(fields["question"])
 
     def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:
         """The question mark is not in the rows and is added."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ CUT = Fractions(train=0.5, validation=0.1)
 
 CARVED = Fractions(train=0.9, validation=0.1)
 """Of a published training set, where the test split lies elsewhere."""
+
+
+_OTHERS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,18 @@ def local(folder: str) -> Place:
     )
 
 
+def letters_of(text: str) -> str:
+    """The letters and digits of a text."""
+    # The same characters as by str.isalnum, which takes ten times as long one by one.
+    return _OTHERS.sub("", text)
+
+
 def twin_key(text: str) -> str:
     """A short name for a text that ignores case, spaces and punctuation.
 
     Data sets hold copies that differ in nothing else ("Plastic wrap", "plastic wrap").
     """
-    letters = "".join(char for char in text.casefold() if char.isalnum()) or text
+    letters = letters_of(text.casefold()) or text
     return hashlib.sha256(letters.encode()).hexdigest()[:16]
 
 

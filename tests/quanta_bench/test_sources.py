@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from quanta_bench import sources
 from quanta_bench.errors import SourceError, UsageError
 from quanta_bench.sources import (
     LocalData,
+    _read_saved,
     parse_source,
     read_json_rows,
 )
@@ -22,8 +24,6 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
-        import datasets
-
         datasets.Dataset.from_list(rows).to_parquet(str(path))
     elif path.suffix == ".jsonl":
         lines = (json.dumps(row, ensure_ascii=False) for row in rows)
@@ -286,6 +286,21 @@ def test_embedded_rows(embedded_data: Any, location: Location, count: int) -> No
     # Requests repeat a document once a candidate; no row may stand twice for that.
     if isinstance(location, RequestRows):
         assert len({json.dumps(row, sort_keys=True) for row in rows}) == count
+
+
+def test_saved_rows_are_those_that_datasets_reads(tmp_path: Path) -> None:
+    rows = [{"text": f"é {n}", "choices": {"label": ["A", None], "n": [n, 2]}} for n in range(7)]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved", num_shards=3)
+    assert _read_saved(tmp_path / "saved") == datasets.load_from_disk(tmp_path / "saved").to_list()
+
+
+@pytest.mark.parametrize("file", ["state.json", "data-00000-of-00001.arrow"])
+def test_a_damaged_saved_data_set_is_named(tmp_path: Path, file: str) -> None:
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    damaged = tmp_path / "saved" / file
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(SourceError, match="saved cannot be read as a saved data set"):
+        _read_saved(tmp_path / "saved")
 
 
 def test_embedded_rows_are_read_in_silence(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from quanta_bench.kept_rows import KeptRows
 from quanta_bench.sources import parse_source
 from quanta_bench.task import Location, Source
 
@@ -24,20 +25,6 @@ class StubSource:
         return self._rows[location]
 
 
-class Kept:
-    """A source that reads each location once, for tests read the same rows again and again."""
-
-    def __init__(self, source: Source) -> None:
-        self.kind = source.kind
-        self._source = source
-        self._rows: dict[Location, list[dict[str, Any]]] = {}
-
-    def rows(self, location: Location) -> list[dict[str, Any]]:
-        if location not in self._rows:
-            self._rows[location] = self._source.rows(location)
-        return self._rows[location]
-
-
 @pytest.fixture(scope="session")
 def stub() -> type[StubSource]:
     return StubSource
@@ -45,11 +32,11 @@ def stub() -> type[StubSource]:
 
 @pytest.fixture(scope="session")
 def embedded(offline: None) -> Source:
-    return Kept(parse_source("embedded"))
+    return KeptRows(parse_source("embedded"))
 
 
 @pytest.fixture(scope="session")
 def checkout() -> Source:
     if not CHECKOUT.is_dir():
         pytest.skip(f"no checkout of LLM-Adapters at {CHECKOUT}")
-    return Kept(parse_source(f"local:{CHECKOUT}"))
+    return KeptRows(parse_source(f"local:{CHECKOUT}"))

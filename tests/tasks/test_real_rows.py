@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from tasks.commonsense import CommonsenseTask
 from tasks.hellaswag import HellaSwag
 from tasks.openbookqa import OpenBookQA
 from tasks.piqa import PIQA
+from tasks.places import letters_of
 from tasks.siqa import SIQA
 from tasks.winogrande import WinoGrande
 
@@ -186,3 +188,8 @@ def test_hellaswag_reads_as_the_usual_preprocessing_does(embedded: Source) -> No
             assert "[step]" not in text
             assert "  " not in text
             assert text == text.rstrip()
+
+
+def test_the_letters_of_a_text_are_what_isalnum_says() -> None:
+    every = [chr(code) for code in range(sys.maxunicode + 1)]
+    assert letters_of("".join(every)) == "".join(char for char in every if char.isalnum())
