@@ -62,6 +62,32 @@ class _Worker:
     ready: bool = False
     batch: deque[int] = field(default_factory=deque)
 
+    @classmethod
+    def start(cls, number: int, threads: int, gpus: int) -> _Worker:
+        """Start a process, which imports what it needs and waits for its `Setting`."""
+        ours, theirs = Pipe()
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            # What is importable here is importable there.
+            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        }
+        gpu = visible_gpu(number, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is stopped
+        with theirs:
+            process = subprocess.Popen(
+                [*COMMAND, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+            )
+        return cls(process, ours, log, number)
+
     def last_line(self) -> str:
         lines = self.log_text().strip().splitlines()
         return lines[-1].strip() if lines else ""
@@ -72,21 +98,59 @@ class _Worker:
         return os.pread(self.log.fileno(), size, 0).decode(errors="replace")
 
 
+class Ahead:
+    """Workers that start before it is known what they will compute: their imports take seconds.
+
+    Leaving the block, or `close`, ends those that no `Crew` has taken.
+
+    Args:
+        size: how many.
+        threads: processor threads that each is expected to have; a `Setting` has the last word.
+    """
+
+    def __init__(self, size: int, threads: int) -> None:
+        self._workers = deque(_Worker.start(number, threads, 0) for number in range(size))
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def take(self) -> _Worker | None:
+        """One of them, or ``None`` when there are no more."""
+        return self._workers.popleft() if self._workers else None
+
+    def close(self) -> None:
+        """End the others."""
+        left = list(self._workers)
+        self._workers.clear()
+        _end(left)
+
+
 class Crew:
     """So many workers.
 
     Args:
         size: how many.
         setting: what holds for all their runs.
+        ahead: workers that have been started; more are started when these are taken.
         gpus: how many GPUs there are, to give workers one each in turn.
         tell: called with what libraries print in a worker, each line once.
     """
 
     def __init__(
-        self, size: int, setting: Setting, *, gpus: int = 0, tell: Callable[[str], None]
+        self,
+        size: int,
+        setting: Setting,
+        *,
+        ahead: Ahead | None = None,
+        gpus: int = 0,
+        tell: Callable[[str], None],
     ) -> None:
         self._size = size
         self._setting = setting
+        self._ahead = ahead
         self._gpus = gpus
         self._tell = tell
         self._told: set[str] = set()
@@ -117,6 +181,8 @@ class Crew:
         waiting = deque(deque(batch) for batch in batches)
         for _ in range(min(self._size, len(waiting))):
             self._start()
+        if self._ahead is not None:
+            self._ahead.close()
         while self._workers:
             for link in wait(list(self._workers)):
                 assert isinstance(link, Connection)
@@ -150,32 +216,13 @@ class Crew:
                     self._stop([worker])
 
     def _start(self) -> None:
-        ours, theirs = Pipe()
-        threads = str(self._setting.threads)
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            # What is importable here is importable there.
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        }
-        gpu = visible_gpu(self._started, self._gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-        if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is stopped
-        with theirs:
-            process = subprocess.Popen(
-                [*COMMAND, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-            )
-        self._workers[ours] = _Worker(process, ours, log, self._started)
+        worker = self._ahead.take() if self._ahead is not None else None
+        if worker is None:
+            worker = _Worker.start(self._started, self._setting.threads, self._gpus)
+        self._workers[worker.link] = worker
         self._started += 1
         with suppress(OSError):
-            ours.send_bytes(json.dumps(asdict(self._setting)).encode())
+            worker.link.send_bytes(json.dumps(asdict(self._setting)).encode())
 
     def _lost(self, worker: _Worker, waiting: deque[deque[int]]) -> Iterator[Event]:
         """A worker died: its run has failed, and what else it was given is left to others."""
@@ -199,21 +246,26 @@ class Crew:
                 self._tell(line)
 
     def _stop(self, workers: Sequence[_Worker]) -> None:
-        """End workers: one that computes is interrupted, and killed if it does not mind."""
-        end = monotonic() + STOP_SECONDS
-        try:
-            for worker in workers:
-                self._workers.pop(worker.link, None)
-                worker.link.close()
-            for worker in workers:
-                with suppress(subprocess.TimeoutExpired):
-                    worker.process.wait(max(0.0, end - monotonic()))
-        finally:
-            for worker in workers:
-                if worker.process.poll() is None:
-                    worker.process.kill()
-                    worker.process.wait()
-                worker.log.close()
+        for worker in workers:
+            self._workers.pop(worker.link, None)
+        _end(workers)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    """End workers: one that computes is interrupted, and killed if it does not mind."""
+    end = monotonic() + STOP_SECONDS
+    try:
+        for worker in workers:
+            worker.link.close()
+        for worker in workers:
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, end - monotonic()))
+    finally:
+        for worker in workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+                worker.process.wait()
+            worker.log.close()
 
 
 def _how(status: int, last: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 
 from quanta_bench.absent import without_absent
 from quanta_bench.concurrency import Machine, runs_at_once, this_machine, threads_each
-from quanta_bench.crew import Crew
+from quanta_bench.crew import Ahead, Crew
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.needs import memory, work
 from quanta_bench.pools import Pools
@@ -93,6 +93,20 @@ def sweep(
         for _, job in [] if row.missing else jobs_of(row):
             check_protocols(normal_form(job.training)[0], job.evaluation)
     console.print("Reading data and looking for finished runs.", style="dim")
+    with _started_ahead(rows, store, fresh, at_once) as ahead:
+        return _sweep(rows, runner, ahead, console, draw, fresh, at_once)
+
+
+def _sweep(
+    rows: Sequence[GridRow],
+    runner: Runner,
+    ahead: Ahead,
+    console: Console,
+    draw: Callable[[list[Cells]], RenderableType],
+    fresh: bool,
+    at_once: int | None,
+) -> tuple[list[Cells], list[str]]:
+    pools = runner.pools
     cells = [Cells(row, {}) for row in without_absent(rows, pools)]
     # Rows that come to the same run, as on one small model in place of several, share it.
     wanted: dict[str, _Wanted] = {}
@@ -116,11 +130,32 @@ def sweep(
     together = _Together.chosen(order, at_once)
     with Screen(console, [run.work for run in order], lambda: draw(cells)) as screen:
         if together.jobs == 1:
+            ahead.close()
             _compute_here(order, runner, screen, failed, fresh)
         else:
             console.print(together.said(), style="dim", highlight=False)
-            _compute_beside(order, together, store, screen, failed, fresh)
+            _compute_beside(order, together, ahead, runner.store, screen, failed, fresh)
     return cells, failed
+
+
+def _started_ahead(
+    rows: Sequence[GridRow], store: Store, fresh: bool, at_once: int | None
+) -> Ahead:
+    """Workers for as many runs as will be computed at once if none is done yet.
+
+    None are started where some are done, for all may be; nor for a GPU, which workers share out.
+    """
+    every = {
+        Runner.spelled(job): _Wanted("", seed, job, [])
+        for row in rows
+        if not row.missing
+        for seed, job in jobs_of(row)
+    }
+    if not every or (not fresh and any(True for _ in store.results())):
+        return Ahead(0, 1)
+    together = _Together.chosen(list(every.values()), at_once)
+    alone = together.jobs == 1 or together.machine.gpus
+    return Ahead(0 if alone else together.jobs, together.threads)
 
 
 @dataclass
@@ -208,6 +243,7 @@ class _Together:
 def _compute_beside(
     order: Sequence[_Wanted],
     together: _Together,
+    ahead: Ahead,
     store: Store,
     screen: Screen,
     failed: list[str],
@@ -218,7 +254,8 @@ def _compute_beside(
     dtype = str(fast_dtype(device)).removeprefix("torch.")
     setting = Setting(str(store.root.absolute()), together.jobs, together.threads, {device: dtype})
     lines: dict[int, RunLine] = {}
-    with Crew(together.jobs, setting, gpus=together.machine.gpus, tell=screen.tell) as crew:
+    gpus = together.machine.gpus
+    with Crew(together.jobs, setting, ahead=ahead, gpus=gpus, tell=screen.tell) as crew:
         for event in crew.compute([run.job for run in order], together.batches, fresh=fresh):
             run = order[event.run]
             if event.kind == "begun":

@@ -86,6 +86,7 @@ def main() -> None:
     try:
         # From here on the socket may close, and the interruption comes.
         threading.Thread(target=_listen, args=(link, orders), daemon=True).start()
+        _import()
         setting = Setting(**json.loads(orders.get()))
         _compute(setting, _each(orders), send)
     except (KeyboardInterrupt, BrokenPipeError):
@@ -109,6 +110,14 @@ def _listen(link: Connection, orders: SimpleQueue[bytes]) -> None:
         os.kill(os.getpid(), STOP)
         time.sleep(LONGEST_END)
         os._exit(1)
+
+
+def _import() -> None:
+    """Import what runs need, while the command still reads data."""
+    from quanta_bench.quiet import without_collection
+
+    with without_collection():
+        import quanta_bench.runner  # noqa: F401
 
 
 def _compute(setting: Setting, orders: Iterable[bytes], send: Callable[..., None]) -> None:

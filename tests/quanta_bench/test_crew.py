@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quanta_bench import crew as crews
-from quanta_bench.crew import Crew, Event, WorkerError
+from quanta_bench.crew import Ahead, Crew, Event, WorkerError
 from quanta_bench.errors import BenchError
 from quanta_bench.runner import Job
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
@@ -166,6 +166,32 @@ def test_workers_that_cannot_start_are_an_error(
     crew = Crew(2, Setting("broken", 2, 1, {}), tell=lambda _: None)
     with crew, pytest.raises(BenchError, match=r"could not start.*no module named torch"):
         list(crew.compute(jobs("a", "b"), [[0], [1]]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_workers_started_ahead_are_taken_first_and_the_others_end(
+    play: Callable[[int], Played], size: int
+) -> None:
+    played = play(size)
+    with Ahead(2, 1) as ahead:
+        early = {worker.process.pid for worker in ahead._workers}
+        crew = Crew(size, Setting(str(played.root), size, 1, {}), ahead=ahead, tell=print)
+        with crew:
+            labels = [f"slow{n}" for n in range(3)]
+            events = list(crew.compute(jobs(*labels), [[n] for n in range(3)]))
+    assert set(ends(events).values()) == {"done"}
+    used = {process for process, _ in played.log()}
+    assert len(used) == size
+    assert used <= early if size < 3 else early < used
+    assert all(gone(process) for process in early)
+
+
+def test_workers_started_ahead_for_nothing_end(play: Callable[[int], Played]) -> None:
+    play(1)
+    with Ahead(2, 1) as ahead:
+        early = [worker.process.pid for worker in ahead._workers]
+        assert not any(gone(process) for process in early)
+    assert all(gone(process) for process in early)
 
 
 def test_a_fault_stops_all(play: Callable[[int], Played]) -> None:
