@@ -164,14 +164,20 @@ class Crew:
         self._stop(list(self._workers.values()))
 
     def compute(
-        self, jobs: Sequence[Job], batches: Sequence[Sequence[int]], *, fresh: bool = False
+        self,
+        jobs: Sequence[Job],
+        batches: Sequence[Sequence[int]],
+        *,
+        rank: Callable[[Sequence[int]], Any] = lambda batch: 0,
+        fresh: bool = False,
     ) -> Iterator[Event]:
         """Compute runs and say what happens, as it happens.
 
         Args:
             jobs: the runs.
-            batches: numbers of runs; those of a batch go to one worker, in order. Batches start
-                in the order given.
+            batches: numbers of runs; those of a batch go to one worker, in order.
+            rank: asked of the waiting batches whenever one is to start: the one of least rank
+                starts, of several the first.
             fresh: compute again what is there.
 
         Raises:
@@ -206,7 +212,8 @@ class Crew:
                     worker.batch.popleft()
                 self._pass_on(worker)
                 if not worker.batch and waiting:
-                    worker.batch = waiting.popleft()
+                    worker.batch = min(waiting, key=rank)
+                    waiting.remove(worker.batch)
                 if worker.batch:
                     yield Event(worker.batch[0], "begun")
                     # A worker that is gone is noticed where it is listened to.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from statistics import fmean
 
 from quanta_bench.errors import BenchError
 from quanta_bench.methods import METHODS
 from quanta_bench.pools import Pools
 from quanta_bench.runner import Job
 from quanta_bench.spec import ModelSpec
+from quanta_bench.store import Result
 from quanta_bench.task import Split
 
 PROCESS_BYTES = 1.0e9
@@ -80,6 +82,26 @@ def work(job: Job, pools: Pools) -> float:
         passes = PASSES + (1 if method.base_precision == "float32" else 0)
         total += passes * trained + training.validations * judged
     return total
+
+
+class Pace:
+    """How long runs will take, by how long those of the same row took for their work.
+
+    Work counts items; what a method's own layers cost beside another's is only known once measured.
+    """
+
+    def __init__(self) -> None:
+        self._rates: dict[str, float] = {}
+
+    def note(self, label: str, work: float, result: Result) -> None:
+        """Take note of what a row's finished run took."""
+        if work > 0:
+            self._rates[label] = (result.training.seconds + result.evaluation_seconds) / work
+
+    def seconds(self, label: str, work: float) -> float:
+        """What a run is expected to take; its work while nothing is measured."""
+        usual = fmean(self._rates.values()) if self._rates else 1.0
+        return work * self._rates.get(label, usual)
 
 
 class _Size:

@@ -358,7 +358,8 @@ def _read_saved(folder: Path) -> Rows:
 
     Importing that library takes longer than reading, for it imports pandas.
     """
-    import pyarrow
+    # Has no type stubs.
+    import pyarrow  # type: ignore[import-untyped]
 
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))

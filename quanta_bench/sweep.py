@@ -11,7 +11,7 @@ from quanta_bench.absent import without_absent
 from quanta_bench.concurrency import Machine, runs_at_once, this_machine, threads_each
 from quanta_bench.crew import Ahead, Crew
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.needs import memory, work
+from quanta_bench.needs import Pace, memory, work
 from quanta_bench.pools import Pools
 from quanta_bench.precision import fast_dtype
 from quanta_bench.progress import RunLine, Screen, Silent
@@ -110,6 +110,7 @@ def _sweep(
     cells = [Cells(row, {}) for row in without_absent(rows, pools)]
     # Rows that come to the same run, as on one small model in place of several, share it.
     wanted: dict[str, _Wanted] = {}
+    finished: list[tuple[Job, Result]] = []
     for cell in cells:
         if cell.row.missing:
             continue
@@ -121,11 +122,15 @@ def _sweep(
                 run.places.append((cell, seed))
             else:
                 cell.results.setdefault(seed, []).append(done)
+                finished.append((job, done))
     if not wanted:
         return cells, []
     order = sorted(wanted.values(), key=lambda run: run.seed)
     for run in order:
         run.work = work(run.job, pools)
+    pace = Pace()
+    for job, result in finished:
+        pace.note(job.label, work(job, pools), result)
     failed: list[str] = []
     together = _Together.chosen(order, at_once)
     with Screen(console, [run.work for run in order], lambda: draw(cells)) as screen:
@@ -134,7 +139,7 @@ def _sweep(
             _compute_here(order, runner, screen, failed, fresh)
         else:
             console.print(together.said(), style="dim", highlight=False)
-            _compute_beside(order, together, ahead, runner.store, screen, failed, fresh)
+            _compute_beside(order, together, ahead, pace, runner.store, screen, failed, fresh)
     return cells, failed
 
 
@@ -202,8 +207,8 @@ class _Together:
     """How runs are computed at once.
 
     Attributes:
-        batches: numbers of the runs, those that score one training together, in the order in
-            which they start: seed by seed, and within a seed the longest first.
+        batches: numbers of the runs, those that score one training together: seed by seed, and
+            within a seed those of most work first.
         jobs: how many batches are computed at once.
         threads: processor threads of each.
         machine: the machine.
@@ -244,6 +249,7 @@ def _compute_beside(
     order: Sequence[_Wanted],
     together: _Together,
     ahead: Ahead,
+    pace: Pace,
     store: Store,
     screen: Screen,
     failed: list[str],
@@ -254,9 +260,16 @@ def _compute_beside(
     dtype = str(fast_dtype(device)).removeprefix("torch.")
     setting = Setting(str(store.root.absolute()), together.jobs, together.threads, {device: dtype})
     lines: dict[int, RunLine] = {}
+
+    def rank(batch: Sequence[int]) -> tuple[int, float]:
+        """Seed by seed; the longest first, for a long run that starts last keeps a core waiting."""
+        runs = [order[number] for number in batch]
+        return runs[0].seed, -sum(pace.seconds(run.job.label, run.work) for run in runs)
+
     gpus = together.machine.gpus
     with Crew(together.jobs, setting, ahead=ahead, gpus=gpus, tell=screen.tell) as crew:
-        for event in crew.compute([run.job for run in order], together.batches, fresh=fresh):
+        jobs = [run.job for run in order]
+        for event in crew.compute(jobs, together.batches, rank=rank, fresh=fresh):
             run = order[event.run]
             if event.kind == "begun":
                 lines[event.run] = screen.begin(run.name, run.work)
@@ -270,6 +283,7 @@ def _compute_beside(
                 if result is None:
                     raise BenchError(f"The result of {run.name} is not where it was written.")
                 run.place(result)
+                pace.note(run.job.label, run.work, result)
                 lines.pop(event.run).finish()
             else:
                 getattr(lines[event.run], event.kind)(*event.words)

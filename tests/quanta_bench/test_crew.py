@@ -119,6 +119,18 @@ def test_a_batch_stays_with_one_worker_in_order(play: Callable[[int], Played]) -
         assert sum(together in done for done in told) == 1
 
 
+def test_the_batch_of_least_rank_starts_next(play: Callable[[int], Played]) -> None:
+    played = play(1)
+    rank = {0: 3, 1: 1, 2: 1, 3: 0}
+    with played.crew:
+        for event in played.crew.compute(
+            jobs("a", "b", "c", "d"), [[0], [1], [2], [3]], rank=lambda batch: rank[batch[0]]
+        ):
+            if event == Event(3, "done", ("d",)):
+                rank[0] = 0  # what is known changes on the way
+    assert [label for _, label in played.log()] == ["d", "a", "b", "c"]
+
+
 def test_a_failed_run_costs_nothing_else(play: Callable[[int], Played]) -> None:
     played = play(1)
     events = played.compute(["a", "bad", "c"])

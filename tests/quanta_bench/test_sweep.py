@@ -20,14 +20,14 @@ from rich.console import Console
 
 from quanta_bench import sweep as sweeps
 from quanta_bench.concurrency import Machine
-from quanta_bench.needs import memory, work
+from quanta_bench.needs import Pace, memory, work
 from quanta_bench.pools import Pools
 from quanta_bench.request import make_request
 from quanta_bench.runner import Job
 from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
 from quanta_bench.store import Store
 from quanta_bench.suite import Choice
-from quanta_bench.sweep import _Together, _Wanted, sweep
+from quanta_bench.sweep import _started_ahead, _Together, _Wanted, sweep
 
 SUITE = """
 name: animals
@@ -152,6 +152,32 @@ def test_how_runs_were_computed_is_said_and_recorded(both: tuple[Any, Any]) -> N
     assert [line.split("; ")[1] for line in ends] == [f"{n} of 3 runs" for n in (1, 2, 3)]
     assert not list(folder_2.glob("unfinished/*"))
     assert not list(folder_2.glob("*/.*"))
+
+
+def test_workers_start_ahead_only_where_nothing_is_done(
+    suite: Path, both: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = make_request(str(suite), "table", "embedded", Choice(), check=True).grid
+    monkeypatch.setattr(sweeps, "Ahead", lambda size, threads: size)
+    *_, folder = both[1]
+    assert _started_ahead(grid, Store(tmp_path), False, 2) == 2
+    assert _started_ahead(grid, Store(tmp_path), False, 1) == 0
+    assert _started_ahead(grid, Store(folder), False, 2) == 0
+    assert _started_ahead(grid, Store(folder), True, 2) == 2
+    gpu = Machine(4, 1, 1e12)
+    monkeypatch.setattr(sweeps, "this_machine", lambda: gpu)
+    assert _started_ahead(grid, Store(tmp_path), False, 2) == 0
+
+
+def test_a_pace_goes_by_what_was_measured(both: Any) -> None:
+    pace, results = Pace(), list(Store(both[0][2]).results())
+    assert pace.seconds("lora", 20.0) > pace.seconds("quanta", 10.0)
+    took = [one.training.seconds + one.evaluation_seconds for one in results[:2]]
+    pace.note("quanta", took[0] / 4, results[0])  # 4 seconds an item
+    pace.note("lora", took[1] / 2, results[1])
+    assert pace.seconds("quanta", 10.0) == pytest.approx(40)
+    assert pace.seconds("lora", 10.0) == pytest.approx(20)
+    assert pace.seconds("another", 10.0) == pytest.approx(30)
 
 
 def wanted(name: str, seed: int, work: float, **training: Any) -> _Wanted:
