@@ -15,6 +15,7 @@ from quanta_bench import scoring
 from quanta_bench.batches import by_tokens, cheapest_cuts, collate
 from quanta_bench.classification import collate_texts, encode_texts, head_outputs, judge_outputs
 from quanta_bench.data import Batches, evaluation_tokens
+from quanta_bench.decoding import FEWEST_ROWS, joinable, row_bytes, rows_together
 from quanta_bench.encoding import Encoded, pad_token
 from quanta_bench.generation import generate, read_context
 from quanta_bench.objectives import encode_items
@@ -22,11 +23,11 @@ from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Task
 from quanta_bench.windows import encode_windows, scoring_overlap
 
-GENERATION_BATCH = 16
-"""Items whose answers are generated together, at most."""
+GENERATION_BATCH = FEWEST_ROWS
+"""Items whose answers are generated together at most, where prompts cannot be read apart."""
 
 STEP_CHARGE = 8
-"""What a token that a batch generates costs beside its rows, in tokens of a prompt.
+"""What a token that such a batch generates costs beside its rows, in tokens of a prompt.
 
 A step reads all weights for a few rows; most answers end long before their bound.
 """
@@ -187,11 +188,7 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     bounds = {"max_length": spec.max_length, "max_new_tokens": task.max_new_tokens}
     widths = [len(read_context(context.tokenizer, prompt, **bounds)[0]) for prompt in prompts]
     order = sorted(range(len(examples)), key=lambda i: -widths[i])
-    cuts = cheapest_cuts(
-        [widths[i] for i in order],
-        charge=STEP_CHARGE * task.max_new_tokens,
-        most=GENERATION_BATCH,
-    )
+    cuts = _generation_cuts(context, task, [widths[i] for i in order])
     judged: dict[int, Judged] = {}
     for cut in cuts:
         chunk = order[cut]
@@ -203,12 +200,21 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
             stop=task.stop,
             use_cache=context.cached,
             device=context.device,
+            advance=context.advance,
         )
         for i, (text, lost) in zip(chunk, answers, strict=True):
             example = examples[i]
             judged[i] = Judged(example, task.judge_text(example, text), {"text": text}, lost)
-        context.advance(len(chunk))
     return [judged[i] for i in range(len(examples))]
+
+
+def _generation_cuts(context: Context, task: Task, widths: Sequence[int]) -> list[slice]:
+    """Which items are answered together; ``widths`` of their prompts, the widest first."""
+    if widths and context.cached and joinable(context.model):
+        most = rows_together(row_bytes(context.model, widths[0] + task.max_new_tokens))
+        # Prompts are read in batches of their own, so nothing is gained by answering few together.
+        return cheapest_cuts(widths, charge=sum(widths), most=most)
+    return cheapest_cuts(widths, charge=STEP_CHARGE * task.max_new_tokens, most=GENERATION_BATCH)
 
 
 EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {

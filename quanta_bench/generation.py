@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import StoppingCriteriaList, StopStringCriteria
 
+from quanta_bench.decoding import decode, joinable
 from quanta_bench.encoding import cut_context, pad_token, start_token
 from quanta_bench.task import Prompt
 
@@ -45,12 +48,14 @@ def generate(
     max_length: int,
     use_cache: bool = True,
     device: torch.device | str = "cpu",
+    advance: Callable[[int], None] = lambda _: None,
 ) -> list[tuple[str, int]]:
     """Continue each prompt's context greedily until a stop string, the end token or the bound.
 
     Contexts are padded on the left and the padding is masked, so that an answer does not depend
     on what else is in its batch. (LLM-Adapters pads without a mask, and its batches of more than
-    one give garbage.)
+    one give garbage.) Where the model allows it, they are read in smaller batches than answers are
+    written in (:mod:`quanta_bench.decoding`).
 
     Args:
         model: a causal language model.
@@ -62,6 +67,7 @@ def generate(
         max_length: bound on prompt plus answer, in tokens.
         use_cache: keep keys and values of earlier positions.
         device: where the model is.
+        advance: called with the number of prompts that are done since the last call.
 
     Returns:
         For each prompt the answer's text, without stop strings and special tokens, and the
@@ -74,7 +80,14 @@ def generate(
     width = max(map(len, ids))
     input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
-    options = {"stop_strings": list(stop), "tokenizer": tokenizer} if stop else {}
+    options: dict[str, Any] = {}
+    if stop:
+        # As stop_strings these would need the tokenizer, which a custom loop is not handed on.
+        ends = StopStringCriteria(tokenizer, list(stop))
+        options |= {"stopping_criteria": StoppingCriteriaList([ends]), "stop_strings": None}
+    own = use_cache and joinable(model)
+    if own:
+        options["custom_generate"] = partial(decode, advance=advance)
     output = model.generate(  # type: ignore[operator]
         input_ids=input_ids,
         attention_mask=mask,
@@ -89,5 +102,7 @@ def generate(
         top_k=None,
         **options,
     )
+    if not own:
+        advance(len(prompts))
     texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
     return [(cut_at(text, stop), cut) for text, (_, cut) in zip(texts, contexts, strict=True)]
