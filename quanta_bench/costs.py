@@ -278,16 +278,15 @@ class _Run:
 
     def _writing_seconds(self, task: str, part: _Part) -> float:
         """Seconds to generate an answer to each item."""
-        from quanta_bench.evaluate import GENERATION_BATCH
-
-        batches = math.ceil(part.items / GENERATION_BATCH)
+        rows = self._rows(task, part.lengths)
+        batches = math.ceil(part.items / rows)
         context, written = part.lengths.context, self._written(task, part)
         seconds = self._pass(part.items * context * self.forward, batches)
         if not self.packed:
             # Without a cache each token is computed with all before it.
             read = part.items * written * (context + written / 2)
             return seconds + self._pass(read * self.forward, batches * written)
-        kept = GENERATION_BATCH * (context + written / 2) * cache_bytes(self.model)
+        kept = rows * (context + written / 2) * cache_bytes(self.model)
         return seconds + batches * written * (self.weights + kept) / self.bandwidth
 
     def _written(self, task: str, part: _Part) -> float:
@@ -307,13 +306,20 @@ class _Run:
         )
 
     def _beside(self, task: str, lengths: Lengths) -> float:
-        from quanta_bench.evaluate import GENERATION_BATCH
-
         if lengths.generated:
-            length = lengths.longest + find_task(task).max_new_tokens
-            kept = length * cache_bytes(self.model) if self.packed else 0
-            return GENERATION_BATCH * (kept + LOGIT_BYTES * vocabulary(self.model))
+            kept = self._row_bytes(task, lengths) if self.packed else 0
+            return self._rows(task, lengths) * (kept + LOGIT_BYTES * vocabulary(self.model))
         return _logits() if lengths.candidates else 0
+
+    def _rows(self, task: str, lengths: Lengths) -> int:
+        """Rows whose answers are written together."""
+        from quanta_bench.decoding import FEWEST_ROWS, rows_together
+
+        return rows_together(self._row_bytes(task, lengths)) if self.packed else FEWEST_ROWS
+
+    def _row_bytes(self, task: str, lengths: Lengths) -> float:
+        """Size of the keys and values of the longest row, with its answer."""
+        return (lengths.longest + find_task(task).max_new_tokens) * cache_bytes(self.model)
 
 
 def _logits() -> float:

@@ -78,7 +78,7 @@ def joinable(model: nn.Module) -> bool:
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
 
 
-class ReservedLayer(DynamicLayer):
+class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A layer's keys and values with room behind them, so that a new token copies no other.
 
     Args:
@@ -87,37 +87,37 @@ class ReservedLayer(DynamicLayer):
     """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(keys, values)
         self._hold(keys, values)
 
     def _hold(self, keys: Tensor, values: Tensor) -> None:
-        length = keys.shape[-2]
-        self._stores = tuple(
-            torch.cat([each, each.new_zeros((*each.shape[:2], RESERVE, each.shape[3]))], dim=2)
-            for each in (keys, values)
-        )
-        self._see(length)
+        """Copy keys and values to where there is room behind them."""
+        spare = (*keys.shape[:2], RESERVE, keys.shape[3])
+        self._stores = [torch.cat([one, one.new_zeros(spare)], 2) for one in (keys, values)]
+        self._see(keys.shape[2])
 
-    def _see(self, length: int) -> None:
-        self.keys, self.values = (store[:, :, :length] for store in self._stores)
+    def _see(self, length: int) -> tuple[Tensor, Tensor]:
+        keys, values = (store[:, :, :length] for store in self._stores)
+        self.keys, self.values = keys, values
+        return keys, values
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Add the keys and values of new tokens; returns all of them."""
-        start = self.keys.shape[2]
+        start = self.get_seq_length()
         end = start + key_states.shape[2]
         if end > self._stores[0].shape[2]:
-            self._hold(self.keys, self.values)
+            self._hold(*self._see(start))
         for store, new in zip(self._stores, (key_states, value_states), strict=True):
             store[:, :, start:end] = new
-        self._see(end)
-        return self.keys, self.values
+        return self._see(end)
 
     def keep(self, rows: Tensor, start: int) -> None:
         """Drop all rows but these, and all that stands before ``start``."""
-        self._hold(self.keys[rows, :, start:], self.values[rows, :, start:])
+        keys, values = self._see(self.get_seq_length())
+        self._hold(keys[rows, :, start:], values[rows, :, start:])
 
 
 @torch.no_grad()
@@ -154,7 +154,9 @@ def decode(
     output[:, : input_ids.shape[1]] = input_ids
     ids, rows = input_ids, torch.arange(len(input_ids), device=input_ids.device)
     ended = torch.zeros_like(rows, dtype=torch.bool)
-    logits, cache = _read(model, ids, mask)
+    logits, layers = _read(model, ids, mask)
+    cache = DynamicCache()
+    cache.layers = [*layers]
     while True:
         tokens = logits_processor(ids, logits).argmax(-1).masked_fill(ended, pad)
         output[rows, ids.shape[1]] = tokens
@@ -169,45 +171,44 @@ def decode(
             left = (~ended).nonzero()[:, 0]
             start = int(mask[left].any(0).int().argmax())
             ids, rows, ended, mask = ids[left], rows[left], ended[left], mask[left, start:]
-            for layer in cache.layers:
+            for layer in layers:
                 layer.keep(left, start)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         logits = _forward(model, ids[:, -1:], mask, cache)
 
 
-def _read(model: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, DynamicCache]:
+def _read(model: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, list[ReservedLayer]]:
     """Read prompts in batches of like length.
 
     Returns:
-        (rows, vocabulary) float32 logits of what follows, and all keys and values.
+        (rows, vocabulary) float32 logits of what follows, and the keys and values by layer.
     """
     lengths = mask.sum(-1)
     order = lengths.argsort(descending=True)
+    back = order.argsort()
     budget = evaluation_tokens(ids.device)
     cuts = cheapest_cuts(lengths[order].tolist(), charge=budget * BATCH_CHARGE, budget=budget)
     logits: list[Tensor] = []
-    parts: list[list[tuple[Tensor, Tensor]]] = []
+    parts: list[list[Any]] = []
     for cut in cuts:
-        part, own = order[cut], int(lengths[order[cut.start]])
+        rows = order[cut]
+        longest = int(lengths[rows[0]])
         cache = DynamicCache()
-        logits.append(_forward(model, ids[part, -own:], mask[part, -own:], cache))
-        parts.append([(layer.keys, layer.values) for layer in cache.layers])
-    joined = DynamicCache()
-    back = order.argsort()
-    for layer in range(len(parts[0])):
+        logits.append(_forward(model, ids[rows, -longest:], mask[rows, -longest:], cache))
+        parts.append(cache.layers)
+
+    def join(kept: list[Tensor]) -> Tensor:
         # Padding holds zeros: it is masked, and what is masked has to be a number.
-        sides = [part[layer] for part in parts]
-        keys, values = (
-            torch.cat([_widen(each[side], ids.shape[1]) for each in sides])[back] for side in (0, 1)
-        )
-        joined.layers.append(ReservedLayer(keys, values))
-        for part in parts:
-            part[layer] = ()  # type: ignore[call-overload]
-    return torch.cat(logits)[back], joined
+        padded = [nn.functional.pad(one, (0, 0, ids.shape[1] - one.shape[2], 0)) for one in kept]
+        return torch.cat(padded)[back]
 
-
-def _widen(kept: Tensor, length: int) -> Tensor:
-    return nn.functional.pad(kept, (0, 0, length - kept.shape[2], 0))
+    layers = []
+    while parts[0]:
+        # Layer by layer, so that little is held twice.
+        sides = [part.pop(0) for part in parts]
+        keys, values = join([one.keys for one in sides]), join([one.values for one in sides])
+        layers.append(ReservedLayer(keys, values))
+    return torch.cat(logits)[back], layers
 
 
 def _forward(model: nn.Module, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:

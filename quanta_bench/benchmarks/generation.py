@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 
@@ -16,13 +17,21 @@ from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Task
 from quanta_bench.timing import interleave, speed_ratio
 
-TASK = "drop"
 OURS = "ours"
 ONE = "one at a time"
 
+SHORT = "drop"
+"""Long prompts, short answers: nearly all of the time goes into reading."""
+
+LONG = "gsm8k"
+"""Short prompts, long answers: nearly all of the time goes into writing."""
+
+LONGEST = 32
+"""Tokens of an answer to `LONG`, at most, so that one at a time takes less than a minute."""
+
 
 class Generation(Benchmark):
-    """Greedy answers to DROP with its stop strings, items a second and whether texts are equal."""
+    """Greedy answers with their stop strings, items a second and whether texts are equal."""
 
     name = "generation"
     title = "greedy answers with stop strings: ours against one at a time"
@@ -30,18 +39,29 @@ class Generation(Benchmark):
     place = 50
 
     def run(self, conditions: Conditions) -> Outcome:
-        """A case a dtype: that of the suite's runs here, and float32, where texts must agree."""
+        """Short answers in the dtype of the suite's runs here; in float32; and long answers."""
         materials = Materials.of(conditions)
+        plans = [(SHORT, materials.dtype, 24, 2)]
+        if not conditions.quick:
+            if materials.dtype is not torch.float32:
+                plans.append((SHORT, torch.float32, 8, 1))
+            plans.append((LONG, materials.dtype, 16, 1))
         cases = []
-        for dtype in dict.fromkeys((materials.dtype, torch.float32)):
-            fast = dtype is materials.dtype
-            items, rounds = conditions.choose((32 if fast else 8, 2 if fast else 1), quick=(8, 1))
-            conditions.tell(f"{TASK} in {dtype}: {rounds} rounds of {items} items")
-            task, examples = materials.items(TASK, "test", items * rounds)
+        for name, dtype, *full in plans:
+            items, rounds = conditions.choose((full[0], full[1]), quick=(8, 1))
+            conditions.tell(f"{name} in {dtype}: {rounds} rounds of {items} items")
+            task, examples = materials.items(name, "test", items * rounds)
+            if name == LONG:
+                task = capped(task, LONGEST)
             cases.append(compare(materials, dtype, task, examples, rounds))
-            if conditions.quick:
-                break
         return Outcome(cases=cases)
+
+
+def capped(task: Task, tokens: int) -> Task:
+    """A task whose answers end after so many tokens at the latest."""
+    found = copy(task)
+    found.max_new_tokens = min(tokens, task.max_new_tokens)  # type: ignore[misc]
+    return found
 
 
 def compare(
@@ -88,7 +108,8 @@ def compare(
     differing = sum(a != b for a, b in zip(texts[OURS], texts[ONE], strict=True))
     exact = dtype is torch.float32
     return Case(
-        title=f"{task.title}, {str(dtype).removeprefix('torch.')}",
+        title=f"{task.title}, answers of up to {task.max_new_tokens} tokens, "
+        f"{str(dtype).removeprefix('torch.')}",
         sides=[batched, one],
         findings=[
             speed_ratio(batched, one, by="total", target=at_least(5.0)),

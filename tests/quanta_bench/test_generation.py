@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from quanta_bench import evaluate
+from quanta_bench import evaluate, generation
 from quanta_bench.generation import cut_at, generate
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt
 from tasks.drop import Drop
 
 PROMPTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 ="]
-
-
-@pytest.fixture(scope="module")
-def pair(tiny_model):
-    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        for parameter in model.parameters():
-            # A freshly made model repeats one token whatever it reads; a wilder one does not.
-            parameter.data.normal_(0, 0.3)
-    return model, AutoTokenizer.from_pretrained(tiny_model)
 
 
 def answers(pair, prompts, **options):
@@ -99,23 +87,30 @@ def test_a_models_own_sampling_settings_do_not_matter(pair):
         model.generation_config.temperature = None
 
 
+@pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("most", [2, 3, 16])
-def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most):
+def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most, own):
     passages = [f"{word} " * (1 + 7 * n) for n, word in enumerate(("one", "two", "tri", "ten"))]
     examples = [
         Example(text, text, {"passage": text, "question": "?", "answers": (("a",),)}, None, ("a",))
         for text in (*passages, *(text.upper() for text in passages))
     ]
+    done = []
     context = evaluate.Context(
         *pair,
         EvaluationSpec(tasks=("drop",), protocol="generate"),
         packed=False,
         cached=True,
         device=torch.device("cpu"),
-        advance=lambda _: None,
+        advance=done.append,
     )
     monkeypatch.setattr(evaluate, "GENERATION_BATCH", most)
+    monkeypatch.setattr(evaluate, "rows_together", lambda _: most)
+    if not own:
+        monkeypatch.setattr(evaluate, "joinable", lambda _: False)
+        monkeypatch.setattr(generation, "joinable", lambda _: False)
     judged = evaluate.evaluate(context, Drop(), examples)
+    assert sum(done) == len(examples)
     prompts = [Drop().prompt(example, "generate").context for example in examples]
     options = {"max_new_tokens": Drop.max_new_tokens, "max_length": 1024, "stop": Drop.stop}
     alone = [answers(pair, [prompt], **options)[0] for prompt in prompts]
