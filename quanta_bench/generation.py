@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -35,6 +35,12 @@ def read_context(
     whole = list(tokenizer.encode(prompt.context)) or [start_token(tokenizer)]
     kept = cut_context(tokenizer, whole, max(1, max_length - max_new_tokens), prompt)
     return kept, len(whole) - len(kept)
+
+
+@lru_cache(maxsize=8)
+def _stop_strings(tokenizer: Any, size: int, stop: tuple[str, ...]) -> StopStringCriteria:
+    """What ends rows at stop strings; kept, for making it goes through the whole vocabulary."""
+    return StopStringCriteria(tokenizer, list(stop))
 
 
 @torch.no_grad()
@@ -83,7 +89,7 @@ def generate(
     options: dict[str, Any] = {}
     if stop:
         # As stop_strings these would need the tokenizer, which a custom loop is not handed on.
-        ends = StopStringCriteria(tokenizer, list(stop))
+        ends = _stop_strings(tokenizer, len(tokenizer), tuple(stop))
         options |= {"stopping_criteria": StoppingCriteriaList([ends]), "stop_strings": None}
     own = use_cache and joinable(model)
     if own:

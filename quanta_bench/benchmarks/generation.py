@@ -52,15 +52,20 @@ class Generation(Benchmark):
             conditions.tell(f"{name} in {dtype}: {rounds} rounds of {items} items")
             task, examples = materials.items(name, "test", items * rounds)
             if name == LONG:
-                task = capped(task, LONGEST)
+                task = written_out(task, LONGEST)
             cases.append(compare(materials, dtype, task, examples, rounds))
         return Outcome(cases=cases)
 
 
-def capped(task: Task, tokens: int) -> Task:
-    """A task whose answers end after so many tokens at the latest."""
+def written_out(task: Task, tokens: int) -> Task:
+    """A task whose answers may have several lines, and end after so many tokens at the latest.
+
+    A model that was not trained ends most of them within a line of a few words. The stop string is
+    that of lm-evaluation-harness.
+    """
     found = copy(task)
     found.max_new_tokens = min(tokens, task.max_new_tokens)  # type: ignore[misc]
+    found.stop = ("Question:",)  # type: ignore[misc]
     return found
 
 
