@@ -27,7 +27,7 @@ FEWEST_ROWS = 16
 MOST_ROWS = 64
 """Rows that are written together at most.
 
-On two cores, a step of SmolLM2-135M takes 3 times as long for 64 rows as for one.
+On two cores, a step of SmolLM2-135M takes three to four times as long for 64 rows as for one.
 """
 
 CACHE_BYTES = 4 << 30
