@@ -20,10 +20,11 @@ from quanta_bench.classification import (
     head_outputs,
     judge_outputs,
 )
-from quanta_bench.encoding import Encoded, encode
+from quanta_bench.encoding import Encoded
 from quanta_bench.pools import find_task
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.task import Answer, Example, Task
+from quanta_bench.token_cache import encode_all
 from quanta_bench.windows import TRAINING_OVERLAP, encode_windows
 
 I_ = TypeVar("I_", bound=Item)
@@ -231,17 +232,17 @@ def encode_items(
 
     A text to predict (kind ``perplexity``) becomes several items if it is too long for one.
     """
-    encoded = []
+    encoded: list[Encoded] = []
     for number, (task, examples) in enumerate(tasks):
-        for example in examples:
-            prompt = task.prompt(example, protocol)
-            options: dict[str, Any] = {"max_length": max_length, "task": number, "closed": closed}
-            if task.kind == "perplexity":
-                options["overlap"] = TRAINING_OVERLAP
+        prompts = [task.prompt(example, protocol) for example in examples]
+        options: dict[str, Any] = {"max_length": max_length, "task": number, "closed": closed}
+        if task.kind == "perplexity":
+            options["overlap"] = TRAINING_OVERLAP
+            for example, prompt in zip(examples, prompts, strict=True):
                 encoded += encode_windows(tokenizer, example, prompt, **options)
-            else:
-                options["target_only"] = target_only
-                encoded.append(encode(tokenizer, example, prompt, **options))
+        else:
+            options["target_only"] = target_only
+            encoded += encode_all(tokenizer, examples, prompts, **options)
     return encoded
 
 

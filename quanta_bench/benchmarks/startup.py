@@ -32,7 +32,7 @@ class Startup(Benchmark):
         sides: dict[str, Callable[[], object]] = {PYTHON: partial(call, "-c", "pass")}
         for name, words in COMMANDS.items():
             sides[name] = partial(call, "-m", "quanta_bench.cli", *words)
-        timed = interleave(sides, rounds=conditions.choose(5, quick=1))
+        timed = interleave(sides, rounds=conditions.choose(3, quick=1))
         return Outcome(
             cases=[
                 Case(
