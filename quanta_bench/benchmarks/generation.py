@@ -41,7 +41,7 @@ class Generation(Benchmark):
     def run(self, conditions: Conditions) -> Outcome:
         """Short answers in the dtype of the suite's runs here; in float32; and long answers."""
         materials = Materials.of(conditions)
-        plans = [(SHORT, materials.dtype, conditions.choose(24, quick=8))]
+        plans = [(SHORT, materials.dtype, conditions.choose(24, quick=4))]
         if not conditions.quick:
             if materials.dtype is not torch.float32:
                 plans.append((SHORT, torch.float32, 8))

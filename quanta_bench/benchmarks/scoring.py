@@ -65,7 +65,7 @@ class Scoring(Benchmark):
         materials = Materials.of(conditions)
         base = materials.load()
         packed = can_pack(base.model)
-        items, rounds = conditions.choose((16, 2), quick=(12, 1))
+        items, rounds = conditions.choose((16, 2), quick=(8, 1))
         cases = []
         for name in conditions.choose(TASKS, quick=TASKS[1:2]):
             conditions.tell(f"{name}: {rounds} rounds of {items} items")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median
 
 from quanta_bench.benchmark import BenchError, Benchmark, Case, Conditions, Finding, Outcome
 from quanta_bench.timing import interleave
 
-COMMANDS = {
-    "--help": ("--help",),
-    "list": ("list",),
+SHORT: Mapping[str, tuple[str, ...]] = {"--help": ("--help",), "list": ("list",)}
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    **SHORT,
     "params, LoRA on llama2-70b": ("params", "--model", "llama2-70b", "--method", "lora"),
     "params": ("params",),
 }
@@ -28,9 +28,10 @@ class Startup(Benchmark):
     place = 60
 
     def run(self, conditions: Conditions) -> Outcome:
-        """One case: each command some times, in turns."""
+        """One case: each command some times, in turns; in short those of less than a second."""
         sides: dict[str, Callable[[], object]] = {PYTHON: partial(call, "-c", "pass")}
-        for name, words in COMMANDS.items():
+        commands = SHORT if conditions.quick else COMMANDS
+        for name, words in commands.items():
             sides[name] = partial(call, "-m", "quanta_bench.cli", *words)
         timed = interleave(sides, rounds=conditions.choose(3, quick=1))
         return Outcome(

@@ -59,13 +59,11 @@ class Training(Benchmark):
     place = 10
 
     def run(self, conditions: Conditions) -> Outcome:
-        """Whole runs in turns, losses and, unless in short, memory in processes of its own."""
+        """Whole runs in turns and, unless in short, losses, and memory in their own processes."""
         materials = Materials.of(conditions)
-        cases = [
-            speed(materials, conditions.choose(50, quick=4), conditions.tell),
-            curve(materials, conditions.choose(20, quick=1), conditions.tell),
-        ]
+        cases = [speed(materials, conditions.choose(50, quick=4), conditions.tell)]
         if not conditions.quick:
+            cases.append(curve(materials, 20, conditions.tell))
             cases.append(memory(materials, 16, conditions.tell))
         return Outcome(cases=cases)
 

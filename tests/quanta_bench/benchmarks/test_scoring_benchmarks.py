@@ -83,7 +83,7 @@ def test_generated_texts_are_equal_in_single_precision(conditions: Conditions) -
 def test_commands_are_timed_and_a_failing_one_is_an_error(
     conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(startup, "COMMANDS", {"--version": ("--version",)})
+    monkeypatch.setattr(startup, "SHORT", {"--version": ("--version",)})
     (case,) = startup.Startup().run(conditions).cases
     assert [finding.title for finding in case.findings] == [
         "seconds, Python itself",
