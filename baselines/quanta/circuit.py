@@ -271,7 +271,6 @@ class Circuit:
         recompute: bool | None = None,
         weight: Tensor | None = None,
         bias: Tensor | None = None,
-        back: Tensor | None = None,
     ) -> Tensor:
         """Apply the circuit to vectors (Eq. 5).
 
@@ -286,8 +285,6 @@ class Circuit:
             weight: A frozen matrix ``(out_features, in_features)`` whose product with ``x`` is
                 added.
             bias: A frozen vector ``(out_features,)``, added with it.
-            back: ``weight`` less the matrix of ``minus``, where that is kept: the backward pass
-                then goes through it and not through ``minus``.
 
         Returns:
             Shape ``(..., out_features)``, in the dtype that ``x`` and the gates promote to, or
@@ -306,17 +303,18 @@ class Circuit:
         if minus is not None:
             stacks.append(self._tensors(x, [gate.detach() for gate in minus]))
         every = [tensor for stack in stacks for tensor in stack]
-        dtype = result_dtype(x, every)
+        if _autocasts(x, every):
+            dtype = torch.get_autocast_dtype(x.device.type)
+        else:
+            dtype = functools.reduce(torch.promote_types, (t.dtype for t in every), x.dtype)
         x = x.to(dtype)
         # Without content, work and memory are counted, by the gates and not by a plan.
         if x.numel() and not x.is_meta and self._planned(every, dtype):
             lead, rows = x.shape[:-1], x.reshape(-1, self.in_features)
             plan = _plan_for(self, rows)
-            weight, bias, back = (
-                part if part is None else part.to(dtype) for part in (weight, bias, back)
-            )
+            weight, bias = (part if part is None else part.to(dtype) for part in (weight, bias))
             result = execution.run(
-                plan, rows, stacks, recompute=recompute, weight=weight, bias=bias, back=back
+                plan, rows, stacks, recompute=recompute, weight=weight, bias=bias
             )
             return result.reshape(*lead, self.out_features)
         result, *subtracted = (
@@ -441,13 +439,6 @@ def _plan_for(circuit: Circuit, rows: Tensor) -> Plan:
         plan: Plan = _compiled_plan(circuit, rows.device.type)
         return plan
     return circuit.plan(max(1, rows.shape[0]), device=rows.device)
-
-
-def result_dtype(x: Tensor, gates: Sequence[Tensor]) -> torch.dtype:
-    """The dtype that vectors and gates are computed in: autocast's, or what they promote to."""
-    if _autocasts(x, gates):
-        return torch.get_autocast_dtype(x.device.type)
-    return functools.reduce(torch.promote_types, (gate.dtype for gate in gates), x.dtype)
 
 
 def _autocasts(x: Tensor, tensors: Sequence[Tensor]) -> bool:

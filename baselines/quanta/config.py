@@ -48,11 +48,10 @@ class QuantaConfig(AdapterConfig):
         form: How y = W0 x + T x - S x is computed. ``"folded"`` keeps W0 - S as a second matrix:
             faster, more memory, and equal to the base model at the start only to rounding.
             ``"unfolded"`` applies T and S in one pass: equal to the base model at the start in
-            any dtype; its backward pass takes the gradient of x through a kept W0 - S, where the
-            layer could be folded and this is at most 8 MiB, and through S otherwise. ``"auto"``
-            folds on a plain float32 or float64 weight without dropout, and not otherwise. A layer
-            whose weight can't be folded (quantised, offloaded, itself trained, or wrapped by
-            another adapter) is computed unfolded in any case.
+            any dtype. ``"auto"`` folds on a plain float32 or float64 weight without
+            dropout, and not otherwise. A layer whose weight can't be folded (quantised,
+            offloaded, itself trained, or wrapped by another adapter) is computed unfolded in any
+            case.
         fold_in_place: Where the layer is folded, keep W0 - S in the place of W0 instead of beside
             it. Saves one matrix a layer. The weight of the base model then is not W0 while the
             adapter is active; disabling, merging, unloading and `state_dict` restore it, to

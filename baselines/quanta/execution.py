@@ -38,7 +38,6 @@ def run(
     recompute: bool | None = None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    back: Tensor | None = None,
 ) -> Tensor:
     """Send vectors through a circuit, or through the difference of two that share a plan.
 
@@ -52,44 +51,39 @@ def run(
         weight: A frozen matrix ``(out_features, in_features)`` in the dtype of ``x``, whose product
             with the vectors is added.
         bias: A frozen vector ``(out_features,)`` in the dtype of ``x``, added with it.
-        back: ``weight`` less the matrix of the circuit that is subtracted: with it the backward
-            pass takes the gradient of ``x`` through one matrix, and through the first circuit.
 
     Returns:
         Shape ``(t, out_features)``, in the dtype of ``x``. Equal circuits differ by exactly zero.
     """
-    trained, *frozen = (_matrices(plan, gates, x.dtype) for gates in stacks)
+    matrices = _matrices(plan, stacks, x.dtype)
     if torch.compiler.is_compiling():
         # The compiler derives the backward pass itself, and decides itself what to keep.
-        (last,) = _forward(plan, x, _stacked(trained, *frozen), keep=False)
+        (last,) = _forward(plan, x, matrices, keep=False)
         return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
     if recompute is None:
         recompute = plan.kept * x.shape[0] * x.element_size() > MOST_KEPT
     keep = torch.is_grad_enabled() and not recompute
     result: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-        plan, keep, weight, bias, back, frozen, x, *trained
+        plan, keep, weight, bias, x, *matrices
     )
     return result
 
 
-def _matrices(plan: Plan, gates: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Each block's matrix of one circuit, ``(1, rows, columns)``, over its axes as these stand."""
+def _matrices(plan: Plan, stacks: Stacks, dtype: torch.dtype) -> list[Tensor]:
+    """Each block's matrices, ``(circuits, rows, columns)``, over its axes as these stand."""
     matrices = []
     for block in plan.blocks:
-        first, *others = [gates[index].to(dtype)[None] for index in block.gates]
+        parts = []
+        for gate in block.gates:
+            own = [stack[gate] for stack in stacks]
+            parts.append((own[0][None] if len(own) == 1 else torch.stack(own)).to(dtype))
+        first, *others = parts
         if block.swapped:
             first = first.permute(0, 2, 1, 4, 3)
         for equation, part in zip(block.contractions, others, strict=True):
             first = torch.einsum(equation, first, part)
-        matrices.append(first.reshape(1, block.rows, block.columns))
+        matrices.append(first.reshape(len(stacks), block.rows, block.columns))
     return matrices
-
-
-def _stacked(trained: Sequence[Tensor], *frozen: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The matrices of several circuits, ``(circuits, rows, columns)``."""
-    if not frozen:
-        return trained
-    return [torch.cat(circuits) for circuits in zip(trained, *frozen, strict=True)]
 
 
 class _Blocks(torch.autograd.Function):
@@ -102,19 +96,13 @@ class _Blocks(torch.autograd.Function):
         keep: bool,
         weight: Tensor | None,
         bias: Tensor | None,
-        back: Tensor | None,
-        frozen: Stacks,
         x: Tensor,
-        *trained: Tensor,
+        *matrices: Tensor,
     ) -> Tensor:
-        matrices = _stacked(trained, *frozen)
         *inputs, last = _forward(plan, x, matrices, keep=keep)
-        through = weight if back is None else back
-        ctx.plan, ctx.kept, ctx.folded = plan, keep, through is not None
-        # Where one matrix stands for all that is frozen, S has no part in the way back.
-        own = matrices if back is None else trained
+        ctx.plan, ctx.kept, ctx.folded = plan, keep, weight is not None
         kept = inputs if keep else (x,)
-        ctx.save_for_backward(*own, *(() if through is None else (through,)), *kept)
+        ctx.save_for_backward(*matrices, *(() if weight is None else (weight,)), *kept)
         return _finished(plan, last, None if weight is None else linear(x, weight, bias), len(x))
 
     @staticmethod
@@ -123,7 +111,7 @@ class _Blocks(torch.autograd.Function):
         plan: Plan = ctx.plan
         saved, blocks = ctx.saved_tensors, len(plan.blocks)
         matrices, inputs = saved[:blocks], saved[blocks:]
-        wants_vectors, *wanted = ctx.needs_input_grad[6:]
+        wants_vectors, *wanted = ctx.needs_input_grad[4:]
         dx = None
         if ctx.folded:
             weight, *inputs = inputs
@@ -134,8 +122,14 @@ class _Blocks(torch.autograd.Function):
         g, of_matrices = _backward(plan, inputs, matrices, begun, wanted=wanted)
         if wants_vectors:
             dx = _to_vectors(plan.blocks[0], matrices[0], g, dx, len(grad))
-        found = (part if part is None else part[None] for part in of_matrices)
-        return (None, None, None, None, None, None, dx, *found)
+        return (None, None, None, None, dx, *map(_of_the_first, of_matrices, matrices))
+
+
+def _of_the_first(gradient: Tensor | None, matrices: Tensor) -> Tensor | None:
+    """The gradient of stacked matrices of which only the first circuit's is wanted."""
+    if gradient is None or len(matrices) == 1:
+        return gradient if gradient is None else gradient[None]
+    return torch.cat((gradient[None], torch.zeros_like(matrices[1:])))
 
 
 def _finished(plan: Plan, x: Tensor, base: Tensor | None, count: int) -> Tensor:
@@ -169,7 +163,7 @@ def _forward(plan: Plan, x: Tensor, matrices: Sequence[Tensor], *, keep: bool) -
         if circuits > 1:
             x = x.reshape(first.batch, circuits, -1).transpose(0, 1)
     else:
-        x = _after_the_same(x, matrices[0])
+        x = _after_vectors(x.expand(circuits, -1, -1), matrices[0])
     before = first
     for block, matrix in zip(plan.blocks[1:], matrices[1:], strict=True):
         x = _rearranged(x, before.after, block.move, count, (before.last, block.last))
@@ -257,17 +251,6 @@ def _shape(block: Block, count: int) -> tuple[int, ...]:
     if block.last:
         return (block.batch, block.columns, block.rest * count)
     return (count * block.batch, block.columns)
-
-
-def _after_the_same(x: Tensor, matrix: Tensor) -> Tensor:
-    """``(n, c)`` times each of ``(circuits, r, c)`` transposed."""
-    if len(matrix) == 1 or torch.compiler.is_compiling():
-        return _after_vectors(x.expand(len(matrix), -1, -1), matrix)
-    # A batched product would first write the vectors down once for each.
-    made = x.new_empty(len(matrix), x.shape[0], matrix.shape[1])
-    for one, own in zip(made, matrix, strict=True):
-        torch.mm(x, own.mT, out=one)
-    return made
 
 
 def _after_vectors(x: Tensor, matrix: Tensor) -> Tensor:

@@ -10,10 +10,6 @@ SmolLM2-135M (q_proj and v_proj, four passages of text) it moves the logits by 0
 1.8 at most with 9-8-8, by 0.14 and 1.9 with 6-6-4-4; the unfolded form moves none, to the bit.
 That is why "auto" folds on a float32 base alone.
 
-Unfolded, only the way there has to be exact. The gradient of x goes through W0 - S in W0's dtype,
-kept as long as neither changes, which rounds it no more than the products do, and saves S's half of
-the way back.
-
 For the backward pass T keeps its input to each matrix of its plan, or with `recompute` the layer's
 input alone; S keeps nothing but its gates. Without gradients, and for few vectors, T - S is one
 matrix (see `inference`).
@@ -28,9 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.quanta.circuit import result_dtype
 from baselines.quanta.config import Form, QuantaConfig, Recompute
-from baselines.quanta.inference import MOST_BYTES, KeptMatrices, as_matrix
+from baselines.quanta.inference import KeptMatrices, as_matrix
 from baselines.quanta.initial import kaiming_gates_
 from baselines.quanta.rectangular import WeightCircuit
 from baselines.quanta.targets import is_plain, plan_layer
@@ -169,13 +164,9 @@ class QuantaLinear(MergingLayer):
         if self._fold_is_stale(names):  # also when the last active adapter has gone
             self._fold(names)
         folded, bias = None, None
-        if not args and not kwargs:
+        if self.quanta_folded is not None and not args and not kwargs:
+            folded = self.quanta_folded.mT if self._transposed else self.quanta_folded
             bias = cast("Tensor | None", self.get_base_layer().bias)
-            if self.quanta_folded is not None:
-                folded = self.quanta_folded.mT if self._transposed else self.quanta_folded
-            elif len(names) == 1 and self._goes_back_through_one(names[0], x):
-                weight = self._weight.mT if self._transposed else self._weight
-                return self._delta(names[0], x, weight, bias, back=self._without_frozen(names[0]))
         if folded is not None and len(names) == 1:
             return self._delta(names[0], x, folded, bias)
         if folded is None:
@@ -187,51 +178,10 @@ class QuantaLinear(MergingLayer):
             total = total + self._delta(name, x)
         return total.to(result.dtype)
 
-    def _goes_back_through_one(self, name: str, x: Tensor) -> bool:
-        """Whether the way back of W0 x - S x is to be through W0 - S, which is kept for it.
-
-        That takes a layer that could be folded, computed in its own dtype, without dropout, and a
-        matrix of at most `MOST_BYTES`.
-        """
-        if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
-            return False
-        circuit, weight, bias = self.quanta_circuits[name], self._weight, self.get_base_layer().bias
-        return (
-            is_plain(self.base_layer)
-            and (bias is None or not cast(Tensor, bias).requires_grad)
-            and isinstance(self.quanta_dropout[name], nn.Identity)
-            and not circuit.pads
-            and not any(tensor.is_inference() for tensor in (weight, *self._tensors(name, "S")))
-            and weight.nbytes <= MOST_BYTES
-            and x.numel() > 0
-            and result_dtype(x, self._tensors(name, "T")) == weight.dtype
-        )
-
-    def _without_frozen(self, name: str) -> Tensor:
-        """W0 - S as (out, in), in the dtype of W0."""
-        weight = self._weight.mT if self._transposed else self._weight
-
-        def made() -> Tensor:
-            with exact(weight):
-                return weight - self._matrix(name, "S", self._precision)
-
-        return self._kept.get(
-            f"W0 - S of {name}", [weight, *self._tensors(name, "S")], weight.dtype, made
-        )
-
     def _delta(
-        self,
-        name: str,
-        x: Tensor,
-        folded: Tensor | None = None,
-        bias: Tensor | None = None,
-        *,
-        back: Tensor | None = None,
+        self, name: str, x: Tensor, folded: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
-        """T x, less S x unless W0 - S stands for it; with the folded layer added if given.
-
-        With ``back``, W0 - S for the way back alone, what is added is the layer as it is.
-        """
+        """T x, less S x unless W0 - S stands for it; with the folded layer added if given."""
         circuit, trained = self.quanta_circuits[name], self._tensors(name, "T")
         minus = None if name in self._folded_names else self._tensors(name, "S")
         gates = [*trained, *(minus or [])]
@@ -249,7 +199,6 @@ class QuantaLinear(MergingLayer):
             recompute=self.quanta_recompute[name],
             weight=folded,
             bias=bias,
-            back=back,
         )
 
     def _made(self, name: str, minus: Sequence[Tensor] | None, dtype: torch.dtype) -> Tensor:

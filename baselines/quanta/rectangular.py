@@ -48,7 +48,6 @@ class WeightCircuit:
         recompute: bool | None = None,
         weight: Tensor | None = None,
         bias: Tensor | None = None,
-        back: Tensor | None = None,
     ) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``; all else as in `Circuit.apply`."""
         if self.pads:
@@ -58,7 +57,7 @@ class WeightCircuit:
             result = _resize(result, self.out_features)
             return result if weight is None else result + functional.linear(x, weight, bias)
         return self.circuit.apply(
-            x, gates, minus=minus, recompute=recompute, weight=weight, bias=bias, back=back
+            x, gates, minus=minus, recompute=recompute, weight=weight, bias=bias
         )
 
     @property

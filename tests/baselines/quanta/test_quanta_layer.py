@@ -124,67 +124,6 @@ def test_built_under_inference_mode_and_autocast_it_still_trains():
     assert torch.allclose(x.grad, again.grad, atol=1e-6)
 
 
-# Where the layer is not folded, W0 - S is kept for the way back.
-
-
-def gradients(adapted: QuantaLinear, x: Tensor, toward: Tensor) -> list[Tensor]:
-    x = x.clone().requires_grad_()
-    gates = list(adapted.quanta_gates.parameters())
-    return torch.autograd.grad((adapted(x) * toward).sum(), [x, *gates])
-
-
-@pytest.mark.parametrize("kind", ["linear", "conv1d"])
-@pytest.mark.parametrize("fields", [{}, {"recompute": "always"}])
-def test_unfolded_gradients_are_those_of_equation_8(kind: str, fields: dict):
-    base = linear(torch.float64) if kind == "linear" else Conv1D(12, 24).double()
-    adapted = layer(base.requires_grad_(False), form="unfolded", **fields)
-    x, toward = vectors(dtype=torch.float64), torch.randn(5, 12, dtype=torch.float64)
-    found = gradients(adapted, x, toward)
-    gates = list(adapted.quanta_gates.parameters())
-    matrix = adapted.quanta_circuits["default"].matrix(gates)
-    expected_gates = torch.autograd.grad(((x @ matrix.mT) * toward).sum(), gates)
-    weight = base.weight.mT if kind == "conv1d" else base.weight
-    delta = adapted.update_matrix("default", torch.float64)
-    for one, two in zip(found, [toward @ (weight + delta), *expected_gates], strict=True):
-        assert torch.allclose(one, two, atol=1e-10)
-
-
-def test_the_way_back_follows_the_weight_and_s():
-    adapted, x = layer(linear(torch.float64), form="unfolded"), vectors(dtype=torch.float64)
-    toward = torch.randn(5, 12, dtype=torch.float64)
-
-    def check() -> None:
-        matrix = adapted.base_layer.weight + adapted.update_matrix("default", torch.float64)
-        assert torch.allclose(gradients(adapted, x, toward)[0], toward @ matrix, atol=1e-10)
-
-    check()
-    with torch.no_grad():
-        for frozen in adapted.quanta_frozen.buffers():
-            frozen.add_(0.3)
-    check()
-    with torch.no_grad():
-        adapted.base_layer.weight.mul_(2)
-    check()
-    other = layer(linear(torch.float64), form="unfolded", seed=4)
-    gradients(other, x, toward)
-    other.load_state_dict(adapted.state_dict())
-    copied = copy.deepcopy(other)
-    for one in (other, copied):
-        assert torch.equal(gradients(one, x, toward)[0], gradients(adapted, x, toward)[0])
-
-
-def test_the_way_back_under_autocast_is_the_exact_one_rounded():
-    base = linear(torch.bfloat16)
-    adapted, exact = layer(base), layer(copy.deepcopy(base).double(), form="folded")
-    exact.quanta_gates.load_state_dict(adapted.quanta_gates.state_dict())
-    x, toward = vectors(dtype=torch.bfloat16), torch.randn(5, 12).bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        found = gradients(adapted, x, toward)
-    assert found[0].dtype == torch.bfloat16
-    for one, two in zip(found, gradients(exact, x.double(), toward.double()), strict=True):
-        assert (one.double() - two).abs().max() < 0.05 * two.abs().max()
-
-
 # Where W0 - S can't stand in for the layer.
 
 
