@@ -1,10 +1,12 @@
-"""The cache folder, and folders in it that are built once: whole, or not there at all."""
+"""The cache folder, and what is built once in it: whole, or not there at all."""
 
 from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -57,3 +59,19 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
             f"{VARIABLE} to a folder with more space."
         ) from error
     return target
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache, whole or not at all.
+
+    One that cannot be written costs time later and never a result, so nothing is raised.
+    """
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            Path(scratch).replace(path)
+        finally:
+            Path(scratch).unlink(missing_ok=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quanta_bench.cache import cache_folder
+from quanta_bench.cache import cache_folder, keep
 
 # Smaller files are read faster than the memo pays for.
 _MEMO_BYTES = 8_000_000
@@ -42,7 +40,7 @@ def file_digest(path: Path) -> str:
         pass  # Not remembered, or not readable: the file itself always is the truth.
     digest = _read(path)
     if time.time() - max(before.st_mtime, before.st_ctime) > _SETTLED_SECONDS:
-        _remember(memo, {"stamp": stamp, "sha256": digest})
+        keep(memo, json.dumps({"stamp": stamp, "sha256": digest}).encode())
     return digest
 
 
@@ -82,14 +80,3 @@ def _text(text: str) -> str:
 def _read(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _remember(memo: Path, entry: dict[str, Any]) -> None:
-    try:
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=memo.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(entry, stream)
-        Path(scratch).replace(memo)
-    except OSError:
-        pass  # A cache that cannot be written costs time, never a result.

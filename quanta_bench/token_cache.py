@@ -9,8 +9,6 @@ template, a data file or a tokenizer that changes asks for another entry, and no
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from quanta_bench import encoding
-from quanta_bench.cache import cache_folder
+from quanta_bench.cache import cache_folder, keep
 from quanta_bench.encoding import Encoded, encode
 from quanta_bench.fingerprint import text_digest
 from quanta_bench.spec import canonical
@@ -107,8 +105,7 @@ def _key(
 
 
 def _write(path: Path, items: Sequence[Encoded]) -> None:
-    """Keep items. A cache that cannot be written costs time, never a result."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     # The contexts of an item are nearly always one; written once, they are a quarter of the size.
     rows = [[*item.contexts[: 1 if item.shared else None], *item.candidates] for item in items]
@@ -122,17 +119,7 @@ def _write(path: Path, items: Sequence[Encoded]) -> None:
         "lengths": np.array([len(sequence) for sequence in sequences], np.int64),
         "ids": np.fromiter((token for sequence in sequences for token in sequence), np.int32),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent)
-        os.close(handle)
-        try:
-            save_file(arrays, scratch, metadata={"sha256": _digest(arrays)})
-            Path(scratch).replace(path)
-        finally:
-            Path(scratch).unlink(missing_ok=True)
-    except OSError:
-        pass
+    keep(path, save(arrays, metadata={"sha256": _digest(arrays)}))
 
 
 def _read(path: Path, examples: Sequence[Example], task: int) -> list[Encoded] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,17 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tokenizer, tmp_pa
     examples, prompts = items()
     expected = plain(tokenizer, examples, prompts, **OPTIONS)
     assert encode_all(tokenizer, examples, prompts, **OPTIONS) == expected
+
+
+def test_a_disk_that_fills_up_costs_nothing_but_time(tokenizer, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    examples, prompts = items()
+    expected = plain(tokenizer, examples, prompts, **OPTIONS)
+    monkeypatch.setattr(Path, "replace", full)
+    assert encode_all(tokenizer, examples, prompts, **OPTIONS) == expected
+    assert not entries(tmp_path)
 
 
 def test_few_items_are_not_kept(tokenizer, tmp_path, monkeypatch):
