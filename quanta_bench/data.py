@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from quanta_bench.batches import by_tokens, shuffled
 from quanta_bench.encoding import pad_token
+from quanta_bench.environment import this_device
 from quanta_bench.errors import BenchError
 from quanta_bench.objectives import objective_of
 from quanta_bench.pools import Pools
@@ -93,7 +95,7 @@ class BenchData(pl.LightningDataModule):
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or this_device()
         if spec.batch_size % spec.accumulate:
             raise BenchError(
                 f"A batch of {spec.batch_size} cannot be computed in {spec.accumulate} equal parts."
@@ -155,11 +157,7 @@ class BenchData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""
-
-        def collate(items: Sequence[Any]) -> Any:
-            return self.objective.collate(items, self.pad_token, packed=self.packed)
-
+        collate = partial(self.objective.collate, pad_token=self.pad_token, packed=self.packed)
         budget = evaluation_tokens(self.device)
-        return Batches(
-            by_tokens(self.validation_items, budget, packed=self.packed), collate
-        ).loader()
+        batches = by_tokens(self.validation_items, budget, packed=self.packed)
+        return Batches(batches, collate).loader()

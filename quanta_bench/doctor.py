@@ -16,6 +16,7 @@ from pathlib import Path
 
 from quanta_bench import embedded
 from quanta_bench.cache import cache_folder
+from quanta_bench.environment import this_device
 from quanta_bench.method import Method
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP, Registry
 from quanta_bench.source_words import hub_address, hub_is_off
@@ -123,7 +124,7 @@ def _bfloat16() -> Finding:
 
     from quanta_bench.precision import fast_dtype
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = this_device().type
     fast = fast_dtype(device) is torch.bfloat16
     verdict = (
         "fast here: frozen bases are kept in it"

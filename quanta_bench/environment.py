@@ -11,8 +11,12 @@ import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quanta_bench.store import Environment
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "quanta-bench",
@@ -25,6 +29,13 @@ PACKAGES = (
     "safetensors",
     "numpy",
 )
+
+
+def this_device() -> torch.device:
+    """Where this machine computes: the GPU if there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @cache

@@ -15,7 +15,7 @@ from torch import nn
 
 from quanta_bench import evaluate, summary, training
 from quanta_bench.data import BenchData
-from quanta_bench.environment import environment, peak_memory, reset_peak_memory
+from quanta_bench.environment import environment, peak_memory, reset_peak_memory, this_device
 from quanta_bench.heads import check_trains, head_of
 from quanta_bench.method import Method
 from quanta_bench.methods import build_method
@@ -176,7 +176,7 @@ class Runner:
     def _compute(self, job: Job, names: Identity) -> Result:
         reset_peak_memory()
         spec, method = normal_form(job.training)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = this_device()
         record = self.store.training(names.training)
         if record is not None:
             # Scored in the precision that it was trained in, whatever is fastest here now.

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from quanta_bench.benchmark import Conditions
+from quanta_bench.environment import this_device
 from quanta_bench.method import Method
 from quanta_bench.methods import METHODS, build_method
 from quanta_bench.model_sources import LoadedModel, ModelRef, load_model, load_tokenizer
@@ -56,7 +57,7 @@ class Materials:
     @property
     def device(self) -> torch.device:
         """The GPU if there is one."""
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return this_device()
 
     @cached_property
     def precision(self) -> dict[str, str]:

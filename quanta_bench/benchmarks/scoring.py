@@ -70,13 +70,8 @@ class Scoring(Benchmark):
         for name in conditions.choose(TASKS, quick=TASKS[1:2]):
             conditions.tell(f"{name}: {rounds} rounds of {items} items")
             task, examples = materials.items(name, "test", items * (rounds + 1))
-            case = compare(materials, base, task, examples, rounds, packed=packed)
-            title = f"{name}, {materials.precision['base']}"
-            cases.append(case.model_copy(update={"title": title}))
-        return Outcome(
-            cases=cases,
-            notes=NOTES,
-        )
+            cases.append(compare(materials, base, task, examples, rounds, packed=packed))
+        return Outcome(cases=cases, notes=NOTES)
 
 
 class Put(NamedTuple):
@@ -141,7 +136,7 @@ def compare(
     )
     least = multiply_adds(base.model, read[OURS], predicted)
     return Case(
-        title=f"{task.title}, {materials.precision['base']}",
+        title=f"{task.reference}, {materials.precision['base']}",
         sides=timed,
         findings=[
             speed_ratio(first, one, by="total", target=at_least(3.0)),
