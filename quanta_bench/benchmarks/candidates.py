@@ -5,11 +5,11 @@ from __future__ import annotations
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Outcome, at_least
 from quanta_bench.benchmarks.materials import Materials, adapted, make, own_settings
 from quanta_bench.benchmarks.steps import collated, stepper
-from quanta_bench.data import BenchData
+from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
-from quanta_bench.packing import can_pack
-from quanta_bench.pools import Pools
+from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.timing import interleave, speed_ratio
+from quanta_bench.training.datamodule import BenchData
 
 METHOD = "lora"
 

@@ -7,12 +7,12 @@ from copy import copy
 
 import torch
 
-from quanta_bench import evaluate
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Finding, Outcome, at_least, at_most
 from quanta_bench.benchmarks.materials import Materials
-from quanta_bench.encoding import pad_token
-from quanta_bench.generation import cut_at, read_context
-from quanta_bench.model_sources import LoadedModel
+from quanta_bench.data.encoding import pad_token
+from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation.generation import cut_at, read_context
+from quanta_bench.models.loading import LoadedModel
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Task
 from quanta_bench.timing import interleave, speed_ratio

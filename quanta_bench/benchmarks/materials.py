@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from quanta_bench.benchmark import Conditions
-from quanta_bench.environment import this_device
+from quanta_bench.data.pools import Pools
 from quanta_bench.method import Method
-from quanta_bench.methods import METHODS, build_method
-from quanta_bench.model_sources import LoadedModel, ModelRef, load_model, load_tokenizer
-from quanta_bench.pools import Pools
-from quanta_bench.precision import resolve
-from quanta_bench.runner import arithmetic
+from quanta_bench.models.loading import LoadedModel, ModelRef, load_model, load_tokenizer
+from quanta_bench.models.precision import resolve
+from quanta_bench.plugins import METHODS, build_method
+from quanta_bench.results.environment import this_device
+from quanta_bench.runs.runner import arithmetic
 from quanta_bench.spec import ModelSpec, TrainingSpec
-from quanta_bench.suite import load_suite
+from quanta_bench.suites.grid import load_suite
 from quanta_bench.task import Example, Task
 
 MIXTURE = "table3"

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Outcome, at_most
 from quanta_bench.benchmarks.materials import PROFILE, Materials, adapted, make, own_settings
 from quanta_bench.benchmarks.steps import Step, collated, stepper
-from quanta_bench.data import BenchData
+from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
+from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.method import Row
-from quanta_bench.methods import METHODS
-from quanta_bench.packing import can_pack
-from quanta_bench.pools import Pools
+from quanta_bench.plugins import METHODS
 from quanta_bench.timing import interleave, time_ratio
+from quanta_bench.training.datamodule import BenchData
 
 
 class Kind(NamedTuple):

@@ -15,11 +15,11 @@ from transformers import (
     TrainingArguments,
 )
 
+from quanta_bench.bench.turns import Done
 from quanta_bench.benchmarks.materials import Materials, own_settings
-from quanta_bench.encoding import Encoded
-from quanta_bench.model_sources import LoadedModel
+from quanta_bench.data.encoding import Encoded
+from quanta_bench.models.loading import LoadedModel
 from quanta_bench.spec import TrainingSpec
-from quanta_bench.turns import Done
 
 IGNORED = -100
 """The label that ``transformers`` leaves out of the loss."""

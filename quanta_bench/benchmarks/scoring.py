@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from quanta_bench import evaluate
 from quanta_bench.benchmark import (
     Benchmark,
     Case,
@@ -23,14 +22,15 @@ from quanta_bench.benchmark import (
     at_most,
 )
 from quanta_bench.benchmarks.materials import Materials
-from quanta_bench.encoding import Encoded
-from quanta_bench.model_sources import LoadedModel
-from quanta_bench.objectives import encode_items
-from quanta_bench.output_layers import output_layer
-from quanta_bench.packing import can_pack
+from quanta_bench.data.encoding import Encoded
+from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.loading import LoadedModel
+from quanta_bench.models.output_layer import output_layer
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt, Task
 from quanta_bench.timing import interleave, speed_ratio
+from quanta_bench.training.objectives import encode_items
 
 TASKS = ("hellaswag", "arc_easy", "boolq:with_passage")
 OURS = "ours"

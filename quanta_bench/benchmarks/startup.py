@@ -32,7 +32,7 @@ class Startup(Benchmark):
         sides: dict[str, Callable[[], object]] = {PYTHON: partial(call, "-c", "pass")}
         commands = SHORT if conditions.quick else COMMANDS
         for name, words in commands.items():
-            sides[name] = partial(call, "-m", "quanta_bench.cli", *words)
+            sides[name] = partial(call, "-m", "quanta_bench.cli.main", *words)
         timed = interleave(sides, rounds=conditions.choose(3, quick=1))
         return Outcome(
             cases=[

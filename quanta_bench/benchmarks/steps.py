@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from quanta_bench.benchmarks.materials import Materials
-from quanta_bench.data import BenchData
 from quanta_bench.method import Method
-from quanta_bench.objectives import accumulate_gradients
 from quanta_bench.spec import TrainingSpec
+from quanta_bench.training.datamodule import BenchData
+from quanta_bench.training.objectives import accumulate_gradients
 
 Step = Callable[[], object]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from quanta_bench import training
+from quanta_bench.bench.turns import Done, take_turns
 from quanta_bench.benchmark import (
     Benchmark,
     Case,
@@ -35,12 +35,12 @@ from quanta_bench.benchmarks.materials import (
     resolve_arithmetic,
     scratch,
 )
-from quanta_bench.data import BenchData
-from quanta_bench.packing import can_pack
-from quanta_bench.pools import Pools
+from quanta_bench.data.pools import Pools
+from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.timing import in_own_process, memory_ratio, peak_above, speed_ratio
-from quanta_bench.turns import Done, take_turns
+from quanta_bench.training import trainer as training
+from quanta_bench.training.datamodule import BenchData
 
 METHOD = "lora"
 OURS = "ours"

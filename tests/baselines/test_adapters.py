@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from baselines.adapters import BottleneckSettings, Parallel, Series, SeriesSettings
 from baselines.bottleneck import Bottleneck, ParallelConfig, SeriesConfig
-from quanta_bench.meta import count, meta_model
 from quanta_bench.method import BenchError, UsageError
+from quanta_bench.models.meta import count, meta_model
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,

@@ -13,8 +13,8 @@ from peft import LoKrConfig, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.krona import Krona, KronaConfig, KronaPart
-from quanta_bench.meta import count, meta_model
 from quanta_bench.method import UsageError
+from quanta_bench.models.meta import count, meta_model
 
 SIZE = st.integers(1, 6)
 

@@ -23,8 +23,8 @@ from baselines.loretta import (
     TrainProduct,
 )
 from baselines.tensor_train import TensorTrain
-from quanta_bench.meta import count, meta_model
 from quanta_bench.method import BenchError, UsageError
+from quanta_bench.models.meta import count, meta_model
 
 NORMS = ("input_layernorm", "post_attention_layernorm", "norm")
 

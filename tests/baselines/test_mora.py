@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.mora import Mora, MoraConfig, MoraPart
-from quanta_bench.meta import count, meta_model
 from quanta_bench.method import UsageError
+from quanta_bench.models.meta import count, meta_model
 
 WIDTH = st.integers(1, 40)
 TYPE = st.sampled_from([1, 6])

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from baselines.prefix import Prefix
-from quanta_bench.meta import count, meta_model
 from quanta_bench.method import BenchError, UsageError
+from quanta_bench.models.meta import count, meta_model
 
 TOKENS = 5
 SHORT = torch.tensor([[8, 1, 6]])

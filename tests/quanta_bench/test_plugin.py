@@ -81,7 +81,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bench(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [python, "-m", "quanta_bench.cli", *words],
+        [python, "-m", "quanta_bench.cli.main", *words],
         capture_output=True,
         text=True,
         check=False,
@@ -238,7 +238,7 @@ def test_the_worked_task_keeps_twins_together_and_puts_the_right_choice() -> Non
 
 
 def test_the_worked_task_reads_the_real_embedded_rows(offline: None) -> None:
-    from quanta_bench.sources import parse_source
+    from quanta_bench.sources.rows import parse_source
 
     task = example("commonsense_qa.py", "CommonsenseQA")()
     source = parse_source("embedded")

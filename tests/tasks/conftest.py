@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quanta_bench.kept_rows import KeptRows
-from quanta_bench.sources import parse_source
+from quanta_bench.sources.kept_rows import KeptRows
+from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import Location, Source
 
 CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "llm_adapters"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quanta_bench.sources import DataSource, parse_source
+from quanta_bench.sources.rows import DataSource, parse_source
 from quanta_bench.task import Answer, Example, HubRows, LineRows, SourceError, TsvRows, UsageError
 from tasks.glue import MRPC, RTE, SST2, STSB, CoLA, GlueTask
 

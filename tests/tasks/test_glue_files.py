@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quanta_bench.sources import parse_source
+from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import Example
 from tasks.glue import MRPC, RTE, SST2, STSB, CoLA, GlueTask
 

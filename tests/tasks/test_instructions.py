@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quanta_bench.sources import parse_source
+from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import Example, HubRows, JsonRows, Prompt, RequestRows, SourceError
 from tasks.instructions import CPsyCounD, GSM8KRationales, InstructionTask, R1DistillSFT
 

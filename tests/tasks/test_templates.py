@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from quanta_bench.embedded import converted_folder
+from quanta_bench.models.embedded import converted_folder
 from quanta_bench.task import Example, Prompt, UsageError
 from tasks.arc import ArcChallenge, ArcEasy
 from tasks.boolq import BoolQ

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quanta_bench.sources import parse_source
+from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import HubRows, LineRows, Prompt, SourceError
 from tasks.wikitext import WikiText2, articles
 

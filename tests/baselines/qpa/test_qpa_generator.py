@@ -18,7 +18,7 @@ from baselines.qpa import WeightGenerator
 from baselines.qpa.generator import FLOOR, feature
 from baselines.qpa.method import Qpa
 from baselines.quantum import PennyLaneBackend
-from quanta_bench.meta import count, meta_model
+from quanta_bench.models.meta import count, meta_model
 
 
 def made(count: int, chunk: int, depth: int, seed: int = 0, **options: Any) -> WeightGenerator:

@@ -91,4 +91,4 @@ def test_commands_are_timed_and_a_failing_one_is_an_error(
     ]
     assert 0 < case.findings[0].value < case.findings[1].value
     with pytest.raises(BenchError, match="status 2"):
-        startup.call("-m", "quanta_bench.cli", "no-such-command")
+        startup.call("-m", "quanta_bench.cli.main", "no-such-command")

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from quanta_bench import training
 from quanta_bench.benchmark import Conditions
 from quanta_bench.benchmarks import candidates, methods
 from quanta_bench.benchmarks.materials import Materials, adapted, make
 from quanta_bench.benchmarks.steps import collated, stepper
-from quanta_bench.data import BenchData
+from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
-from quanta_bench.pools import Pools
+from quanta_bench.training import trainer as training
+from quanta_bench.training.datamodule import BenchData
 
 
 def test_packed_and_flat_train_on_the_same_items(conditions: Conditions) -> None:

@@ -14,8 +14,8 @@ import torch
 from quanta_bench.benchmark import Conditions
 from quanta_bench.benchmarks import reference, training
 from quanta_bench.benchmarks.materials import Materials, lengths, parts
-from quanta_bench.data import BenchData
-from quanta_bench.pools import Pools
+from quanta_bench.data.pools import Pools
+from quanta_bench.training.datamodule import BenchData
 
 
 def tell(text: str) -> None:

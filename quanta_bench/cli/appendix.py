@@ -1,0 +1,115 @@
+"""The tables of the paper's appendix that are no grid of runs: data sets, and sample outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from quanta_bench.cli import console as terminal
+from quanta_bench.errors import UsageError
+
+Made = tuple[dict[str, str], Any]
+"""A table's text by file ending, and what Rich draws."""
+
+
+@dataclass(frozen=True)
+class Appendix:
+    """A table that trains nothing.
+
+    Attributes:
+        name: the name that make and the command line know it by.
+        title: what it is.
+        takes: the options of ``quanta-bench table`` that mean something to it.
+    """
+
+    name: str
+    title: str
+    takes: tuple[str, ...]
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Appendix(
+            "tableD1",
+            "Table D.1: the data sets, their sizes, and what each table draws from them",
+            ("--profile", "--source", "--results", "--json"),
+        ),
+        Appendix(
+            "tableH",
+            "Tables H.8 to H.10: sample outputs of the finished runs",
+            ("--profile", "--methods", "--set", "--results", "--json"),
+        ),
+    )
+}
+
+
+def find(name: str) -> Appendix | None:
+    """One of these tables, by its name (``tableD1``) or what follows ``table`` in it."""
+    return TABLES.get(name) or TABLES.get(f"table{name}")
+
+
+def show(table: Appendix, profile: str, folder: Path, given: Mapping[str, Any]) -> None:
+    """Make a table, write it into a folder and print it.
+
+    Args:
+        table: the table.
+        profile: the profile.
+        folder: the results folder.
+        given: the values of the other options, by name; an option that was not given is falsy.
+
+    Raises:
+        UsageError: an option was given that means nothing to the table.
+        BenchError: there is nothing to show.
+    """
+    for option, value in given.items():
+        if value and option not in table.takes:
+            raise UsageError(f"{table.name} takes no {option}, only {', '.join(table.takes)}.")
+    make = _data_sets if table.name == "tableD1" else _samples
+    texts, drawn = make(profile, folder, given)
+    from quanta_bench.report import grids
+
+    paths = grids.write(folder, table.name, texts)
+    if given["--json"]:
+        typer.echo(texts["json"], nl=False)
+    else:
+        shown = terminal.console()
+        shown.print(drawn)
+        shown.print(f"Written: {', '.join(map(str, paths))}.", style="dim")
+
+
+def _data_sets(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:
+    from quanta_bench.report import data_table as inventory
+    from quanta_bench.report import grids
+
+    shown = terminal.console(errors=given["--json"])
+    made = inventory.take_inventory(profile, given["--source"], shown.print)
+    parts = inventory.parts(made)
+    texts = {
+        "md": grids.as_markdown(made.title, parts, made.notes),
+        "csv": inventory.as_csv(made),
+        "tex": grids.as_latex(made.title, parts, made.notes),
+        "json": made.model_dump_json(indent=1) + "\n",
+    }
+    return texts, grids.on_screen(parts, made.notes)
+
+
+def _samples(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:
+    from quanta_bench.cli.options import words
+    from quanta_bench.report import sample_pages, samples
+    from quanta_bench.results.store import Store
+    from quanta_bench.suites.grid import parse_settings
+
+    terminal.settle()
+    wanted = samples.read_wanted(parse_settings(given["--set"] or []), words(given["--methods"]))
+    made = samples.take_samples(profile, Store(folder), wanted)
+    texts = {
+        "md": sample_pages.as_markdown(made, wanted.characters),
+        "csv": sample_pages.as_csv(made),
+        "json": made.model_dump_json(indent=1) + "\n",
+    }
+    return texts, sample_pages.on_screen(made, wanted.characters)

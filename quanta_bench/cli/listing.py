@@ -1,0 +1,168 @@
+"""What there is, as data and as a table on the screen."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from quanta_bench.bench import runner as bench
+from quanta_bench.cli import appendix
+from quanta_bench.data.pools import TASKS
+from quanta_bench.errors import BenchError
+from quanta_bench.models.meta import known_models
+from quanta_bench.plugins import METHODS
+from quanta_bench.suites.grid import load_suite, shipped
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows with the same keys, and how to draw them."""
+
+    rows: list[dict[str, Any]]
+
+    def on_screen(self) -> Table:
+        """One line a row."""
+        grid = Table(box=None, pad_edge=False, header_style="bold")
+        for key in self.rows[0]:
+            grid.add_column(key.replace("_", " "), overflow="fold")
+        for row in self.rows:
+            grid.add_row(*(_text(value) for value in row.values()))
+        return grid
+
+
+def methods() -> Listing:
+    """The registered methods and what each says of itself."""
+    rows = []
+    for name in METHODS:
+        method = METHODS.get(name)
+        rows.append(
+            {
+                "name": name,
+                "title": method.title,
+                "settings": ", ".join(method.Config.model_fields),
+                "rows_in": ", ".join(method.rows),
+                "mergeable": _claim(method.mergeable),
+                "exact_start": _claim(method.exact_start),
+                "from": METHODS.origin(name),
+            }
+        )
+    return Listing(rows)
+
+
+def tasks() -> Listing:
+    """The registered tasks."""
+    rows = []
+    for name in TASKS:
+        task = TASKS.get(name)
+        rows.append(
+            {
+                "name": name,
+                "title": task.title,
+                "kind": task.kind,
+                "metric": task.metric,
+                "protocols": ", ".join(task.protocols),
+                "about": (inspect.getdoc(task) or "").partition("\n")[0],
+                "from": TASKS.origin(name),
+            }
+        )
+    return Listing(rows)
+
+
+def benchmarks() -> Listing:
+    """The registered benchmarks."""
+    rows = []
+    for name in bench.chosen(()):
+        try:
+            benchmark = bench.BENCHMARKS.get(name)
+            title, needs = benchmark.title, benchmark.needs
+        except BenchError as error:
+            title, needs = str(error), ()
+        rows.append(
+            {
+                "name": name,
+                "title": title,
+                "needs": ", ".join(needs),
+                "from": bench.BENCHMARKS.origin(name),
+            }
+        )
+    return Listing(rows)
+
+
+def models() -> Listing:
+    """The models known by name, without loading any."""
+    from quanta_bench.models.meta import hub_name, meta_model
+
+    rows = []
+    for name in known_models():
+        model = meta_model(name)
+        rows.append(
+            {
+                "name": name,
+                "parameters": sum(value.numel() for value in model.parameters()),
+                "source": "embedded, hub" if name == "smollm2-135m" else "hub",
+                "hub_name": hub_name(name),
+            }
+        )
+    return Listing(rows)
+
+
+def targets() -> Listing:
+    """What ``make`` and the commands ``table`` and ``figure`` can make."""
+    rows = [
+        {
+            "make": name,
+            "command": f"quanta-bench {'figure' if suite.figure else 'table'} {name}",
+            "what": suite.title,
+            "profiles": ", ".join(suite.profiles),
+        }
+        for name, suite in ((name, load_suite(name)) for name in shipped())
+    ]
+    rows += [
+        {
+            "make": table.name,
+            "command": f"quanta-bench table {table.name}",
+            "what": table.title,
+            "profiles": "embedded, paper",
+        }
+        for table in appendix.TABLES.values()
+    ]
+    rows += [
+        {
+            "make": "params",
+            "command": "quanta-bench params",
+            "what": "the parameter counts that the papers print, recounted",
+            "profiles": "",
+        },
+        {
+            "make": "bench",
+            "command": "quanta-bench bench",
+            "what": "speed and memory beside other ways to do the same",
+            "profiles": "",
+        },
+        {
+            "make": "fetch",
+            "command": "quanta-bench fetch",
+            "what": "the offline model and data",
+            "profiles": "",
+        },
+        {
+            "make": "doctor",
+            "command": "quanta-bench doctor",
+            "what": "is everything usable here?",
+            "profiles": "",
+        },
+        {"make": "test", "command": "pytest", "what": "the tests", "profiles": ""},
+        {"make": "lint", "command": "pre-commit", "what": "format, lint and types", "profiles": ""},
+    ]
+    return Listing(rows)
+
+
+def _claim(claim: Any) -> str:
+    return "yes" if claim else f"no: {claim.reason}"
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

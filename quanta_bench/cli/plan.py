@@ -1,0 +1,84 @@
+"""A plan on the screen: the rows, their settings, and what is to be known beside them."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quanta_bench.costs.gpu_hours import Cost
+from quanta_bench.costs.plan import Plan, PlanRow
+
+ONE_GPU = "a run of this suite has one, and does not spread a model over several (FSDP)"
+
+
+def on_screen(plan: Plan) -> RenderableType:
+    """The plan as Rich draws it: the rows, then each distinct set of hyper-parameters."""
+    rows = Table(title=f"{plan.title}: plan of the profile {plan.profile!r}", title_justify="left")
+    estimates = ("GPU-hours a seed", "GPU memory") if plan.gpu else ()
+    numbers = ("Trained", "%", *estimates)
+    headings = ("Model", "Row", *numbers[:2], "Printed", "", "Seeds", *estimates)
+    for heading in (*headings, "Figures in the paper"):
+        rows.add_column(heading, justify="right" if heading in numbers else "left")
+    groups: dict[str, list[PlanRow]] = {}
+    for row in plan.rows:
+        rows.add_row(
+            row.model,
+            row.label,
+            "–" if row.trainable is None else f"{row.trainable:,}",
+            "–" if row.percent is None else f"{row.percent:.4g}",
+            row.printed or "–",
+            row.missing or row.verdict,
+            " ".join(map(str, row.seeds)),
+            *(_cost(row.cost) if plan.gpu else ()),
+            f"quoted from {row.quoted}" if row.quoted else "its own" if row.printed else "",
+        )
+        if not row.missing:
+            key = str((row.settings, row.training))
+            groups.setdefault(key, []).append(row)
+    parts: list[RenderableType] = [rows]
+    for members in groups.values():
+        first = members[0]
+        names = ", ".join(f"{row.label} ({row.model})" for row in members)
+        grid = Table(title=names, title_justify="left", box=None, pad_edge=False)
+        for heading in ("setting", "value", "origin"):
+            grid.add_column(heading, overflow="fold")
+        for setting in [*first.settings, *first.training]:
+            grid.add_row(setting.name, str(setting.value), setting.origin)
+        parts += [Text(), grid]
+    parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {plan.evaluation}"))
+    parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
+    return Group(*parts)
+
+
+def _row_notes(plan: Plan) -> list[str]:
+    rows_by_note: dict[str, list[str]] = {}
+    for row in plan.rows:
+        name = f"{row.label} ({row.model})"
+        if row.ambiguity:
+            rows_by_note.setdefault(f"known-ambiguous: {row.ambiguity}", []).append(name)
+        if row.not_counted:
+            rows_by_note.setdefault(f"parameters not counted: {row.not_counted}", []).append(name)
+        if row.not_estimated:
+            rows_by_note.setdefault(f"no estimate: {row.not_estimated}", []).append(name)
+        if row.cost is not None and row.cost.gpus > 1:
+            words = f"needs the memory of {row.cost.gpus} GPUs of {plan.gpu} at least; {ONE_GPU}"
+            rows_by_note.setdefault(words, []).append(name)
+    notes = [f"{', '.join(names)}: {note}" for note, names in rows_by_note.items()]
+    if plan.gpu_hours is not None:
+        notes.append(f"All seeds of all rows with an estimate: {_hours(plan.gpu_hours)} GPU-hours.")
+    return notes
+
+
+def _cost(cost: Cost | None) -> tuple[str, str]:
+    if cost is None:
+        return "–", "–"
+    most = f"{cost.memory_bytes / 1e9:,.0f} GB"
+    return _hours(cost.gpu_hours), most if cost.gpus == 1 else f"{most}, {cost.gpus} GPUs"
+
+
+def _hours(hours: float) -> str:
+    """An estimate has two digits."""
+    if hours < 0.01:
+        return "< 0.01"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"

@@ -1,0 +1,1 @@
+"""Parameters, memory and GPU-hours, from configurations alone: nothing is trained."""

@@ -1,0 +1,140 @@
+"""The papers' parameter shares, recomputed: every row of every shipped table's paper profile.
+
+Nothing is downloaded and no weight is made: models are on the meta device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from quanta_bench.costs.plan import share
+from quanta_bench.models.meta import Counts
+from quanta_bench.suites.grid import grid, load_suite, shipped
+from quanta_bench.suites.schema import Suite
+
+PROFILE = "paper"
+FINE = ("agrees", "known-ambiguous", "")
+"""Verdicts that need nobody's attention; the empty one is of a row for which nothing is printed."""
+
+
+class AuditRow(BaseModel):
+    """One row of a paper's table.
+
+    Attributes:
+        table: the suite's name.
+        model: the model's name.
+        label: the row's name.
+        method: registered name of the method.
+        trainable: trained parameters; ``None`` if they could not be counted.
+        percent: their share in percent.
+        percent_of: what of: ``base``, ``base+added``, or the label of another row.
+        printed: the share as the paper prints it.
+        verdict: as of :class:`quanta_bench.costs.plan.Share`.
+        reason: why the share cannot be reproduced or counted.
+    """
+
+    table: str
+    model: str
+    label: str
+    method: str
+    trainable: int | None
+    percent: float | None
+    percent_of: str
+    printed: str
+    verdict: str
+    reason: str
+
+
+class Audit(BaseModel):
+    """All rows, and how many of them are distinct.
+
+    Attributes:
+        titles: each suite's title, by its name.
+        rows: the rows in the suites' order.
+        counted: distinct combinations of model, method and settings; tables repeat rows.
+    """
+
+    titles: dict[str, str]
+    rows: list[AuditRow]
+    counted: int
+
+    @property
+    def passes(self) -> bool:
+        """Whether every printed share is reproduced, or known to be irreproducible."""
+        return all(row.verdict in FINE for row in self.rows)
+
+    @property
+    def summary(self) -> str:
+        """The verdicts in one line."""
+        found = Counter(row.verdict or "without a printed share" for row in self.rows)
+        parts = [f"{verdict}: {count}" for verdict, count in found.most_common()]
+        return f"{len(self.rows)} rows, {self.counted} of them distinct; {', '.join(parts)}."
+
+
+def audit(suites: Iterable[Suite] | None = None) -> Audit:
+    """Count every row and compare its share with the printed one.
+
+    Args:
+        suites: those to go through; by default all tables that are shipped. One without a paper
+            profile has no rows here.
+    """
+    if suites is None:
+        # The published tables first, in the order of their numbers.
+        known = [suite for suite in map(load_suite, shipped()) if suite.figure is None]
+        suites = sorted(known, key=lambda suite: not suite.published)
+    chosen = [suite for suite in suites if PROFILE in suite.profiles]
+    counts = Counts()
+    rows = []
+    for suite in chosen:
+        usual = suite.profiles[PROFILE].model
+        for row in grid(suite, PROFILE):
+            found = share(row, counts)
+            rows.append(
+                AuditRow(
+                    table=suite.name,
+                    model=row.spec.model or usual,
+                    label=row.spec.label or row.spec.method,
+                    method=row.spec.method,
+                    trainable=found.trainable,
+                    percent=found.percent,
+                    percent_of=found.percent_of,
+                    printed=row.spec.printed,
+                    verdict=found.verdict,
+                    reason=found.reason,
+                )
+            )
+    return Audit(
+        titles={suite.name: suite.title for suite in chosen}, rows=rows, counted=len(counts)
+    )
+
+
+def on_screen(found: Audit) -> RenderableType:
+    """A table for each suite, the reasons as notes, and the summary."""
+    parts: list[RenderableType] = []
+    notes: dict[str, int] = {}
+    for name, title in found.titles.items():
+        grid = Table()
+        for heading in ("Model", "Row", "Trained", "%", "of", "Printed", "Verdict"):
+            grid.add_column(heading, justify="right" if heading in ("Trained", "%") else "left")
+        for row in found.rows:
+            if row.table != name:
+                continue
+            note = notes.setdefault(row.reason, len(notes) + 1) if row.reason else 0
+            grid.add_row(
+                row.model,
+                row.label,
+                "–" if row.trainable is None else f"{row.trainable:,}",
+                "–" if row.percent is None else f"{row.percent:.4g}",
+                row.percent_of or "–",
+                row.printed or "–",
+                (row.verdict or "–") + (f" ({note})" if note else ""),
+            )
+        parts += [Text(title, style="bold"), grid, Text()]
+    parts += [Text(f"({number}) {reason}") for reason, number in notes.items()]
+    return Group(*parts, Text(found.summary, style="bold"))

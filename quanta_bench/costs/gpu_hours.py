@@ -1,0 +1,387 @@
+"""What a run costs: GPU-hours and memory, estimated before anything is downloaded.
+
+Items and their lengths are those of :mod:`quanta_bench.costs.workloads`, operations and what the backward
+pass keeps are counted by :mod:`quanta_bench.costs.footprints`, and a GPU is three numbers of its data
+sheet. The rest is an assumption, `UTILISATION`, and arithmetic:
+
+- a pass takes its operations at that part of the GPU's peak, or as long as it takes to read the
+  weights from memory, whichever is longer; the optimiser's step is bound by memory;
+- a token that is generated is bound by memory: weights, keys and values are read once a batch;
+- memory is weights, gradients and AdamW's moments, what the backward pass keeps of the longest
+  items of a batch, and the part of the logits that is held at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from quanta_bench.costs.footprints import Footprint, Shape, measure
+from quanta_bench.costs.gpus import Gpu
+from quanta_bench.costs.workloads import Lengths, parts, workloads
+from quanta_bench.data.pools import find_task
+from quanta_bench.method import Method
+from quanta_bench.models.meta import Counts, cache_bytes, vocabulary
+from quanta_bench.plugins import build_method
+from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec, canonical
+from quanta_bench.suites.grid import GridRow
+from quanta_bench.task import Split
+
+UTILISATION = 0.4
+"""Part of a GPU's arithmetic and of its bandwidth that a run is taken to reach. An assumption."""
+
+USABLE = 0.9
+"""Part of a GPU's memory that tensors may fill; the rest is the driver's and fragmentation's."""
+
+STEP_BYTES = 28
+"""AdamW reads weight, gradient and two moments of a parameter and writes three, in float32."""
+
+GRADIENT_AND_MOMENTS = 12
+LOGIT_BYTES = 10
+"""Bytes of a logit and its logarithm of probability in generation: bfloat16, and float32 twice."""
+
+
+class Cost(BaseModel):
+    """What one seed of a row costs.
+
+    Attributes:
+        gpu_hours: training and evaluation; the sum over its runs where each task is trained apart.
+        training_hours: of these training, validations included.
+        training_tokens: tokens trained on, padding not counted.
+        memory_bytes: the largest run's peak; in training, the next three together.
+        weight_bytes: of it the model with its adapter.
+        optimizer_bytes: of it gradients and AdamW's moments.
+        activation_bytes: of it what the backward pass keeps, and the logits held at a time.
+        gpus: how many GPUs hold that peak.
+    """
+
+    gpu_hours: float
+    training_hours: float
+    training_tokens: float
+    memory_bytes: float
+    weight_bytes: float
+    optimizer_bytes: float
+    activation_bytes: float
+    gpus: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Items of like lengths."""
+
+    items: float
+    lengths: Lengths
+
+    def fed(self, packed: bool) -> float:
+        return self.items * self.lengths.fed(packed=packed)
+
+
+class Costs:
+    """Estimates for one GPU, each measurement made once.
+
+    Args:
+        gpu: the GPU.
+        counts: where parameters are counted.
+    """
+
+    def __init__(self, gpu: Gpu, counts: Counts) -> None:
+        self.gpu = gpu
+        self._counts = counts
+        self._measured: dict[str, tuple[Footprint, Footprint]] = {}
+
+    def row(self, row: GridRow) -> Cost:
+        """What one seed of a row costs.
+
+        Raises:
+            BenchError: the model, the method or the lengths of a task are not known well enough.
+        """
+        runs = [self._run(*job) for job in row.jobs[: row.parts]]
+        largest = max(runs, key=lambda run: run.memory_bytes)
+        summed = ("gpu_hours", "training_hours", "training_tokens")
+        return largest.model_copy(
+            update={name: sum(getattr(run, name) for run in runs) for name in summed}
+        )
+
+    def _run(self, training: TrainingSpec, evaluation: EvaluationSpec) -> Cost:
+        method = build_method(training.method, training.settings)
+        run = _Run(self.gpu, self._counts, self._measure, training, evaluation, method)
+        return run.cost()
+
+    def _measure(
+        self, model: str, method: Method[Any], shape: Shape, precision: str, recomputed: bool
+    ) -> tuple[Footprint, Footprint]:
+        settings = canonical(method.config.model_dump(mode="json"))
+        key = repr((model, method.name, settings, shape, precision, recomputed))
+        if key not in self._measured:
+            self._measured[key] = measure(
+                model, method, shape, precision=precision, recomputed=recomputed
+            )
+        return self._measured[key]
+
+
+class _Run:
+    """The estimate of one run."""
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        counts: Counts,
+        measured: Callable[..., tuple[Footprint, Footprint]],
+        training: TrainingSpec,
+        evaluation: EvaluationSpec,
+        method: Method[Any],
+    ) -> None:
+        self.training, self.evaluation, self.method = training, evaluation, method
+        self.model = model_words(training.model)
+        self.packed = bool(method.cacheable)
+        self.precision = "float32" if training.precision == "float32" else "bfloat16"
+        self.speed = UTILISATION * (gpu.bfloat16 if self.precision == "bfloat16" else gpu.float32)
+        self.bandwidth = UTILISATION * gpu.bandwidth
+        self.gpu = gpu
+        count = counts.get(self.model, training.method, training.settings)
+        wide = self.precision == "float32" or method.base_precision == "float32"
+        self.weights = (4 if wide else 2) * count.base + 4 * count.added
+        self.trainable = count.trainable
+        by_task = self._trained_parts("train", training.train_items)
+        self.trained = [part for some in by_task.values() for part in some]
+        self.scored = self._scored_parts()
+        widest = self.trained or [part for parts in self.scored.values() for part in parts]
+        self.shape = self._longest(widest)
+        self.whole, _ = measured(
+            self.model, method, self.shape, self.precision, training.gradient_checkpointing
+        )
+        self.forward = self.whole.forward / self.shape.fed
+        self.inside = 0.0
+        if method.trains and training.gradient_checkpointing:
+            # One layer at a time is computed again and kept whole.
+            _, plain = measured(self.model, method, self.shape, self.precision, False)
+            self.inside = plain.kept
+
+    def cost(self) -> Cost:
+        training, tokens = self._training_seconds() if self.method.trains else (0.0, 0.0)
+        optimizer = GRADIENT_AND_MOMENTS * self.trainable if self.method.trains else 0
+        activations = self._activations() if self.method.trains else 0.0
+        # Beside the gradients, a step has one more number for each parameter for a moment.
+        in_training = optimizer + max(activations, 4 * self.trainable if optimizer else 0)
+        memory = self.weights + max(in_training, self._scoring_bytes())
+        return Cost(
+            gpu_hours=(training + self._scoring_seconds()) / 3600,
+            training_hours=training / 3600,
+            training_tokens=tokens,
+            memory_bytes=memory,
+            weight_bytes=self.weights,
+            optimizer_bytes=optimizer,
+            activation_bytes=activations,
+            gpus=max(1, math.ceil(memory / (USABLE * self.gpu.memory))),
+        )
+
+    # --- what there is to do --------------------------------------------------------------------
+
+    def _trained_parts(self, split: Split, drawn: int | None) -> dict[str, list[_Part]]:
+        """Items by task. Validation compares candidates whatever the loss."""
+        if not self.method.trains:
+            return {}
+        spec = self.training
+        whole = spec.loss == "candidates" or split == "validation"
+        return {
+            task: [
+                _part(
+                    items, lengths if whole else lengths.one_answer(), spec.max_length, scored=False
+                )
+                for items, lengths in parts(task, split, spec.protocol, drawn)
+            ]
+            for task in spec.tasks
+        }
+
+    def _scored_parts(self) -> dict[str, list[_Part]]:
+        spec = self.evaluation
+        asked = [(task, spec.split, spec.protocol, spec.items) for task in spec.tasks]
+        if spec.forgetting:
+            asked.append((spec.forgetting, "test", "choice-text", spec.forgetting_items))
+        return {
+            task: [
+                _part(items, lengths, spec.max_length, scored=True)
+                for items, lengths in parts(task, split, protocol, drawn)
+            ]
+            for task, split, protocol, drawn in asked
+        }
+
+    def _longest(self, some: Sequence[_Part]) -> Shape:
+        """A micro-batch of training whose items are as long as any."""
+        from quanta_bench.training.datamodule import TRAINING_TOKENS
+
+        shape = self._longest_batch(some)
+        fitting = TRAINING_TOKENS // replace(shape, items=1).fed
+        return replace(shape, items=max(1, min(shape.items, fitting)))
+
+    def _longest_batch(self, some: Sequence[_Part]) -> Shape:
+        spec = self.training
+        lengths = max((part.lengths for part in some), key=lambda one: one.longest)
+        items = max(1, spec.batch_size // spec.accumulate)
+        candidates, answer = round(lengths.candidates), max(1, round(lengths.answer))
+        if lengths.text:
+            # Predicted from the first token to the last.
+            return Shape(items, 1, 1, max(1, lengths.longest - 1))
+        if not candidates:
+            return Shape(items, lengths.longest, 0, 0)
+        context = max(1, lengths.longest - candidates * answer)
+        together = self.packed and spec.loss == "candidates" and candidates > 1
+        return Shape(items, context, candidates, answer, packed=together)
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def _pass(self, operations: float, passes: float) -> float:
+        """Seconds: by operations, or by reading the weights in each pass."""
+        return max(operations / self.speed, passes * self.weights / self.bandwidth)
+
+    def _training_seconds(self) -> tuple[float, float]:
+        spec = self.training
+        items = spec.epochs * sum(part.items for part in self.trained)
+        tokens = spec.epochs * sum(part.fed(self.shape.packed) for part in self.trained)
+        each = (self.whole.forward + self.whole.backward) / self.shape.fed
+        steps = math.ceil(items / spec.batch_size)
+        seconds = self._pass(tokens * each, 2 * steps * spec.accumulate)
+        seconds += steps * STEP_BYTES * self.trainable / self.bandwidth
+        seconds += min(spec.validations, steps) * self._validation_seconds()
+        return seconds, tokens
+
+    def _validation_seconds(self) -> float:
+        """Seconds of one validation: likelihoods, and answers where these choose the checkpoint."""
+        spec = self.training
+        by_task = self._trained_parts("validation", spec.validation_items)
+        seconds = self._reading_seconds([part for some in by_task.values() for part in some])
+        if spec.select == "score" and spec.protocol == "generate":
+            seconds += sum(
+                self._writing_seconds(task, part) for task, some in by_task.items() for part in some
+            )
+        return seconds
+
+    def _reading_seconds(self, some: Sequence[_Part]) -> float:
+        """Seconds to have likelihoods of all candidates, in batches of one forward pass."""
+        from quanta_bench.training.datamodule import EVALUATION_TOKENS
+
+        fed = sum(part.fed(self.packed) for part in some)
+        return self._pass(fed * self.forward, math.ceil(fed / EVALUATION_TOKENS))
+
+    def _scoring_seconds(self) -> float:
+        seconds = 0.0
+        for task, some in self.scored.items():
+            if some[0].lengths.generated:
+                seconds += sum(self._writing_seconds(task, part) for part in some)
+            else:
+                seconds += self._reading_seconds(some)
+        return seconds
+
+    def _writing_seconds(self, task: str, part: _Part) -> float:
+        """Seconds to generate an answer to each item."""
+        rows = self._rows(task, part.lengths)
+        batches = math.ceil(part.items / rows)
+        context, written = part.lengths.context, self._written(task, part)
+        seconds = self._pass(part.items * context * self.forward, batches)
+        if not self.packed:
+            # Without a cache each token is computed with all before it.
+            read = part.items * written * (context + written / 2)
+            return seconds + self._pass(read * self.forward, batches * written)
+        kept = rows * (context + written / 2) * cache_bytes(self.model)
+        return seconds + batches * written * (self.weights + kept) / self.bandwidth
+
+    def _written(self, task: str, part: _Part) -> float:
+        """Tokens that a batch generates; a model that was not trained may not come to an end."""
+        most = find_task(task).max_new_tokens
+        return min(most, part.lengths.generated) if self.method.trains else most
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def _activations(self) -> float:
+        return self.whole.kept + self.inside + (_logits() if self.shape.predicted else 0)
+
+    def _scoring_bytes(self) -> float:
+        """What stands beside the weights in evaluation: keys and values, or logits."""
+        return max(
+            self._beside(task, part.lengths) for task, some in self.scored.items() for part in some
+        )
+
+    def _beside(self, task: str, lengths: Lengths) -> float:
+        if lengths.generated:
+            kept = self._row_bytes(task, lengths) if self.packed else 0
+            return self._rows(task, lengths) * (kept + LOGIT_BYTES * vocabulary(self.model))
+        return _logits() if lengths.candidates else 0
+
+    def _rows(self, task: str, lengths: Lengths) -> int:
+        """Rows whose answers are written together."""
+        from quanta_bench.evaluation.decoding import FEWEST_ROWS, rows_together
+
+        return rows_together(self._row_bytes(task, lengths)) if self.packed else FEWEST_ROWS
+
+    def _row_bytes(self, task: str, lengths: Lengths) -> float:
+        """Size of the keys and values of the longest row, with its answer."""
+        return (lengths.longest + find_task(task).max_new_tokens) * cache_bytes(self.model)
+
+
+def _logits() -> float:
+    """Bytes of the logits that are held at a time, in float32 and in bfloat16."""
+    from quanta_bench.models.chunked_log_softmax import OTHER_LOGIT_BYTES
+
+    return 1.5 * OTHER_LOGIT_BYTES
+
+
+def _part(items: float, lengths: Lengths, most: int, *, scored: bool) -> _Part:
+    """Items whose context is cut to a bound, or which are read in windows of it."""
+    longest = {"longest": min(lengths.longest, most)}
+    if lengths.text:
+        windows, one = lengths.in_windows(most, scored=scored)
+        return _Part(items * windows, one.model_copy(update=longest))
+    context = max(0.0, min(lengths.context, most - lengths.answer))
+    return _Part(items, lengths.model_copy(update={"context": context, **longest}))
+
+
+def model_words(model: ModelSpec) -> str:
+    """The words by which `quanta_bench.models.meta.meta_model` knows a run's model."""
+    return model.source if model.name == "." else model.name
+
+
+def assumptions(gpu: Gpu, rows: Sequence[GridRow]) -> list[str]:
+    """What estimates of these rows rest on, in sentences."""
+    lengths = "; ".join(line for task in _tasks(rows) for line in _length_lines(*task))
+    return [
+        f"GPU-hours and memory are estimates, a seed of a row, on one {gpu.title}: its data "
+        f"sheet's {gpu.bfloat16 / 1e12:g} TFLOPS (bfloat16, dense), "
+        f"{gpu.bandwidth / 1e9:,.0f} GB/s and {gpu.memory / 1e9:g} GB, "
+        f"of which {UTILISATION:.0%} of the arithmetic and of the bandwidth is "
+        "assumed to be reached; small models and batches reach less. No run was timed on it; "
+        "--gpu names another.",
+        "Operations, and what the backward pass keeps, are counted by torch on the model with the "
+        "method and without content, for a batch of the longest items; the weights, "
+        f"{GRADIENT_AND_MOMENTS} bytes a trained parameter (gradient, AdamW's moments) and the "
+        f"logits come to it, and {1 - USABLE:.0%} of a GPU's memory is left free.",
+        f"Tokens an item, assumed (before the answer + candidates x answer): {lengths}. Means, "
+        "measured once with the embedded model's tokenizer; other tokenizers differ.",
+    ]
+
+
+def _tasks(rows: Sequence[GridRow]) -> dict[tuple[str, str], None]:
+    """Each task that rows train or score, with its protocol."""
+    found: dict[tuple[str, str], None] = {}
+    for row in rows:
+        for training, evaluation in row.jobs[: row.parts]:
+            for spec in (training, evaluation):
+                found |= dict.fromkeys((task, spec.protocol) for task in spec.tasks)
+    return found
+
+
+def _length_lines(task: str, protocol: str) -> list[str]:
+    known = workloads().get(task.partition(":")[0])
+    if known is None:
+        return []
+    if known.mixture:
+        return [f"{task} as the {len(known.mixture)} tasks that it mixes"]
+    one = known.lengths.get(protocol)
+    if one is None:
+        return []
+    answers = f" + {one.candidates:g} x {one.answer:g}" if one.candidates else ""
+    where = f" ({known.measured})" if known.measured else ""
+    return [f"{task} {one.context:g}{answers}{where}"]

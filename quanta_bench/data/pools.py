@@ -1,0 +1,109 @@
+"""The items of tasks, by source and split, read once per process and drawn from by seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quanta_bench.errors import BenchError
+from quanta_bench.registry import TASKS_GROUP, Registry
+from quanta_bench.sources.kept_rows import KeptRows
+from quanta_bench.sources.rows import DataSource, parse_source
+from quanta_bench.splits import SPLIT_VERSION
+from quanta_bench.task import Example, Split, Task
+from quanta_bench.utils.quiet import without_collection
+
+TASKS: Registry[type[Task]] = Registry(TASKS_GROUP, "task", Task)
+
+
+def find_task(reference: str) -> Task:
+    """The task named by ``name`` or ``name:argument``.
+
+    Raises:
+        UsageError: no such task, or an argument it does not take.
+    """
+    name, colon, argument = reference.partition(":")
+    return TASKS.get(name)(argument if colon else None)
+
+
+def task_title(reference: str) -> str:
+    """The heading of a task's column; the task's own name where it is not registered."""
+    return find_task(reference).title if reference.partition(":")[0] in TASKS else reference
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The items of one task, source and split.
+
+    Attributes:
+        task: the task.
+        examples: all items, in file order.
+        content: fingerprint of each location that was read.
+    """
+
+    task: Task
+    examples: tuple[Example, ...]
+    content: dict[str, str]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of this pool enters a run's hash."""
+        return {
+            "content": self.content,
+            "template": self.task.template_version,
+            "splits": SPLIT_VERSION,
+        }
+
+
+class Pools:
+    """Reads pools and keeps them, and the rows behind them, for the life of the process."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[str, str, Split], Pool] = {}
+        self._sources: dict[str, tuple[DataSource, KeptRows]] = {}
+
+    def get(self, reference: str, source: str, split: Split) -> Pool:
+        """All items of a task's split.
+
+        Raises:
+            SourceError: the source cannot serve them.
+            BenchError: the split is empty, or an id stands twice.
+        """
+        key = (reference, source, split)
+        if key not in self._pools:
+            task = find_task(reference)
+            if source not in self._sources:
+                data = parse_source(source)
+                self._sources[source] = data, KeptRows(data)
+            data, kept = self._sources[source]
+            kept.begin()
+            # Items are many and hold no cycles.
+            with without_collection():
+                examples = tuple(task.examples(kept, split))
+            if not examples:
+                raise BenchError(f"{reference} has no {split} items in the source {source!r}.")
+            if len({example.id for example in examples}) != len(examples):
+                raise BenchError(f"{reference} gives two {split} items the same id.")
+            self._pools[key] = Pool(task, examples, data.content(kept.read))
+        return self._pools[key]
+
+    def drawn(
+        self, references: Sequence[str], source: str, split: Split, count: int | None, seed: int
+    ) -> list[tuple[Task, list[Example]]]:
+        """Tasks, each with the items that :func:`draw` takes of its split; errors as for `get`."""
+        pools = [self.get(reference, source, split) for reference in references]
+        return [(pool.task, draw(pool.examples, count, seed)) for pool in pools]
+
+
+def draw(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:
+    """A sample that depends on the seed and each item's id alone.
+
+    Items are ranked by a hash, so a larger sample holds every smaller one of the same seed and an
+    item added to a pool displaces at most one other.
+    """
+    ranked = sorted(
+        examples, key=lambda item: hashlib.sha256(f"{seed}\x1f{item.id}".encode()).digest()
+    )
+    return ranked[:count]

@@ -1,0 +1,163 @@
+"""What a classification head reads and answers: pairs of texts in, classes or a number out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quanta_bench.data.batches import Batch
+from quanta_bench.errors import BenchError
+from quanta_bench.task import Answer, Example, Task
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """An item's one or two texts in token ids, with the tokenizer's own marks around them.
+
+    Attributes:
+        example: the item itself.
+        task: position of its task in the list that is being run.
+        ids: the token ids.
+        types: which text each token belongs to, where the tokenizer says so; otherwise ``None``.
+        target: number of the class, or the number to predict.
+        cut: number of tokens cut from the ends of the texts.
+    """
+
+    example: Example
+    task: int
+    ids: tuple[int, ...]
+    types: tuple[int, ...] | None
+    target: float
+    cut: int
+
+    def cost(self, packed: bool) -> int:
+        """Tokens that the item puts into a batch; it is never packed."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class TextBatch(Batch):
+    """Texts, one row an item.
+
+    Attributes:
+        input_ids: (items, length) int64, padded on the right.
+        attention_mask: (items, length) int64.
+        token_type_ids: (items, length) int64, or ``None`` where the tokenizer has none.
+        targets: (items,) int64 classes, or (items,) float32 numbers to predict.
+        items: the items, in order.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor | None
+    targets: Tensor
+    items: tuple[EncodedTexts, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return int(self.attention_mask.sum())
+
+
+def encode_texts(
+    tokenizer: Any, task: Task, examples: Sequence[Example], *, max_length: int, number: int = 0
+) -> list[EncodedTexts]:
+    """Encode a task's items as their texts.
+
+    A pair that is too long loses tokens at the end of whichever text is longer at the time.
+
+    Args:
+        tokenizer: a ``transformers`` tokenizer; its ``model_max_length`` is a bound too.
+        task: the task.
+        examples: its items.
+        max_length: bound in tokens, the tokenizer's own marks counted.
+        number: position of the task in the list that is being run.
+
+    Raises:
+        BenchError: an item has neither one text nor two.
+    """
+    room = min(max_length, tokenizer.model_max_length)
+    encoded = []
+    for example in examples:
+        texts = task.texts(example)
+        if len(texts) not in (1, 2):
+            raise BenchError(
+                f"Item {example.id} of {task.name} has {len(texts)} texts; a head reads one or two."
+            )
+        # Not verbose: a text that is too long is no news here.
+        found = whole = tokenizer(*texts, verbose=False)
+        if len(whole["input_ids"]) > room:
+            found = tokenizer(*texts, truncation="longest_first", max_length=room)
+        ids, types = found["input_ids"], found.get("token_type_ids")
+        encoded.append(
+            EncodedTexts(
+                example,
+                number,
+                tuple(ids),
+                None if types is None else tuple(types),
+                task.target(example),
+                len(whole["input_ids"]) - len(ids),
+            )
+        )
+    return encoded
+
+
+def collate_texts(items: Sequence[EncodedTexts], pad_token: int, *, outputs: int) -> TextBatch:
+    """Lay items out as one batch.
+
+    Args:
+        items: encoded items of one task.
+        pad_token: id to fill with; masked everywhere.
+        outputs: numbers that the head gives; with one, targets are numbers and not classes.
+    """
+    lengths = torch.tensor([len(item.ids) for item in items])
+    width = int(lengths.max())
+
+    def rows(values: Sequence[Sequence[int]], fill: int) -> Tensor:
+        table = torch.full((len(items), width), fill)
+        for row, own in zip(table, values, strict=True):
+            row[: len(own)] = torch.tensor(own)
+        return table
+
+    types = [item.types for item in items if item.types is not None]
+    targets = torch.tensor([item.target for item in items], dtype=torch.float32)
+    return TextBatch(
+        rows([item.ids for item in items], pad_token),
+        (torch.arange(width) < lengths[:, None]).long(),
+        rows(types, 0) if types else None,
+        targets if outputs == 1 else targets.long(),
+        tuple(items),
+    )
+
+
+def head_outputs(model: nn.Module, batch: TextBatch) -> Tensor:
+    """The head's numbers, (items, outputs), float32 or wider."""
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if batch.token_type_ids is not None:
+        inputs["token_type_ids"] = batch.token_type_ids
+    logits: Tensor = model(**inputs).logits
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def head_losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss of each item, (items,): cross-entropy of classes, or the square of the error.
+
+    Args:
+        outputs: (items, outputs).
+        targets: (items,) int64 classes, or numbers to predict with a single output.
+    """
+    if targets.is_floating_point():
+        return (outputs.squeeze(1) - targets).square()
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def judge_outputs(task: Task, example: Example, outputs: Sequence[float]) -> Answer:
+    """Judge what a head says of an item: the largest class, the first of equals, or the number."""
+    if task.outputs == 1:
+        return task.judge_value(example, outputs[0])
+    return task.judge_choice(example, max(range(len(outputs)), key=outputs.__getitem__))

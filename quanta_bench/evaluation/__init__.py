@@ -1,0 +1,1 @@
+"""Score, generate and judge answers; metrics and their standard errors."""

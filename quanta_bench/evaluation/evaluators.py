@@ -1,0 +1,262 @@
+"""Scoring a model on tasks: one evaluator a kind of task, one judged record an item."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from quanta_bench.data.batches import by_tokens, cheapest_cuts, collate
+from quanta_bench.data.encoding import Encoded, pad_token
+from quanta_bench.data.texts import collate_texts, encode_texts, head_outputs, judge_outputs
+from quanta_bench.data.windows import encode_windows, scoring_overlap
+from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.evaluation.decoding import FEWEST_ROWS, joinable, row_bytes, rows_together
+from quanta_bench.evaluation.generation import generate, read_context
+from quanta_bench.spec import EvaluationSpec, Normaliser
+from quanta_bench.task import Answer, Example, Task
+from quanta_bench.training.datamodule import Batches, evaluation_tokens
+from quanta_bench.training.objectives import encode_items
+
+GENERATION_BATCH = FEWEST_ROWS
+"""Items whose answers are generated together at most, where prompts cannot be read apart."""
+
+STEP_CHARGE = 8
+"""What a token that such a batch generates costs beside its rows, in tokens of a prompt.
+
+A step reads all weights for a few rows; most answers end long before their bound.
+"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One item's outcome.
+
+    Attributes:
+        example: the item.
+        answer: what the model answered and how it was judged.
+        detail: what the judgement rests on: candidates' log-likelihoods, the generated text, or a
+            head's outputs.
+        cut: tokens cut from the text.
+    """
+
+    example: Example
+    answer: Answer
+    detail: Mapping[str, Any]
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every evaluator needs.
+
+    Attributes:
+        model: the model to score, in evaluation mode.
+        tokenizer: its tokenizer.
+        spec: the evaluation spec.
+        packed: whether candidates may share a row.
+        cached: whether the model works with a key/value cache.
+        device: where the model is.
+        advance: called with the number of items done since the last call.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    spec: EvaluationSpec
+    packed: bool
+    cached: bool
+    device: torch.device
+    advance: Callable[[int], None]
+
+
+def _likelihoods(context: Context, items: Sequence[Encoded]) -> list[list[float]]:
+    """The log-likelihoods of each encoded item's candidates, in the items' order."""
+    pad = pad_token(context.tokenizer)
+    batches = by_tokens(items, evaluation_tokens(context.device), packed=context.packed)
+    found: dict[int, list[float]] = {id(item): [] for item in items}
+    begun: set[str] = set()
+    with torch.no_grad():
+        for batch in Batches(
+            batches, partial(collate, pad_token=pad, packed=context.packed)
+        ).loader():
+            moved = batch.to(context.device)
+            sums = scoring.log_likelihoods(context.model, moved).tolist()
+            for value, index in zip(sums, batch.example.tolist(), strict=True):
+                found[id(batch.items[index])].append(value)
+            # Windows of one text count as one.
+            new = {item.example.id for item in batch.items} - begun
+            begun |= new
+            context.advance(len(new))
+    return [found[id(item)] for item in items]
+
+
+def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Pick each item's likeliest candidate; the first of equals."""
+    items = encode_items(
+        context.tokenizer,
+        [(task, examples)],
+        context.spec.protocol,
+        max_length=context.spec.max_length,
+    )
+    judged = []
+    for item, sums in zip(items, _likelihoods(context, items), strict=True):
+        detail = {
+            "log_likelihoods": sums,
+            "tokens": [len(candidate) for candidate in item.candidates],
+            "bytes": list(item.sizes),
+        }
+        answer = task.judge_choice(item.example, pick(detail, context.spec.normaliser))
+        judged.append(Judged(item.example, answer, detail, item.cut))
+    return judged
+
+
+def pick(detail: Mapping[str, Any], normaliser: Normaliser) -> int:
+    """The likeliest candidate under a normaliser; the first of equals."""
+    sums = detail["log_likelihoods"]
+    sizes = {"sum": [1] * len(sums), "token_mean": detail["tokens"], "byte_mean": detail["bytes"]}
+    scores = [total / size for total, size in zip(sums, sizes[normaliser], strict=True)]
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def by_normaliser(task: Task, judged: Sequence[Judged]) -> dict[str, float]:
+    """The main metric under each normaliser, as ``accuracy/sum`` and so on."""
+    found = {}
+    for normaliser in get_args(Normaliser):
+        answers = [
+            task.judge_choice(item.example, pick(item.detail, normaliser)) for item in judged
+        ]
+        found[f"{task.metric}/{normaliser}"] = task.aggregate(answers)[task.metric]
+    return found
+
+
+def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Ask the model's classification head for each item's class, or for a number."""
+    items = encode_texts(context.tokenizer, task, examples, max_length=context.spec.max_length)
+    pad = pad_token(context.tokenizer)
+    batches = by_tokens(items, evaluation_tokens(context.device), packed=False)
+    laid_out = Batches(batches, partial(collate_texts, pad_token=pad, outputs=task.outputs))
+    found: dict[int, Judged] = {}
+    with torch.no_grad():
+        for batch in laid_out.loader():
+            outputs = head_outputs(context.model, batch.to(context.device)).tolist()
+            for item, said in zip(batch.items, outputs, strict=True):
+                answer = judge_outputs(task, item.example, said)
+                found[id(item)] = Judged(item.example, answer, {"outputs": said}, item.cut)
+            context.advance(len(batch.items))
+    return [found[id(item)] for item in items]
+
+
+def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """How well each item's text is predicted; the score is the mean over tokens, in nats.
+
+    A text that is longer than ``max_length`` is read in windows (:mod:`quanta_bench.data.windows`).
+    """
+    length = context.spec.max_length
+    texts = [
+        encode_windows(
+            context.tokenizer,
+            example,
+            task.prompt(example, context.spec.protocol),
+            max_length=length,
+            overlap=scoring_overlap(length),
+        )
+        for example in examples
+    ]
+    sums = iter(_likelihoods(context, [window for windows in texts for window in windows]))
+    judged = []
+    for example, windows in zip(examples, texts, strict=True):
+        total = math.fsum(next(sums)[0] for _ in windows)
+        tokens = sum(len(window.candidates[0]) for window in windows)
+        detail = {"log_likelihoods": [total], "tokens": [tokens], "bytes": list(windows[0].sizes)}
+        words = task.words(example)
+        if words is not None:
+            detail["words"] = [words]
+        answer = Answer(None, "", {"nats_per_token": -total / tokens})
+        judged.append(Judged(example, answer, detail, windows[0].cut))
+    return judged
+
+
+def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Generate an answer to each item and let the task parse it."""
+    spec = context.spec
+    prompts = [task.prompt(example, spec.protocol) for example in examples]
+    bounds = {"max_length": spec.max_length, "max_new_tokens": task.max_new_tokens}
+    widths = [len(read_context(context.tokenizer, prompt, **bounds)[0]) for prompt in prompts]
+    order = sorted(range(len(examples)), key=lambda i: -widths[i])
+    cuts = _generation_cuts(context, task, [widths[i] for i in order])
+    judged: dict[int, Judged] = {}
+    for cut in cuts:
+        chunk = order[cut]
+        answers = generate(
+            context.model,
+            context.tokenizer,
+            [prompts[i] for i in chunk],
+            **bounds,
+            stop=task.stop,
+            use_cache=context.cached,
+            device=context.device,
+            advance=context.advance,
+        )
+        for i, (text, lost) in zip(chunk, answers, strict=True):
+            example = examples[i]
+            judged[i] = Judged(example, task.judge_text(example, text), {"text": text}, lost)
+    return [judged[i] for i in range(len(examples))]
+
+
+def _generation_cuts(context: Context, task: Task, widths: Sequence[int]) -> list[slice]:
+    """Which items are answered together; ``widths`` of their prompts, the widest first."""
+    if widths and context.cached and joinable(context.model):
+        most = rows_together(row_bytes(context.model, widths[0] + task.max_new_tokens))
+        # Prompts are read in batches of their own, so nothing is gained by answering few together.
+        return cheapest_cuts(widths, charge=sum(widths), most=most)
+    return cheapest_cuts(widths, charge=STEP_CHARGE * task.max_new_tokens, most=GENERATION_BATCH)
+
+
+EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {
+    "choice": choose,
+    "classify": choose,
+    "perplexity": predict,
+    "generate": answer,
+    "head": classify,
+}
+
+
+def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
+    """Score one task's items with the evaluator of its kind.
+
+    A task of choosing under the ``generate`` protocol is answered in words and parsed; under
+    ``head`` a classification head answers.
+    """
+    protocol = context.spec.protocol
+    by_protocol = protocol == "head" or (protocol == "generate" and task.chooses)
+    return EVALUATORS[protocol if by_protocol else task.kind](context, task, examples)
+
+
+def mean_score(context: Context, tasks: Sequence[tuple[Task, Sequence[Example]]]) -> float:
+    """The mean over tasks of each one's main metric, as a fraction."""
+    found = []
+    for task, examples in tasks:
+        answers = [item.answer for item in evaluate(context, task, examples)]
+        found.append(task.aggregate(answers)[task.metric])
+    return math.fsum(found) / len(found)
+
+
+def perplexity(judged: Sequence[Judged], unit: Literal["tokens", "words"] = "tokens") -> float:
+    """Perplexity per token or word over items judged by :func:`predict`, weighted by length."""
+    total = sum(sum(item.detail["log_likelihoods"]) for item in judged)
+    nats = -total / sum(sum(item.detail[unit]) for item in judged)
+    # Above 709 nats a unit, the exponential leaves float64.
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def perplexities(judged: Sequence[Judged]) -> dict[str, float]:
+    """The perplexity per token and, where the task counts words, per word."""
+    found = {"perplexity": perplexity(judged)}
+    if all("words" in item.detail for item in judged):
+        found["word_perplexity"] = perplexity(judged, "words")
+    return found

@@ -1,0 +1,114 @@
+"""Greedy generation in batches, right whatever the padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import StoppingCriteriaList, StopStringCriteria
+
+from quanta_bench.data.encoding import cut_context, pad_token, start_token
+from quanta_bench.evaluation.decoding import decode, joinable
+from quanta_bench.task import Prompt
+
+
+def cut_at(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first stop string in it."""
+    ends = [at for at in (text.find(mark) for mark in stop) if at >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def read_context(
+    tokenizer: Any, prompt: Prompt, *, max_length: int, max_new_tokens: int
+) -> tuple[list[int], int]:
+    """The tokens that a model reads before it answers, and how many the context lost.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        prompt: what is to be continued.
+        max_length: bound on context plus answer, in tokens.
+        max_new_tokens: bound on the answer, in tokens.
+    """
+    whole = list(tokenizer.encode(prompt.context)) or [start_token(tokenizer)]
+    kept = cut_context(tokenizer, whole, max(1, max_length - max_new_tokens), prompt)
+    return kept, len(whole) - len(kept)
+
+
+@lru_cache(maxsize=8)
+def _stop_strings(tokenizer: Any, size: int, stop: tuple[str, ...]) -> StopStringCriteria:
+    """What ends rows at stop strings; kept, for making it goes through the whole vocabulary."""
+    return StopStringCriteria(tokenizer, list(stop))
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    max_length: int,
+    use_cache: bool = True,
+    device: torch.device | str = "cpu",
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[tuple[str, int]]:
+    """Continue each prompt's context greedily until a stop string, the end token or the bound.
+
+    Contexts are padded on the left and the padding is masked, so that an answer does not depend
+    on what else is in its batch. (LLM-Adapters pads without a mask, and its batches of more than
+    one give garbage.) Where the model allows it, they are read in smaller batches than answers are
+    written in (:mod:`quanta_bench.evaluation.decoding`).
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: what to continue; a context that does not leave room within ``max_length`` is cut
+            (:func:`quanta_bench.data.encoding.cut_context`).
+        max_new_tokens: bound on the answer, in tokens.
+        stop: strings that end an answer and are cut off.
+        max_length: bound on prompt plus answer, in tokens.
+        use_cache: keep keys and values of earlier positions.
+        device: where the model is.
+        advance: called with the number of prompts that are done since the last call.
+
+    Returns:
+        For each prompt the answer's text, without stop strings and special tokens, and the
+        number of tokens that the context lost.
+    """
+    pad = pad_token(tokenizer)
+    bounds = {"max_length": max_length, "max_new_tokens": max_new_tokens}
+    contexts = [read_context(tokenizer, prompt, **bounds) for prompt in prompts]
+    ids = [row for row, _ in contexts]
+    width = max(map(len, ids))
+    input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
+    options: dict[str, Any] = {}
+    if stop:
+        # As stop_strings these would need the tokenizer, which a custom loop is not handed on.
+        ends = _stop_strings(tokenizer, len(tokenizer), tuple(stop))
+        options |= {"stopping_criteria": StoppingCriteriaList([ends]), "stop_strings": None}
+    own = use_cache and joinable(model)
+    if own:
+        options["custom_generate"] = partial(decode, advance=advance)
+    output = model.generate(  # type: ignore[operator]
+        input_ids=input_ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=pad,
+        use_cache=use_cache,
+        # A chat model's own sampling settings would only raise warnings here.
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        **options,
+    )
+    if not own:
+        advance(len(prompts))
+    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+    return [(cut_at(text, stop), cut) for text, (_, cut) in zip(texts, contexts, strict=True)]

@@ -1,0 +1,1 @@
+"""Base models: loading, precision, and what their layers compute."""

@@ -1,0 +1,253 @@
+"""Models without weights: exact parameter counts of any method on any model, in a moment.
+
+The configurations of the models that the tables name are shipped in ``model_configs``, one JSON
+file a model, so that neither a model hub nor memory for weights is needed. Of a model in a folder
+the configuration is enough.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+from quanta_bench.errors import SourceError, UsageError, did_you_mean
+from quanta_bench.plugins import build_method
+from quanta_bench.sources.names import read_words
+from quanta_bench.spec import canonical
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from quanta_bench.method import Method
+
+Denominator = Literal["base", "base+added"]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Parameters of a method on a model.
+
+    Attributes:
+        trainable: parameters that train.
+        base: parameters of the base model, a tied one once.
+        added: those that train and are not the base's own.
+    """
+
+    trainable: int
+    base: int
+    added: int
+
+    @property
+    def of_base(self) -> float:
+        """Trainable / base: the percentage of the paper's Tables 1, 2 and F.5, as a fraction."""
+        return self.trainable / self.base
+
+    @property
+    def of_total(self) -> float:
+        """Trainable / (base + added): that of Tables 3, 4 and F.6, as a fraction."""
+        return self.trainable / (self.base + self.added)
+
+    def share(self, denominator: Denominator) -> float:
+        """The fraction by the denominator that a table names."""
+        return self.of_base if denominator == "base" else self.of_total
+
+
+def known_models() -> tuple[str, ...]:
+    """Names of the models whose configuration is shipped, sorted."""
+    return tuple(
+        sorted(
+            entry.name.removesuffix(".json")
+            for entry in files("quanta_bench.models").joinpath("configs").iterdir()
+            if entry.name.endswith(".json")
+        )
+    )
+
+
+def meta_model(name: str, layers: int | None = None) -> nn.Module:
+    """A model on the meta device: all its layers and shapes in float32, no weights.
+
+    Args:
+        name: one of `known_models`, its name on the hub, or ``local:DIR`` for a folder in the
+            hub's layout, of which ``config.json`` alone is read. A sequence classifier is made
+            where the configuration names one, a causal language model otherwise.
+        layers: build so many layers in place of the model's own.
+
+    Raises:
+        UsageError: no such model is shipped.
+        SourceError: the folder has no configuration, or one whose architecture `transformers`
+            does not have itself: a folder's own code is never run.
+    """
+    import torch
+    import transformers
+
+    kind, config = _configuration(name)
+    if layers is not None:
+        config.num_hidden_layers = layers
+    with torch.device("meta"):
+        model: nn.Module = getattr(transformers, kind).from_config(config, dtype=torch.float32)
+    return model.eval()
+
+
+def layers_of(name: str) -> int:
+    """How many layers a model of `meta_model` has."""
+    return int(_configuration(name)[1].get_text_config().num_hidden_layers)
+
+
+def width_of(name: str) -> int:
+    """The width of a model of `meta_model`: numbers of a hidden vector."""
+    return int(_configuration(name)[1].get_text_config().hidden_size)
+
+
+def vocabulary(name: str) -> int:
+    """How many tokens a model of `meta_model` knows."""
+    return int(_configuration(name)[1].get_text_config().vocab_size)
+
+
+def cache_bytes(name: str) -> int:
+    """Bytes of the keys and values that a model of `meta_model` keeps of a token, in bfloat16."""
+    config = _configuration(name)[1].get_text_config()
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * 2 * config.num_hidden_layers * kept * width)
+
+
+def hub_name(name: str) -> str:
+    """A model's name on the hub; a name that is not shipped is taken to be one already."""
+    return str(_description(name)["hub"]) if name in known_models() else name
+
+
+def count(model: nn.Module, method: Method[Any], seed: int = 0) -> Count:
+    """Count a method's parameters on a model.
+
+    Args:
+        model: the base model, on the meta device or with weights. It is adapted in place and of
+            no further use.
+        method: the method.
+        seed: of the adapter's start; the count does not depend on it.
+
+    Raises:
+        BenchError: the method does not fit the model, or cannot do without weights.
+    """
+    own = {id(parameter): parameter.numel() for parameter in model.parameters()}
+    return quantities(own, method.trainable(adapt_quietly(model, method, seed)).values())
+
+
+def quantities(own: Mapping[int, int], trainable: Collection[nn.Parameter]) -> Count:
+    """A count, from the base's sizes by parameter identity and the parameters that train."""
+    return Count(
+        trainable=sum(parameter.numel() for parameter in trainable),
+        base=sum(own.values()),
+        added=sum(parameter.numel() for parameter in trainable if id(parameter) not in own),
+    )
+
+
+def adapt_quietly(model: nn.Module, method: Method[Any], seed: int = 0) -> nn.Module:
+    """Put a method into a model that is neither trained nor saved, and return the adapted model.
+
+    A tuner's warnings are of merging and saving, of a tied output layer for example, and do not
+    concern a count.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return method.adapt(model, seed)
+
+
+class Counts:
+    """Counts of methods on shipped models, each made once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str], Count] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def get(self, model: str, method: str, settings: Mapping[str, Any]) -> Count:
+        """The count of a registered method with plain settings on a model of `meta_model`.
+
+        Raises:
+            BenchError: as of `meta_model`, `build_method` and `count`.
+        """
+        built = build_method(method, settings)
+        # Settings that are left out and those that say the default are the same.
+        key = (model, method, canonical(built.config.model_dump(mode="json")))
+        if key not in self._found:
+            self._found[key] = count(meta_model(model), built)
+        return self._found[key]
+
+
+def _configuration(name: str) -> tuple[str, Any]:
+    """The class of a model and its configuration."""
+    return _from_folder(name) if name.startswith("local:") else _shipped(name)
+
+
+def _shipped(name: str) -> tuple[str, Any]:
+    """The class of a shipped model and its configuration."""
+    import transformers
+
+    description = _description(name)
+    return description["class"], transformers.AutoConfig.for_model(**description["config"])
+
+
+def _from_folder(source: str) -> tuple[str, Any]:
+    """The class of a model in a folder and its configuration."""
+    import transformers
+
+    path = read_words(source)[1] / "config.json"
+    if not path.is_file():
+        raise SourceError(f"There is no model in {path.parent}: config.json is missing.")
+    content = _json_object(path)
+    kind = str(content.get("model_type"))
+    if kind not in transformers.CONFIG_MAPPING:
+        raise SourceError(
+            f"{path} is of the type {kind!r}, which this version of transformers does not have. "
+            "Code of the folder's own is never run."
+        )
+    # A quantised model has the parameters of the plain one that it was made from.
+    for key in ("auto_map", "quantization_config"):
+        content.pop(key, None)
+    try:
+        config = transformers.CONFIG_MAPPING[kind].from_dict(content)
+    except (TypeError, ValueError, KeyError) as error:
+        raise SourceError(f"{path} is refused by transformers: {error}") from error
+    names = content.get("architectures") or ()
+    classifies = any(str(name).endswith("ForSequenceClassification") for name in names)
+    heads = (
+        transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        if classifies
+        else transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    )
+    if type(config) not in heads:
+        raise SourceError(f"{path}: transformers has no causal language model of type {kind!r}.")
+    head = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
+    return head, config
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} is not a configuration: {error}.") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} is not a configuration: it holds no JSON object.")
+    return content
+
+
+def _description(name: str) -> dict[str, Any]:
+    folder = files("quanta_bench.models").joinpath("configs")
+    hub_names: list[str] = []
+    for known in known_models():
+        description: dict[str, Any] = json.loads(folder.joinpath(f"{known}.json").read_text())
+        if name in (known, description["hub"]):
+            return description
+        hub_names.append(description["hub"])
+    raise UsageError(
+        f"No configuration of a model {name!r} is shipped. "
+        + did_you_mean(name, (*known_models(), *hub_names))
+    )

@@ -1,0 +1,55 @@
+"""What a model saw of an item's context: all of it, or what was left of one that was too long."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from quanta_bench.data.encoding import encode
+from quanta_bench.errors import BenchError
+from quanta_bench.evaluation.generation import read_context
+from quanta_bench.models.loading import ModelRef, is_here, load_tokenizer
+from quanta_bench.results.store import Result
+from quanta_bench.task import Example, Task
+
+
+def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[str, int | None]:
+    """The context of an item as a run put it.
+
+    Args:
+        result: the run.
+        reference: the task, in the words of the command line.
+        task: the task.
+        example: the item.
+
+    Returns:
+        The context, and the number of tokens that it lost; where the tokenizer that could tell is
+        not here, the whole context and ``None``.
+    """
+    spec = result.evaluation
+    prompt = task.prompt(example, spec.protocol)
+    if not result.tasks[reference].cut_items:
+        return prompt.context, 0
+    model = result.training.spec.model
+    tokenizer = tokenizer_of(ModelRef(model.name, model.source, model.revision))
+    if tokenizer is None:
+        return prompt.context, None
+    if task.chooses and spec.protocol != "generate":
+        encoded = encode(tokenizer, example, prompt, max_length=spec.max_length)
+        kept, cut = list(encoded.contexts[0]), encoded.cut
+    else:
+        kept, cut = read_context(
+            tokenizer, prompt, max_length=spec.max_length, max_new_tokens=task.max_new_tokens
+        )
+    if not cut:
+        return prompt.context, 0
+    return str(tokenizer.decode(kept, skip_special_tokens=True)), cut
+
+
+@lru_cache(maxsize=4)
+def tokenizer_of(ref: ModelRef) -> Any:
+    """A model's tokenizer, or ``None`` if it is not here."""
+    try:
+        return load_tokenizer(ref) if is_here(ref) else None
+    except BenchError:
+        return None

@@ -1,0 +1,303 @@
+"""From trained runs to heat maps of subspace similarity and spectra (paper, Figures 2, A.1, A.2).
+
+Layers are counted from 0, as in the modules' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quanta_bench.errors import BenchError, UsageError, did_you_mean
+from quanta_bench.plugins import METHODS, build_method
+from quanta_bench.report.figures import Drawn, Number, Numbers, Picture
+from quanta_bench.suites.grid import GridRow
+from quanta_bench.suites.request import Request
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quanta_bench.report.plots import Panel
+    from quanta_bench.report.subspace import Spectrum, Update
+    from quanta_bench.results.store import Result, Store
+    from quanta_bench.runs.sweep import Cells
+
+HEADER = ("module", "first", "second", "i", "j", "similarity")
+SHORT = (
+    "module",
+    "first",
+    "second",
+    "vectors_first",
+    "vectors_second",
+    "similarity_of_all",
+    "mean_similarity",
+    "mean_by_chance",
+    "effective_rank_first",
+    "effective_rank_second",
+)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is compared.
+
+    Attributes:
+        pairs: labels of two rows each.
+        modules: names of modules.
+        vectors: how many vectors of an update are compared at most.
+        notes: why pairs of the suite are left out.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    modules: tuple[str, ...]
+    vectors: int
+    notes: tuple[str, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The rows that are needed, each once."""
+        return tuple(dict.fromkeys(label for pair in self.pairs for label in pair))
+
+
+def choose(request: Request) -> Chosen:
+    """The comparisons of a profile for which both rows are selected and can be merged.
+
+    Raises:
+        UsageError: the suite names no comparison or a row that it does not have, or no comparison
+            is left.
+    """
+    drawing = request.suite.figure
+    name = request.profile_name
+    if drawing is None or not (drawing.pairs.get(name) and drawing.modules.get(name)):
+        raise UsageError(
+            f"{request.suite.name} names no pairs or no modules for the profile {name!r}."
+        )
+    rows = {row.spec.label: row for row in request.grid}
+    known = {row.label for row in request.profile.rows} | set(rows)
+    pairs, notes = [], []
+    for pair in drawing.pairs[name]:
+        reasons = [_reason(label, rows, known) for label in pair]
+        told = [reason for reason in reasons if reason]
+        if told:
+            notes.append(f"{' and '.join(pair)} are not compared: {'; '.join(dict.fromkeys(told))}")
+        else:
+            pairs.append(pair)
+    if not pairs:
+        raise UsageError(f"{request.suite.name}: nothing is left to compare. {' '.join(notes)}")
+    return Chosen(tuple(pairs), drawing.modules[name], drawing.vectors, tuple(notes))
+
+
+def check_modules(request: Request, chosen: Chosen) -> None:
+    """Refuse modules that a model does not have, before anything is trained.
+
+    A model of the hub whose configuration is not shipped is looked at when it is loaded.
+
+    Raises:
+        UsageError: names the module, and the nearest ones of the model.
+    """
+    from quanta_bench.models.meta import hub_name, known_models, meta_model
+    from quanta_bench.report import subspace
+
+    shipped = {*known_models(), *map(hub_name, known_models())}
+    needed = [row.model for row in request.grid if row.spec.label in chosen.labels]
+    for model in dict.fromkeys(needed):
+        local = model.source.startswith("local:")
+        name = f"{model.source}/{model.name}" if local else model.name
+        if local or name in shipped:
+            bare = meta_model(name)
+            for module in chosen.modules:
+                subspace.matrix_of(bare, module)
+
+
+def _reason(label: str, rows: dict[str, GridRow], known: set[str]) -> str:
+    """Why a row cannot be compared, or nothing."""
+    if label not in known:
+        raise UsageError(f"The figure has no row {label!r}. {did_you_mean(label, known)}")
+    if label not in rows:
+        return f"{label} is not selected."
+    row = rows[label]
+    if row.missing:
+        return f"{row.missing}."
+    if not METHODS.get(row.spec.method).trains:
+        return f"{label} changes no weight."
+    mergeable = build_method(row.spec.method, row.spec.settings).mergeable
+    return "" if mergeable else f"{label} cannot be merged into the weights: {mergeable.reason}."
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One run's updates, by module.
+
+    Attributes:
+        seed: the run's seed.
+        model: description of the base model.
+        spectra: by module, without vectors that are only rounding.
+    """
+
+    seed: int
+    model: str
+    spectra: dict[str, Spectrum]
+
+
+def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
+    """Heat maps and spectra of whatever runs are there, each row's first seed.
+
+    Raises:
+        UsageError: the model has no such module.
+        BenchError: a method refuses to be merged, or no comparison has both its runs.
+    """
+    from quanta_bench.report import plots as figures
+    from quanta_bench.report import subspace
+
+    chosen = choose(request)
+    runs: dict[str, Trained] = {}
+    for cell in cells:
+        if cell.results:
+            seed = min(cell.results)
+            runs[cell.row.spec.label] = _trained(cell.results[seed][0], seed, store, chosen)
+    notes = list(chosen.notes)
+    panels: list[Panel] = []
+    numbers: list[tuple[Number, ...]] = []
+    short: list[tuple[Number, ...]] = []
+    for module in chosen.modules:
+        for first, second in chosen.pairs:
+            if first not in runs or second not in runs:
+                continue
+            left, right = runs[first].spectra[module], runs[second].spectra[module]
+            if not len(left.values) or not len(right.values):
+                idle = " and ".join(
+                    label
+                    for label in (first, second)
+                    if not len(runs[label].spectra[module].values)
+                )
+                notes.append(f"{module}: {idle} left it as it was, so nothing is compared.")
+                continue
+            most = chosen.vectors
+            found = subspace.similarity(left.right[:, :most], right.right[:, :most])
+            panels.append(figures.Panel(_short(module), found, first, second))
+            numbers += _entries(module, first, second, found)
+            short.append(_summary(module, first, second, found, left, right))
+    if not panels:
+        raise BenchError(
+            f"{request.suite.name}: no comparison has both its runs. {' '.join(notes)}".strip()
+        )
+    name = request.table(cells, store).name
+    model = next(iter(runs.values())).model
+    maps = figures.heat_maps(
+        panels, across=len(chosen.pairs), title=f"{request.suite.title}\n{model}"
+    )
+    return Drawn(
+        request.suite.title,
+        [
+            Picture(name, maps, Numbers(HEADER, numbers)),
+            _spectra(f"{name}-spectra", runs, chosen, model),
+        ],
+        Numbers(SHORT, short),
+        [*notes, *_said(request, runs)],
+    )
+
+
+def _trained(result: Result, seed: int, store: Store, chosen: Chosen) -> Trained:
+    import torch
+
+    from quanta_bench.models.loading import ModelRef, load_model
+    from quanta_bench.report import subspace
+
+    spec = result.training.spec
+    # A merge into bfloat16 would round the update away.
+    base = load_model(ModelRef(**spec.model.model_dump()), torch.float32)
+    updates = subspace.updates(
+        build_method(spec.method, spec.settings),
+        base.model,
+        store.run_folder(result.run) / "adapter",
+        chosen.modules,
+    )
+    spectra = {module: _cut(update) for module, update in updates.items()}
+    return Trained(seed, result.training.model, spectra)
+
+
+def _cut(update: Update) -> Spectrum:
+    """The update's spectrum without vectors that are only rounding."""
+    from quanta_bench.report import subspace
+
+    found = subspace.spectrum(update.matrix)
+    kept = found.rank if update.bound is None else min(update.bound, found.rank)
+    return subspace.Spectrum(found.values[:kept], found.right[:, :kept])
+
+
+def _entries(module: str, first: str, second: str, found: Tensor) -> list[tuple[Number, ...]]:
+    """The entries that are drawn, those with i <= j."""
+    return [
+        (module, first, second, i, j, value)
+        for i, row in enumerate(found.tolist(), start=1)
+        for j, value in enumerate(row, start=1)
+        if i <= j
+    ]
+
+
+def _summary(
+    module: str, first: str, second: str, found: Tensor, left: Spectrum, right: Spectrum
+) -> tuple[Number, ...]:
+    from quanta_bench.report.subspace import by_chance
+
+    width = len(left.right)
+    rows, columns = found.shape
+    drawn = [(i, j) for i in range(rows) for j in range(i, columns)]
+    count = max(1, len(drawn))
+    return (
+        module,
+        first,
+        second,
+        *found.shape,
+        float(found[-1, -1]),
+        sum(float(found[i, j]) for i, j in drawn) / count,
+        sum(by_chance(i + 1, j + 1, width) for i, j in drawn) / count,
+        left.effective_rank,
+        right.effective_rank,
+    )
+
+
+def _spectra(name: str, runs: dict[str, Trained], chosen: Chosen, model: str) -> Picture:
+    from quanta_bench.report import plots as figures
+
+    panels = [
+        figures.Spectra(
+            _short(module),
+            tuple((label, run.spectra[module].values) for label, run in runs.items()),
+        )
+        for module in chosen.modules
+    ]
+    rows: list[tuple[Number, ...]] = [
+        (module, label, number, value)
+        for module in chosen.modules
+        for label, run in runs.items()
+        for number, value in enumerate(run.spectra[module].values.tolist(), start=1)
+    ]
+    header = ("module", "row", "number", "singular_value")
+    figure = figures.spectra(panels, title=f"Singular values of the updates\n{model}")
+    return Picture(name, figure, Numbers(header, rows))
+
+
+def _short(module: str) -> str:
+    """``v_proj, layer 15`` of ``model.layers.15.self_attn.v_proj``."""
+    parts = module.split(".")
+    layers = [part for part in parts if part.isdigit()]
+    return parts[-1] + (f", layer {layers[0]}" if layers else "")
+
+
+def _said(request: Request, runs: dict[str, Trained]) -> list[str]:
+    seeds = {run.seed for run in runs.values()}
+    told = [request.profile.about] if request.profile.about else []
+    told.append(
+        "Similarity of the spans of the first i and the first j right singular vectors "
+        "(paper, Eq. A.1); 1 if one span holds the other, 0 if they are orthogonal, max(i, j) / n "
+        "for random spans in n dimensions. Layers are counted from 0."
+    )
+    told.append(
+        "Updates are what merging adds to float32 weights, of "
+        + ("seed " if len(seeds) == 1 else "the first seed of each row, ")
+        + f"{', '.join(map(str, sorted(seeds)))}; vectors beyond a method's bound on the rank, or "
+        "below rounding, are left out."
+    )
+    return [*told, *request.profile.notes]

@@ -1,0 +1,1 @@
+"""Compute runs: one, or all of a table, several at once, none twice."""

@@ -1,0 +1,417 @@
+"""One run, start to result: train unless that was done, score unless that was done, store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quanta_bench.data.pools import Pools, find_task
+from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation import summary
+from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.method import Method
+from quanta_bench.models.heads import check_trains, head_of
+from quanta_bench.models.loading import (
+    LoadedModel,
+    ModelRef,
+    is_here,
+    load_classifier,
+    load_model,
+    model_fingerprint,
+)
+from quanta_bench.models.precision import resolve
+from quanta_bench.plugins import build_method
+from quanta_bench.results.environment import (
+    environment,
+    peak_memory,
+    reset_peak_memory,
+    this_device,
+)
+from quanta_bench.results.store import Result, Store, TaskResult, TrainingRecord
+from quanta_bench.runs.progress import Reporter
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, identity
+from quanta_bench.suites.compatibility import check_protocols
+from quanta_bench.training import trainer as training
+from quanta_bench.training.datamodule import BenchData
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is asked for.
+
+    Attributes:
+        label: the row it belongs to.
+        training: what to train.
+        evaluation: how to score it.
+    """
+
+    label: str
+    training: TrainingSpec
+    evaluation: EvaluationSpec
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The names of a run on disk, and the content they stand for."""
+
+    training: str
+    run: str
+    model: str
+    training_data: dict[str, Any]
+    evaluation_data: dict[str, Any]
+
+
+def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
+    """The spec as it is hashed: settings checked and stripped of defaults.
+
+    A method with nothing to train keeps only what its result depends on, so that every seed and
+    every training setting names the same run and the base is evaluated once.
+    """
+    method = build_method(spec.method, spec.settings)
+    settings = method.config.model_dump(mode="json", exclude_defaults=True)
+    if not method.trains:
+        bare = TrainingSpec(
+            model=spec.model, method=spec.method, settings=settings, precision=spec.precision
+        )
+        return bare, method
+    return spec.model_copy(update={"settings": settings}), method
+
+
+class Runner:
+    """Computes runs and stores them.
+
+    Args:
+        store: where results go.
+        reporter: who is told of progress.
+        pools: where items come from.
+        jobs: how many runs are computed at once on the machine; recorded.
+    """
+
+    def __init__(
+        self, store: Store, reporter: Reporter, pools: Pools | None = None, *, jobs: int = 1
+    ) -> None:
+        self.store = store
+        self.jobs = jobs
+        self.reporter = reporter
+        self.pools = pools or Pools()
+        self._renewed: set[str] = set()
+
+    def identify(self, job: Job) -> Identity:
+        """The names of a job's run. Reads data and hashes the model, but computes nothing."""
+        spec, method = normal_form(job.training)
+        check_protocols(spec, job.evaluation)
+        fingerprint = model_fingerprint(_reference(spec))
+        training_data = {
+            f"{task}/{split}": self.pools.get(task, spec.source, split).identity
+            for task in spec.tasks
+            for split in ("train", "validation")
+        }
+        scoring = job.evaluation
+        evaluation_data = {
+            task: self.pools.get(task, scoring.source, scoring.split).identity
+            for task in scoring.tasks
+        }
+        if scoring.forgetting:
+            text = self.pools.get(scoring.forgetting, scoring.forgetting_source, "test")
+            evaluation_data[scoring.forgetting] = text.identity
+        trained = identity(spec, model=fingerprint, data=training_data)
+        scored = identity(job.evaluation, data=evaluation_data)
+        return Identity(
+            trained,
+            f"{method.name}-{trained}-{scored}",
+            fingerprint,
+            training_data,
+            evaluation_data,
+        )
+
+    def find(self, job: Job) -> Result | None:
+        """The job's result if it is on disk.
+
+        What was computed is named by the model's content, so nothing is looked for while the model
+        itself would have to be downloaded first.
+        """
+        spec, _ = normal_form(job.training)
+        check_protocols(spec, job.evaluation)
+        if not is_here(_reference(spec)):
+            return None
+        return self.store.result(self.identify(job).run)
+
+    @staticmethod
+    def spelled(job: Job) -> str:
+        """The job in words: equal for jobs that come to the same run."""
+        return canonical([Runner.trained(job), job.evaluation.model_dump(mode="json")])
+
+    @staticmethod
+    def trained(job: Job) -> str:
+        """The job's training in words: equal for jobs that score the same training."""
+        spec, _ = normal_form(job.training)
+        return canonical(spec.model_dump(mode="json"))
+
+    def run(self, job: Job, *, fresh: bool = False) -> Result:
+        """The job's result, from disk if it is there.
+
+        Args:
+            job: the run.
+            fresh: compute it again, training included.
+
+        Raises:
+            BenchError: anything the user has to act on; what was finished stays on disk.
+            KeyboardInterrupt: the user stopped; the same call goes on later.
+        """
+        names = self.identify(job)
+        done = self.store.result(names.run)
+        if done is not None and not fresh:
+            return done
+        with self.store.computing(names.training):
+            if fresh:
+                # Several scorings of one training train it once.
+                if names.training not in self._renewed:
+                    self.store.forget(names.training)
+                self._renewed.add(names.training)
+            elif (done := self.store.result(names.run)) is not None:
+                return done  # another process finished it meanwhile
+            return self._compute(job, names)
+
+    def _compute(self, job: Job, names: Identity) -> Result:
+        reset_peak_memory()
+        spec, method = normal_form(job.training)
+        device = this_device()
+        record = self.store.training(names.training)
+        if record is not None:
+            # Scored in the precision that it was trained in, whatever is fastest here now.
+            precision = record.precision
+        else:
+            folder = self.store.unfinished_folder(names.training)
+            precision = _kept_precision(folder, spec, method, device)
+        base = _load(spec, getattr(torch, precision["base"]))
+        # Asked of the plain base, before a method changes it in place.
+        packed = spec.protocol != "head" and bool(method.cacheable) and can_pack(base.model)
+        if record is None:
+            record, model = self._train(
+                job.label, spec, method, base, names, precision, device, packed
+            )
+        elif method.trains:
+            adapter = self.store.training_folder(names.training) / "adapter"
+            model = method.load(base.model, adapter)
+        else:
+            model = base.model
+        model = model.to(device).eval()
+        return self._evaluate(job.evaluation, method, record, model, base, names, packed)
+
+    def _train(
+        self,
+        label: str,
+        spec: TrainingSpec,
+        method: Method[Any],
+        base: LoadedModel,
+        names: Identity,
+        precision: dict[str, str],
+        device: torch.device,
+        packed: bool,
+    ) -> tuple[TrainingRecord, nn.Module]:
+        model = base.model
+        record = TrainingRecord(
+            id=names.training,
+            spec=spec,
+            label=label,
+            model=base.description,
+            model_fingerprint=names.model,
+            data=names.training_data,
+            base_parameters=base.base_parameters,
+            precision=precision,
+            environment=environment(self.jobs),
+        )
+        if not method.trains:
+            with self.store.write_training(record):
+                pass
+            return record, model
+        own = {id(parameter) for parameter in model.parameters()}
+        head = head_of(model) if spec.protocol == "head" else {}
+        if spec.gradient_checkpointing:
+            # Before adapting, so that a method that cannot work with it can refuse.
+            training.recompute_activations(model)
+        model = method.adapt(model, spec.seeds.init)
+        parameters = method.trainable(model)
+        check_trains(head, parameters, method.name)
+        data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
+        folder = self.store.unfinished_folder(names.training)
+        trained = training.train(
+            model,
+            method,
+            spec,
+            data,
+            folder,
+            device=device,
+            precision=precision["arithmetic"],
+            advance=self.reporter.training,
+            judge=self._judge(spec, method, model, base, precision, device),
+        )
+        record = record.model_copy(
+            update={
+                "trainable_parameters": sum(value.numel() for value in parameters.values()),
+                "head_parameters": sum(value.numel() for value in head.values()),
+                "added_parameters": sum(
+                    value.numel() for value in parameters.values() if id(value) not in own
+                ),
+                "steps": data.steps,
+                "tokens": trained.tokens,
+                "cut_items": data.cut,
+                "train_items": len(data.train_items),
+                "validation_items": len(data.validation_items),
+                "seconds": trained.seconds,
+                "peak_memory_bytes": peak_memory(),
+                "losses": trained.losses,
+                "validations": [tuple(validation) for validation in trained.validations],
+                "best_step": trained.best.step,
+                "best_validation": trained.best.metric,
+                "resumed": trained.resumed,
+            }
+        )
+        with self.store.write_training(record) as target:
+            method.save(model, target / "adapter")
+            shutil.copytree(folder / training.LOGS, target / training.LOGS)
+        training.clear(folder)
+        return record, model
+
+    def _judge(
+        self,
+        spec: TrainingSpec,
+        method: Method[Any],
+        model: nn.Module,
+        base: LoadedModel,
+        precision: dict[str, str],
+        device: torch.device,
+    ) -> Callable[[], float] | None:
+        """What answers to the validation items a model in training generates, as a score.
+
+        None unless the spec chooses its checkpoint so.
+        """
+        if spec.select != "score" or spec.protocol != "generate":
+            return None
+        drawn = self.pools.drawn(
+            spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
+        )
+        context = evaluate.Context(
+            model,
+            base.tokenizer,
+            EvaluationSpec(tasks=spec.tasks, protocol="generate", max_length=spec.max_length),
+            packed=False,
+            cached=bool(method.cacheable),
+            device=device,
+            advance=lambda _: None,
+        )
+
+        def score() -> float:
+            with arithmetic(precision, device):
+                return evaluate.mean_score(context, drawn)
+
+        return score
+
+    def _evaluate(
+        self,
+        spec: EvaluationSpec,
+        method: Method[Any],
+        record: TrainingRecord,
+        model: nn.Module,
+        base: LoadedModel,
+        names: Identity,
+        packed: bool,
+    ) -> Result:
+        device = next(model.parameters()).device
+        taken = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
+        drawn = dict(zip(spec.tasks, taken, strict=True))
+        texts = (spec.forgetting,) if spec.forgetting else ()
+        taken = self.pools.drawn(
+            texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
+        )
+        forgetting = dict(zip(texts, taken, strict=True))
+        self.reporter.scoring(sum(len(e) for _, e in (*drawn.values(), *forgetting.values())))
+        context = evaluate.Context(
+            model,
+            base.tokenizer,
+            spec,
+            packed=packed,
+            cached=bool(method.cacheable),
+            device=device,
+            advance=self.reporter.scored,
+        )
+        start = time.perf_counter()
+        results: dict[str, TaskResult] = {}
+        predictions: list[Mapping[str, Any]] = []
+        with arithmetic(record.precision, device):
+            for reference, (task, examples) in drawn.items():
+                begun = time.perf_counter()
+                judged = evaluate.evaluate(context, task, examples)
+                seconds = time.perf_counter() - begun
+                results[reference] = summary.summarise(
+                    task, spec.protocol, judged, seconds, names.evaluation_data[reference]
+                )
+                predictions += [summary.line(reference, item) for item in judged]
+            lost = {
+                reference: evaluate.perplexity(evaluate.evaluate(context, task, examples))
+                for reference, (task, examples) in forgetting.items()
+            }
+        result = Result(
+            run=names.run,
+            training=record,
+            evaluation=spec,
+            protocol={
+                "put": spec.protocol,
+                "loss": record.spec.loss if record.steps else "",
+                "trained_as": record.spec.protocol if record.steps else "",
+                "normaliser": spec.normaliser,
+            },
+            tasks=results,
+            forgetting=lost,
+            evaluation_precision=record.precision,
+            evaluation_seconds=time.perf_counter() - start,
+            tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
+            evaluation_environment=environment(self.jobs),
+        )
+        self.store.write_run(result, predictions)
+        return result
+
+
+def arithmetic(precision: Mapping[str, str], device: torch.device) -> torch.autocast:
+    """A precision's autocast, or one that does nothing."""
+    mixed = precision["arithmetic"] == "bf16-mixed"
+    return torch.autocast(device.type, torch.bfloat16, enabled=mixed)
+
+
+def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
+    """The spec's base model, with a new head where the protocol has one."""
+    if spec.protocol != "head":
+        return load_model(_reference(spec), dtype)
+    task = find_task(spec.tasks[0])
+    return load_classifier(_reference(spec), dtype, outputs=task.outputs, seed=spec.seeds.init)
+
+
+def _reference(spec: TrainingSpec) -> ModelRef:
+    return ModelRef(spec.model.name, spec.model.source, spec.model.revision)
+
+
+def _kept_precision(
+    folder: Path, spec: TrainingSpec, method: Method[Any], device: torch.device
+) -> dict[str, str]:
+    """A training's precision: chosen once, and kept for when it goes on after a stop.
+
+    The choice may rest on a timing, and a run must not change its base half-way.
+    """
+    path = folder / "precision.json"
+    if path.exists():
+        kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return kept
+    dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
+    precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
+    if method.trains:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(precision), encoding="utf-8")
+    return precision

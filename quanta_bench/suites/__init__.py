@@ -1,0 +1,1 @@
+"""A table as a grid of runs, read from YAML."""

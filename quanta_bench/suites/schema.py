@@ -1,0 +1,254 @@
+"""How a suite's YAML file lays a table out: rows, columns, averages, sizes, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from quanta_bench.errors import did_you_mean
+from quanta_bench.models.meta import Denominator
+from quanta_bench.spec import Frozen
+from quanta_bench.suites.drawing import Drawing
+
+
+class RowSpec(Frozen):
+    """One row of a profile. Whatever is not said comes from the method's own default row.
+
+    Attributes:
+        method: registered name of the method.
+        label: the row's name.
+        model: the model it runs on, by a name of :mod:`quanta_bench.models.meta` or of the source;
+            empty for the profile's.
+        revision: the model's revision on the hub; empty for its newest.
+        settings: settings of the method.
+        training: settings of its training.
+        evaluation: settings of its evaluation.
+        origin: where each of those comes from.
+        printed: the trainable share as the paper prints it.
+        ambiguity: why that share cannot be reproduced, where no reading of the paper gives it.
+        quoted: whose figures the paper quotes in this row, if it did not run it itself.
+        denominator: of the trainable share; empty for the profile's.
+        relative_to: label of the profile's row, on the same model, of whose trained parameters
+            the share is taken; empty for a share of the model's parameters.
+        line: drawn in a figure as a line over its whole width, not as a point of a curve.
+    """
+
+    method: str
+    label: str = ""
+    model: str = ""
+    revision: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    origin: dict[str, str] = Field(default_factory=dict)
+    printed: str = ""
+    ambiguity: str = ""
+    quoted: str = ""
+    denominator: Denominator | Literal[""] = ""
+    relative_to: str = ""
+    line: bool = False
+
+
+class Size(Frozen):
+    """How much data and how many seeds.
+
+    Attributes:
+        about: what this size can and cannot show.
+        seeds: seeds of every row.
+        training: training settings.
+        evaluation: evaluation settings.
+    """
+
+    about: str = ""
+    seeds: tuple[int, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+
+
+class Settings(Frozen):
+    """Settings that one task has of its own where each is trained apart."""
+
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+
+
+class ColumnSpec(Frozen):
+    """A column: a task and one of its metrics.
+
+    Attributes:
+        task: the task, one of the suite's.
+        metric: which of its metrics; empty for its main one.
+        title: heading; empty for the task's own, and the metric's name where one is named.
+    """
+
+    task: str
+    metric: str = ""
+    title: str = ""
+
+    @property
+    def key(self) -> str:
+        """The column's name in a table's data."""
+        return f"{self.task}/{self.metric}" if self.metric else self.task
+
+
+class AverageSpec(Frozen):
+    """A mean over columns.
+
+    Attributes:
+        title: heading.
+        columns: keys of the columns; empty for all.
+    """
+
+    title: str = Field(min_length=1)
+    columns: tuple[str, ...] = ()
+
+
+def columns_of(columns: Any) -> Any:
+    """Columns as a file has them, a bare name made a mapping."""
+    if not isinstance(columns, (list, tuple)):
+        return columns
+    return [{"task": one} if isinstance(one, str) else one for one in columns]
+
+
+class Profile(Frozen):
+    """One setting in which a table can be run.
+
+    Attributes:
+        about: what this profile is, for the caption.
+        model: the base model, where rows name none.
+        model_source: where models come from.
+        seeds: seeds of every row.
+        vary: which random streams a row's seed sets; ``sample`` draws the test items anew too.
+        trained: ``together``, one model on a mixture of the tasks, or ``apart``, one model a task.
+        denominator: of the trainable share.
+        training: training settings of every row.
+        evaluation: evaluation settings of every row.
+        by_task: settings that a task has in place of those; where each is trained apart.
+        origin: where each of those settings comes from.
+        size: the default size.
+        sizes: sizes by name.
+        rows: rows in order; a bare name is a method's default row.
+        tasks: the tasks, in place of the suite's.
+        columns: the columns, in place of the suite's.
+        averages: the averages, in place of the suite's.
+        notes: printed under the table; they hold for the profile's own model, data and sizes, and
+            are left out where the user overrides those.
+    """
+
+    about: str = ""
+    model: str = "smollm2-135m"
+    model_source: str = "embedded"
+    seeds: tuple[int, ...] = (0,)
+    vary: tuple[Literal["init", "order", "sample"], ...] = ("init", "order")
+    trained: Literal["together", "apart"] = "together"
+    denominator: Denominator = "base"
+    training: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    by_task: dict[str, Settings] = Field(default_factory=dict)
+    origin: dict[str, str] = Field(default_factory=dict)
+    size: str = ""
+    sizes: dict[str, Size] = Field(default_factory=dict)
+    rows: tuple[RowSpec, ...] = ()
+    tasks: tuple[str, ...] = ()
+    columns: tuple[ColumnSpec, ...] = ()
+    averages: tuple[AverageSpec, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _bare_tasks(cls, columns: Any) -> Any:
+        return columns_of(columns)
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _bare_names(cls, rows: Any) -> Any:
+        if not isinstance(rows, (list, tuple)):
+            return rows
+        return [{"method": row} if isinstance(row, str) else row for row in rows]
+
+    @model_validator(mode="after")
+    def _settings_by_task(self) -> Profile:
+        if self.by_task and self.trained == "together":
+            raise ValueError("by_task is for tasks that are trained apart; say 'trained: apart'")
+        return self
+
+
+class Suite(Frozen):
+    """A table, or the runs of a figure.
+
+    Attributes:
+        name: short name, of letters, digits, ``_`` and ``-``; files are named after it.
+        title: caption.
+        tasks: the tasks.
+        columns: the columns, a task by its name or a mapping; by default one a task.
+        average: heading of the one average, over all columns; empty for none.
+        averages: averages over some of the columns, in place of that one.
+        published: the paper's own table, by its name in ``results/paper``.
+        figure: how it is drawn, if it is a figure.
+        profiles: settings in which it can be run.
+    """
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    title: str = ""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[ColumnSpec, ...] = ()
+    average: str = "Avg."
+    averages: tuple[AverageSpec, ...] = ()
+    published: str = ""
+    figure: Drawing | None = None
+    profiles: dict[str, Profile]
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _bare_tasks(cls, columns: Any) -> Any:
+        return columns_of(columns)
+
+    @model_validator(mode="after")
+    def _known_columns(self) -> Suite:
+        _check_columns(self, ())
+        for profile in self.profiles.values():
+            _check_columns(self.as_in(profile), profile.by_task)
+        return self
+
+    @model_validator(mode="after")
+    def _known_profiles(self) -> Suite:
+        figure = self.figure
+        named = {*figure.modules, *figure.pairs} if figure else set()
+        for name in sorted(named - set(self.profiles)):
+            raise ValueError(
+                f"the figure names a profile {name!r}. {did_you_mean(name, self.profiles)}"
+            )
+        return self
+
+    def as_in(self, profile: Profile) -> Suite:
+        """The suite with a profile's own tasks, columns and averages in place of its own."""
+        own = {"tasks": profile.tasks, "columns": profile.columns, "averages": profile.averages}
+        return self.model_copy(update={name: value for name, value in own.items() if value})
+
+    @property
+    def shown_columns(self) -> tuple[ColumnSpec, ...]:
+        """The columns in order."""
+        return self.columns or tuple(ColumnSpec(task=task) for task in self.tasks)
+
+    @property
+    def shown_averages(self) -> tuple[AverageSpec, ...]:
+        """The averages in order."""
+        if self.averages or not self.average or len(self.shown_columns) == 1:
+            return self.averages
+        return (AverageSpec(title=self.average),)
+
+
+def _check_columns(suite: Suite, by_task: Collection[str]) -> None:
+    keys = [column.key for column in suite.shown_columns]
+    named = {key for average in suite.averages for key in average.columns}
+    for unknown, what, known in (
+        ({column.task for column in suite.columns} - set(suite.tasks), "tasks", suite.tasks),
+        (set(by_task) - set(suite.tasks), "tasks", suite.tasks),
+        (named - set(keys), "columns", keys),
+    ):
+        if unknown:
+            raise ValueError(f"{sorted(unknown)} are not among the {what} {list(known)}")
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"a column stands twice in {keys}")

@@ -1,0 +1,1 @@
+"""Train an adapted model and keep its best checkpoint."""

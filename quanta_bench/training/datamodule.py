@@ -1,0 +1,163 @@
+"""The LightningDataModule that feeds any task's items, tokenised once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from quanta_bench.data.batches import by_tokens, shuffled
+from quanta_bench.data.encoding import pad_token
+from quanta_bench.data.pools import Pools
+from quanta_bench.errors import BenchError
+from quanta_bench.results.environment import this_device
+from quanta_bench.spec import TrainingSpec
+from quanta_bench.training.objectives import objective_of
+
+EVALUATION_TOKENS = 2048
+"""Tokens of a batch without gradients on an accelerator, padding counted."""
+
+CPU_EVALUATION_TOKENS = 512
+"""The same on a processor, whose products are as fast per token from some 250 tokens on.
+
+Larger batches only pad more, and what passes between layers leaves the caches.
+"""
+
+
+TRAINING_TOKENS = 16384
+"""Tokens of a micro-batch with gradients on an accelerator, padding counted."""
+
+CPU_TRAINING_TOKENS = 1024
+"""The same on a processor, where larger ones are no faster and keep more for the backward pass."""
+
+
+def evaluation_tokens(device: torch.device) -> int:
+    """Tokens of a batch without gradients, padding counted."""
+    return CPU_EVALUATION_TOKENS if device.type == "cpu" else EVALUATION_TOKENS
+
+
+def training_tokens(device: torch.device) -> int:
+    """Tokens of a micro-batch with gradients, padding counted; one long item may have more."""
+    return CPU_TRAINING_TOKENS if device.type == "cpu" else TRAINING_TOKENS
+
+
+class Batches(Dataset[Any]):
+    """Lists of items, collated when asked for."""
+
+    def __init__(
+        self, batches: Sequence[Sequence[Any]], collate: Callable[[Sequence[Any]], Any]
+    ) -> None:
+        self._batches = batches
+        self._collate = collate
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._collate(self._batches[index])
+
+    def loader(self) -> DataLoader[Any]:
+        """A loader that yields these batches in order, as they are."""
+        return DataLoader(self, batch_size=None, shuffle=False)
+
+
+class BenchData(pl.LightningDataModule):
+    """Training and validation batches of a training spec.
+
+    All passes over the data are laid out in advance and cut into ``spec.validations`` stretches
+    of equal length. A stretch is what Lightning calls an epoch, so that it validates, saves and
+    resumes between stretches by its own rules.
+
+    A training batch comes as micro-batches: its items, cut by length so that little is padded and
+    each is within a budget of tokens. The loss is that of the whole batch all the same
+    (:func:`quanta_bench.training.objectives.accumulate_gradients`).
+
+    Args:
+        spec: the training spec.
+        pools: where items come from.
+        tokenizer: the model's tokenizer.
+        packed: whether candidates may share a row (see :mod:`quanta_bench.data.batches`).
+        device: where they are computed, which sets the budgets; by default a GPU if there is one.
+    """
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        pools: Pools,
+        tokenizer: Any,
+        *,
+        packed: bool,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.device = device or this_device()
+        if spec.batch_size % spec.accumulate:
+            raise BenchError(
+                f"A batch of {spec.batch_size} cannot be computed in {spec.accumulate} equal parts."
+            )
+        self.spec = spec
+        self.objective = objective_of(spec)
+        self.packed = packed
+        # A single continuation gains nothing from packing and is spared its larger mask.
+        self.train_packed = packed and spec.loss == "candidates"
+        self.pad_token = pad_token(tokenizer)
+        self.train_items = self._encode(pools, tokenizer, "train", spec.train_items)
+        self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
+        self.stretches = self._lay_out()
+
+    def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Any]:
+        spec = self.spec
+        drawn = pools.drawn(spec.tasks, spec.source, split, count, spec.seeds.sample)
+        return self.objective.encode(tokenizer, drawn, train=split == "train")
+
+    def _lay_out(self) -> list[list[list[Any]]]:
+        spec = self.spec
+        part = spec.batch_size // spec.accumulate
+        batches = [
+            batch
+            for epoch in range(spec.epochs)
+            for batch in shuffled(
+                self.train_items, part, seed=spec.seeds.order, epoch=epoch, packed=self.train_packed
+            )
+        ]
+        steps = [batches[i : i + spec.accumulate] for i in range(0, len(batches), spec.accumulate)]
+        count = min(spec.validations, len(steps))
+        bounds = [round(i * len(steps) / count) for i in range(count + 1)]
+        return [
+            [batch for step in steps[low:high] for batch in step] for low, high in pairwise(bounds)
+        ]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return sum(-(-len(stretch) // self.spec.accumulate) for stretch in self.stretches)
+
+    @property
+    def cut(self) -> int:
+        """How many training items lost a part of their context."""
+        return sum(item.cut > 0 for item in self.train_items)
+
+    def micro_batches(self, batch: Sequence[Any]) -> list[Any]:
+        """A training batch's items as micro-batches, collated."""
+        parts = by_tokens(batch, training_tokens(self.device), packed=self.train_packed)
+        return [
+            self.objective.collate(part, self.pad_token, packed=self.train_packed, train=True)
+            for part in parts
+        ]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The stretch that the trainer is in: a list of micro-batches for each batch."""
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return Batches(self.stretches[epoch], self.micro_batches).loader()
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """All validation items, in batches of similar length."""
+        collate = partial(self.objective.collate, pad_token=self.pad_token, packed=self.packed)
+        budget = evaluation_tokens(self.device)
+        batches = by_tokens(self.validation_items, budget, packed=self.packed)
+        return Batches(batches, collate).loader()

@@ -1,0 +1,254 @@
+"""What is trained and validated, by protocol: from items to batches, losses and a metric."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from quanta_bench.data.batches import Batch, CandidateBatch, Item, collate
+from quanta_bench.data.encoding import Encoded
+from quanta_bench.data.pools import find_task
+from quanta_bench.data.texts import (
+    EncodedTexts,
+    TextBatch,
+    collate_texts,
+    encode_texts,
+    head_losses,
+    head_outputs,
+    judge_outputs,
+)
+from quanta_bench.data.token_cache import encode_all
+from quanta_bench.data.windows import TRAINING_OVERLAP, encode_windows
+from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.spec import TrainingSpec
+from quanta_bench.task import Answer, Example, Task
+
+I_ = TypeVar("I_", bound=Item)
+B_ = TypeVar("B_", bound=Batch)
+Drawn = Sequence[tuple[Task, Sequence[Example]]]
+"""Tasks with the items that were drawn from each."""
+
+
+class Judgement(NamedTuple):
+    """What a validation says of an item.
+
+    Attributes:
+        task: position of its task.
+        score: how right the model was, from 0 to 1.
+        loss: its loss.
+        answer: the judged answer, where the metric is made of answers and not of scores.
+    """
+
+    task: int
+    score: float
+    loss: float
+    answer: Answer | None = None
+
+
+class Objective(ABC, Generic[I_, B_]):
+    """What a training spec minimises and is validated by.
+
+    Args:
+        spec: the training spec.
+    """
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        self.spec = spec
+
+    @abstractmethod
+    def encode(self, tokenizer: Any, drawn: Drawn, *, train: bool) -> list[I_]:
+        """The items in token ids, for training or for validation."""
+
+    @abstractmethod
+    def collate(
+        self, items: Sequence[I_], pad_token: int, *, packed: bool, train: bool = False
+    ) -> B_:
+        """Items as one batch; ``packed`` as of :mod:`quanta_bench.data.batches`."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: B_) -> Tensor:
+        """The training loss of a batch, a scalar, float32 or wider."""
+
+    @abstractmethod
+    def units(self, batch: B_) -> int:
+        """How many of what the loss is a mean over are in a batch: items, or predicted tokens."""
+
+    @abstractmethod
+    def judge(self, model: nn.Module, batch: B_) -> list[Judgement]:
+        """A judgement of each item of a validation batch."""
+
+    def metric(self, judged: Sequence[Judgement]) -> float:
+        """The validation metric, more is better: the mean over tasks of each one's mean score."""
+        return mean_of_means([(item.task, item.score) for item in judged])
+
+
+class Candidates(Objective[Encoded, CandidateBatch]):
+    """Continuations of a context, compared with each other or learnt as language."""
+
+    def encode(self, tokenizer: Any, drawn: Drawn, *, train: bool) -> list[Encoded]:
+        """Contexts with their candidates; with the target alone where language is learnt."""
+        return encode_items(
+            tokenizer,
+            drawn,
+            self.spec.protocol,
+            max_length=self.spec.max_length,
+            target_only=self.spec.loss != "candidates" and train,
+            closed=self.spec.protocol == "generate",
+        )
+
+    def collate(
+        self, items: Sequence[Encoded], pad_token: int, *, packed: bool, train: bool = False
+    ) -> CandidateBatch:
+        """A row an item, or a row a candidate."""
+        context_loss = train and self.spec.loss == "answer+prompt"
+        return collate(items, pad_token, packed=packed, context_loss=context_loss)
+
+    def loss(self, model: nn.Module, batch: CandidateBatch) -> Tensor:
+        """The spec's loss."""
+        return scoring.loss(model, batch, self.spec.loss)
+
+    def units(self, batch: CandidateBatch) -> int:
+        """Items where the loss compares candidates, predicted tokens where it is of language."""
+        return len(batch.items) if self.spec.loss == "candidates" else len(batch.where)
+
+    def judge(self, model: nn.Module, batch: CandidateBatch) -> list[Judgement]:
+        """Whether the best candidate is right; of a single continuation, its likelihood."""
+        sums = scoring.log_likelihoods(model, batch)
+        table = scoring.by_item(scoring.normalise(sums, batch, "token_mean"), batch)
+        losses = nn.functional.cross_entropy(table, batch.gold, reduction="none")
+        single = table.isfinite().sum(1) == 1
+        right = (table.argmax(1) == batch.gold).float()
+        # With one continuation there is nothing to choose; the mean likelihood is the metric.
+        right = torch.where(single, table[:, 0].exp(), right)
+        losses = torch.where(single, -table[:, 0], losses)
+        return [
+            Judgement(item.task, hit, value)
+            for item, hit, value in zip(batch.items, right.tolist(), losses.tolist(), strict=True)
+        ]
+
+
+class Head(Objective[EncodedTexts, TextBatch]):
+    """Classes or a number from a classification head, of one task."""
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        super().__init__(spec)
+        self.task = find_task(spec.tasks[0])
+
+    def encode(self, tokenizer: Any, drawn: Drawn, *, train: bool) -> list[EncodedTexts]:
+        """The items' texts."""
+        return [
+            item
+            for number, (task, examples) in enumerate(drawn)
+            for item in encode_texts(
+                tokenizer, task, examples, max_length=self.spec.max_length, number=number
+            )
+        ]
+
+    def collate(
+        self, items: Sequence[EncodedTexts], pad_token: int, *, packed: bool, train: bool = False
+    ) -> TextBatch:
+        """A row an item; there is nothing to pack."""
+        return collate_texts(items, pad_token, outputs=self.task.outputs)
+
+    def loss(self, model: nn.Module, batch: TextBatch) -> Tensor:
+        """The mean over items of the cross-entropy over classes, or of the squared error."""
+        return head_losses(head_outputs(model, batch), batch.targets).mean()
+
+    def units(self, batch: TextBatch) -> int:
+        """Items."""
+        return len(batch.items)
+
+    def judge(self, model: nn.Module, batch: TextBatch) -> list[Judgement]:
+        """The head's answer to each item."""
+        outputs = head_outputs(model, batch)
+        losses = head_losses(outputs, batch.targets).tolist()
+        judged = []
+        for item, said, value in zip(batch.items, outputs.tolist(), losses, strict=True):
+            answer = judge_outputs(self.task, item.example, said)
+            judged.append(
+                Judgement(item.task, answer.scores.get(self.task.metric, 0.0), value, answer)
+            )
+        return judged
+
+    def metric(self, judged: Sequence[Judgement]) -> float:
+        """The task's own metric: an F1 or a correlation is no mean over items."""
+        answers = [item.answer for item in judged if item.answer is not None]
+        return self.task.aggregate(answers)[self.task.metric]
+
+
+def objective_of(spec: TrainingSpec) -> Objective[Any, Any]:
+    """The objective of a training spec, by its protocol."""
+    return Head(spec) if spec.protocol == "head" else Candidates(spec)
+
+
+def accumulate_gradients(
+    objective: Objective[Any, B_],
+    model: nn.Module,
+    micro_batches: Sequence[B_],
+    *,
+    scale: float = 1.0,
+    backward: Callable[[Tensor], object] = Tensor.backward,
+) -> Tensor:
+    """Add the gradient of a batch's loss to the parameters' own, a micro-batch at a time.
+
+    The loss is the mean over the whole batch, however it is cut: each micro-batch counts by what
+    it has of the batch's items or predicted tokens.
+
+    Args:
+        objective: what is minimised.
+        model: what is trained.
+        micro_batches: the batch.
+        scale: factor of the gradient.
+        backward: computes the gradient of a scalar.
+
+    Returns:
+        The batch's loss, a scalar without a gradient, not scaled.
+    """
+    units = [objective.units(one) for one in micro_batches]
+    total = torch.zeros(())
+    for one, count in zip(micro_batches, units, strict=True):
+        loss = objective.loss(model, one) * (count / sum(units))
+        total = total.to(loss.device) + loss.detach()
+        # Autocast is for the forward pass: what was computed wide there is so in the gradient.
+        with torch.autocast(loss.device.type, enabled=False):
+            backward(loss * scale)
+    return total
+
+
+def encode_items(
+    tokenizer: Any,
+    tasks: Drawn,
+    protocol: str,
+    *,
+    max_length: int,
+    target_only: bool = False,
+    closed: bool = False,
+) -> list[Encoded]:
+    """Encode the items of several tasks, in order; the words are those of :func:`encode`.
+
+    A text to predict (kind ``perplexity``) becomes several items if it is too long for one.
+    """
+    encoded: list[Encoded] = []
+    for number, (task, examples) in enumerate(tasks):
+        prompts = [task.prompt(example, protocol) for example in examples]
+        options: dict[str, Any] = {"max_length": max_length, "task": number, "closed": closed}
+        if task.kind == "perplexity":
+            options["overlap"] = TRAINING_OVERLAP
+            for example, prompt in zip(examples, prompts, strict=True):
+                encoded += encode_windows(tokenizer, example, prompt, **options)
+        else:
+            options["target_only"] = target_only
+            encoded += encode_all(tokenizer, examples, prompts, **options)
+    return encoded
+
+
+def mean_of_means(values: Sequence[tuple[int, float]]) -> float:
+    """The mean over groups of each one's mean, of values with their group's number."""
+    groups: dict[int, list[float]] = {}
+    for group, value in values:
+        groups.setdefault(group, []).append(value)
+    return sum(sum(group) / len(group) for group in groups.values()) / max(1, len(groups))

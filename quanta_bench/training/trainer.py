@@ -1,0 +1,226 @@
+"""One training run, from a base model to its best checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import nn
+
+from quanta_bench.method import Method
+from quanta_bench.spec import TrainingSpec
+from quanta_bench.training.datamodule import BenchData
+from quanta_bench.training.module import SELECTION, FineTuning, Validation
+
+LOGS = "logs"
+"""Folder of Lightning's own log, a version for each process that a run took."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves beside the model itself, which holds its best weights.
+
+    Attributes:
+        tokens: real tokens trained on.
+        losses: loss of every computed batch.
+        validations: every validation.
+        best: the validation of the kept checkpoint.
+        seconds: wall time, validation included, over all the processes that the run took.
+        resumed: whether the run went on from a checkpoint.
+    """
+
+    tokens: int
+    losses: list[float]
+    validations: list[Validation]
+    best: Validation
+    seconds: float
+    resumed: bool
+
+
+class _StraightToDisk(TorchCheckpointIO):
+    """Writes a checkpoint to its file, which Lightning would first build in memory, twice.
+
+    With full fine-tuning that is 1.6 GB a copy. The file takes its place once it is whole.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        part = Path(path).with_suffix(".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, part)
+        part.replace(path)
+
+
+class _Progress(pl.Callback):
+    """Tells the reporter of every optimiser step."""
+
+    def __init__(self, advance: Callable[[int, int], None]) -> None:
+        self._advance = advance
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        self._advance(trainer.global_step, module.steps)
+
+
+class _Clock(pl.Callback):
+    """Wall time of the whole run, carried through checkpoints."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before = state_dict["seconds"]
+
+
+def train(
+    model: nn.Module,
+    method: Method[Any],
+    spec: TrainingSpec,
+    data: BenchData,
+    folder: Path,
+    *,
+    device: torch.device,
+    precision: str,
+    advance: Callable[[int, int], None],
+    judge: Callable[[], float] | None = None,
+) -> Trained:
+    """Train an adapted model and leave it with the weights of its best validation.
+
+    Args:
+        model: the adapted model; changed in place.
+        method: the method that adapted it.
+        spec: the training spec.
+        data: its batches.
+        folder: where checkpoints and metrics are kept; a run that was stopped goes on from here.
+        device: where to train.
+        precision: Lightning's precision.
+        advance: called with (steps done, all steps).
+        judge: see :class:`quanta_bench.training.module.FineTuning`.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the run; its last checkpoint stays in ``folder``.
+    """
+    # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:
+    # without this, dropout would never act.
+    model.train()
+    module = FineTuning(model, method, spec, data.steps, judge)
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor=SELECTION,
+        mode="max",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    clock = _Clock()
+    resume = folder / "last.ckpt"
+    resumed = resume.exists()
+    handler = signal.getsignal(signal.SIGINT)
+    with isolate_rng(), quiet():
+        pl.seed_everything(spec.seeds.init, verbose=False)
+        trainer = pl.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_epochs=len(data.stretches),
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            callbacks=[best, last, clock, _Progress(advance)],
+            logger=CSVLogger(folder, name=LOGS),
+            plugins=[_StraightToDisk()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=resume if resumed else None,
+                weights_only=True,
+            )
+        except SystemExit:
+            # Lightning turns Ctrl-C into an exit and leaves the signal ignored.
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    restore(module, kept["state_dict"])
+    model.eval()
+    return Trained(
+        module.tokens,
+        module.losses,
+        module.validations,
+        Validation(*kept["tally"]["validations"][-1]),
+        clock.seconds,
+        resumed,
+    )
+
+
+def recompute_activations(model: Any) -> None:
+    """Let a model of ``transformers`` compute its activations again in the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)()  # the name in older transformers
+
+
+def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:
+    """Put a checkpoint's weights into the trained parameters, each and no other."""
+    parameters = module.trainable()
+    names = {f"model.{name}" for name in parameters}
+    if names != set(state):
+        raise RuntimeError(f"checkpoint and model differ in {sorted(names ^ set(state))[:3]}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(state[f"model.{name}"])
+
+
+def clear(folder: Path) -> None:
+    """Remove a finished run's checkpoints and optimiser states."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's notes that no user of this suite can act on off the screen."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Lightning 2.6 asks torch 2.13 in a way that has been renamed.
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            # Batches are tokenised beforehand: more loader processes would not be faster.
+            warnings.filterwarnings("ignore", r".*does not have many workers")
+            # A run that goes on finds its own checkpoints and metrics.
+            warnings.filterwarnings("ignore", r".*exists and is not empty")
+            warnings.filterwarnings("ignore", r"Experiment logs directory .* exists")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

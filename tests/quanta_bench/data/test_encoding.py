@@ -1,0 +1,119 @@
+"""One boundary between prompt and answer, for training and scoring alike."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from quanta_bench.data.encoding import encode, encode_pair, start_token
+from quanta_bench.errors import BenchError
+from quanta_bench.models.loading import ModelRef, load_tokenizer
+from quanta_bench.task import Example, Prompt
+
+EXAMPLE = Example("1", "1", {}, gold=1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def real(offline):
+    return load_tokenizer(ModelRef())
+
+
+def test_context_and_answer_together_are_the_whole_text(tokenizer):
+    context, answer = encode_pair(tokenizer, "Question: why?\nAnswer:", " because")
+    assert tokenizer.decode(context + answer) == "Question: why?\nAnswer: because"
+    assert tokenizer.decode(answer) == " because"
+
+
+def test_a_space_at_the_end_of_the_context_belongs_to_the_answer(real):
+    """ " A" and "A" are different tokens; the boundary must not depend on where the space is."""
+    apart = encode_pair(real, "The answer is ", "A")
+    together = encode_pair(real, "The answer is", " A")
+    assert apart == together
+    assert apart[1] == real.encode(" A", add_special_tokens=False)
+    assert apart[1] != real.encode("A", add_special_tokens=False)
+
+
+def test_an_empty_context_is_a_start_token(tokenizer):
+    context, answer = encode_pair(tokenizer, "", "Ann left.")
+    assert context == [start_token(tokenizer)]
+    assert tokenizer.decode(answer) == "Ann left."
+
+
+def test_a_closing_token_does_not_come_between(tokenizer, monkeypatch):
+    """Tokenizers that end every text with an end mark would put it inside the sentence."""
+    plain = encode_pair(tokenizer, "one two", " three")
+    encode_text = tokenizer.encode
+
+    def closing(text, add_special_tokens=True):
+        ids = encode_text(text, add_special_tokens=False)
+        return [*ids, tokenizer.eos_token_id] if add_special_tokens else ids
+
+    monkeypatch.setattr(tokenizer, "encode", closing)
+    assert encode_pair(tokenizer, "one two", " three") == plain
+
+
+def test_too_long_contexts_lose_their_left_end_and_are_counted(tokenizer):
+    prompt = Prompt("x" * 50 + "END", (" yes", " no"), " no")
+    item = encode(tokenizer, EXAMPLE, prompt, max_length=20)
+    assert item.length == 20
+    assert item.cut == 53 - 16
+    assert item.shared  # candidates of unequal length are compared after the same context
+    assert tokenizer.decode(list(item.contexts[0])).endswith("END")
+    assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" yes", " no"]
+
+
+HEADS = st.text("ab ", max_size=40).map(str.rstrip)
+
+
+@given(HEADS, st.text("cd ?", max_size=12), st.integers(3, 40))
+def test_a_context_with_a_tail_loses_what_stands_before_it(tokenizer, head, asked, room):
+    """Every token is a character here, so the text says what is left."""
+    tail = f"\n{asked}="
+    whole = head + tail
+    prompt = Prompt(whole, (" y",), " y", tail)
+    item = encode(tokenizer, EXAMPLE, prompt, max_length=room + 2)
+    kept = tokenizer.decode(list(item.contexts[0]))
+    assert item.cut == max(0, len(whole) - room)
+    if len(tail) >= room:
+        assert kept == whole[len(whole) - min(room, len(whole)) :]
+    else:
+        assert kept == head[: room - len(tail)] + tail
+
+
+def test_a_tail_that_the_context_does_not_end_with_is_refused():
+    with pytest.raises(ValueError, match="does not end with"):
+        Prompt("Passage: p\nQuestion: q", tail="\nAnswer:")
+
+
+def test_an_answer_that_does_not_fit_is_an_error(tokenizer):
+    with pytest.raises(BenchError, match="30 tokens long"):
+        encode(tokenizer, EXAMPLE, Prompt("hi", ("y" * 30, "n"), "n"), max_length=20)
+
+
+def test_the_target_alone_for_language_modelling(tokenizer):
+    prompt = Prompt("Q:", (" yes", " no"), " no")
+    item = encode(tokenizer, EXAMPLE, prompt, max_length=64, target_only=True)
+    assert [tokenizer.decode(list(ids)) for ids in item.candidates] == [" no"]
+    assert item.gold == 0
+
+
+def test_a_cut_context_keeps_its_start_token(tokenizer, monkeypatch):
+    """Models that are trained with a start token in front go astray without it."""
+    encode_text = tokenizer.encode
+
+    def opening(text, add_special_tokens=True):
+        ids = encode_text(text, add_special_tokens=False)
+        return [tokenizer.bos_token_id, *ids] if add_special_tokens else ids
+
+    monkeypatch.setattr(tokenizer, "encode", opening)
+    item = encode(tokenizer, EXAMPLE, Prompt("x" * 50 + "END", (" y",), " y"), max_length=10)
+    assert item.contexts[0][0] == tokenizer.bos_token_id
+    assert tokenizer.decode(list(item.contexts[0][1:])).endswith("END")
+    assert item.length == 10

@@ -1,0 +1,182 @@
+"""Rows that are read apart and written together continue as each would alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from torch import nn
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
+
+from quanta_bench.evaluation import decoding
+from quanta_bench.evaluation.decoding import decode, joinable, row_bytes, rows_together
+
+TEXTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 =", "one " * 30, "?!", "Zq" * 50]
+STEPS = 40
+
+
+def rows(tokenizer, texts):
+    ids = [tokenizer.encode(text) for text in texts]
+    width = max(map(len, ids))
+    pad = tokenizer.pad_token_id
+    return {
+        "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in ids]),
+        "attention_mask": torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in ids]),
+    }
+
+
+def continuations(model, tokenizer, texts, **options):
+    """What ``generate`` writes to each text, up to a row's end."""
+    inputs = rows(tokenizer, texts)
+    options = {"max_new_tokens": STEPS, "do_sample": False, **options}
+    found = model.generate(**inputs, pad_token_id=tokenizer.pad_token_id, **options)
+    return [
+        tokenizer.decode(row, skip_special_tokens=True)
+        for row in found[:, inputs["input_ids"].shape[1] :]
+    ]
+
+
+def stopping(tokenizer, *marks):
+    return StoppingCriteriaList([StopStringCriteria(tokenizer, list(marks))])
+
+
+@pytest.fixture(scope="module")
+def alone(pair):
+    """Each text's continuation by ``transformers`` alone, one at a time, with and without stops."""
+    found = {}
+    for text in TEXTS:
+        [plain] = continuations(*pair, [text])
+        [stopped] = continuations(*pair, [text], stopping_criteria=stopping(pair[1], *"eEo"))
+        found[text] = plain, stopped
+    return found
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=9),
+    budget=st.sampled_from([16, 100, 10_000]),
+    ended=st.sampled_from([1, 3, 8]),
+)
+def test_texts_do_not_depend_on_what_else_is_in_the_batch(pair, alone, texts, budget, ended):
+    """However prompts are batched for reading, and whenever rows that have ended are dropped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "evaluation_tokens", lambda _: budget)
+        patch.setattr(decoding, "ENDED_PART", ended)
+        patch.setattr(decoding, "RESERVE", 7)
+        plain = continuations(*pair, texts, custom_generate=decode)
+        marks = stopping(pair[1], *"eEo")
+        stopped = continuations(*pair, texts, custom_generate=decode, stopping_criteria=marks)
+    assert plain == [alone[text][0] for text in texts]
+    assert stopped == [alone[text][1] for text in texts]
+
+
+def test_rows_that_have_ended_are_no_longer_computed(pair, alone, monkeypatch):
+    lengths = [len(pair[1].encode(alone[text][1])) for text in TEXTS]
+    assert len(set(lengths)) > 2
+    seen, done = [], []
+    forward = decoding._forward
+
+    def counted(model, ids, mask, cache):
+        seen.append(ids.numel())
+        return forward(model, ids, mask, cache)
+
+    monkeypatch.setattr(decoding, "_forward", counted)
+    monkeypatch.setattr(decoding, "ENDED_PART", 100)
+
+    def own(*args, **kwargs):
+        return decode(*args, **kwargs, advance=done.append)
+
+    continuations(*pair, TEXTS, custom_generate=own, stopping_criteria=stopping(pair[1], *"eEo"))
+    # A row's first token follows from its prompt; each other needs a step of its own.
+    prompts = sum(len(pair[1].encode(text)) for text in TEXTS)
+    assert sum(seen) <= prompts * 1.5 + sum(min(length, STEPS) - 1 for length in lengths)
+    assert sum(done) == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"eos_token_id": [1, *range(60, 100)]},
+        {"no_repeat_ngram_size": 2},
+        {"suppress_tokens": list(range(100, 256))},
+        {"min_new_tokens": 10, "eos_token_id": list(range(60, 200))},
+    ],
+)
+def test_what_a_models_configuration_asks_for_is_heeded(pair, config):
+    model, tokenizer = pair
+    wanted = [continuations(model, tokenizer, [text], **config)[0] for text in TEXTS]
+    assert wanted != [continuations(model, tokenizer, [text])[0] for text in TEXTS]
+    assert continuations(model, tokenizer, TEXTS, custom_generate=decode, **config) == wanted
+
+
+def wild(model: nn.Module) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        for parameter in model.parameters():
+            parameter.data.normal_(0, 0.3)
+    return model.eval()
+
+
+def adapted(pair):
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    return wild(get_peft_model(copy.deepcopy(pair[0]), config))
+
+
+SMALL = {"vocab_size": 258, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 1}
+OTHERS = {
+    "an adapter": adapted,
+    "learned positions": lambda pair: wild(GPT2LMHeadModel(GPT2Config(**SMALL, n_embd=32))),
+    "slopes in place of positions": lambda pair: wild(
+        BloomForCausalLM(BloomConfig(**SMALL, hidden_size=32))
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_models_continue_alike(pair, kind):
+    model, tokenizer = OTHERS[kind](pair), pair[1]
+    wanted = [continuations(model, tokenizer, [text])[0] for text in TEXTS]
+    assert len(set(wanted)) > 1
+    if joinable(model):
+        assert continuations(model, tokenizer, TEXTS, custom_generate=decode) == wanted
+    else:
+        assert kind == "slopes in place of positions"
+
+
+def test_models_that_keep_more_than_keys_and_values_are_left_to_generate(pair):
+    model, _ = pair
+    assert joinable(model)
+    small = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    assert joinable(MistralForCausalLM(MistralConfig(**small, **heads, sliding_window=None)))
+    assert not joinable(MistralForCausalLM(MistralConfig(**small, **heads, sliding_window=8)))
+    prefix = PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    assert not joinable(get_peft_model(copy.deepcopy(model), prefix))
+    assert not joinable(nn.Linear(2, 2))
+
+
+def test_the_number_of_rows_is_bound_by_what_they_keep(pair):
+    model, tokenizer = pair
+    with torch.no_grad():
+        kept = model(**rows(tokenizer, ["abcd"])).past_key_values
+    assert row_bytes(model, 4) == sum(
+        each.numel() * each.element_size()
+        for layer in kept.layers
+        for each in (layer.keys, layer.values)
+    )
+    assert rows_together(1) == 64
+    assert rows_together((4 << 30) / 40) == 40
+    assert rows_together(1 << 40) == 16

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from quanta_bench.errors import SourceError
+from quanta_bench.models import attention
+from quanta_bench.sources.rows import ModelRef, load_model, load_tokenizer, model_fingerprint
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds a tiny LLaMA with random weights, called ``tiny``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    words = {word: place for place, word in enumerate(["<unk>", "</s>", "one", "two", "three"])}
+    plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", eos_token="</s>")
+    config = LlamaConfig(
+        vocab_size=8,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    tokenizer.save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder.parent
+
+
+@pytest.fixture
+def models(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "models"))
+
+
+def tiny(models: Path, name: str = "tiny") -> ModelRef:
+    return ModelRef(name, f"local:{models}")
+
+
+def edit(models: Path, **changes: Any) -> None:
+    file = models / "tiny" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_local_model_loads_in_either_dtype(models: Path) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = load_model(tiny(models), dtype)
+        assert {parameter.dtype for parameter in loaded.model.parameters()} == {dtype}
+        assert not loaded.model.training
+        assert loaded.model.config._attn_implementation == attention.NAME
+    assert loaded.base_parameters == sum(p.numel() for p in loaded.model.parameters())
+    assert loaded.description == "tiny (local folder)"
+    eager = load_model(tiny(models), torch.float32, attn_implementation="eager")
+    assert eager.model.config._attn_implementation == "eager"
+
+
+def test_a_folder_that_is_the_model_is_named_by_a_dot(models: Path) -> None:
+    loaded = load_model(tiny(models / "tiny", "."), torch.float32)
+    assert loaded.description == "tiny (local folder)"
+
+
+def test_a_tokenizer_without_padding_token_gets_one(models: Path) -> None:
+    tokenizer = load_tokenizer(tiny(models))
+    assert tokenizer.pad_token == "<unk>"
+    assert tokenizer(["one", "one two"], padding=True)["attention_mask"][0].count(1) == 1
+
+
+def test_the_fingerprint_follows_content_not_other_files_or_place(
+    models: Path, tmp_path: Path
+) -> None:
+    first = model_fingerprint(tiny(models))
+    (models / "tiny" / "README.md").write_text("hello")
+    (models / "tiny" / "trainer_state.json").write_text("{}")
+    shutil.copytree(models, tmp_path / "elsewhere")
+    assert model_fingerprint(tiny(tmp_path / "elsewhere")) == first
+    edit(models, rms_norm_eps=0.5)
+    assert model_fingerprint(tiny(models)) != first
+
+
+def test_pickles_are_refused(models: Path) -> None:
+    weights = models / "tiny" / "model.safetensors"
+    weights.rename(weights.with_name("pytorch_model.bin"))
+    for use in (model_fingerprint, load_tokenizer, lambda ref: load_model(ref, torch.float32)):
+        with pytest.raises(SourceError, match=r"pickles \(pytorch_model.bin\)"):
+            use(tiny(models))
+    (models / "tiny" / "pytorch_model.bin").unlink()
+    with pytest.raises(SourceError, match="holds no weights"):
+        model_fingerprint(tiny(models))
+
+
+def test_code_in_a_folder_never_runs(models: Path) -> None:
+    ran = models / "ran"
+    code = models / "tiny" / "modeling_own.py"
+    code.write_text(f"open({str(ran)!r}, 'w')\nclass Own: pass\n")
+    own = {"AutoConfig": "modeling_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
+    # transformers has the architecture: its own code serves.
+    edit(models, auto_map=own)
+    load_model(tiny(models), torch.float32)
+    edit(models, model_type="own-thing")
+    with pytest.raises(SourceError, match=r"auto_map.*never run.*'own-thing'"):
+        load_model(tiny(models), torch.float32)
+    assert not ran.exists()
+
+
+def test_missing_weights_are_not_made_up(models: Path) -> None:
+    edit(models, num_hidden_layers=3)
+    with pytest.raises(SourceError, match=r"lack 9 tensors.*model\.layers\.2"):
+        load_model(tiny(models), torch.float32)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_damaged_files_are_named(models: Path, file: str) -> None:
+    (models / "tiny" / file).write_text("{ damaged")
+    with pytest.raises(SourceError, match="tiny"):
+        load_model(tiny(models), torch.float32)
+
+
+def test_a_tokenizer_of_another_model_is_refused(models: Path) -> None:
+    file = models / "tiny" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"] |= {f"word{place}": place for place in range(5, 20)}
+    file.write_text(json.dumps(content))
+    with pytest.raises(SourceError, match="do not belong together"):
+        load_model(tiny(models), torch.float32)
+
+
+def test_an_absent_model_points_at_the_near_one(models: Path) -> None:
+    with pytest.raises(SourceError, match="Did you mean 'tiny'"):
+        model_fingerprint(tiny(models, "tinny"))
+    with pytest.raises(SourceError, match="leads out"):
+        model_fingerprint(tiny(models, "../models/tiny"))
+
+
+def test_a_hub_model_is_a_folder_like_any_other(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def snapshot(name: str, **options: Any) -> str:
+        asked.append((name, options["revision"]))
+        return str(models / "tiny")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    loaded = load_model(ModelRef("owner/tiny", "hub", "abc"), torch.float32)
+    assert asked == [("owner/tiny", "abc")]
+    assert loaded.description == "owner/tiny at abc"

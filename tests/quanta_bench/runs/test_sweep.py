@@ -1,0 +1,271 @@
+"""Runs computed several at once: the same results, the order, and Ctrl-C; on a tiny model."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from quanta_bench.data.pools import Pools
+from quanta_bench.results.store import Store
+from quanta_bench.runs import sweep as sweeps
+from quanta_bench.runs.concurrency import Machine
+from quanta_bench.runs.estimates import Pace, memory, work
+from quanta_bench.runs.runner import Job
+from quanta_bench.runs.sweep import _started_ahead, _Together, _Wanted, sweep
+from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
+from quanta_bench.suites.grid import Choice
+from quanta_bench.suites.request import make_request
+
+SUITE = """
+name: animals
+title: Animals
+tasks: ["jsonl:{data}"]
+profiles:
+  embedded:
+    model: .
+    model_source: "local:{model}"
+    seeds: [0, 1]
+    training: {{batch_size: 4, validations: 2, precision: float32}}
+    rows:
+      - none
+      - {{method: lora, label: LoRA, settings: {{r: 2}}}}
+"""
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads of so small a model would only wait for each other beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A base and a method, two seeds."""
+    folder = tmp_path_factory.mktemp("jobs")
+    rows = [
+        {
+            "prompt": f"Animal {n} of the list says",
+            "choices": ["moo", "meow", "quack"],
+            "answer": ["moo", "meow", "quack"][n % 3],
+            "split": "train" if n < 16 else "validation" if n < 20 else "test",
+        }
+        for n in range(28)
+    ]
+    data = folder / "animals.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    path = folder / "animals.yaml"
+    path.write_text(SUITE.format(data=data, model=tiny_model))
+    return path
+
+
+def stored(results: Path) -> dict[str, Any]:
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in results.glob("runs/*/result.json")
+    }
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """Processes of the command's group other than itself."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            after = path.read_text().rpartition(")")[2].split()
+            if int(after[2]) == process.pid and int(path.parent.name) != process.pid:
+                found.append(int(path.parent.name))
+    return found
+
+
+def wait(ready: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    last = time.monotonic() + 180
+    while not (found := ready()):
+        if process.poll() is not None or time.monotonic() > last:
+            process.kill()
+            raise AssertionError(f"not ready: {process.communicate()}")
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """The table's runs computed one after another, and two at once: cells, screen and folder."""
+    request = make_request(str(suite), "table", "embedded", Choice(), check=True)
+    found = []
+    for jobs in (1, 2):
+        folder = tmp_path_factory.mktemp(f"results{jobs}")
+        console = Console(file=io.StringIO(), width=120)
+        cells, failed = sweep(request.grid, Store(folder), console, lambda _: "", at_once=jobs)
+        assert failed == []
+        found.append((cells, console.file.getvalue(), folder))  # type: ignore[attr-defined]
+    return found[0], found[1]
+
+
+def test_two_at_once_give_what_one_after_another_gives(both: tuple[Any, Any]) -> None:
+    (cells_1, *_, folder_1), (cells_2, *_, folder_2) = both
+    for one, two in zip(cells_1, cells_2, strict=True):
+        assert two.complete == one.complete == list(one.row.seeds)
+        for seed, results in one.results.items():
+            assert [r.run for r in two.results[seed]] == [r.run for r in results]
+    runs_1, runs_2 = stored(folder_1), stored(folder_2)
+    assert set(runs_1) == set(runs_2)
+    assert len(runs_1) == 3
+    for name, one in runs_1.items():
+        for task, scores in one["tasks"].items():
+            assert runs_2[name]["tasks"][task]["metrics"] == scores["metrics"]
+        assert runs_2[name]["training"]["losses"] == one["training"]["losses"]
+
+
+def test_how_runs_were_computed_is_said_and_recorded(both: tuple[Any, Any]) -> None:
+    (_, said_1, folder_1), (_, said_2, folder_2) = both
+    for run in stored(folder_1).values():
+        assert run["training"]["environment"]["jobs"] == 1
+    for run in stored(folder_2).values():
+        for found in (run["training"]["environment"], run["evaluation_environment"]):
+            assert found["jobs"] == 2
+            assert found["threads"] >= 1
+        assert run["training"]["peak_memory_bytes"] > 1e6 or not run["training"]["steps"]
+    assert "Computing 2 runs at a time" in said_2
+    assert "at a time" not in said_1
+    ends = [line for line in said_2.splitlines() if ": done; " in line]
+    assert [line.split("; ")[1] for line in ends] == [f"{n} of 3 runs" for n in (1, 2, 3)]
+    assert not list(folder_2.glob("unfinished/*"))
+    assert not list(folder_2.glob("*/.*"))
+
+
+def test_workers_start_ahead_only_where_nothing_is_done(
+    suite: Path, both: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = make_request(str(suite), "table", "embedded", Choice(), check=True).grid
+    monkeypatch.setattr(sweeps, "Ahead", lambda size, threads: size)
+    *_, folder = both[1]
+    assert _started_ahead(grid, Store(tmp_path), False, 2) == 2
+    assert _started_ahead(grid, Store(tmp_path), False, 1) == 0
+    assert _started_ahead(grid, Store(folder), False, 2) == 0
+    assert _started_ahead(grid, Store(folder), True, 2) == 2
+    gpu = Machine(4, 1, 1e12)
+    monkeypatch.setattr(sweeps, "this_machine", lambda: gpu)
+    assert _started_ahead(grid, Store(tmp_path), False, 2) == 0
+
+
+def test_a_pace_goes_by_what_was_measured(both: Any) -> None:
+    pace, results = Pace(), list(Store(both[0][2]).results())
+    assert pace.seconds("lora", 20.0) > pace.seconds("quanta", 10.0)
+    took = [one.training.seconds + one.evaluation_seconds for one in results[:2]]
+    pace.note("quanta", took[0] / 4, results[0])  # 4 seconds an item
+    pace.note("lora", took[1] / 2, results[1])
+    assert pace.seconds("quanta", 10.0) == pytest.approx(40)
+    assert pace.seconds("lora", 10.0) == pytest.approx(20)
+    assert pace.seconds("another", 10.0) == pytest.approx(30)
+
+
+def wanted(name: str, seed: int, work: float, **training: Any) -> _Wanted:
+    job = Job(name, TrainingSpec(**training), EvaluationSpec(tasks=(name,)))
+    return _Wanted(name, seed, job, [], work)
+
+
+def test_runs_start_seed_by_seed_the_longest_first_and_share_a_training() -> None:
+    order = [
+        wanted("base", 0, 3, method="none"),
+        wanted("base, other", 0, 1, method="none"),
+        wanted("lora", 0, 5, method="lora"),
+        wanted("full", 0, 9, method="full"),
+        wanted("lora, other", 0, 1, method="lora"),
+        wanted("lora 1", 1, 5, method="lora", seeds={"init": 1}),
+        wanted("full 1", 1, 9, method="full", seeds={"init": 1}),
+    ]
+    together = _Together.chosen(order, 3)
+    assert together.batches == [[3], [2, 4], [0, 1], [6], [5]]
+    assert together.jobs == 3
+    assert _Together.chosen(order[:2], 3).jobs == 1  # they share a training
+
+
+@pytest.mark.parametrize("free", [1e9, 1e12])
+def test_auto_goes_by_memory_and_cores(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
+    monkeypatch.setattr(sweeps, "this_machine", lambda: Machine(4, 0, free))
+    order = [wanted(f"lora {n}", n, 5, method="lora", seeds={"init": n}) for n in range(9)]
+    assert _Together.chosen(order, None).jobs == (4 if free > 1e10 else 1)
+
+
+def test_needs_grow_with_what_trains(tiny_model: Path) -> None:
+    lora, full = (memory(wanted("a", 0, 1, method=name).job) for name in ("lora", "full"))
+    assert lora is not None
+    assert full is not None
+    # Measured: 2.5 to 7.4 GB, and 4.2 to 8 GB.
+    assert 2e9 < lora < full < 9e9
+    there = ModelSpec(name=".", source=f"local:{tiny_model}")
+    tiny = memory(wanted("a", 0, 1, method="lora", model=there).job)
+    assert tiny is not None
+    assert tiny < lora
+    away = ModelSpec(name="somebody/unknown", source="hub")
+    assert memory(wanted("a", 0, 1, method="lora", model=away).job) is None
+
+
+def test_work_counts_items_that_are_there(llm_adapters: Path) -> None:
+    source = f"local:{llm_adapters}"
+    data = {"tasks": ("boolq", "piqa"), "source": source}
+    scored = EvaluationSpec(items=5, **data)
+    trained = {"train_items": 8, "validation_items": 1, "validations": 2, "epochs": 3, **data}
+    pools = Pools()
+    base = work(Job("a", TrainingSpec(method="none"), scored), pools)
+    lora = work(Job("a", TrainingSpec(method="lora", **trained), scored), pools)
+    full = work(Job("a", TrainingSpec(method="full", **trained), scored), pools)
+    assert base == 10  # of 12 a task
+    assert lora == 10 + 3 * 3 * 16 + 2 * 2
+    assert full > lora
+
+
+def test_ctrl_c_stops_all_and_the_same_command_goes_on(suite: Path, tmp_path: Path) -> None:
+    """As in a terminal, which sends the signal to the command and all of its workers."""
+    words = ["--results", str(tmp_path), "--jobs", "2", "--methods", "lora"]
+    words += ["--set", "training.epochs=30", "--set", "training.validations=30"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "quanta_bench.cli.main", "table", str(suite), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+        process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    wait(lambda: list(tmp_path.glob("unfinished/*/last.ckpt")), process)
+    assert len(workers(process)) == 2
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode in (1, 130)
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert not workers(process)
+    assert not stored(tmp_path)
+    assert not list(tmp_path.glob("*/.*"))
+
+    settings = {"training.epochs": 30, "training.validations": 30}
+    choice = Choice(methods=("lora",), settings=settings)
+    request = make_request(str(suite), "table", "embedded", choice, check=True)
+    _, failed = sweep(request.grid, Store(tmp_path), Console(file=io.StringIO()), lambda _: "")
+    assert failed == []
+    runs = stored(tmp_path).values()
+    assert len(runs) == 2
+    assert any(run["training"]["resumed"] for run in runs)
+    assert not list(tmp_path.glob("unfinished/*"))

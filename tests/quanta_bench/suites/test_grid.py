@@ -1,0 +1,419 @@
+"""From a YAML file and a user's words to jobs, and what is said of words that are off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quanta_bench.errors import UsageError
+from quanta_bench.plugins import METHODS
+from quanta_bench.runs.runner import normal_form
+from quanta_bench.spec import ModelSpec, Seeds
+from quanta_bench.suites.grid import (
+    Choice,
+    GridRow,
+    check_tasks,
+    grid,
+    load_suite,
+    parse_settings,
+    pick_profile,
+    shipped,
+)
+from quanta_bench.suites.schema import Suite
+
+SMALL = """
+name: mine
+title: My table
+tasks: [boolq, piqa]
+profiles:
+  embedded:
+    model: smollm2-135m
+    seeds: [4, 5]
+    training: {batch_size: 2, learning_rate: 0.5}
+    evaluation: {items: 7}
+    origin: {batch_size: a guess}
+    size: tiny
+    sizes:
+      tiny: {training: {train_items: 3}}
+      huge: {seeds: [6], training: {train_items: 999, batch_size: 9}}
+    rows:
+      - none
+      - {method: lora, label: mine, settings: {r: 2}, training: {epochs: 4}, origin: {r: a wish}}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Suite:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SMALL)
+    return load_suite(str(path))
+
+
+def labels(rows: list[GridRow]) -> list[str]:
+    return [row.spec.label for row in rows]
+
+
+def methods(rows: list[GridRow]) -> list[str]:
+    return [row.spec.method for row in rows]
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("of", ["name", "number", "path"])
+def test_shipped_suites_load_by_name_number_and_path(name: str, of: str) -> None:
+    words = {"name": name, "number": name.removeprefix("table"), "path": str(shipped()[name])}
+    suite = load_suite(words[of])
+    assert suite.name == name
+    for profile in suite.profiles:
+        assert grid(suite, profile)
+
+
+def test_an_unknown_table_names_the_near_ones_and_the_way_to_ones_own() -> None:
+    with pytest.raises(UsageError, match=r"no table 'tabel3'\. Did you mean 'table3'.*\.yaml"):
+        load_suite("tabel3")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no file .*none\.yaml"):
+        load_suite(str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "is not YAML: while parsing"),
+        ("name: x", "at tasks: Field required"),
+        ("- 1", "at the file: Input should be"),
+        (SMALL.replace("title", "titel"), "at titel: Extra inputs are not permitted"),
+        (SMALL.replace("[4, 5]", "[a]"), "at profiles.embedded.seeds.0: Input should be a valid"),
+        (SMALL.replace("    rows:", "    rows: 3\n    xs:"), "at profiles.embedded.rows"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_suite(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+
+
+# --- the grid ---------------------------------------------------------------------------------
+
+
+def test_a_row_takes_what_it_leaves_out_from_size_profile_and_method(mine: Suite) -> None:
+    base, row = grid(mine, "embedded")
+    (training, evaluation), second = row.jobs
+    default = METHODS.get("lora").rows["embedded"]
+    assert row.spec.label == "mine"
+    assert training.settings == {"r": 2}  # its own point, not the default row's
+    assert training.epochs == 4
+    assert training.batch_size == 2
+    assert training.train_items == 3
+    # The method's own learning rate comes before the profile's.
+    assert training.learning_rate == default.training["learning_rate"] != 0.5
+    assert training.tasks == evaluation.tasks == ("boolq", "piqa")
+    assert evaluation.items == 7
+    assert row.seeds == (4, 5)
+    assert training.seeds == Seeds(init=4, order=4, sample=0)
+    assert second[0].seeds == Seeds(init=5, order=5, sample=0)
+    assert row.origin["batch_size"] == "a guess"
+    assert row.origin["r"] == "a wish"
+    assert base.spec.label == "Base model"
+
+
+def test_a_method_with_nothing_to_train_has_one_job_and_one_name(mine: Suite) -> None:
+    base, row = grid(mine, "embedded")
+    assert len(base.jobs) == 1
+    assert base.seeds == (4,)
+    other = grid(mine, "embedded", Choice(seeds=(9,), settings={"training.epochs": 3}))[0]
+    # Neither seed nor training settings matter to it.
+    assert normal_form(base.jobs[0][0])[0] == normal_form(other.jobs[0][0])[0]
+    assert normal_form(row.jobs[0][0])[0] != normal_form(row.jobs[1][0])[0]
+
+
+def test_sizes(mine: Suite) -> None:
+    row = grid(mine, "embedded", Choice(size="huge"))[1]
+    assert row.seeds == (6,)
+    assert row.jobs[0][0].train_items == 999
+    assert row.jobs[0][0].batch_size == 9
+    assert grid(mine, "embedded", Choice(size="huge", seeds=(0, 1)))[1].seeds == (0, 1)
+
+
+def test_overrides_come_last(mine: Suite) -> None:
+    settings = {"training.epochs": 7, "evaluation.items": 1, "training.learning_rate": 0.25}
+    training, evaluation = grid(mine, "embedded", Choice(settings=settings))[1].jobs[0]
+    assert (training.epochs, training.learning_rate, evaluation.items) == (7, 0.25, 1)
+
+
+def test_source_and_model_replace_every_rows(mine: Suite) -> None:
+    choice = Choice(model="local:/m", source="local:/d")
+    for row in grid(mine, "embedded", choice):
+        assert row.model == ModelSpec(name=".", source="local:/m")
+        for training, evaluation in row.jobs:
+            assert training.model == row.model
+            assert training.source == evaluation.source == "local:/d"
+    paper = grid(load_suite("3"), "paper", Choice(model="llama2-7b"))
+    assert {row.model for row in paper} == {
+        ModelSpec(name="meta-llama/Llama-2-7b-hf", source="hub")
+    }
+
+
+def test_methods_select_in_the_suites_order_and_add(mine: Suite) -> None:
+    def chosen(*words: str, **more: Any) -> list[str]:
+        return methods(grid(mine, "embedded", Choice(methods=words, **more)))
+
+    assert chosen() == ["none", "lora"]
+    assert chosen("lora") == ["lora"]
+    assert chosen("lora", "none") == ["none", "lora"]
+    assert chosen("+quanta") == ["none", "lora", "quanta"]
+    assert chosen("lora", "+quanta") == ["lora", "quanta"]
+    # A method that the suite has no row of is added by its plain name too.
+    assert chosen("quanta") == ["quanta"]
+    assert chosen("+lora") == ["none", "lora"]
+    every = chosen(all_rows=True)
+    assert every[:2] == ["none", "lora"]
+    assert sorted(every) == sorted(n for n in METHODS if "embedded" in METHODS.get(n).rows)
+
+
+def test_an_added_row_is_the_methods_default_row(mine: Suite) -> None:
+    row = grid(mine, "embedded", Choice(methods=("+quanta",)))[2]
+    default = METHODS.get("quanta").rows["embedded"]
+    assert row.spec.label == default.label
+    assert row.spec.settings == dict(default.config)
+    assert row.jobs[0][0].learning_rate == default.training["learning_rate"]
+
+
+def test_one_method_in_many_rows_is_kept_whole() -> None:
+    rows = grid(load_suite("3"), "paper", Choice(methods=("dora",)))
+    assert set(methods(rows)) == {"dora"}
+    assert len(rows) == 8
+
+
+def test_a_method_of_the_suite_that_is_not_there_yet_is_kept_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "later.yaml"
+    path.write_text(SMALL.replace("- none", "- teleportation"))
+    row = grid(load_suite(str(path)), "embedded")[0]
+    assert row.missing == "the method 'teleportation' is not available in this version"
+    assert row.seeds == (4, 5)
+
+
+# --- words that are off -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice(methods=("quanat",)), "no method called 'quanat'. Did you mean 'quanta'?"),
+        (Choice(methods=("+quanat",)), "no method called 'quanat'. Did you mean 'quanta'?"),
+        (Choice(size="hug"), "mine has no size 'hug'. Did you mean 'huge'?"),
+        (Choice(settings={"epochs": 1}), "write training.epochs or evaluation.epochs"),
+        (Choice(settings={"train.epochs": 1}), "'train.epochs' does not say what it sets"),
+        (
+            Choice(settings={"training.epoch": 1}),
+            "There is no setting 'epoch'. Did you mean 'epochs'?",
+        ),
+        (
+            Choice(settings={"evaluation.item": 1}),
+            "There is no setting 'item'. Did you mean 'items'?",
+        ),
+        (Choice(settings={"training.epochs": 0}), "epochs: Input should be greater than or equal"),
+        (Choice(settings={"training.epochs": "many"}), "epochs: Input should be a valid integer"),
+    ],
+)
+def test_wrong_words(mine: Suite, choice: Choice, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        grid(mine, "embedded", choice)
+    assert said in str(caught.value)
+
+
+def test_an_unknown_profile(mine: Suite) -> None:
+    with pytest.raises(
+        UsageError, match=r"mine has no profile 'embeded'\. Did you mean 'embedded'"
+    ):
+        grid(mine, "embeded")
+    with pytest.raises(UsageError, match=r"mine has no profile 'paper'\. Known: embedded"):
+        pick_profile(mine, "paper")
+
+
+def test_a_method_without_a_default_row_in_the_profile(mine: Suite) -> None:
+    with pytest.raises(UsageError, match="'peft' has no default row in the profile 'paper'"):
+        grid(load_suite("3"), "paper", Choice(methods=("+peft",)))
+
+
+def test_an_unknown_key_of_a_rows_training(tmp_path: Path) -> None:
+    path = tmp_path / "typo.yaml"
+    path.write_text(SMALL.replace("epochs: 4", "epoch: 4"))
+    with pytest.raises(UsageError, match=r"no setting 'epoch'\. Did you mean 'epochs'"):
+        grid(load_suite(str(path)), "embedded")
+
+
+# --- settings as words ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("r=8", 8),
+        ("x=0.5", 0.5),
+        ("x=1e-3", 1e-3),
+        ("x=1.0e-3", 1e-3),
+        ("x=-2E5", -2e5),
+        ("x=true", True),
+        ("x=null", None),
+        ("x=", None),
+        ("x=[q_proj, v_proj]", ["q_proj", "v_proj"]),
+        ("x=q_proj,v_proj", ["q_proj", "v_proj"]),
+        ("x=6,6,4,4", [6, 6, 4, 4]),
+        ("x=all-linear", "all-linear"),
+        ("x='a,b'", "a,b"),
+        ("x={a: 1}", {"a": 1}),
+        ("x=a=b", "a=b"),
+    ],
+)
+def test_values_are_read_as_yaml(word: str, value: Any) -> None:
+    (found,) = parse_settings([word]).values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_later_word_wins() -> None:
+    assert parse_settings(["a=1", "b=2", "a=3"]) == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("word", ["r", "=8", ""])
+def test_a_word_without_a_name_or_a_value(word: str) -> None:
+    with pytest.raises(UsageError, match="is not of the form name=value"):
+        parse_settings([word])
+
+
+def test_a_value_that_is_not_yaml() -> None:
+    with pytest.raises(UsageError, match=r"'x=\[1' is not valid YAML"):
+        parse_settings(["x=[1"])
+
+
+def test_numbers_in_lists_are_numbers():
+    assert parse_settings(["x=1e-3,1e-4"]) == {"x": [1e-3, 1e-4]}
+    assert parse_settings(["x=[1e-3, {y: 2e-3}]"]) == {"x": [1e-3, {"y": 2e-3}]}
+    assert parse_settings(["x=q_proj,v_proj"]) == {"x": ["q_proj", "v_proj"]}
+
+
+@pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
+def test_seeds_are_distinct_and_not_negative(seeds):
+    suite = load_suite("table3")
+    with pytest.raises(UsageError, match="Seeds are distinct"):
+        grid(suite, "embedded", Choice(seeds=seeds))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: ../../evil\ntasks: [boolq]\nprofiles: {embedded: {rows: [none]}}", "at name"),
+        ("name: mine\ntasks: []\nprofiles: {embedded: {rows: [none]}}", "at tasks"),
+    ],
+)
+def test_a_suite_cannot_write_elsewhere_or_be_empty(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_suite(str(path))
+
+
+def test_a_suite_with_an_unknown_task_is_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ntasks: [bolq]\nprofiles: {embedded: {rows: [none]}}")
+    with pytest.raises(UsageError, match="Did you mean 'boolq'"):
+        check_tasks(load_suite(str(path)))
+
+
+def test_a_shipped_suite_names_every_task_that_is_not_there_in_one_sentence():
+    suite = load_suite("table3")
+    check_tasks(suite)
+    trained = suite.profiles["paper"].model_copy(update={"training": {"tasks": ["trained"]}})
+    later = suite.model_copy(
+        update={"tasks": ("boolq", "first", "second:x"), "profiles": {"paper": trained}}
+    )
+    with pytest.raises(UsageError) as caught:
+        check_tasks(later)
+    assert str(caught.value) == (
+        "table3 cannot be computed yet: the tasks first, second:x, trained are not available in "
+        "this version."
+    )
+    assert grid(later, "paper")  # its plan can be made all the same
+
+
+# --- what one suite takes over from another -----------------------------------------------------
+
+LIKE = """
+name: heir
+tasks: [boolq]
+profiles:
+  embedded:
+    like: {like}
+    seeds: [9]
+    rows:
+      - quanta
+      - {{like: {label}, training: {{epochs: 2}}}}
+"""
+
+
+def heir(tmp_path: Path, like: str, label: str = "mine") -> Suite:
+    path = tmp_path / "heir.yaml"
+    path.write_text(LIKE.format(like=like, label=label))
+    return load_suite(str(path))
+
+
+def test_a_profile_like_anothers_has_what_it_does_not_say_itself(mine: Suite, tmp_path: Path):
+    other, own = mine.profiles["embedded"], heir(tmp_path, tmp_path / "mine.yaml").profiles
+    assert own["embedded"].seeds == (9,)
+    assert [row.method for row in own["embedded"].rows] == ["quanta", "lora"]
+    row = own["embedded"].rows[1]
+    assert (row.label, row.settings, row.training) == ("mine", {"r": 2}, {"epochs": 2})
+    same = {"rows": other.rows, "seeds": other.seeds}
+    assert own["embedded"].model_copy(update=same) == other
+
+
+def test_a_row_is_taken_over_from_the_row_on_the_same_model():
+    table3 = {(r.model, r.label): r for r in load_suite("3").profiles["paper"].rows}
+    for row in load_suite("F6").profiles["paper"].rows:
+        if row.method in ("lora", "dora", "quanta"):
+            assert row == table3["llama3-8b", row.label]
+
+
+@pytest.mark.parametrize(
+    ("like", "label", "said"),
+    [
+        ("tabel3", "mine", "There is no table 'tabel3'. Did you mean 'table3'"),
+        ("{other}", "mine", "has no profile 'embedded'. Known: paper"),
+        ("{mine}", "mien", "no row 'mien' on smollm2-135m. Did you mean 'mine'"),
+        ("{heir}", "mine", "in the end is like it"),
+    ],
+)
+def test_what_cannot_be_taken_over(
+    mine: Suite, tmp_path: Path, like: str, label: str, said: str
+) -> None:
+    files = {name: tmp_path / f"{name}.yaml" for name in ("mine", "heir", "other")}
+    files["other"].write_text(SMALL.replace("  embedded:", "  paper:"))
+    with pytest.raises(UsageError) as caught:
+        heir(tmp_path, like.format(**files), label)
+    assert said in str(caught.value)
+
+
+def test_a_share_relative_to_a_row_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "relative.yaml"
+    path.write_text(SMALL.replace("label: mine", "label: mine, relative_to: yours"))
+    with pytest.raises(UsageError, match="relative to a row 'yours' on smollm2-135m"):
+        grid(load_suite(str(path)), "embedded")
+
+
+def test_a_suite_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        load_suite(str(path))
