@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -210,3 +211,26 @@ def identity(spec: Frozen, **content: Any) -> str:
     """
     text = canonical({"spec": spec.model_dump(mode="json", exclude_defaults=True), **content})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+Denominator = Literal["base", "base+added"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is asked for.
+
+    Attributes:
+        label: the row it belongs to.
+        training: what to train.
+        evaluation: how to score it.
+    """
+
+    label: str
+    training: TrainingSpec
+    evaluation: EvaluationSpec
+
+
+def model_words(model: ModelSpec) -> str:
+    """The words by which `quanta_bench.models.meta.meta_model` knows a run's model."""
+    return model.source if model.name == "." else model.name

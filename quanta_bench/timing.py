@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from quanta_bench.benchmark import Finding, Side, Target
-from quanta_bench.results.environment import peak_memory, reset_peak_memory
+from quanta_bench.utils.device import peak_memory, reset_peak_memory
 from quanta_bench.utils.processes import in_own_process
 from quanta_bench.utils.quiet import without_collection
 

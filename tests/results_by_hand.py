@@ -13,11 +13,15 @@ from rich.console import Console
 
 from quanta_bench.evaluation import stats
 from quanta_bench.report import render
-from quanta_bench.report.tables import Table, make_table
-from quanta_bench.results.store import Environment, Result, Store, TaskResult, TrainingRecord
-from quanta_bench.runs.sweep import Cells
+from quanta_bench.report.table import Table
+from quanta_bench.report.tables import make_table
+from quanta_bench.results.records import Environment, Result, TaskResult, TrainingRecord
+from quanta_bench.results.store import Store
+from quanta_bench.runs.cells import Cells
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
-from quanta_bench.suites.grid import Choice, grid
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.grid import grid
+from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import Suite
 
 BASE, TRAINED = 1000, 250
@@ -131,7 +135,7 @@ class Bench:
             Cells(row, {seed: [result] for seed, result in results.items()})
             for row, results in zip(found, rows, strict=True)
         ]
-        return make_table(made, "embedded", made.profiles["embedded"], "", cells, self.store)
+        return make_table(Request.of(made, "embedded"), cells, self.store)
 
 
 def drawn(table: Table) -> str:

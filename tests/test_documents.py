@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 import yaml
+from paths import ROOT
 
-from quanta_bench.cli import run as single
+from quanta_bench.cli import run
 from quanta_bench.cli.main import app
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP
-from quanta_bench.suites.grid import load_suite, parse_settings, shipped
+from quanta_bench.suites.choice import parse_settings
+from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.suites.schema import Suite
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DOCUMENTS = {"README.md": README, "CONTRIBUTING.md": CONTRIBUTING}
@@ -117,7 +118,7 @@ def test_the_single_runs_in_the_documents_name_real_methods_tasks_and_settings(
             continue  # the worked example, which runs in test_plugin.py
         settings = parse_settings([value for key, value in options if key == "--set"])
         tasks = [value for key, value in options if key == "--task"]
-        made = single.job(method, tasks, settings, 0, "smollm2-135m", "embedded")
+        made = run.job(method, tasks, settings, 0, "smollm2-135m", "embedded")
         assert made.training.tasks == tuple(tasks)
 
 
@@ -263,7 +264,7 @@ def test_quanta_by_itself_as_in_the_readme(
 
 
 def test_the_readmes_items_are_what_the_jsonl_task_reads(tmp_path: Path) -> None:
-    from quanta_bench.data.pools import find_task
+    from quanta_bench.plugins import find_task
 
     (item,) = blocks(README, "json")
     generated = re.search(r"`(\{\"prompt\".*?\})`", README)

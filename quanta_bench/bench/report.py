@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import RenderableType
 
-from quanta_bench.bench.runner import BENCHMARKS, Entry, Report, stem
+from quanta_bench.bench.runner import Entry, Report, stem
 from quanta_bench.benchmark import Case, Finding, Side
-from quanta_bench.report import grids
-from quanta_bench.report import plots as figures
+from quanta_bench.plugins import BENCHMARKS
+from quanta_bench.report import grids, plots
 from quanta_bench.report.grids import Part, Shown
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def picture(report: Report) -> Figure | None:
         return None
     figure = Figure(figsize=(9.4, 0.25 * len(rows) + 1.3), layout="constrained")
     axes = figure.add_subplot()
-    styles = [figures.STYLES[n % len(figures.STYLES)] for n in range(len(report.entries))]
+    styles = [plots.STYLES[n % len(plots.STYLES)] for n in range(len(report.entries))]
     for y, (place, _, _, finding) in enumerate(rows):
         colour, marker, _ = styles[place]
         value = finding.value
@@ -211,5 +211,5 @@ def write(report: Report, folder: Path, *, quick: bool) -> list[Path]:
         if entry.outcome is not None and entry.name in BENCHMARKS.names():
             drawn[f"{name}-{entry.name}"] = BENCHMARKS.get(entry.name)().draw(entry.outcome)
     for stem_of, figure in drawn.items():
-        paths += figures.save(figure, folder, stem_of) if figure is not None else []
+        paths += plots.save(figure, folder, stem_of) if figure is not None else []
     return paths

@@ -14,14 +14,13 @@ from typing import Any, Literal
 import psutil
 from pydantic import ValidationError
 
-from quanta_bench.benchmark import Benchmark, Conditions, Outcome, Record
+from quanta_bench.benchmark import Conditions, Outcome, Record
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.registry import BENCHMARKS_GROUP, Registry
+from quanta_bench.plugins import BENCHMARKS
 from quanta_bench.results.environment import environment
-from quanta_bench.results.store import Environment
+from quanta_bench.results.records import Environment
 from quanta_bench.utils.processes import in_own_process
-
-BENCHMARKS: Registry[type[Benchmark]] = Registry(BENCHMARKS_GROUP, "benchmark", Benchmark)
+from quanta_bench.utils.quiet import settle_libraries
 
 
 class Machine(Record):
@@ -219,9 +218,8 @@ def _work(
     name: str, words: dict[str, Any], *, tell: Callable[[str], None]
 ) -> tuple[Machine, Outcome]:
     """What the other process does."""
-    from quanta_bench.cli import console as terminal
 
-    terminal.settle()
+    settle_libraries()
     outcome = BENCHMARKS.get(name)().run(Conditions(tell=tell, **words))
     return machine(), outcome
 

@@ -10,7 +10,7 @@ import torch
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Finding, Outcome, at_least, at_most
 from quanta_bench.benchmarks.materials import Materials
 from quanta_bench.data.encoding import pad_token
-from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation import evaluators
 from quanta_bench.evaluation.generation import cut_at, read_context
 from quanta_bench.models.loading import LoadedModel
 from quanta_bench.spec import EvaluationSpec
@@ -77,7 +77,7 @@ def compare(
     """Answer the same items both ways, once: one round, for the suite answers many together."""
     base = materials.load(dtype)
     spec = EvaluationSpec(tasks=(task.name,), protocol="generate")
-    context = evaluate.Context(
+    context = evaluators.Context(
         base.model,
         base.tokenizer,
         spec,
@@ -89,7 +89,7 @@ def compare(
 
     def ours(some: Sequence[Example]) -> list[str]:
         with materials.autocast(dtype):
-            judged = evaluate.evaluate(context, task, some)
+            judged = evaluators.evaluate(context, task, some)
         return [str(item.detail["text"]) for item in judged]
 
     ways: dict[str, Callable[[Sequence[Example]], list[str]]] = {

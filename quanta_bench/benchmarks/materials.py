@@ -17,13 +17,12 @@ from quanta_bench.benchmark import Conditions
 from quanta_bench.data.pools import Pools
 from quanta_bench.method import Method
 from quanta_bench.models.loading import LoadedModel, ModelRef, load_model, load_tokenizer
-from quanta_bench.models.precision import resolve
+from quanta_bench.models.precision import arithmetic, resolve
 from quanta_bench.plugins import METHODS, build_method
-from quanta_bench.results.environment import this_device
-from quanta_bench.runs.runner import arithmetic
 from quanta_bench.spec import ModelSpec, TrainingSpec
-from quanta_bench.suites.grid import load_suite
+from quanta_bench.suites.loading import load_suite
 from quanta_bench.task import Example, Task
+from quanta_bench.utils.device import this_device
 
 MIXTURE = "table3"
 """The suite whose small profile says which tasks are mixed, and how its rows are trained."""

@@ -23,14 +23,14 @@ from quanta_bench.benchmark import (
 )
 from quanta_bench.benchmarks.materials import Materials
 from quanta_bench.data.encoding import Encoded
-from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.data.tokenization import encode_items
+from quanta_bench.evaluation import evaluators
 from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.models.loading import LoadedModel
 from quanta_bench.models.output_layer import output_layer
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt, Task
 from quanta_bench.timing import interleave, speed_ratio
-from quanta_bench.training.objectives import encode_items
 
 TASKS = ("hellaswag", "arc_easy", "boolq:with_passage")
 OURS = "ours"
@@ -98,7 +98,7 @@ def compare(
     for start in range(0, size * (rounds + 1), size):
         some = examples[start : start + size]
         chunks.append(Put(task, some, [task.prompt(item, spec.protocol) for item in some]))
-    context = evaluate.Context(
+    context = evaluators.Context(
         base.model,
         base.tokenizer,
         spec,
@@ -182,10 +182,10 @@ def multiply_adds(model: Any, tokens: int, outputs: int) -> int:
     return tokens * layers + outputs * of_outputs
 
 
-def ours(materials: Materials, context: evaluate.Context, put: Put) -> Sums:
+def ours(materials: Materials, context: evaluators.Context, put: Put) -> Sums:
     """By the suite's evaluator, in the precision of its runs."""
     with materials.autocast():
-        judged = evaluate.evaluate(context, put.task, put.examples)
+        judged = evaluators.evaluate(context, put.task, put.examples)
     return [list(item.detail["log_likelihoods"]) for item in judged]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import typer
 
-from quanta_bench.cli import console as terminal
+from quanta_bench.cli import console
 from quanta_bench.errors import UsageError
+from quanta_bench.utils.quiet import settle_libraries
 
 Made = tuple[dict[str, str], Any]
 """A table's text by file ending, and what Rich draws."""
@@ -77,21 +78,20 @@ def show(table: Appendix, profile: str, folder: Path, given: Mapping[str, Any]) 
     if given["--json"]:
         typer.echo(texts["json"], nl=False)
     else:
-        shown = terminal.console()
+        shown = console.console()
         shown.print(drawn)
         shown.print(f"Written: {', '.join(map(str, paths))}.", style="dim")
 
 
 def _data_sets(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:
-    from quanta_bench.report import data_table as inventory
-    from quanta_bench.report import grids
+    from quanta_bench.report import data_table, grids
 
-    shown = terminal.console(errors=given["--json"])
-    made = inventory.take_inventory(profile, given["--source"], shown.print)
-    parts = inventory.parts(made)
+    shown = console.console(errors=given["--json"])
+    made = data_table.take_inventory(profile, given["--source"], shown.print)
+    parts = data_table.parts(made)
     texts = {
         "md": grids.as_markdown(made.title, parts, made.notes),
-        "csv": inventory.as_csv(made),
+        "csv": data_table.as_csv(made),
         "tex": grids.as_latex(made.title, parts, made.notes),
         "json": made.model_dump_json(indent=1) + "\n",
     }
@@ -102,9 +102,9 @@ def _samples(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:
     from quanta_bench.cli.options import words
     from quanta_bench.report import sample_pages, samples
     from quanta_bench.results.store import Store
-    from quanta_bench.suites.grid import parse_settings
+    from quanta_bench.suites.choice import parse_settings
 
-    terminal.settle()
+    settle_libraries()
     wanted = samples.read_wanted(parse_settings(given["--set"] or []), words(given["--methods"]))
     made = samples.take_samples(profile, Store(folder), wanted)
     texts = {

@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from quanta_bench.bench import report as bench_report
-from quanta_bench.bench import runner as bench
+from quanta_bench.bench import report, runner
 from quanta_bench.bench.runner import Entry, Report
 from quanta_bench.benchmark import Conditions
 from quanta_bench.cli import console as terminal
@@ -45,12 +44,12 @@ def run(wanted: Wanted, folder: Path, *, as_json: bool) -> bool:
         UsageError: there is no benchmark of a name, or the model's or source's words are off.
         KeyboardInterrupt: the user stopped; what was finished is written and shown first.
     """
-    names = bench.chosen(wanted.names)
+    names = runner.chosen(wanted.names)
     sources = (ModelSpec.from_words(wanted.model).source, wanted.source)
     for source in sources:
         read_words(source)
     console = terminal.console(errors=as_json)
-    if bench.reads(names):
+    if runner.reads(names):
         terminal.fetch(console, *sources)
     entries: list[Entry] = []
     try:
@@ -62,7 +61,7 @@ def run(wanted: Wanted, folder: Path, *, as_json: bool) -> bool:
                 entries.append(entry)
                 shown.finished(entry)
 
-            bench.run_all(names, conditions, folder, shown.begin, finished)
+            runner.run_all(names, conditions, folder, shown.begin, finished)
     finally:
         # Also after Ctrl-C: what was finished is worth seeing.
         if entries:
@@ -106,11 +105,11 @@ class _Shown:
 def _end(
     entries: list[Entry], wanted: Wanted, folder: Path, console: Console, *, as_json: bool
 ) -> None:
-    path = folder / f"{bench.stem(wanted.quick)}.json"
-    whole = bench.read(path)
-    paths = [path, *bench_report.write(whole, folder, quick=wanted.quick)]
+    path = folder / f"{runner.stem(wanted.quick)}.json"
+    whole = runner.read(path)
+    paths = [path, *report.write(whole, folder, quick=wanted.quick)]
     if as_json:
         typer.echo(Report(entries=entries).model_dump_json(indent=1))
         return
-    console.print(bench_report.on_screen(entries))
+    console.print(report.on_screen(entries))
     console.print(f"Written: {', '.join(map(str, paths))}.", style="dim")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from quanta_bench.errors import BenchError
+from quanta_bench.utils.quiet import settle_libraries
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from quanta_bench.results.store import Store
-    from quanta_bench.runs.sweep import Cells
+    from quanta_bench.runs.cells import Cells
     from quanta_bench.suites.request import Request
 
 
@@ -42,21 +42,16 @@ def fetch(shown: Console, *sources: str) -> None:
         embedded.model_folder(shown.print)
 
 
-def settle() -> None:
-    """Process-wide settings that every computing command wants."""
-    # Forked tokenizer threads would only raise warnings: batches are tokenised beforehand.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
 def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
     """Print what a request would run, and on which GPU it would take how long."""
-    from quanta_bench.cli import plan as plan_screen
+    from quanta_bench.cli import plan
+    from quanta_bench.costs.plan import make_plan
 
-    made = request.plan(gpu)
+    made = make_plan(request, gpu)
     if as_json:
         typer.echo(json.dumps(made.model_dump(), indent=1))
     else:
-        console().print(plan_screen.on_screen(made))
+        console().print(plan.on_screen(made))
 
 
 def compute(
@@ -68,16 +63,17 @@ def compute(
         The rows with their results, and a message for each run that failed.
     """
     from quanta_bench.report import render
+    from quanta_bench.report.tables import make_table
     from quanta_bench.runs.sweep import sweep
 
-    settle()
+    settle_libraries()
     shown = console(errors=as_json)
     fetch(shown, *request.sources)
     return sweep(
         request.grid,
         store,
         shown,
-        lambda cells: render.on_screen(request.table(cells, store), notes=False),
+        lambda cells: render.on_screen(make_table(request, cells, store), notes=False),
         fresh=fresh,
         at_once=at_once,
     )

@@ -17,11 +17,11 @@ from pathlib import Path
 from quanta_bench.method import Method
 from quanta_bench.models import embedded
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP, Registry
-from quanta_bench.results.environment import this_device
 from quanta_bench.sources.names import hub_address, hub_is_off
 from quanta_bench.sources.wheels import DATA_WHEEL, MODEL_WHEEL, Wheel
 from quanta_bench.task import Task
 from quanta_bench.utils.cache import cache_folder
+from quanta_bench.utils.device import this_device
 
 _DISTRIBUTION = "quanta-bench"
 _OURS = ("quanta_bench", "baselines", "tasks")

@@ -8,13 +8,12 @@ from typing import Any
 
 from rich.table import Table
 
-from quanta_bench.bench import runner as bench
+from quanta_bench.bench import runner
 from quanta_bench.cli import appendix
-from quanta_bench.data.pools import TASKS
 from quanta_bench.errors import BenchError
 from quanta_bench.models.meta import known_models
-from quanta_bench.plugins import METHODS
-from quanta_bench.suites.grid import load_suite, shipped
+from quanta_bench.plugins import BENCHMARKS, METHODS, TASKS
+from quanta_bench.suites.loading import load_suite, shipped
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,9 @@ def tasks() -> Listing:
 def benchmarks() -> Listing:
     """The registered benchmarks."""
     rows = []
-    for name in bench.chosen(()):
+    for name in runner.chosen(()):
         try:
-            benchmark = bench.BENCHMARKS.get(name)
+            benchmark = BENCHMARKS.get(name)
             title, needs = benchmark.title, benchmark.needs
         except BenchError as error:
             title, needs = str(error), ()
@@ -85,7 +84,7 @@ def benchmarks() -> Listing:
                 "name": name,
                 "title": title,
                 "needs": ", ".join(needs),
-                "from": bench.BENCHMARKS.origin(name),
+                "from": BENCHMARKS.origin(name),
             }
         )
     return Listing(rows)

@@ -34,7 +34,7 @@ from quanta_bench.cli.options import (
 )
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.runs.concurrency import read_jobs
-from quanta_bench.utils.quiet import without_collection
+from quanta_bench.utils.quiet import settle_libraries, without_collection
 
 app = typer.Typer(
     name="quanta-bench",
@@ -119,12 +119,13 @@ def table(
         return
 
     from quanta_bench.report import render
+    from quanta_bench.report.tables import make_table
     from quanta_bench.results.published import published_table
     from quanta_bench.results.store import Store
 
     store = Store(folder)
     cells, failed = terminal.compute(request, store, at_once, fresh=fresh, as_json=as_json)
-    finished = request.table(cells, store)
+    finished = make_table(request, cells, store)
     paths = render.write(finished, store.root)
     if as_json:
         typer.echo(render.as_json(finished), nl=False)
@@ -159,11 +160,11 @@ def figure(
     check_dry(gpu, dry_run)
     at_once = read_jobs(jobs)
     choice = read_choice(methods, rows, seeds, size, models, model, source, settings)
-    from quanta_bench.report import figures as pictures
+    from quanta_bench.report import figures
     from quanta_bench.suites.request import make_request
 
     request = make_request(name, "figure", profile, choice, check=not dry_run)
-    shown = pictures.narrow(request)
+    shown = figures.narrow(request)
     if dry_run:
         terminal.show_plan(shown, as_json=as_json, gpu=gpu)
         return
@@ -174,12 +175,12 @@ def figure(
     cells, failed = terminal.compute(shown, store, at_once, fresh=fresh, as_json=as_json)
     if failed and not any(cell.results for cell in cells):
         terminal.check_failed(failed)
-    drawn = pictures.draw(request, cells, store)
-    paths = pictures.write(drawn, store.root)
+    drawn = figures.draw(request, cells, store)
+    paths = figures.write(drawn, store.root)
     if as_json:
-        typer.echo(json.dumps(pictures.as_data(drawn, paths), indent=1))
+        typer.echo(json.dumps(figures.as_data(drawn, paths), indent=1))
     else:
-        terminal.console().print(pictures.on_screen(drawn))
+        terminal.console().print(figures.on_screen(drawn))
         terminal.say_written(paths, store)
     terminal.check_failed(failed)
 
@@ -212,9 +213,9 @@ def run(
     from quanta_bench.cli import run as single
     from quanta_bench.results.store import Store
     from quanta_bench.spec import sources_of
-    from quanta_bench.suites.grid import parse_settings
+    from quanta_bench.suites.choice import parse_settings
 
-    terminal.settle()
+    settle_libraries()
     job = single.job(method, task, parse_settings(settings or []), seed, model, source)
     shown = terminal.console(errors=as_json)
     terminal.fetch(shown, *sources_of(job.training, job.evaluation))
@@ -270,7 +271,7 @@ def params(
             raise UsageError("--methods goes with --budget; --method takes one name.")
         with without_collection():
             from quanta_bench.costs import params as sizes
-            from quanta_bench.suites.grid import parse_settings
+            from quanta_bench.suites.choice import parse_settings
 
             found = sizes.describe(model, method, parse_settings(settings or []))
         _print(found.model_dump(), sizes.on_screen(found), as_json)

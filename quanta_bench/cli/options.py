@@ -10,7 +10,7 @@ import typer
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from quanta_bench.suites.grid import Choice
+    from quanta_bench.suites.choice import Choice
 
 Profile = Annotated[str, typer.Option(help="embedded (offline, small) or paper (GPUs and a hub).")]
 Methods = Annotated[
@@ -97,7 +97,7 @@ def read_choice(
     Raises:
         UsageError: an option cannot be read.
     """
-    from quanta_bench.suites.grid import Choice, parse_settings
+    from quanta_bench.suites.choice import Choice, parse_settings
 
     if rows not in ("", "default", "all"):
         raise UsageError(f"--rows takes 'all', not {rows!r}; name single rows with --methods.")

@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from quanta_bench.data.pools import find_task
 from quanta_bench.errors import UsageError
-from quanta_bench.plugins import METHODS
-from quanta_bench.results.store import Result, Store
+from quanta_bench.plugins import METHODS, find_task
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Screen
-from quanta_bench.runs.runner import Job, Runner
-from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec, build
+from quanta_bench.runs.runner import Runner
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build
 
 PROFILE = "embedded"
 """The profile whose default row fills in what the user leaves out."""

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from quanta_bench.costs.plan import share
 from quanta_bench.models.meta import Counts
-from quanta_bench.suites.grid import grid, load_suite, shipped
+from quanta_bench.suites.grid import grid
+from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.suites.schema import Suite
 
 PROFILE = "paper"

@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.models.meta import Count, Denominator, count, meta_model
+from quanta_bench.models.meta import Count, count, meta_model
 from quanta_bench.plugins import METHODS, build_method
+from quanta_bench.spec import Denominator
 
 FULL_COUNTS = 3
 """How many of the settings nearest by estimate are counted on the whole model."""

@@ -1,8 +1,8 @@
 """What a run costs: GPU-hours and memory, estimated before anything is downloaded.
 
-Items and their lengths are those of :mod:`quanta_bench.costs.workloads`, operations and what the backward
-pass keeps are counted by :mod:`quanta_bench.costs.footprints`, and a GPU is three numbers of its data
-sheet. The rest is an assumption, `UTILISATION`, and arithmetic:
+Items and their lengths are those of :mod:`quanta_bench.costs.workloads`, operations and what
+the backward pass keeps are counted by :mod:`quanta_bench.costs.footprints`, and a GPU is three
+numbers of its data sheet. The rest is an assumption, `UTILISATION`, and arithmetic:
 
 - a pass takes its operations at that part of the GPU's peak, or as long as it takes to read the
   weights from memory, whichever is longer; the optimiser's step is bound by memory;
@@ -23,11 +23,10 @@ from pydantic import BaseModel
 from quanta_bench.costs.footprints import Footprint, Shape, measure
 from quanta_bench.costs.gpus import Gpu
 from quanta_bench.costs.workloads import Lengths, parts, workloads
-from quanta_bench.data.pools import find_task
 from quanta_bench.method import Method
 from quanta_bench.models.meta import Counts, cache_bytes, vocabulary
-from quanta_bench.plugins import build_method
-from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec, canonical
+from quanta_bench.plugins import build_method, find_task
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, model_words
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.task import Split
 
@@ -212,7 +211,7 @@ class _Run:
 
     def _longest(self, some: Sequence[_Part]) -> Shape:
         """A micro-batch of training whose items are as long as any."""
-        from quanta_bench.training.datamodule import TRAINING_TOKENS
+        from quanta_bench.data.loader import TRAINING_TOKENS
 
         shape = self._longest_batch(some)
         fitting = TRAINING_TOKENS // replace(shape, items=1).fed
@@ -262,7 +261,7 @@ class _Run:
 
     def _reading_seconds(self, some: Sequence[_Part]) -> float:
         """Seconds to have likelihoods of all candidates, in batches of one forward pass."""
-        from quanta_bench.training.datamodule import EVALUATION_TOKENS
+        from quanta_bench.data.loader import EVALUATION_TOKENS
 
         fed = sum(part.fed(self.packed) for part in some)
         return self._pass(fed * self.forward, math.ceil(fed / EVALUATION_TOKENS))
@@ -337,11 +336,6 @@ def _part(items: float, lengths: Lengths, most: int, *, scored: bool) -> _Part:
         return _Part(items * windows, one.model_copy(update=longest))
     context = max(0.0, min(lengths.context, most - lengths.answer))
     return _Part(items, lengths.model_copy(update={"context": context, **longest}))
-
-
-def model_words(model: ModelSpec) -> str:
-    """The words by which `quanta_bench.models.meta.meta_model` knows a run's model."""
-    return model.source if model.name == "." else model.name
 
 
 def assumptions(gpu: Gpu, rows: Sequence[GridRow]) -> list[str]:

@@ -15,8 +15,9 @@ from quanta_bench.method import Row
 from quanta_bench.models.meta import Counts
 from quanta_bench.plugins import METHODS, build_method
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
-from quanta_bench.suites.grid import GridRow, absent_tasks
-from quanta_bench.suites.schema import Profile, Suite
+from quanta_bench.suites.grid import GridRow
+from quanta_bench.suites.loading import absent_tasks
+from quanta_bench.suites.request import Request
 
 DEFAULT = "the suite's default"
 METHOD_DEFAULT = "the method's default"
@@ -99,31 +100,20 @@ class Plan(BaseModel):
     gpu_hours: float | None = None
 
 
-def make_plan(
-    suite: Suite,
-    profile_name: str,
-    profile: Profile,
-    grid: list[GridRow],
-    size: str,
-    gpu: str = "",
-) -> Plan:
-    """The plan of a grid. Counts parameters on the meta device; loads no weights and no data.
+def make_plan(request: Request, gpu: str = "") -> Plan:
+    """The plan of a request. Counts parameters on the meta device; loads no weights and no data.
 
     Args:
-        suite: the suite.
-        profile_name: name of the profile.
-        profile: the profile.
-        grid: its rows.
-        size: the size by name.
-        gpu: the GPU that costs are estimated for, by a name of :mod:`quanta_bench.costs.gpus`. Without
-            one, a profile whose models are embedded has no estimates, for it needs no GPU.
+        request: what is asked for.
+        gpu: the GPU that costs are estimated for, by a name of :mod:`quanta_bench.costs.gpus`.
+            Without one, a profile whose models are embedded has no estimates, for it needs none.
 
     Raises:
         UsageError: there is no such GPU.
     """
-    suite = suite.as_in(profile)
+    suite, profile, grid = request.suite, request.profile, request.grid
     notes = [profile.about] if profile.about else []
-    name = size or profile.size
+    name = request.size or profile.size
     if name in profile.sizes and profile.sizes[name].about:
         notes.append(f"Size {name!r}. {profile.sizes[name].about}")
     runs = sum(len(row.jobs) for row in grid if not row.missing)
@@ -132,7 +122,7 @@ def make_plan(
         notes.append(f"Not available in this version, so nothing can run: {', '.join(absent)}.")
     counts = Counts()
     evaluation = _of_parts([job[1] for job in _first_seed(grid[0])]) if grid else {}
-    rows = [_row(row, profile_name, counts) for row in grid]
+    rows = [_row(row, request.profile_name, counts) for row in grid]
     if gpu or any(row.model.source != "embedded" for row in grid):
         gpu = gpu or DEFAULT_GPU
         costs = Costs(find_gpu(gpu), counts)
@@ -143,7 +133,7 @@ def make_plan(
     return Plan(
         name=suite.name,
         title=suite.title,
-        profile=profile_name,
+        profile=request.profile_name,
         tasks=list(suite.tasks),
         evaluation=evaluation,
         rows=rows,

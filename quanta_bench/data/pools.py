@@ -8,29 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from quanta_bench.errors import BenchError
-from quanta_bench.registry import TASKS_GROUP, Registry
-from quanta_bench.sources.kept_rows import KeptRows
-from quanta_bench.sources.rows import DataSource, parse_source
+from quanta_bench.plugins import find_task
+from quanta_bench.sources.rows import DataSource, KeptRows, parse_source
 from quanta_bench.splits import SPLIT_VERSION
 from quanta_bench.task import Example, Split, Task
 from quanta_bench.utils.quiet import without_collection
-
-TASKS: Registry[type[Task]] = Registry(TASKS_GROUP, "task", Task)
-
-
-def find_task(reference: str) -> Task:
-    """The task named by ``name`` or ``name:argument``.
-
-    Raises:
-        UsageError: no such task, or an argument it does not take.
-    """
-    name, colon, argument = reference.partition(":")
-    return TASKS.get(name)(argument if colon else None)
-
-
-def task_title(reference: str) -> str:
-    """The heading of a task's column; the task's own name where it is not registered."""
-    return find_task(reference).title if reference.partition(":")[0] in TASKS else reference
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from quanta_bench.data.batches import Batch
+from quanta_bench.data.batch import Batch
 from quanta_bench.errors import BenchError
-from quanta_bench.task import Answer, Example, Task
+from quanta_bench.task import Example, Task
 
 
 @dataclass(frozen=True)
@@ -133,31 +132,3 @@ def collate_texts(items: Sequence[EncodedTexts], pad_token: int, *, outputs: int
         targets if outputs == 1 else targets.long(),
         tuple(items),
     )
-
-
-def head_outputs(model: nn.Module, batch: TextBatch) -> Tensor:
-    """The head's numbers, (items, outputs), float32 or wider."""
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    if batch.token_type_ids is not None:
-        inputs["token_type_ids"] = batch.token_type_ids
-    logits: Tensor = model(**inputs).logits
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def head_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss of each item, (items,): cross-entropy of classes, or the square of the error.
-
-    Args:
-        outputs: (items, outputs).
-        targets: (items,) int64 classes, or numbers to predict with a single output.
-    """
-    if targets.is_floating_point():
-        return (outputs.squeeze(1) - targets).square()
-    return F.cross_entropy(outputs, targets, reduction="none")
-
-
-def judge_outputs(task: Task, example: Example, outputs: Sequence[float]) -> Answer:
-    """Judge what a head says of an item: the largest class, the first of equals, or the number."""
-    if task.outputs == 1:
-        return task.judge_value(example, outputs[0])
-    return task.judge_choice(example, max(range(len(outputs)), key=outputs.__getitem__))

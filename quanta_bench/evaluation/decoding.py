@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationMixin, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-from quanta_bench.data.batches import BATCH_CHARGE, cheapest_cuts
-from quanta_bench.training.datamodule import evaluation_tokens
+from quanta_bench.data.bucketing import BATCH_CHARGE, cheapest_cuts
+from quanta_bench.data.loader import evaluation_tokens
 
 FEWEST_ROWS = 16
 """Rows that are written together even where their keys and values are over `CACHE_BYTES`."""

@@ -11,17 +11,19 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from quanta_bench.data.batches import by_tokens, cheapest_cuts, collate
+from quanta_bench.data.batches import collate
+from quanta_bench.data.bucketing import by_tokens, cheapest_cuts
 from quanta_bench.data.encoding import Encoded, pad_token
-from quanta_bench.data.texts import collate_texts, encode_texts, head_outputs, judge_outputs
+from quanta_bench.data.loader import Batches, evaluation_tokens
+from quanta_bench.data.texts import collate_texts, encode_texts
+from quanta_bench.data.tokenization import encode_items
 from quanta_bench.data.windows import encode_windows, scoring_overlap
-from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.evaluation import likelihood
+from quanta_bench.evaluation.classification import head_outputs, judge_outputs
 from quanta_bench.evaluation.decoding import FEWEST_ROWS, joinable, row_bytes, rows_together
 from quanta_bench.evaluation.generation import generate, read_context
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Task
-from quanta_bench.training.datamodule import Batches, evaluation_tokens
-from quanta_bench.training.objectives import encode_items
 
 GENERATION_BATCH = FEWEST_ROWS
 """Items whose answers are generated together at most, where prompts cannot be read apart."""
@@ -85,7 +87,7 @@ def _likelihoods(context: Context, items: Sequence[Encoded]) -> list[list[float]
             batches, partial(collate, pad_token=pad, packed=context.packed)
         ).loader():
             moved = batch.to(context.device)
-            sums = scoring.log_likelihoods(context.model, moved).tolist()
+            sums = likelihood.log_likelihoods(context.model, moved).tolist()
             for value, index in zip(sums, batch.example.tolist(), strict=True):
                 found[id(batch.items[index])].append(value)
             # Windows of one text count as one.

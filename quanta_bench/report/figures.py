@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,53 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from quanta_bench.report import plots as figures
+from quanta_bench.report import plots
+from quanta_bench.report.figure import Drawn, Number
 from quanta_bench.results.store import Store
-from quanta_bench.runs.sweep import Cells
+from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.request import Request
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Number = str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A table of numbers, the same in CSV, in JSON and on the screen."""
-
-    header: tuple[str, ...]
-    rows: list[tuple[Number, ...]]
-
-    def records(self) -> list[dict[str, Number]]:
-        """The rows as data."""
-        return [dict(zip(self.header, row, strict=True)) for row in self.rows]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture, the numbers that it shows, and what its files are called."""
-
-    name: str
-    figure: Figure
-    numbers: Numbers
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A finished figure.
-
-    Attributes:
-        title: of the whole.
-        pictures: its pictures, the main one first.
-        shown: the numbers in short, for the screen.
-        notes: what a reader has to know.
-    """
-
-    title: str
-    pictures: Sequence[Picture]
-    shown: Numbers
-    notes: Sequence[str]
+    pass
 
 
 def narrow(request: Request) -> Request:
@@ -68,10 +29,10 @@ def narrow(request: Request) -> Request:
             there.
     """
     if request.suite.figure and request.suite.figure.kind == "similarity":
-        from quanta_bench.report import subspace_figure as similarities
+        from quanta_bench.report import subspace_figure
 
-        chosen = similarities.choose(request)
-        similarities.check_modules(request, chosen)
+        chosen = subspace_figure.choose(request)
+        subspace_figure.check_modules(request, chosen)
         rows = [row for row in request.grid if row.spec.label in chosen.labels]
         return replace(request, grid=rows)
     return request
@@ -88,21 +49,20 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     Raises:
         BenchError: there is nothing to draw.
     """
-    from quanta_bench.report import parameter_curves as curves
-    from quanta_bench.report import subspace_figure as similarities
+    from quanta_bench.report import parameter_curves, subspace_figure
 
     if request.suite.figure and request.suite.figure.kind == "similarity":
-        return similarities.draw(request, cells, store)
-    return curves.draw(request, cells, store)
+        return subspace_figure.draw(request, cells, store)
+    return parameter_curves.draw(request, cells, store)
 
 
 def write(drawn: Drawn, folder: Path) -> list[Path]:
     """Write every picture as PNG and SVG and its numbers as CSV; returns the files."""
     paths = []
     for picture in drawn.pictures:
-        paths += figures.save(picture.figure, folder, picture.name)
+        paths += plots.save(picture.figure, folder, picture.name)
         path = folder / f"{picture.name}.csv"
-        paths.append(figures.write_csv(path, picture.numbers.header, picture.numbers.rows))
+        paths.append(plots.write_csv(path, picture.numbers.header, picture.numbers.rows))
     return paths
 
 

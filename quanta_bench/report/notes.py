@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from quanta_bench.data.pools import task_title
-from quanta_bench.results.store import Result
-from quanta_bench.runs.sweep import Cells
+from quanta_bench.plugins import task_title
+from quanta_bench.results.records import Result
+from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.schema import Profile
 
 if TYPE_CHECKING:
-    from quanta_bench.report.tables import TableRow
+    from quanta_bench.report.table import TableRow
 
 
 def notes(

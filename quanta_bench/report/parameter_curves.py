@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from quanta_bench.errors import BenchError
 from quanta_bench.plugins import METHODS
-from quanta_bench.report import plots as figures
-from quanta_bench.report.figures import Drawn, Numbers, Picture
+from quanta_bench.report import plots
+from quanta_bench.report.figure import Drawn, Numbers, Picture
 from quanta_bench.report.plots import Curve, Level, Point
-from quanta_bench.report.tables import TableRow, Value
+from quanta_bench.report.table import TableRow, Value
+from quanta_bench.report.tables import make_table
 from quanta_bench.results.store import Store
-from quanta_bench.runs.sweep import Cells
+from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.request import Request
 
 DEVIATION = "standard deviation over seeds"
@@ -66,7 +67,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         BenchError: no row has a result.
     """
     task = request.suite.tasks[0]
-    table = request.table(cells, store)
+    table = make_table(request, cells, store)
     several = len({row.model for row in table.rows if row.method}) > 1
     places = []
     # The chance level, where a task has one, stands before the rows.
@@ -91,7 +92,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         Level(place.row.label, place.value.mean, place.error) for place in places if place.line
     ]
     bars = caption(places)
-    figure = figures.against_parameters(
+    figure = plots.against_parameters(
         curves,
         levels,
         metric=f"{first.tasks[task].title}, {shown}{unit}",

@@ -9,7 +9,7 @@ from quanta_bench.data.encoding import encode
 from quanta_bench.errors import BenchError
 from quanta_bench.evaluation.generation import read_context
 from quanta_bench.models.loading import ModelRef, is_here, load_tokenizer
-from quanta_bench.results.store import Result
+from quanta_bench.results.records import Result
 from quanta_bench.task import Example, Task
 
 

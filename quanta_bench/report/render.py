@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from quanta_bench.report import grids
 from quanta_bench.report.grids import Part, Shown
-from quanta_bench.report.tables import Table, TableRow, Value
+from quanta_bench.report.table import Table, TableRow, Value
 
 FORMATS = ("md", "csv", "tex", "json")
 

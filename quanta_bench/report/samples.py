@@ -13,14 +13,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from quanta_bench.cli.appendix import TABLES
-from quanta_bench.data.pools import Pools, draw, find_task, task_title
+from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.evaluation.stats import mean
-from quanta_bench.plugins import METHODS
+from quanta_bench.plugins import METHODS, find_task, task_title
 from quanta_bench.report.prompts import seen
-from quanta_bench.results.store import Result, Store
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
 from quanta_bench.spec import canonical
-from quanta_bench.suites import grid as suites
+from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.task import Answer, Example, Task
 
 NAME = "tableH"
@@ -202,7 +203,7 @@ def _method(result: Result) -> str:
 
 def _in_order(scored: set[str]) -> list[str]:
     """Tasks in the order of the shipped suites, then by name."""
-    every = (suites.load_suite(name).tasks for name in suites.shipped())
+    every = (load_suite(name).tasks for name in shipped())
     listed = dict.fromkeys(task for tasks in every for task in tasks)
     return [task for task in listed if task in scored] + sorted(scored - set(listed))
 

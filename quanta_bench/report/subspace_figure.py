@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.plugins import METHODS, build_method
-from quanta_bench.report.figures import Drawn, Number, Numbers, Picture
+from quanta_bench.report.figure import Drawn, Number, Numbers, Picture
+from quanta_bench.report.tables import make_table
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.request import Request
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from quanta_bench.report.plots import Panel
     from quanta_bench.report.subspace import Spectrum, Update
-    from quanta_bench.results.store import Result, Store
-    from quanta_bench.runs.sweep import Cells
+    from quanta_bench.results.records import Result
+    from quanta_bench.results.store import Store
+    from quanta_bench.runs.cells import Cells
 
 HEADER = ("module", "first", "second", "i", "j", "similarity")
 SHORT = (
@@ -147,8 +149,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         UsageError: the model has no such module.
         BenchError: a method refuses to be merged, or no comparison has both its runs.
     """
-    from quanta_bench.report import plots as figures
-    from quanta_bench.report import subspace
+    from quanta_bench.report import plots, subspace
 
     chosen = choose(request)
     runs: dict[str, Trained] = {}
@@ -175,16 +176,16 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
                 continue
             most = chosen.vectors
             found = subspace.similarity(left.right[:, :most], right.right[:, :most])
-            panels.append(figures.Panel(_short(module), found, first, second))
+            panels.append(plots.Panel(_short(module), found, first, second))
             numbers += _entries(module, first, second, found)
             short.append(_summary(module, first, second, found, left, right))
     if not panels:
         raise BenchError(
             f"{request.suite.name}: no comparison has both its runs. {' '.join(notes)}".strip()
         )
-    name = request.table(cells, store).name
+    name = make_table(request, cells, store).name
     model = next(iter(runs.values())).model
-    maps = figures.heat_maps(
+    maps = plots.heat_maps(
         panels, across=len(chosen.pairs), title=f"{request.suite.title}\n{model}"
     )
     return Drawn(
@@ -259,10 +260,10 @@ def _summary(
 
 
 def _spectra(name: str, runs: dict[str, Trained], chosen: Chosen, model: str) -> Picture:
-    from quanta_bench.report import plots as figures
+    from quanta_bench.report import plots
 
     panels = [
-        figures.Spectra(
+        plots.Spectra(
             _short(module),
             tuple((label, run.spectra[module].values) for label, run in runs.items()),
         )
@@ -275,7 +276,7 @@ def _spectra(name: str, runs: dict[str, Trained], chosen: Chosen, model: str) ->
         for number, value in enumerate(run.spectra[module].values.tolist(), start=1)
     ]
     header = ("module", "row", "number", "singular_value")
-    figure = figures.spectra(panels, title=f"Singular values of the updates\n{model}")
+    figure = plots.spectra(panels, title=f"Singular values of the updates\n{model}")
     return Picture(name, figure, Numbers(header, rows))
 
 

@@ -6,132 +6,35 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
-from quanta_bench.data.pools import task_title
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.evaluation import stats
 from quanta_bench.models.meta import Count
-from quanta_bench.plugins import METHODS
-from quanta_bench.report import notes as captions
-from quanta_bench.results.store import Result, Store
-from quanta_bench.runs.sweep import Cells
-from quanta_bench.suites.schema import ColumnSpec, Profile, Suite
+from quanta_bench.plugins import METHODS, task_title
+from quanta_bench.report import notes
+from quanta_bench.report.table import Column, Table, TableRow, Value
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
+from quanta_bench.runs.cells import Cells
+from quanta_bench.suites.request import Request
+from quanta_bench.suites.schema import ColumnSpec, Suite
 
 
-class Value(BaseModel):
-    """A number of a table, in the table's unit (percent for fractions).
-
-    Attributes:
-        mean: over seeds.
-        deviation: standard deviation over seeds (n - 1); ``None`` for one seed.
-        standard_error: of the mean over items, robust to groups of related items.
-        seeds: the value of each seed.
-        decimals: how many are shown: a perplexity of 3.1 may be the best or the worst.
-    """
-
-    mean: float
-    deviation: float | None
-    standard_error: float | None
-    seeds: dict[int, float]
-    decimals: int = 1
-
-
-class Column(BaseModel):
-    """A column.
-
-    Attributes:
-        key: the name of its cells in a row.
-        task: the task.
-        title: heading.
-        items: number of items scored.
-    """
-
-    key: str
-    task: str
-    title: str
-    items: int = 0
-
-
-class TableRow(BaseModel):
-    """A row of a table; cells that are not computed are absent.
-
-    Attributes:
-        label: the row's name.
-        method: registered name of the method; empty for the chance level.
-        model: the base model.
-        trainable: trained parameters.
-        percent: share of them, by ``denominator``.
-        denominator: what the share is of.
-        wanted_seeds: number of seeds asked for.
-        done_seeds: seeds that are there.
-        cells: values by column.
-        averages: by heading; absent while one of its columns is.
-        perplexity: of running text after the run, mean over seeds, where measured.
-        footnote: what the method has to say of itself.
-        missing: why the row is empty, if it cannot run.
-    """
-
-    label: str
-    method: str = ""
-    model: str = ""
-    trainable: int | None = None
-    percent: float | None = None
-    denominator: str = ""
-    wanted_seeds: int = 0
-    done_seeds: list[int] = []
-    cells: dict[str, Value] = {}
-    averages: dict[str, Value] = {}
-    perplexity: float | None = None
-    footnote: str = ""
-    missing: str = ""
-
-
-class Table(BaseModel):
-    """A table as it stands.
-
-    Attributes:
-        name: short name.
-        title: caption.
-        profile: the profile it was run in.
-        averages: headings of the averages.
-        columns: columns in order.
-        rows: rows in order, the chance level first.
-        notes: what a reader has to know, each a sentence or two.
-    """
-
-    name: str
-    title: str
-    profile: str
-    averages: list[str]
-    columns: list[Column]
-    rows: list[TableRow]
-    notes: list[str]
-
-
-def make_table(
-    suite: Suite,
-    profile_name: str,
-    profile: Profile,
-    size: str,
-    cells: Sequence[Cells],
-    store: Store,
-) -> Table:
-    """The table of a grid, from whatever results are there."""
-    suite = suite.as_in(profile)
+def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
+    """The table of a request, from whatever results are there."""
+    suite, profile = request.suite, request.profile
     everything = [result for cell in cells for result in cell.everything()]
     columns = [_column(spec, everything) for spec in suite.shown_columns]
     rows = [_row(cell, suite, store) for cell in cells]
     chance = _chance(everything, suite)
     return Table(
         # A size of the user's choice does not overwrite the files of the default one.
-        name=suite.name if size in ("", profile.size) else f"{suite.name}-{size}",
+        name=suite.name if request.size in ("", profile.size) else f"{suite.name}-{request.size}",
         title=suite.title,
-        profile=profile_name,
+        profile=request.profile_name,
         averages=[average.title for average in suite.shown_averages],
         columns=columns,
         rows=([chance] if chance else []) + rows,
-        notes=captions.notes(profile, size, cells, rows),
+        notes=notes.notes(profile, request.size, cells, rows),
     )
 
 

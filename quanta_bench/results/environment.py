@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import platform
-import resource
 import subprocess
-import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quanta_bench.results.store import Environment
+from quanta_bench.results.records import Environment
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 PACKAGES = (
     "quanta-bench",
@@ -29,13 +25,6 @@ PACKAGES = (
     "safetensors",
     "numpy",
 )
-
-
-def this_device() -> torch.device:
-    """Where this machine computes: the GPU if there is one."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @cache
@@ -54,35 +43,6 @@ def environment(jobs: int = 1) -> Environment:
         git_commit=commit,
         git_dirty=dirty,
     )
-
-
-def reset_peak_memory() -> None:
-    """Let :func:`peak_memory` start anew, where the system can: on a GPU, and on Linux."""
-    import torch
-
-    # What earlier runs left in reference cycles would count as this one's.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory() -> int:
-    """Largest resident size since the reset, in bytes; on a GPU the largest allocation.
-
-    Where the system cannot reset it, it is that of the process so far.
-    """
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _version(name: str) -> str:

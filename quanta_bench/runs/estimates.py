@@ -13,9 +13,8 @@ from statistics import fmean
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
 from quanta_bench.plugins import METHODS
-from quanta_bench.results.store import Result
-from quanta_bench.runs.runner import Job
-from quanta_bench.spec import ModelSpec
+from quanta_bench.results.records import Result
+from quanta_bench.spec import Job, ModelSpec
 from quanta_bench.task import Split
 
 PROCESS_BYTES = 1.0e9
@@ -46,7 +45,7 @@ def memory(job: Job) -> float | None:
     whole = method.base_precision == "float32"
     wide = whole or training.precision == "float32"
     total = PROCESS_BYTES + size.parameters * (4 if wide else 2)
-    from quanta_bench.training.datamodule import CPU_EVALUATION_TOKENS, CPU_TRAINING_TOKENS
+    from quanta_bench.data.loader import CPU_EVALUATION_TOKENS, CPU_TRAINING_TOKENS
 
     tokens = CPU_EVALUATION_TOKENS
     if method.trains:
@@ -118,6 +117,6 @@ class _Size:
 
 @cache
 def _size(model: ModelSpec) -> _Size:
-    from quanta_bench.costs.gpu_hours import model_words
+    from quanta_bench.spec import model_words
 
     return _Size(model_words(model))

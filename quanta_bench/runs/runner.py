@@ -6,83 +6,34 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from quanta_bench.data.pools import Pools, find_task
-from quanta_bench.evaluation import evaluators as evaluate
-from quanta_bench.evaluation import summary
+from quanta_bench.data.pools import Pools
+from quanta_bench.evaluation import evaluators, summary
 from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.method import Method
 from quanta_bench.models.heads import check_trains, head_of
 from quanta_bench.models.loading import (
     LoadedModel,
-    ModelRef,
     is_here,
     load_classifier,
     load_model,
-    model_fingerprint,
 )
-from quanta_bench.models.precision import resolve
-from quanta_bench.plugins import build_method
-from quanta_bench.results.environment import (
-    environment,
-    peak_memory,
-    reset_peak_memory,
-    this_device,
-)
-from quanta_bench.results.store import Result, Store, TaskResult, TrainingRecord
+from quanta_bench.models.precision import arithmetic, resolve
+from quanta_bench.plugins import find_task
+from quanta_bench.results.environment import environment
+from quanta_bench.results.records import Result, TaskResult, TrainingRecord
+from quanta_bench.results.store import Store
+from quanta_bench.runs.identity import Identity, PlannedRun, model_reference
 from quanta_bench.runs.progress import Reporter
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, identity
-from quanta_bench.suites.compatibility import check_protocols
-from quanta_bench.training import trainer as training
+from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
+from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run that is asked for.
-
-    Attributes:
-        label: the row it belongs to.
-        training: what to train.
-        evaluation: how to score it.
-    """
-
-    label: str
-    training: TrainingSpec
-    evaluation: EvaluationSpec
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The names of a run on disk, and the content they stand for."""
-
-    training: str
-    run: str
-    model: str
-    training_data: dict[str, Any]
-    evaluation_data: dict[str, Any]
-
-
-def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
-    """The spec as it is hashed: settings checked and stripped of defaults.
-
-    A method with nothing to train keeps only what its result depends on, so that every seed and
-    every training setting names the same run and the base is evaluated once.
-    """
-    method = build_method(spec.method, spec.settings)
-    settings = method.config.model_dump(mode="json", exclude_defaults=True)
-    if not method.trains:
-        bare = TrainingSpec(
-            model=spec.model, method=spec.method, settings=settings, precision=spec.precision
-        )
-        return bare, method
-    return spec.model_copy(update={"settings": settings}), method
+from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
 
 
 class Runner:
@@ -106,31 +57,7 @@ class Runner:
 
     def identify(self, job: Job) -> Identity:
         """The names of a job's run. Reads data and hashes the model, but computes nothing."""
-        spec, method = normal_form(job.training)
-        check_protocols(spec, job.evaluation)
-        fingerprint = model_fingerprint(_reference(spec))
-        training_data = {
-            f"{task}/{split}": self.pools.get(task, spec.source, split).identity
-            for task in spec.tasks
-            for split in ("train", "validation")
-        }
-        scoring = job.evaluation
-        evaluation_data = {
-            task: self.pools.get(task, scoring.source, scoring.split).identity
-            for task in scoring.tasks
-        }
-        if scoring.forgetting:
-            text = self.pools.get(scoring.forgetting, scoring.forgetting_source, "test")
-            evaluation_data[scoring.forgetting] = text.identity
-        trained = identity(spec, model=fingerprint, data=training_data)
-        scored = identity(job.evaluation, data=evaluation_data)
-        return Identity(
-            trained,
-            f"{method.name}-{trained}-{scored}",
-            fingerprint,
-            training_data,
-            evaluation_data,
-        )
+        return PlannedRun.of(job).identify(self.pools)
 
     def find(self, job: Job) -> Result | None:
         """The job's result if it is on disk.
@@ -138,22 +65,10 @@ class Runner:
         What was computed is named by the model's content, so nothing is looked for while the model
         itself would have to be downloaded first.
         """
-        spec, _ = normal_form(job.training)
-        check_protocols(spec, job.evaluation)
-        if not is_here(_reference(spec)):
+        planned = PlannedRun.of(job)
+        if not is_here(planned.model):
             return None
-        return self.store.result(self.identify(job).run)
-
-    @staticmethod
-    def spelled(job: Job) -> str:
-        """The job in words: equal for jobs that come to the same run."""
-        return canonical([Runner.trained(job), job.evaluation.model_dump(mode="json")])
-
-    @staticmethod
-    def trained(job: Job) -> str:
-        """The job's training in words: equal for jobs that score the same training."""
-        spec, _ = normal_form(job.training)
-        return canonical(spec.model_dump(mode="json"))
+        return self.store.result(planned.identify(self.pools).run)
 
     def run(self, job: Job, *, fresh: bool = False) -> Result:
         """The job's result, from disk if it is there.
@@ -166,7 +81,8 @@ class Runner:
             BenchError: anything the user has to act on; what was finished stays on disk.
             KeyboardInterrupt: the user stopped; the same call goes on later.
         """
-        names = self.identify(job)
+        planned = PlannedRun.of(job)
+        names = planned.identify(self.pools)
         done = self.store.result(names.run)
         if done is not None and not fresh:
             return done
@@ -178,11 +94,11 @@ class Runner:
                 self._renewed.add(names.training)
             elif (done := self.store.result(names.run)) is not None:
                 return done  # another process finished it meanwhile
-            return self._compute(job, names)
+            return self._compute(planned, names)
 
-    def _compute(self, job: Job, names: Identity) -> Result:
+    def _compute(self, planned: PlannedRun, names: Identity) -> Result:
         reset_peak_memory()
-        spec, method = normal_form(job.training)
+        spec, method = planned.training, planned.method
         device = this_device()
         record = self.store.training(names.training)
         if record is not None:
@@ -196,7 +112,7 @@ class Runner:
         packed = spec.protocol != "head" and bool(method.cacheable) and can_pack(base.model)
         if record is None:
             record, model = self._train(
-                job.label, spec, method, base, names, precision, device, packed
+                planned.label, spec, method, base, names, precision, device, packed
             )
         elif method.trains:
             adapter = self.store.training_folder(names.training) / "adapter"
@@ -204,7 +120,7 @@ class Runner:
         else:
             model = base.model
         model = model.to(device).eval()
-        return self._evaluate(job.evaluation, method, record, model, base, names, packed)
+        return self._evaluate(planned.evaluation, method, record, model, base, names, packed)
 
     def _train(
         self,
@@ -237,13 +153,13 @@ class Runner:
         head = head_of(model) if spec.protocol == "head" else {}
         if spec.gradient_checkpointing:
             # Before adapting, so that a method that cannot work with it can refuse.
-            training.recompute_activations(model)
+            trainer.recompute_activations(model)
         model = method.adapt(model, spec.seeds.init)
         parameters = method.trainable(model)
         check_trains(head, parameters, method.name)
         data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
         folder = self.store.unfinished_folder(names.training)
-        trained = training.train(
+        trained = trainer.train(
             model,
             method,
             spec,
@@ -277,8 +193,8 @@ class Runner:
         )
         with self.store.write_training(record) as target:
             method.save(model, target / "adapter")
-            shutil.copytree(folder / training.LOGS, target / training.LOGS)
-        training.clear(folder)
+            shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
+        trainer.clear(folder)
         return record, model
 
     def _judge(
@@ -299,7 +215,7 @@ class Runner:
         drawn = self.pools.drawn(
             spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
         )
-        context = evaluate.Context(
+        context = evaluators.Context(
             model,
             base.tokenizer,
             EvaluationSpec(tasks=spec.tasks, protocol="generate", max_length=spec.max_length),
@@ -311,7 +227,7 @@ class Runner:
 
         def score() -> float:
             with arithmetic(precision, device):
-                return evaluate.mean_score(context, drawn)
+                return evaluators.mean_score(context, drawn)
 
         return score
 
@@ -334,7 +250,7 @@ class Runner:
         )
         forgetting = dict(zip(texts, taken, strict=True))
         self.reporter.scoring(sum(len(e) for _, e in (*drawn.values(), *forgetting.values())))
-        context = evaluate.Context(
+        context = evaluators.Context(
             model,
             base.tokenizer,
             spec,
@@ -349,14 +265,14 @@ class Runner:
         with arithmetic(record.precision, device):
             for reference, (task, examples) in drawn.items():
                 begun = time.perf_counter()
-                judged = evaluate.evaluate(context, task, examples)
+                judged = evaluators.evaluate(context, task, examples)
                 seconds = time.perf_counter() - begun
                 results[reference] = summary.summarise(
                     task, spec.protocol, judged, seconds, names.evaluation_data[reference]
                 )
                 predictions += [summary.line(reference, item) for item in judged]
             lost = {
-                reference: evaluate.perplexity(evaluate.evaluate(context, task, examples))
+                reference: evaluators.perplexity(evaluators.evaluate(context, task, examples))
                 for reference, (task, examples) in forgetting.items()
             }
         result = Result(
@@ -380,22 +296,12 @@ class Runner:
         return result
 
 
-def arithmetic(precision: Mapping[str, str], device: torch.device) -> torch.autocast:
-    """A precision's autocast, or one that does nothing."""
-    mixed = precision["arithmetic"] == "bf16-mixed"
-    return torch.autocast(device.type, torch.bfloat16, enabled=mixed)
-
-
 def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
     """The spec's base model, with a new head where the protocol has one."""
     if spec.protocol != "head":
-        return load_model(_reference(spec), dtype)
+        return load_model(model_reference(spec), dtype)
     task = find_task(spec.tasks[0])
-    return load_classifier(_reference(spec), dtype, outputs=task.outputs, seed=spec.seeds.init)
-
-
-def _reference(spec: TrainingSpec) -> ModelRef:
-    return ModelRef(spec.model.name, spec.model.source, spec.model.revision)
+    return load_classifier(model_reference(spec), dtype, outputs=task.outputs, seed=spec.seeds.init)
 
 
 def _kept_precision(

@@ -10,49 +10,19 @@ from rich.console import Console, RenderableType
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.models.precision import fast_dtype
-from quanta_bench.results.store import Result, Store
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
 from quanta_bench.runs.availability import without_absent
+from quanta_bench.runs.cells import Cells, jobs_of
 from quanta_bench.runs.concurrency import Machine, runs_at_once, this_machine, threads_each
 from quanta_bench.runs.estimates import Pace, memory, work
+from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import RunLine, Screen, Silent
-from quanta_bench.runs.runner import Job, Runner, normal_form
+from quanta_bench.runs.runner import Runner
 from quanta_bench.runs.worker import Setting
 from quanta_bench.runs.worker_pool import Ahead, Crew
-from quanta_bench.suites.compatibility import check_protocols
+from quanta_bench.spec import Job
 from quanta_bench.suites.grid import GridRow
-
-
-@dataclass
-class Cells:
-    """The results of one row as far as they are there.
-
-    Attributes:
-        row: the row.
-        results: by seed, those of its runs that are there: one, or one a task that is trained
-            apart.
-    """
-
-    row: GridRow
-    results: dict[int, list[Result]]
-
-    @property
-    def complete(self) -> list[int]:
-        """The seeds of which every run is there."""
-        return sorted(
-            seed for seed, results in self.results.items() if len(results) == self.row.parts
-        )
-
-    def everything(self) -> list[Result]:
-        """All results, seed by seed."""
-        return [result for results in self.results.values() for result in results]
-
-
-def jobs_of(row: GridRow) -> list[tuple[int, Job]]:
-    """A row's jobs, each with its seed."""
-    return [
-        (row.seeds[number // row.parts], Job(row.spec.label, training, evaluation))
-        for number, (training, evaluation) in enumerate(row.jobs)
-    ]
 
 
 def sweep(
@@ -91,7 +61,7 @@ def sweep(
     runner = Runner(store, Silent(), pools)
     for row in rows:
         for _, job in [] if row.missing else jobs_of(row):
-            check_protocols(normal_form(job.training)[0], job.evaluation)
+            PlannedRun.of(job)
     console.print("Reading data and looking for finished runs.", style="dim")
     with _started_ahead(rows, store, fresh, at_once) as ahead:
         return _sweep(rows, runner, ahead, console, draw, fresh, at_once)
@@ -118,7 +88,7 @@ def _sweep(
             done = None if fresh else runner.find(job)
             if done is None:
                 name = _name(cell.row, seed, job)
-                run = wanted.setdefault(runner.spelled(job), _Wanted(name, seed, job, []))
+                run = wanted.setdefault(PlannedRun.of(job).key, _Wanted(name, seed, job, []))
                 run.places.append((cell, seed))
             else:
                 cell.results.setdefault(seed, []).append(done)
@@ -151,7 +121,7 @@ def _started_ahead(
     None are started where some are done, for all may be; nor for a GPU, which workers share out.
     """
     every = {
-        Runner.spelled(job): _Wanted("", seed, job, [])
+        PlannedRun.of(job).key: _Wanted("", seed, job, [])
         for row in rows
         if not row.missing
         for seed, job in jobs_of(row)
@@ -225,7 +195,7 @@ class _Together:
 
         groups: dict[str, list[int]] = {}
         for number, run in enumerate(order):
-            groups.setdefault(Runner.trained(run.job), []).append(number)
+            groups.setdefault(PlannedRun.of(run.job).training_key, []).append(number)
         batches = sorted(
             groups.values(),
             key=lambda batch: (order[batch[0]].seed, -sum(order[n].work for n in batch)),

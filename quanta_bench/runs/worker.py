@@ -1,8 +1,8 @@
 """A process beside the command's own that computes runs: ``python -m quanta_bench.runs.worker``.
 
-It speaks with :mod:`quanta_bench.runs.worker_pool` over a socket, in JSON: first a `Setting`, then one order a
-run; back come progress and how each run ended. Results pass through the store. When the socket
-closes, because the command stopped or is gone, the run is interrupted as Ctrl-C would.
+It speaks with :mod:`quanta_bench.runs.worker_pool` over a socket, in JSON: first a `Setting`, then
+one order a run; back come progress and how each run ended. Results pass through the store. When
+the socket closes, because the command stopped or is gone, the run is interrupted as Ctrl-C would.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quanta_bench.runs.runner import Job
+    from quanta_bench.spec import Job
 
 STOP = signal.SIGUSR2
 LONGEST_END = 30.0
@@ -129,8 +129,8 @@ def _compute(setting: Setting, orders: Iterable[bytes], send: Callable[..., None
     from quanta_bench.models import precision
     from quanta_bench.results.store import Store
     from quanta_bench.runs.progress import Silent
-    from quanta_bench.runs.runner import Job, Runner
-    from quanta_bench.spec import EvaluationSpec, TrainingSpec
+    from quanta_bench.runs.runner import Runner
+    from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 
     torch.set_num_threads(setting.threads)
     for device, dtype in setting.dtypes.items():

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from quanta_bench.errors import BenchError
 from quanta_bench.runs.concurrency import visible_gpu
-from quanta_bench.runs.runner import Job
 from quanta_bench.runs.worker import PROGRESS, Setting, order
+from quanta_bench.spec import Job
 
 COMMAND = (sys.executable, "-P", "-m", "quanta_bench.runs.worker")
 """Starts a worker; the number of its socket comes last."""

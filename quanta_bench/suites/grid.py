@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from quanta_bench.data.pools import TASKS, find_task
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.method import Method, Row
-from quanta_bench.models.meta import Denominator
 from quanta_bench.plugins import METHODS
-from quanta_bench.spec import EvaluationSpec, ModelSpec, Seeds, TrainingSpec, build
-from quanta_bench.suites.inheritance import resolve
+from quanta_bench.spec import Denominator, EvaluationSpec, ModelSpec, Seeds, TrainingSpec, build
+from quanta_bench.suites.choice import NO_CHOICE, Choice
+from quanta_bench.suites.loading import pick_profile
 from quanta_bench.suites.schema import Profile, RowSpec, Settings, Size, Suite
-from quanta_bench.utils.yaml import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -56,135 +48,7 @@ class GridRow:
         return len(self.jobs) // len(self.seeds)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a user selects and overrides.
-
-    Attributes:
-        methods: method names to keep; one with a leading ``+`` is added to the suite's own.
-        all_rows: add every registered method that has a row for the profile.
-        seeds: seeds, in place of the suite's.
-        size: size by name, in place of the profile's default.
-        models: keep the rows of these models.
-        model: a model, in place of every row's: ``name``, ``hub:NAME@REVISION`` or ``local:DIR``.
-        source: where data comes from, in place of the profile's.
-        settings: overrides such as ``{"training.epochs": 1, "evaluation.items": 10}``.
-    """
-
-    methods: tuple[str, ...] = ()
-    all_rows: bool = False
-    seeds: tuple[int, ...] = ()
-    size: str = ""
-    models: tuple[str, ...] = ()
-    model: str = ""
-    source: str = ""
-    settings: Mapping[str, Any] | None = None
-
-
-def shipped() -> dict[str, Path]:
-    """The suites that come with the package, by name."""
-    folder = Path(str(files("quanta_bench.suites")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_suite(name: str, kind: str = "table") -> Suite:
-    """A suite by its name (``table3``, ``figure4``) or by the path of a YAML file.
-
-    By a number alone, a suite of the kind is meant: ``table`` or ``figure``.
-
-    Raises:
-        UsageError: there is no such suite or file, or its content is not a suite.
-    """
-    path = _path(name, kind)
-    try:
-        return Suite.model_validate(_content(path))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "the file"
-        raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
-
-
-def _path(name: str, kind: str = "table") -> Path:
-    known = shipped()
-    path = known.get(name) or known.get(f"{kind}{name}")
-    if path is not None:
-        return path
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        raise UsageError(
-            f"There is no {kind} {name!r}. {did_you_mean(name, known)} "
-            "A suite of your own is named by its path, ending in .yaml."
-        )
-    if not path.is_file():
-        raise UsageError(f"There is no file {name}.")
-    return path
-
-
-def _content(path: Path, within: tuple[Path, ...] = ()) -> Any:
-    """What a suite's file holds, with what it takes over from other suites filled in."""
-
-    def other(name: str) -> Any:
-        found = _path(name)
-        if found in (*within, path):
-            raise UsageError(f"{path} is like {found}, which in the end is like it.")
-        content = _content(found, (*within, path))
-        Suite.model_validate(content)
-        return content
-
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}.") from None
-    return resolve(content, other)
-
-
-def check_tasks(suite: Suite) -> None:
-    """Refuse a suite with a task that is not registered.
-
-    Raises:
-        UsageError: one sentence that names every such task of a suite that is shipped; of a suite
-            of the user's own the first, with the near names.
-    """
-    missing = absent_tasks(suite)
-    if missing and suite.name in shipped():
-        one = len(missing) == 1
-        raise UsageError(
-            f"{suite.name} cannot be computed yet: the {'task' if one else 'tasks'} "
-            f"{', '.join(missing)} {'is' if one else 'are'} not available in this version."
-        )
-    for task in missing:
-        find_task(task)
-
-
-def absent_tasks(suite: Suite) -> list[str]:
-    """The tasks that a suite trains or is scored on and that are not registered."""
-    trained = [task for profile in suite.profiles.values() for task in _trained_on(profile)]
-    own = [task for profile in suite.profiles.values() for task in profile.tasks]
-    named = dict.fromkeys([*suite.tasks, *own, *trained])
-    return [task for task in named if task.partition(":")[0] not in TASKS]
-
-
-def _trained_on(profile: Profile) -> tuple[str, ...]:
-    tasks = profile.training.get("tasks", ())
-    return tuple(map(str, tasks)) if isinstance(tasks, (list, tuple)) else ()
-
-
-def pick_profile(suite: Suite, name: str) -> Profile:
-    """A suite's profile by name.
-
-    Raises:
-        UsageError: the suite has no such profile.
-    """
-    if name not in suite.profiles:
-        raise UsageError(
-            f"{suite.name} has no profile {name!r}. {did_you_mean(name, suite.profiles)}"
-        )
-    return suite.profiles[name]
-
-
-def grid(suite: Suite, profile_name: str, choice: Choice = Choice()) -> list[GridRow]:
+def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[GridRow]:
     """The rows of a table with the jobs of each. `check_tasks` says whether those can run.
 
     Raises:
@@ -362,38 +226,3 @@ def _overrides(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
             )
         (training if part == "training" else evaluation)[name] = value
     return training, evaluation
-
-
-def parse_settings(words: Sequence[str]) -> dict[str, Any]:
-    """``["rank=8", "targets=[q_proj]"]`` as a dictionary; values are read as YAML.
-
-    Numbers such as ``1e-3`` are numbers here, though YAML 1.1 reads them as text, and ``a,b`` is
-    a list.
-
-    Raises:
-        UsageError: a word has no ``=``, or its value is not YAML.
-    """
-    settings: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{word!r} is not of the form name=value.")
-        try:
-            read = parse_yaml(value)
-            if isinstance(read, str) and "," in value and value[0] not in "\"'":
-                read = [parse_yaml(part) for part in value.split(",")]
-        except yaml.YAMLError:
-            raise UsageError(f"The value in {word!r} is not valid YAML.") from None
-        settings[key] = _with_numbers(read)
-    return settings
-
-
-def _with_numbers(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_with_numbers(part) for part in value]
-    if isinstance(value, dict):
-        return {key: _with_numbers(part) for key, part in value.items()}
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value)
-    return value

@@ -8,9 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from quanta_bench.errors import did_you_mean
-from quanta_bench.models.meta import Denominator
-from quanta_bench.spec import Frozen
-from quanta_bench.suites.drawing import Drawing
+from quanta_bench.spec import Denominator, Frozen
 
 
 class RowSpec(Frozen):
@@ -252,3 +250,27 @@ def _check_columns(suite: Suite, by_task: Collection[str]) -> None:
             raise ValueError(f"{sorted(unknown)} are not among the {what} {list(known)}")
     if len(set(keys)) < len(keys):
         raise ValueError(f"a column stands twice in {keys}")
+
+
+Modules = tuple[str, ...]
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class Drawing(Frozen):
+    """The part of a suite that makes it a figure.
+
+    Attributes:
+        kind: ``parameters`` draws the first task's metric against trainable parameters, a curve a
+            method; ``similarity`` compares the subspaces of pairs of updates.
+        modules: of a similarity, the modules whose updates are compared, by profile; full names,
+            such as ``model.layers.15.self_attn.q_proj``.
+        pairs: of a similarity, the two rows of each comparison, by profile and then by label. The
+            vectors of the first run downwards in the picture.
+        vectors: of a similarity, how many vectors of an update are compared at most.
+    """
+
+    kind: Literal["parameters", "similarity"]
+    modules: dict[str, Modules] = Field(default_factory=dict)
+    pairs: dict[str, Pairs] = Field(default_factory=dict)
+    vectors: int = Field(128, ge=1)

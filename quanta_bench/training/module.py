@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from quanta_bench.data.batches import Batch
+from quanta_bench.data.batch import Batch
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec

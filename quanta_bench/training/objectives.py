@@ -9,28 +9,20 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from quanta_bench.data.batches import Batch, CandidateBatch, Item, collate
+from quanta_bench.data.batch import Batch
+from quanta_bench.data.batches import CandidateBatch, collate
+from quanta_bench.data.bucketing import Item
 from quanta_bench.data.encoding import Encoded
-from quanta_bench.data.pools import find_task
-from quanta_bench.data.texts import (
-    EncodedTexts,
-    TextBatch,
-    collate_texts,
-    encode_texts,
-    head_losses,
-    head_outputs,
-    judge_outputs,
-)
-from quanta_bench.data.token_cache import encode_all
-from quanta_bench.data.windows import TRAINING_OVERLAP, encode_windows
-from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.data.texts import EncodedTexts, TextBatch, collate_texts, encode_texts
+from quanta_bench.data.tokenization import Drawn, encode_items
+from quanta_bench.evaluation import likelihood
+from quanta_bench.evaluation.classification import head_losses, head_outputs, judge_outputs
+from quanta_bench.plugins import find_task
 from quanta_bench.spec import TrainingSpec
-from quanta_bench.task import Answer, Example, Task
+from quanta_bench.task import Answer
 
 I_ = TypeVar("I_", bound=Item)
 B_ = TypeVar("B_", bound=Batch)
-Drawn = Sequence[tuple[Task, Sequence[Example]]]
-"""Tasks with the items that were drawn from each."""
 
 
 class Judgement(NamedTuple):
@@ -109,7 +101,7 @@ class Candidates(Objective[Encoded, CandidateBatch]):
 
     def loss(self, model: nn.Module, batch: CandidateBatch) -> Tensor:
         """The spec's loss."""
-        return scoring.loss(model, batch, self.spec.loss)
+        return likelihood.loss(model, batch, self.spec.loss)
 
     def units(self, batch: CandidateBatch) -> int:
         """Items where the loss compares candidates, predicted tokens where it is of language."""
@@ -117,8 +109,8 @@ class Candidates(Objective[Encoded, CandidateBatch]):
 
     def judge(self, model: nn.Module, batch: CandidateBatch) -> list[Judgement]:
         """Whether the best candidate is right; of a single continuation, its likelihood."""
-        sums = scoring.log_likelihoods(model, batch)
-        table = scoring.by_item(scoring.normalise(sums, batch, "token_mean"), batch)
+        sums = likelihood.log_likelihoods(model, batch)
+        table = likelihood.by_item(likelihood.normalise(sums, batch, "token_mean"), batch)
         losses = nn.functional.cross_entropy(table, batch.gold, reduction="none")
         single = table.isfinite().sum(1) == 1
         right = (table.argmax(1) == batch.gold).float()
@@ -217,33 +209,6 @@ def accumulate_gradients(
         with torch.autocast(loss.device.type, enabled=False):
             backward(loss * scale)
     return total
-
-
-def encode_items(
-    tokenizer: Any,
-    tasks: Drawn,
-    protocol: str,
-    *,
-    max_length: int,
-    target_only: bool = False,
-    closed: bool = False,
-) -> list[Encoded]:
-    """Encode the items of several tasks, in order; the words are those of :func:`encode`.
-
-    A text to predict (kind ``perplexity``) becomes several items if it is too long for one.
-    """
-    encoded: list[Encoded] = []
-    for number, (task, examples) in enumerate(tasks):
-        prompts = [task.prompt(example, protocol) for example in examples]
-        options: dict[str, Any] = {"max_length": max_length, "task": number, "closed": closed}
-        if task.kind == "perplexity":
-            options["overlap"] = TRAINING_OVERLAP
-            for example, prompt in zip(examples, prompts, strict=True):
-                encoded += encode_windows(tokenizer, example, prompt, **options)
-        else:
-            options["target_only"] = target_only
-            encoded += encode_all(tokenizer, examples, prompts, **options)
-    return encoded
 
 
 def mean_of_means(values: Sequence[tuple[int, float]]) -> float:

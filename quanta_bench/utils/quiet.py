@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -67,3 +68,9 @@ def _quiet_logs(logs: Any) -> Iterator[None]:
         yield
     finally:
         logs.set_verbosity(level)
+
+
+def settle_libraries() -> None:
+    """Process-wide settings that every computing command wants."""
+    # Forked tokenizer threads would only raise warnings: batches are tokenised beforehand.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -12,8 +12,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from paths import ROOT
 
-SCRIPT = Path(__file__).parents[2] / "quanta_bench" / "bootstrap.py"
+SCRIPT = ROOT / "quanta_bench" / "bootstrap.py"
 
 
 class SetUp:

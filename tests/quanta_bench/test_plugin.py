@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from paths import ROOT
 from transformers import AutoModelForCausalLM
 
-CONTRIBUTING = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FILES = dict(
     re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", CONTRIBUTING, re.MULTILINE | re.DOTALL)
 )

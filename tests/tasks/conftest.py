@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SHARED_DATA
 
-from quanta_bench.sources.kept_rows import KeptRows
-from quanta_bench.sources.rows import parse_source
+from quanta_bench.sources.rows import KeptRows, parse_source
 from quanta_bench.task import Location, Source
 
-CHECKOUT = Path(__file__).parents[2].parent / "shared" / "data" / "llm_adapters"
+CHECKOUT = SHARED_DATA / "llm_adapters"
 
 
 class StubSource:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SHARED_DATA
 
 from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import Example, HubRows, RequestRows, Source, SourceError, UsageError
@@ -13,7 +13,6 @@ from tasks.drop import Drop
 
 TRAIN = HubRows("EleutherAI/drop", None, "train")
 VALIDATION = HubRows("EleutherAI/drop", None, "validation")
-FOLDER = Path(__file__).parents[2].parent / "shared" / "data"
 
 NO_DATE = {"day": "", "month": "", "year": ""}
 EMBEDDED = {
@@ -171,9 +170,9 @@ def test_embedded_rows(embedded: Source) -> None:
 
 
 def test_rows_in_a_folder() -> None:
-    if not (FOLDER / "drop").is_dir():
-        pytest.skip(f"no DROP in {FOLDER}")
-    found = splits(parse_source(f"local:{FOLDER}"))
+    if not (SHARED_DATA / "drop").is_dir():
+        pytest.skip(f"no DROP in {SHARED_DATA}")
+    found = splits(parse_source(f"local:{SHARED_DATA}"))
     assert len(found["train"]) + len(found["validation"]) == 2003
     assert len(found["test"]) == 2039
     check(found)

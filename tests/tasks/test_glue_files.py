@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SHARED_DATA
 
 from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import Example
 from tasks.glue import MRPC, RTE, SST2, STSB, CoLA, GlueTask
 
-GLUE = Path(__file__).parents[2].parent / "shared" / "data" / "glue"
+GLUE = SHARED_DATA / "glue"
 SPLITS = ("train", "validation", "test")
 SIZES: dict[type[GlueTask], tuple[int, int, int]] = {
     SST2: (428, 78, 366),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SHARED_DATA
 
 from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import Example, HubRows, JsonRows, Prompt, RequestRows, SourceError
 from tasks.instructions import CPsyCounD, GSM8KRationales, InstructionTask, R1DistillSFT
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 SPLITS = ("train", "validation", "test")
 R1_ROW = {
     "problem": "What is 1 + 1?\n",
@@ -141,9 +140,9 @@ def test_embedded_rationales(embedded: Any) -> None:
 
 
 def test_counselling_dialogues() -> None:
-    if not (SHARED / "cpsycoun").is_dir():
-        pytest.skip(f"no dialogues at {SHARED}")
-    found = splits(CPsyCounD(), parse_source(f"local:{SHARED}"))
+    if not (SHARED_DATA / "cpsycoun").is_dir():
+        pytest.skip(f"no dialogues at {SHARED_DATA}")
+    found = splits(CPsyCounD(), parse_source(f"local:{SHARED_DATA}"))
     assert len(found["train"]) + len(found["validation"]) == 600
     assert len(found["test"]) == 60
     assert 30 < len(found["validation"]) < 90

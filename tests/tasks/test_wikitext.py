@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import SHARED_DATA
 
 from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import HubRows, LineRows, Prompt, SourceError
 from tasks.wikitext import WikiText2, articles
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 LINES = [
     "",
     " = Ann Lee = ",
@@ -84,9 +83,9 @@ def test_embedded_data_point_elsewhere(split: Any, file: str, stub: Any) -> None
 @pytest.mark.parametrize(("split", "words"), [("validation", 213886), ("test", 241211)])
 def test_the_published_files_hold_sixty_articles(split: Any, words: int) -> None:
     """Numbers of articles and words as their authors state them; titles in formulas apart."""
-    if not (SHARED / "wikitext-2").is_dir():
-        pytest.skip(f"no WikiText-2 at {SHARED}")
-    source = parse_source(f"local:{SHARED}")
+    if not (SHARED_DATA / "wikitext-2").is_dir():
+        pytest.skip(f"no WikiText-2 at {SHARED_DATA}")
+    source = parse_source(f"local:{SHARED_DATA}")
     task = WikiText2()
     found = task.examples(source, split)
     assert len(found) == 60
@@ -96,9 +95,9 @@ def test_the_published_files_hold_sixty_articles(split: Any, words: int) -> None
 
 
 def test_no_article_is_in_two_splits() -> None:
-    if not (SHARED / "wikitext-2").is_dir():
-        pytest.skip(f"no WikiText-2 at {SHARED}")
-    source = parse_source(f"local:{SHARED}")
+    if not (SHARED_DATA / "wikitext-2").is_dir():
+        pytest.skip(f"no WikiText-2 at {SHARED_DATA}")
+    source = parse_source(f"local:{SHARED_DATA}")
     texts = [
         {item.fields["text"] for item in WikiText2().examples(source, split)}
         for split in ("validation", "test")  # the training file is not there

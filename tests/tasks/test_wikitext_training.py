@@ -11,8 +11,8 @@ import pytest
 from quanta_bench.data.pools import Pools
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Silent
-from quanta_bench.runs.runner import Job, Runner
-from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
+from quanta_bench.runs.runner import Runner
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 
 LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 

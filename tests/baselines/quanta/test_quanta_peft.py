@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 from peft import PeftModel, get_peft_model
 from quanta_models import (
     FORMS,
@@ -31,8 +32,6 @@ pytestmark = [
     # transformers renames its checkpointing calls, which peft still makes under the old names.
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning"),
 ]
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 # The start.

@@ -18,9 +18,9 @@ import pytest
 from rich.console import Console
 
 from quanta_bench.bench import report as bench_report
-from quanta_bench.bench import runner as bench
+from quanta_bench.bench import runner
 from quanta_bench.benchmark import Case, Conditions, Finding, Outcome, Side, at_least, at_most
-from quanta_bench.cli import main as cli
+from quanta_bench.cli import main
 from quanta_bench.registry import BENCHMARKS_GROUP
 
 CODE = """
@@ -102,8 +102,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def registry(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(package))
-    fresh = type(bench.BENCHMARKS)(BENCHMARKS_GROUP, "benchmark", bench.Benchmark)
-    monkeypatch.setattr(bench, "BENCHMARKS", fresh)
+    fresh = type(runner.BENCHMARKS)(BENCHMARKS_GROUP, "benchmark", runner.Benchmark)
+    monkeypatch.setattr(runner, "BENCHMARKS", fresh)
     # A package of a module's fixture stays importable only while that module's tests run.
     monkeypatch.delitem(sys.modules, "some_benchmarks", raising=False)
 
@@ -117,7 +117,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "argv", ["quanta-bench", "bench", *map(str, words)])
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         return int(ended.value.code or 0), out, err
@@ -146,7 +146,7 @@ def test_a_report_has_every_sample_and_a_picture(command: Command, tmp_path: Pat
     assert "1/1 sums: adding [1, 2]" in out
     assert "said to nobody" not in out
     assert "said to nobody" in (tmp_path / "logs" / "sums.txt").read_text()
-    report = bench.read(tmp_path / "bench.json")
+    report = runner.read(tmp_path / "bench.json")
     (entry,) = report.entries
     assert (entry.status, entry.quick, entry.origin) == ("done", False, "some-benchmarks 1.0")
     assert entry.machine.environment.packages["torch"]
@@ -174,7 +174,7 @@ def test_a_quick_run_is_apart_from_a_full_one(command: Command, tmp_path: Path) 
     assert command("sums", "--results", tmp_path)[0] == 0
     full = (tmp_path / "bench.json").read_bytes()
     status, out, _ = command("sums", "--quick", "--json", "--results", tmp_path)
-    (entry,) = bench.Report.model_validate_json(out).entries
+    (entry,) = runner.Report.model_validate_json(out).entries
     assert status == 0
     assert entry.quick
     assert entry.outcome is not None
@@ -193,7 +193,7 @@ def test_one_that_fails_says_why_and_the_rest_goes_on(command: Command, tmp_path
     assert "ZeroDivisionError: by the benchmark" in out
     assert "dying failed: its process died (exit status 9)" in out
     assert "Traceback" in (tmp_path / "logs" / "broken.txt").read_text()
-    entries = bench.read(tmp_path / "bench.json").entries
+    entries = runner.read(tmp_path / "bench.json").entries
     # In the order of the benchmarks, whatever the order of the words.
     assert [(entry.name, entry.status) for entry in entries] == [
         ("sums", "done"),
@@ -275,7 +275,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def entry(name: str, status: str = "done", **over: Any) -> bench.Entry:
+def entry(name: str, status: str = "done", **over: Any) -> runner.Entry:
     outcome = over.pop("outcome", None)
     if status == "done" and outcome is None:
         outcome = Outcome(cases=[Case(title="c")])
@@ -287,16 +287,16 @@ def entry(name: str, status: str = "done", **over: Any) -> bench.Entry:
         "date": "2026-01-02T00:00:00+00:00",
         "quick": False,
         "model": "",
-        "machine": bench.machine(),
+        "machine": runner.machine(),
         "outcome": outcome,
         **over,
     }
-    return bench.Entry.model_validate(content)
+    return runner.Entry.model_validate(content)
 
 
 def test_an_entry_takes_its_older_ones_place_unless_it_failed() -> None:
     old, new, other = entry("a", seconds=1), entry("a", seconds=2), entry("b", "failed")
-    report = bench.Report(entries=[old, other]).with_entry(new)
+    report = runner.Report(entries=[old, other]).with_entry(new)
     assert {one.name: one.seconds for one in report.entries} == {"a": 2.0, "b": 0.0}
     kept = report.with_entry(entry("a", "failed", reason="r"))
     assert kept.entries == report.entries
@@ -323,7 +323,7 @@ def test_the_picture_marks_targets_on_the_side_where_they_are_met() -> None:
         Finding(title="d", value=0.1, ratio=False),
     ]
     made = Outcome(cases=[Case(title="c", findings=findings)])
-    figure = bench_report.picture(bench.Report(entries=[entry("a", outcome=made)]))
+    figure = bench_report.picture(runner.Report(entries=[entry("a", outcome=made)]))
     assert figure is not None
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a: c, t", "a: c, s"]
@@ -332,7 +332,7 @@ def test_the_picture_marks_targets_on_the_side_where_they_are_met() -> None:
         line.get_marker(): line.get_xdata()[0] for line in axes.lines if line.get_marker() in (8, 9)
     }
     assert carets == {8: 1.6, 9: 2.0}
-    without = bench.Report(entries=[entry("a"), entry("b", "failed")])
+    without = runner.Report(entries=[entry("a"), entry("b", "failed")])
     assert bench_report.picture(without) is None
 
 
@@ -340,7 +340,7 @@ def test_the_screen_and_markdown_say_the_same(tmp_path: Path) -> None:
     side = Side(name="ours", seconds=[0.5, 0.25, 0.5], work=[4, 4, 4], unit="items", peak_bytes=5)
     finding = Finding(title="ours / theirs", value=2.5, low=2.25, high=2.75, target=at_least(3))
     case = Case(title="HellaSwag", sides=[side], findings=[finding], notes=["2 of 40 differ"])
-    report = bench.Report(entries=[entry("a", outcome=Outcome(cases=[case], notes=["all"]))])
+    report = runner.Report(entries=[entry("a", outcome=Outcome(cases=[case], notes=["all"]))])
     text = bench_report.as_markdown(report)
     assert "| HellaSwag | ours / theirs | 2.5 | 2.25 to 2.75 | at least 3 | missed |" in text
     assert "| HellaSwag | ours | 3 | 500 | 9.6 items | 0 |" in text

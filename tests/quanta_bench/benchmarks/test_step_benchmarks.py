@@ -13,7 +13,7 @@ from quanta_bench.benchmarks.materials import Materials, adapted, make
 from quanta_bench.benchmarks.steps import collated, stepper
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
-from quanta_bench.training import trainer as training
+from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
 
 
@@ -66,7 +66,7 @@ def test_a_step_is_the_one_that_a_run_does(
         model = adapted(base, method, materials.device)
         data = BenchData(spec, Pools(), base.tokenizer, packed=True)
         if whole:
-            training.train(
+            trainer.train(
                 model,
                 method,
                 spec,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quanta_bench.cli import appendix
-from quanta_bench.cli import main as cli
+from quanta_bench.cli import appendix, main
 
 
 def run(
@@ -18,7 +17,7 @@ def run(
     """Status, output and errors of a command in this process."""
     monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     out, err = capsys.readouterr()
     return ended.value.code, out, err
 

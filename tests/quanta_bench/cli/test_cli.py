@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from quanta_bench import __version__
-from quanta_bench.cli import main as cli
+from quanta_bench.cli import main
 from quanta_bench.errors import BenchError
 
 PLANNED = ("report", "verify", "export", "tune")
@@ -49,7 +49,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         assert isinstance(ended.value.code, int)
@@ -106,7 +106,7 @@ profiles:
 def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often a model was loaded and trained."""
     from quanta_bench.runs import runner
-    from quanta_bench.training import trainer as training
+    from quanta_bench.training import trainer
 
     done = {"loaded": 0, "trained": 0}
 
@@ -118,7 +118,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         return call
 
     monkeypatch.setattr(runner, "load_model", counted("loaded", runner.load_model))
-    monkeypatch.setattr(training, "train", counted("trained", training.train))
+    monkeypatch.setattr(trainer, "train", counted("trained", trainer.train))
     return done
 
 
@@ -271,7 +271,7 @@ def test_debug_shows_where_it_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quanta_bench.cli.listing.methods", fail)
     monkeypatch.setattr(sys, "argv", ["quanta-bench", "methods"])
     with pytest.raises(RuntimeError, match="odd"):
-        cli.main()
+        main.main()
 
 
 def test_a_closed_pipe_is_no_failure() -> None:
@@ -393,7 +393,7 @@ def test_the_papers_profile_on_a_tiny_model_and_files_of_llm_adapters(
     bench: Bench, tiny_model: Path, llm_adapters: Path, tmp_path: Path
 ) -> None:
     """The paper's rows for one model; QuanTA's axes are cut to a model 64 wide."""
-    from quanta_bench.suites.grid import shipped
+    from quanta_bench.suites.loading import shipped
 
     content = yaml.safe_load(shipped()["table3"].read_text())
     paper = content["profiles"]["paper"]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from quanta_bench.cli import listing
 from quanta_bench.cli.listing import Listing
-from quanta_bench.suites.grid import shipped
+from quanta_bench.suites.loading import shipped
 
 
 @pytest.mark.parametrize("made", [listing.methods, listing.tasks, listing.models, listing.targets])

@@ -13,7 +13,7 @@ from rich.console import Console
 from quanta_bench.costs import audit as audits
 from quanta_bench.costs.audit import Audit, AuditRow, audit
 from quanta_bench.results.published import published_rows
-from quanta_bench.suites.grid import load_suite, shipped
+from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.suites.schema import Profile, RowSpec, Suite
 
 AMBIGUOUS = {

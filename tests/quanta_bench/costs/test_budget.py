@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from quanta_bench.costs import budget as budgets
+from quanta_bench.costs import budget
 from quanta_bench.costs.budget import Budget, search
 from quanta_bench.errors import UsageError
 from quanta_bench.models.meta import Count, count, meta_model
@@ -74,6 +74,6 @@ def test_methods_that_do_not_fit_or_have_one_size_are_named() -> None:
     assert {row.method for row in found.methods if row.trainable is None} == {"lora", "full"}
     console = Console(width=200)
     with console.capture() as drawn:
-        console.print(budgets.on_screen(found))
+        console.print(budget.on_screen(found))
     assert "lora: target_modules: no module is called" in drawn.get()
     assert "full: it has just one size" in drawn.get()

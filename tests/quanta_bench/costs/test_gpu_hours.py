@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import STUDY
 
 from quanta_bench.costs.gpu_hours import UTILISATION, Cost, Costs
 from quanta_bench.costs.gpus import DEFAULT_GPU, GPUS, find_gpu
 from quanta_bench.errors import UsageError
 from quanta_bench.models.meta import Counts
-from quanta_bench.results.store import Result
+from quanta_bench.results.records import Result
 from quanta_bench.suites.grid import grid
 from quanta_bench.suites.schema import Profile, RowSpec, Suite
 
-STUDY = Path(__file__).parents[2] / "results" / "study"
 LLAMA2_7B = 6_738_415_616
 # Without the embeddings, which are looked up and not multiplied with.
 MULTIPLIED = LLAMA2_7B - 32_000 * 4096

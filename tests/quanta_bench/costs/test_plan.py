@@ -11,7 +11,9 @@ from rich.console import Console
 from quanta_bench.cli import plan as plan_screen
 from quanta_bench.costs import plan as plans
 from quanta_bench.costs.plan import DEFAULT, METHOD_DEFAULT, Plan, PlanRow, Setting, agrees
-from quanta_bench.suites.grid import Choice, grid, load_suite
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.loading import load_suite
+from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import Profile, RowSpec, Suite
 
 UNREPRODUCIBLE = {
@@ -29,9 +31,7 @@ TABLE_E3 = {
 
 def make(choice: Choice, profile: str = "paper") -> Plan:
     suite = load_suite("3")
-    return plans.make_plan(
-        suite, profile, suite.profiles[profile], grid(suite, profile, choice), choice.size
-    )
+    return plans.make_plan(Request.of(suite, profile, choice))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_row_of_a_method_that_is_not_installed_says_so() -> None:
     rows = (paper.rows[0], paper.rows[0].model_copy(update={"method": "brand_new"}))
     profile = paper.model_copy(update={"rows": rows})
     suite = suite.model_copy(update={"profiles": {"paper": profile}})
-    made = plans.make_plan(suite, "paper", profile, grid(suite, "paper", Choice()), "")
+    made = plans.make_plan(Request.of(suite, "paper"))
     there, missing = made.rows
     assert there.missing == ""
     assert missing.missing == "the method 'brand_new' is not available in this version"
@@ -207,17 +207,14 @@ def test_the_whole_configuration_is_shown(paper: Plan) -> None:
 def test_a_method_with_a_required_setting_is_planned() -> None:
     row = RowSpec(method="peft", settings={"type": "vera"})
     suite = Suite(name="own", tasks=("boolq",), profiles={"embedded": Profile(rows=(row,))})
-    rows = grid(suite, "embedded")
-    made = plans.make_plan(suite, "embedded", suite.profiles["embedded"], rows, "")
+    made = plans.make_plan(Request.of(suite, "embedded"))
     assert by_name(made.rows[0].settings)["type"].origin == DEFAULT
 
 
 def test_a_rows_own_settings_do_not_inherit_an_origin() -> None:
     row = RowSpec(method="lora", settings={"r": 4, "alpha": 16}, origin={"settings": "mine"})
     suite = Suite(name="own", tasks=("boolq",), profiles={"embedded": Profile(rows=(row,))})
-    made = plans.make_plan(
-        suite, "embedded", suite.profiles["embedded"], grid(suite, "embedded"), ""
-    )
+    made = plans.make_plan(Request.of(suite, "embedded"))
     settings = by_name(made.rows[0].settings)
     assert settings["r"].origin == "mine"
     assert settings["alpha"].origin == "our choice"  # the default row's value, and its origin
@@ -265,7 +262,7 @@ def test_a_row_without_an_estimate_says_why() -> None:
     row = RowSpec(method="lora", training={"tasks": ["none_such"]})
     profile = Profile(model="llama2-7b", model_source="hub", rows=(row,))
     suite = Suite(name="own", tasks=("boolq",), profiles={"paper": profile})
-    made = plans.make_plan(suite, "paper", profile, grid(suite, "paper"), "")
+    made = plans.make_plan(Request.of(suite, "paper"))
     assert made.rows[0].cost is None
     assert made.gpu_hours is None
     assert "no estimate: the lengths of the task 'none_such'" in " ".join(drawn(made).split())

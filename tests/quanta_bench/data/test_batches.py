@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from quanta_bench.data.batches import by_tokens, cheapest_cuts, collate, shuffled
+from quanta_bench.data.batches import collate
+from quanta_bench.data.bucketing import by_tokens, cheapest_cuts, shuffled
 from quanta_bench.data.encoding import Encoded
-from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.evaluation import likelihood
 from quanta_bench.task import Example
 
 IDS = st.lists(st.integers(3, 60), min_size=1, max_size=6).map(tuple)
@@ -68,7 +69,7 @@ def reference(model, item):
 @given(batch=st.lists(st.booleans().flatmap(items), min_size=1, max_size=4), packed=st.booleans())
 def test_every_layout_equals_one_candidate_at_a_time(model, batch, packed):
     with torch.no_grad():
-        found = scoring.log_likelihoods(model, collate(batch, 0, packed=packed))
+        found = likelihood.log_likelihoods(model, collate(batch, 0, packed=packed))
         expected = torch.cat([reference(model, item) for item in batch])
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
@@ -79,7 +80,7 @@ def test_packed_and_flat_give_the_same_loss_and_gradients(model, batch):
     found = []
     for packed in (True, False):
         model.zero_grad()
-        loss = scoring.loss(model, collate(batch, 0, packed=packed), "candidates")
+        loss = likelihood.loss(model, collate(batch, 0, packed=packed), "candidates")
         loss.backward()
         found.append((loss.detach(), [p.grad.clone() for p in model.parameters()]))
     model.zero_grad()
@@ -101,7 +102,7 @@ def test_a_candidate_does_not_see_its_neighbours(model):
     one = collate([encoded([5, 6], [7, 8], [9, 10])], 0, packed=True)
     other = collate([encoded([5, 6], [7, 8], [11, 12])], 0, packed=True)
     with torch.no_grad():
-        assert scoring.log_likelihoods(model, one)[0] == scoring.log_likelihoods(model, other)[0]
+        assert torch.equal(*(likelihood.log_likelihoods(model, b)[0] for b in (one, other)))
 
 
 def test_language_modelling_on_the_whole_text_is_what_transformers_computes(model):
@@ -110,7 +111,7 @@ def test_language_modelling_on_the_whole_text_is_what_transformers_computes(mode
     ids = torch.tensor([[5, 6, 7, 8, 9]])
     expected = model(input_ids=ids, labels=ids).loss
     torch.testing.assert_close(
-        scoring.loss(model, batch, "answer+prompt"), expected.double(), rtol=1e-6, atol=1e-6
+        likelihood.loss(model, batch, "answer+prompt"), expected.double(), rtol=1e-6, atol=1e-6
     )
 
 
@@ -120,7 +121,7 @@ def test_language_modelling_on_the_answer_masks_the_prompt(model):
     labels = torch.tensor([[-100, -100, -100, 8, 9]])
     expected = model(input_ids=ids, labels=labels).loss
     torch.testing.assert_close(
-        scoring.loss(model, batch, "answer"), expected.double(), rtol=1e-6, atol=1e-6
+        likelihood.loss(model, batch, "answer"), expected.double(), rtol=1e-6, atol=1e-6
     )
 
 
@@ -129,16 +130,16 @@ def test_the_candidates_loss_is_cross_entropy_over_length_normalised_likelihoods
     expected = torch.nn.functional.cross_entropy(
         (reference(model, item) / torch.tensor([3.0, 1.0, 2.0]))[None], torch.tensor([2])
     )
-    found = scoring.loss(model, collate([item], 0, packed=True), "candidates")
+    found = likelihood.loss(model, collate([item], 0, packed=True), "candidates")
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_normalisers():
     batch = collate([encoded([5], [6, 7])], 0, packed=True)
     sums = torch.tensor([-6.0])
-    assert scoring.normalise(sums, batch, "sum").item() == -6
-    assert scoring.normalise(sums, batch, "token_mean").item() == -3
-    assert scoring.normalise(sums, batch, "byte_mean").item() == -3
+    assert likelihood.normalise(sums, batch, "sum").item() == -6
+    assert likelihood.normalise(sums, batch, "token_mean").item() == -3
+    assert likelihood.normalise(sums, batch, "byte_mean").item() == -3
 
 
 def test_packing_feeds_each_context_once_and_no_last_token():

@@ -15,7 +15,7 @@ from quanta_bench.data.batches import collate
 from quanta_bench.data.encoding import encode
 from quanta_bench.data.windows import TRAINING_OVERLAP, encode_windows, scoring_overlap, spans
 from quanta_bench.errors import BenchError
-from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.evaluation import likelihood
 from quanta_bench.evaluation.evaluators import Context, evaluate, perplexities, perplexity
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt, Task
@@ -246,7 +246,7 @@ def test_windows_of_training_text_train_every_token_once(model, tokenizer):
         if at and (at - 17) % 16 == 0:
             begin = at - 1
         total += log_probability(model, [start, *ids[begin:at]], token)
-    loss = scoring.loss(model, batch, "answer")
+    loss = likelihood.loss(model, batch, "answer")
     assert float(loss.detach()) == pytest.approx(-total / len(ids))
 
 

@@ -14,8 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.windows import encode_windows
-from quanta_bench.evaluation import evaluators as evaluate
-from quanta_bench.evaluation import likelihood as scoring
+from quanta_bench.evaluation import evaluators, likelihood
 from quanta_bench.evaluation.generation import generate
 from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.spec import EvaluationSpec
@@ -186,7 +185,7 @@ def pairs(protocol):
 
 
 def context_of(model, tokenizer, spec, *, packed=False):
-    return evaluate.Context(
+    return evaluators.Context(
         model,
         tokenizer,
         spec,
@@ -204,7 +203,7 @@ def chosen(model, tokenizer, protocol="choice-text", *, packed=False, max_length
     return [
         judged.detail["log_likelihoods"]
         for task, examples in known(protocol)
-        for judged in evaluate.evaluate(context, task, examples)
+        for judged in evaluators.evaluate(context, task, examples)
     ]
 
 
@@ -300,7 +299,7 @@ def test_a_text_in_one_window_has_the_likelihood_of_the_harness(model, tokenizer
     texts = [PASSAGE, "Short.", f"{PASSAGE} {PASSAGE}"]
     context = context_of(model, tokenizer, EvaluationSpec(tasks=("any",), max_length=LENGTH))
     examples = [Example(text, text, {"text": text}) for text in texts]
-    judged = evaluate.evaluate(context, RunningText(), examples)
+    judged = evaluators.evaluate(context, RunningText(), examples)
     # Otherwise the harness predicts the start token too, from another one.
     theirs = Harness(model, tokenizer, LENGTH, start=False).rolling(texts)
     assert [one.detail["log_likelihoods"][0] for one in judged] == close(theirs)
@@ -325,6 +324,6 @@ def test_windows_without_overlap_are_the_rolling_windows_of_the_harness(model, t
     )
     assert len(windows) == 3
     with torch.no_grad():
-        found = scoring.log_likelihoods(model, collate(windows, 0, packed=False))
+        found = likelihood.log_likelihoods(model, collate(windows, 0, packed=False))
     (theirs,) = Harness(model, tokenizer, window, start=False).rolling([text])
     assert float(found.sum()) == close(theirs)

@@ -9,16 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from quanta_bench.data.batches import by_tokens
-from quanta_bench.data.texts import (
-    EncodedTexts,
-    collate_texts,
-    encode_texts,
-    head_losses,
-    head_outputs,
-    judge_outputs,
-)
+from quanta_bench.data.bucketing import by_tokens
+from quanta_bench.data.texts import EncodedTexts, collate_texts, encode_texts
 from quanta_bench.errors import BenchError
+from quanta_bench.evaluation.classification import head_losses, head_outputs, judge_outputs
 from quanta_bench.models.loading import ModelRef, load_classifier, load_tokenizer
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.task import Answer, Example

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quanta_bench.evaluation import evaluators as evaluate
-from quanta_bench.evaluation import generation
+from quanta_bench.evaluation import evaluators, generation
 from quanta_bench.evaluation.generation import cut_at, generate
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt
@@ -97,7 +96,7 @@ def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most, 
         for text in (*passages, *(text.upper() for text in passages))
     ]
     done = []
-    context = evaluate.Context(
+    context = evaluators.Context(
         *pair,
         EvaluationSpec(tasks=("drop",), protocol="generate"),
         packed=False,
@@ -105,12 +104,12 @@ def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most, 
         device=torch.device("cpu"),
         advance=done.append,
     )
-    monkeypatch.setattr(evaluate, "GENERATION_BATCH", most)
-    monkeypatch.setattr(evaluate, "rows_together", lambda _: most)
+    monkeypatch.setattr(evaluators, "GENERATION_BATCH", most)
+    monkeypatch.setattr(evaluators, "rows_together", lambda _: most)
     if not own:
-        monkeypatch.setattr(evaluate, "joinable", lambda _: False)
+        monkeypatch.setattr(evaluators, "joinable", lambda _: False)
         monkeypatch.setattr(generation, "joinable", lambda _: False)
-    judged = evaluate.evaluate(context, Drop(), examples)
+    judged = evaluators.evaluate(context, Drop(), examples)
     assert sum(done) == len(examples)
     prompts = [Drop().prompt(example, "generate").context for example in examples]
     options = {"max_new_tokens": Drop.max_new_tokens, "max_length": 1024, "stop": Drop.stop}

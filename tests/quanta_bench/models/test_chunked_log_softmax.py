@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from quanta_bench.models import chunked_log_softmax as vocabulary
+from quanta_bench.models import chunked_log_softmax
 from quanta_bench.models.chunked_log_softmax import token_log_likelihoods
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Several parts, the last one narrower, of vocabularies that a test can afford."""
-    monkeypatch.setattr(vocabulary, "NARROWEST", 7)
-    monkeypatch.setattr(vocabulary, "LOGIT_BYTES", {"cpu": 1})
+    monkeypatch.setattr(chunked_log_softmax, "NARROWEST", 7)
+    monkeypatch.setattr(chunked_log_softmax, "LOGIT_BYTES", {"cpu": 1})
 
 
 def made(tokens, width, entries, *, bias=True, dtype=torch.float64, seed=0):
@@ -110,8 +110,8 @@ def test_no_token_is_likelier_than_certain():
 
 
 def test_the_whole_vocabulary_is_never_held(monkeypatch):
-    monkeypatch.setattr(vocabulary, "NARROWEST", 64)
-    monkeypatch.setattr(vocabulary, "LOGIT_BYTES", {"cpu": 4 * 100 * 128})
+    monkeypatch.setattr(chunked_log_softmax, "NARROWEST", 64)
+    monkeypatch.setattr(chunked_log_softmax, "LOGIT_BYTES", {"cpu": 4 * 100 * 128})
     hidden, weight, _, targets = made(100, 4, 2000, bias=False, dtype=torch.float32)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):

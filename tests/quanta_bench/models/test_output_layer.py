@@ -16,8 +16,8 @@ from transformers import (
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.encoding import Encoded
-from quanta_bench.evaluation import likelihood as scoring
-from quanta_bench.models import chunked_log_softmax as vocabulary
+from quanta_bench.evaluation import likelihood
+from quanta_bench.models import chunked_log_softmax
 from quanta_bench.models.output_layer import hidden_at
 from quanta_bench.task import Example
 from quanta_bench.training.trainer import recompute_activations
@@ -75,12 +75,12 @@ def gradients(made, said):
 def test_likelihoods_and_all_gradients_are_those_of_the_models_own_logits(
     config, tied, held, monkeypatch
 ):
-    monkeypatch.setattr(vocabulary, "NARROWEST", 7)
-    monkeypatch.setattr(vocabulary, "LOGIT_BYTES", {"cpu": held})
+    monkeypatch.setattr(chunked_log_softmax, "NARROWEST", 7)
+    monkeypatch.setattr(chunked_log_softmax, "LOGIT_BYTES", {"cpu": held})
     config.tie_word_embeddings = tied
     made = model(config).eval()
     assert left_out(made)
-    found = [scoring.token_log_likelihoods(made, BATCH), expected(made)]
+    found = [likelihood.token_log_likelihoods(made, BATCH), expected(made)]
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
     for one, other in zip(*(gradients(made, said) for said in found), strict=True):
         # The norms of transformers' LLaMA compute in float32 whatever the model's dtype.
@@ -99,9 +99,9 @@ def test_likelihoods_and_all_gradients_are_those_of_the_models_own_logits(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_that_changes_its_logits_keeps_them(config, dtype):
     made = model(config, dtype)
-    torch.testing.assert_close(scoring.token_log_likelihoods(made, BATCH), expected(made))
+    torch.testing.assert_close(likelihood.token_log_likelihoods(made, BATCH), expected(made))
     assert not left_out(made)
-    torch.testing.assert_close(scoring.token_log_likelihoods(made, BATCH), expected(made))
+    torch.testing.assert_close(likelihood.token_log_likelihoods(made, BATCH), expected(made))
 
 
 def test_the_probe_costs_no_random_numbers():
@@ -109,7 +109,7 @@ def test_the_probe_costs_no_random_numbers():
     with torch.random.fork_rng():
         made = model(GraniteConfig(**SMALL, logits_scaling=4.0, attention_dropout=0.5)).train()
         first, second = (
-            torch.random.manual_seed(5) and scoring.token_log_likelihoods(made, BATCH)
+            torch.random.manual_seed(5) and likelihood.token_log_likelihoods(made, BATCH)
             for _ in range(2)
         )
         assert torch.equal(first, second)
@@ -149,15 +149,15 @@ def test_a_layer_that_is_more_than_linear_is_used(change, before):
         assert left_out(made)
     change(made)
     assert not left_out(made)
-    found = scoring.token_log_likelihoods(made, BATCH)
+    found = likelihood.token_log_likelihoods(made, BATCH)
     torch.testing.assert_close(found, expected(made), rtol=1e-10, atol=1e-10)
 
 
 def test_activations_that_are_computed_again_change_nothing():
     made = model(LlamaConfig(**SMALL)).train()
-    plain = gradients(made, scoring.token_log_likelihoods(made, BATCH))
+    plain = gradients(made, likelihood.token_log_likelihoods(made, BATCH))
     recompute_activations(made)
-    again = gradients(made, scoring.token_log_likelihoods(made, BATCH))
+    again = gradients(made, likelihood.token_log_likelihoods(made, BATCH))
     for one, other in zip(plain, again, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -167,6 +167,6 @@ def test_the_model_generates_as_before():
     ids = torch.tensor([[5, 6, 7]])
     options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 5, "do_sample": False}
     before = made.generate(ids, **options)
-    scoring.token_log_likelihoods(made, BATCH)
+    likelihood.token_log_likelihoods(made, BATCH)
     assert torch.equal(made.generate(ids, **options), before)
     assert not made.lm_head._forward_pre_hooks

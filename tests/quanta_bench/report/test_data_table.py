@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from quanta_bench.data.pools import find_task
 from quanta_bench.errors import UsageError
-from quanta_bench.report import data_table as inventory
+from quanta_bench.plugins import find_task
+from quanta_bench.report import data_table
 from quanta_bench.report.data_table import DataSet, Draw, Inventory
 from quanta_bench.results.published import published_rows
 from quanta_bench.sources.rows import HubData, parse_source
@@ -66,12 +66,12 @@ def paper() -> Inventory:
             raise AssertionError("the hub was asked")
 
         patch.setattr(HubData, "_load", unreachable)
-        return inventory.take_inventory("paper")
+        return data_table.take_inventory("paper")
 
 
 @pytest.fixture(scope="module")
 def local(llm_adapters: Path) -> Inventory:
-    return inventory.take_inventory("paper", f"local:{llm_adapters}")
+    return data_table.take_inventory("paper", f"local:{llm_adapters}")
 
 
 # --- the paper's own table --------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_the_transcription_says_what_a_second_reading_says() -> None:
 def test_the_printed_sizes_stand_beside_the_tasks(paper: Inventory) -> None:
     assert [row.task for row in paper.rows][: len(PRINTED)] == list(PRINTED)
     shown = {
-        row.task: tuple(int(row.printed[s]) if row.printed[s] else None for s in inventory.SPLITS)
+        row.task: tuple(int(row.printed[s]) if row.printed[s] else None for s in data_table.SPLITS)
         for row in paper.rows
         if row.printed
     }
@@ -115,8 +115,8 @@ def test_a_checkout_is_counted_row_by_row(local: Inventory, llm_adapters: Path) 
         groups = 1 if name == "winogrande" else len({item["instruction"] for item in test})
         assert row.pools["test"].groups == groups
         assert row.pools["train"].read == [f"json:dataset/{folder}/train.json"]
-        assert inventory.how_split(row).endswith("; test as published")
-        assert f"cut by {find_task(name).grouped_by}" in inventory.how_split(row)
+        assert data_table.how_split(row).endswith("; test as published")
+        assert f"cut by {find_task(name).grouped_by}" in data_table.how_split(row)
     mixture = json.loads((llm_adapters / "ft-training_set" / "commonsense_170k.json").read_text())
     assert sum(sizes(by_task(local)["commonsense170k"]).values()) == len(mixture)
 
@@ -126,7 +126,7 @@ def test_what_a_source_lacks_says_why(local: Inventory) -> None:
     assert row.pools == {}
     assert row.draws == []
     assert "There is no file" in row.missing
-    assert inventory.how_split(row) == "not in this source"
+    assert data_table.how_split(row) == "not in this source"
     assert any("Not in this source: " in note and "SVAMP" in note for note in local.notes)
 
 
@@ -149,12 +149,12 @@ def saved_rows(folder: str) -> int:
     ],
 )
 def test_an_embedded_file_is_cut_without_a_rest(offline: None, task: str, folder: str) -> None:
-    row = inventory.count(find_task(task), parse_source("embedded"))
+    row = data_table.count(find_task(task), parse_source("embedded"))
     whole = saved_rows(folder)
     assert sum(sizes(row).values()) == whole
     assert row.straddling == 0
     assert {tuple(pool.read) for pool in row.pools.values()} == {(f"saved:{folder}",)}
-    assert inventory.how_split(row).startswith("train, validation and test cut by ")
+    assert data_table.how_split(row).startswith("train, validation and test cut by ")
     # The embedded rows are those that the paper tests on, and its 508 of SIQA are not.
     if task in PRINTED:
         assert (whole == PRINTED[task][2]) == (task != "siqa")
@@ -183,10 +183,10 @@ class Files:
 
 
 def test_groups_on_both_sides_of_published_splits_are_counted() -> None:
-    row = inventory.count(Twice(), Files())
+    row = data_table.count(Twice(), Files())
     assert sizes(row) == {"train": 3, "validation": 0, "test": 2}
     assert row.straddling == 1
-    assert inventory.how_split(row) == "train, validation and test as published"
+    assert data_table.how_split(row) == "train, validation and test as published"
 
 
 # --- without a hub ----------------------------------------------------------------------------
@@ -198,13 +198,13 @@ def test_the_hub_is_planned_for_without_asking_it(paper: Inventory) -> None:
     rows = by_task(paper)
     assert all(pool.items is None for row in paper.rows for pool in row.pools.values())
     assert rows["arc_easy"].pools["test"].read == ["hub:allenai/ai2_arc/ARC-Easy/test"]
-    assert inventory.how_split(rows["arc_easy"]) == "train, validation and test as published"
+    assert data_table.how_split(rows["arc_easy"]) == "train, validation and test as published"
     # A revision other than the newest is a part of where rows lie.
     assert rows["siqa"].pools["train"].read == [
         "hub:allenai/social_i_qa/train @ refs/convert/parquet"
     ]
     assert rows["rte"].pools["train"].read[1:] == rows["rte"].pools["test"].read
-    assert "without groups of test" in inventory.how_split(rows["rte"])
+    assert "without groups of test" in data_table.how_split(rows["rte"])
     assert "local:DIR" in rows["mawps"].missing
 
 
@@ -228,7 +228,7 @@ def test_all_of_a_counted_file_is_its_number(local: Inventory) -> None:
 
 def test_no_more_is_drawn_than_there_is(llm_adapters: Path) -> None:
     """Table 3's small size asks for 20, 8 and 25 items a task; a dozen is there to be tested on."""
-    rows = by_task(inventory.take_inventory("embedded", f"local:{llm_adapters}"))
+    rows = by_task(data_table.take_inventory("embedded", f"local:{llm_adapters}"))
     for name in FOLDERS:
         found = sizes(rows[name])
         (draw,) = rows[name].draws
@@ -243,11 +243,11 @@ def test_no_more_is_drawn_than_there_is(llm_adapters: Path) -> None:
 
 def test_a_profile_that_no_suite_has_is_refused() -> None:
     with pytest.raises(UsageError, match="Did you mean 'paper'"):
-        inventory.take_inventory("papre")
+        data_table.take_inventory("papre")
 
 
 def test_the_csv_has_a_line_a_data_set_and_split(local: Inventory) -> None:
-    lines = list(csv.DictReader(io.StringIO(inventory.as_csv(local))))
+    lines = list(csv.DictReader(io.StringIO(data_table.as_csv(local))))
     assert len(lines) == 3 * len(local.rows)
     (line,) = (row for row in lines if (row["task"], row["split"]) == ("piqa", "test"))
     assert line["items"] == "12"

@@ -15,16 +15,16 @@ import torch
 import yaml
 from results_by_hand import Bench, items
 
-from quanta_bench.cli import main as cli
+from quanta_bench.cli import main
 from quanta_bench.errors import UsageError
-from quanta_bench.report import figures as pictures
-from quanta_bench.report import plots as figures
-from quanta_bench.report.figures import Drawn
-from quanta_bench.runs.sweep import Cells
-from quanta_bench.suites.drawing import Drawing
-from quanta_bench.suites.grid import Choice, grid
+from quanta_bench.report import plots
+from quanta_bench.report import plots as pictures
+from quanta_bench.report.figure import Drawn
+from quanta_bench.runs.cells import Cells
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.grid import grid
 from quanta_bench.suites.request import Request, make_request
-from quanta_bench.suites.schema import Suite
+from quanta_bench.suites.schema import Drawing, Suite
 
 ROWS = (
     {"method": "none", "label": "Base", "line": True},
@@ -128,8 +128,8 @@ def test_the_same_figure_is_the_same_svg_and_pyplot_is_left_alone(
 
 
 def test_only_vectors_with_i_up_to_j_are_drawn() -> None:
-    panel = figures.Panel("p", torch.rand(3, 4), "a", "b")
-    figure = figures.heat_maps([panel])
+    panel = plots.Panel("p", torch.rand(3, 4), "a", "b")
+    figure = plots.heat_maps([panel])
     mask = figure.axes[0].images[0].get_array().mask
     assert mask.tolist() == [[i > j for j in range(4)] for i in range(3)]
 
@@ -185,7 +185,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         return int(ended.value.code or 0), out, err
 

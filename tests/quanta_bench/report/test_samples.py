@@ -15,15 +15,16 @@ import pytest
 from results_by_hand import Bench, items
 from rich.console import Console
 
-from quanta_bench.data.pools import Pools, find_task
+from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
-from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation import evaluators
+from quanta_bench.plugins import find_task
 from quanta_bench.report import sample_pages, samples
 from quanta_bench.report.samples import Samples, Wanted, choose, take_samples
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Silent
-from quanta_bench.runs.runner import Job, Runner
-from quanta_bench.spec import EvaluationSpec, ModelSpec, Seeds, TrainingSpec
+from quanta_bench.runs.runner import Runner
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, Seeds, TrainingSpec
 from quanta_bench.task import Example
 
 LONGEST = 60
@@ -86,7 +87,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Done:
             patch.setattr(model, "generate", watched)
             return generate(model, *words, **options)
 
-    encode_items, generate = evaluate.encode_items, evaluate.generate
+    encode_items, generate = evaluators.encode_items, evaluators.generate
     base = ModelSpec(name=".", source=f"local:{tiny_model}")
     common: dict[str, Any] = {"model": base, "batch_size": 4, "validations": 1}
     common["precision"] = "float32"
@@ -108,8 +109,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Done:
     jobs = [job("Base", "none", found.choice), job("Base", "none", found.written)]
     jobs += [job("LoRA", "lora", found.choice, seed, settings={"r": 2}) for seed in (1, 0)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "encode_items", encoded)
-        patch.setattr(evaluate, "generate", generated)
+        patch.setattr(evaluators, "encode_items", encoded)
+        patch.setattr(evaluators, "generate", generated)
         for one in jobs:
             Runner(found.store, Silent(), Pools()).run(one)
     return found

@@ -13,7 +13,7 @@ import pytest
 from results_by_hand import TRAINED, Bench, drawn, items, suite, two_models, two_seeds
 
 from quanta_bench.report import render
-from quanta_bench.report.tables import Table
+from quanta_bench.report.table import Table
 
 # --- numbers ----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from quanta_bench.errors import BenchError
 from quanta_bench.results.published import published_rows, published_table
-from quanta_bench.suites.grid import load_suite, shipped
+from quanta_bench.suites.loading import load_suite, shipped
 
 TABLE3 = load_suite("3")
 COLUMNS = TABLE3.tasks

@@ -9,7 +9,8 @@ import pytest
 
 from quanta_bench.errors import BenchError
 from quanta_bench.results.environment import environment
-from quanta_bench.results.store import Result, Store, TaskResult, TrainingRecord
+from quanta_bench.results.records import Result, TaskResult, TrainingRecord
+from quanta_bench.results.store import Store
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
 
 

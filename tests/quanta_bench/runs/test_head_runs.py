@@ -17,8 +17,8 @@ from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Silent
-from quanta_bench.runs.runner import Job, Runner
-from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
+from quanta_bench.runs.runner import Runner
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 from quanta_bench.suites.compatibility import check_protocols
 from quanta_bench.task import Task
 
@@ -178,7 +178,7 @@ def test_a_strangers_task_joins_in(
         def texts(self, example: Example) -> tuple[str, ...]:
             return (example.fields["text"],)
 
-    monkeypatch.setattr("quanta_bench.data.pools.find_task", lambda _: Ends())
+    monkeypatch.setattr("quanta_bench.plugins.find_task", lambda _: Ends())
     for module in ("objectives", "protocols", "runner"):
         monkeypatch.setattr(f"quanta_bench.{module}.find_task", lambda _: Ends())
     runs = runner(tmp_path)

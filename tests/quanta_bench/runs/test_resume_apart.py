@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from quanta_bench.results.store import Store
+from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.runner import Runner
-from quanta_bench.runs.sweep import Cells, sweep
+from quanta_bench.runs.sweep import sweep
 from quanta_bench.suites.grid import grid
 from quanta_bench.suites.schema import Suite
-from quanta_bench.training import trainer as training
+from quanta_bench.training import trainer
 
 PARTS = {
     ("none", ("boolq",), 0): 1,
@@ -75,7 +76,7 @@ def table(
 
 
 def count(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute, train = Runner._compute, training.train
+    compute, train = Runner._compute, trainer.train
 
     def computed(self: Runner, job: Any, names: Any) -> Any:
         found = compute(self, job, names)
@@ -88,7 +89,7 @@ def count(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
         return train(*args, **options)
 
     monkeypatch.setattr(Runner, "_compute", computed)
-    monkeypatch.setattr(training, "train", trained)
+    monkeypatch.setattr(trainer, "train", trained)
 
 
 def scores(cells: list[Cells]) -> dict[Any, float]:
@@ -104,7 +105,7 @@ def scores(cells: list[Cells]) -> dict[Any, float]:
 def test_a_stopped_table_goes_on_with_the_parts_that_are_left(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = training.train
+    train = trainer.train
 
     def stopped(*args: Any, **options: Any) -> Any:
         if table.trained == 2:
@@ -112,7 +113,7 @@ def test_a_stopped_table_goes_on_with_the_parts_that_are_left(
         return train(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train", stopped)
+        patch.setattr(trainer, "train", stopped)
         with pytest.raises(KeyboardInterrupt):
             table.compute()
     # Both tasks of the first seed are done, and of the second none.

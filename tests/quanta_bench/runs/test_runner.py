@@ -11,12 +11,13 @@ from transformers import AutoModelForCausalLM
 
 from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.evaluation import evaluators as evaluate
+from quanta_bench.evaluation import evaluators
 from quanta_bench.results.store import Store
-from quanta_bench.runs import runner as runner_module
+from quanta_bench.runs import runner
+from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Silent
-from quanta_bench.runs.runner import Job, Runner
-from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
+from quanta_bench.runs.runner import Runner
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 
 LORA = {"r": 4, "alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 
@@ -99,13 +100,13 @@ def test_the_predictions_add_up_to_the_scores(run, make):
 
 def test_nothing_is_computed_twice(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner_module, "load_model", None)
+    monkeypatch.setattr(runner, "load_model", None)
     assert run.run(make()) == first
 
 
 def test_a_new_evaluation_does_not_train_again(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner_module.training, "train", None)
+    monkeypatch.setattr(runner.training, "train", None)
     second = run.run(make(evaluation={"normaliser": "sum"}))
     assert second.training == first.training
     assert second.run != first.run
@@ -201,7 +202,7 @@ def test_the_checkpoint_of_generated_answers_is_chosen_by_their_score(run, make,
         asked.append([prompt.context for prompt in prompts])
         return [(targets[p.context] if len(asked) == 1 else "no idea", 0) for p in prompts]
 
-    monkeypatch.setattr(evaluate, "generate", generate)
+    monkeypatch.setattr(evaluators, "generate", generate)
     job = make(
         protocol="generate",
         loss="answer",
@@ -243,12 +244,12 @@ def test_a_protocol_that_a_task_does_not_know_is_refused(run, make, tmp_path):
 
 
 def test_a_run_that_fails_leaves_no_result(run, make, monkeypatch):
-    monkeypatch.setattr(runner_module.evaluate, "evaluate", _fail)
+    monkeypatch.setattr(runner.evaluate, "evaluate", _fail)
     with pytest.raises(BenchError, match="broken"):
         run.run(make())
     assert list(run.store.results()) == []
     monkeypatch.undo()
-    monkeypatch.setattr(runner_module.training, "train", None)
+    monkeypatch.setattr(runner.training, "train", None)
     run.run(make())  # the training was whole and is not repeated
 
 
@@ -272,12 +273,12 @@ def test_gradient_checkpointing_changes_no_number(run, make):
 def test_looking_for_a_result_downloads_no_model(run, make, monkeypatch):
     """The paper's grid names six models; they are fetched one by one, when their turn comes."""
     job = make(model=ModelSpec(name="meta-llama/Llama-2-7b-hf", source="hub"))
-    monkeypatch.setattr(runner_module, "model_fingerprint", None)
+    monkeypatch.setattr(runner, "model_fingerprint", None)
     assert run.find(job) is None
 
 
 def test_jobs_that_come_to_the_same_run_are_spelled_alike(run, make):
-    assert run.spelled(make("none", seeds={"init": 1})) == run.spelled(make("none"))
-    assert run.spelled(make(seeds={"init": 1})) != run.spelled(make())
+    assert PlannedRun.of(make("none", seeds={"init": 1})).key == PlannedRun.of(make("none")).key
+    assert PlannedRun.of(make(seeds={"init": 1})).key != PlannedRun.of(make()).key
     run.run(make())
     assert run.find(make()) is not None

@@ -23,10 +23,9 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs import sweep as sweeps
 from quanta_bench.runs.concurrency import Machine
 from quanta_bench.runs.estimates import Pace, memory, work
-from quanta_bench.runs.runner import Job
 from quanta_bench.runs.sweep import _started_ahead, _Together, _Wanted, sweep
-from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
-from quanta_bench.suites.grid import Choice
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
+from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import make_request
 
 SUITE = """

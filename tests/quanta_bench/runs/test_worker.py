@@ -19,10 +19,10 @@ from quanta_bench.models.precision import fast_dtype
 from quanta_bench.results.store import Store
 from quanta_bench.runs import worker
 from quanta_bench.runs.progress import Silent
-from quanta_bench.runs.runner import Job, Runner
+from quanta_bench.runs.runner import Runner
 from quanta_bench.runs.worker import Setting, order
 from quanta_bench.runs.worker_pool import COMMAND
-from quanta_bench.spec import EvaluationSpec, ModelSpec, TrainingSpec
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 
 
 @pytest.fixture

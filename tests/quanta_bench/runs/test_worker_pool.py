@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from quanta_bench.errors import BenchError
-from quanta_bench.runs import worker_pool as crews
-from quanta_bench.runs.runner import Job
+from quanta_bench.runs import worker_pool
 from quanta_bench.runs.worker import Setting
 from quanta_bench.runs.worker_pool import Ahead, Crew, Event, WorkerError
-from quanta_bench.spec import EvaluationSpec, TrainingSpec
+from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 
 PLAYED = """
 import json, os, signal, sys, time
@@ -79,7 +78,7 @@ class Played:
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Played]:
     script = tmp_path / "played.py"
     script.write_text(PLAYED)
-    monkeypatch.setattr(crews, "COMMAND", (sys.executable, str(script)))
+    monkeypatch.setattr(worker_pool, "COMMAND", (sys.executable, str(script)))
     return lambda size: Played(tmp_path, size)
 
 
@@ -217,7 +216,7 @@ def test_a_fault_stops_all(play: Callable[[int], Played]) -> None:
 def test_leaving_stops_workers_that_compute_and_kills_those_that_do_not_mind(
     play: Callable[[int], Played], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crews, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(worker_pool, "STOP_SECONDS", 0.3)
     played = play(2)
     begun = time.monotonic()
     with played.crew:

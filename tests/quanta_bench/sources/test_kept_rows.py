@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import STUDY
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.sources.kept_rows import KeptRows
-from quanta_bench.sources.rows import LocalData
+from quanta_bench.sources.rows import KeptRows, LocalData
 from quanta_bench.task import JsonRows, SourceError
 
-STUDY = Path(__file__).parents[2] / "results" / "study" / "table3-small"
+SMALL = STUDY / "table3-small"
 SPLITS = ("train", "validation", "test")
 
 
@@ -56,7 +56,7 @@ def test_splits_read_together_are_those_read_apart(offline: None, task: str) -> 
 
 def test_committed_results_stand_for_what_is_read_now(offline: None) -> None:
     pools = Pools()
-    result = json.loads(next(STUDY.rglob("runs/lora-*/result.json")).read_text(encoding="utf-8"))
+    result = json.loads(next(SMALL.rglob("runs/lora-*/result.json")).read_text(encoding="utf-8"))
     found: dict[str, Any] = {
         name: pools.get(name.partition("/")[0], "embedded", name.partition("/")[2]).identity  # type: ignore[arg-type]
         for name in result["training"]["data"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import datasets
 import pytest
+from paths import SHARED_DATA
 
 from quanta_bench.errors import SourceError, UsageError
 from quanta_bench.sources import rows as sources
@@ -18,7 +19,6 @@ from quanta_bench.sources.rows import (
 from quanta_bench.task import HubRows, JsonRows, Location, RequestRows, SavedRows, UserRows
 
 ROWS = [{"question": "é\u2028?", "label": 1, "choices": ["a", "b"]}, {"question": "", "label": 0}]
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
@@ -315,9 +315,9 @@ def test_a_wrong_embedded_path_points_at_the_right_one(embedded_data: Any) -> No
         embedded_data.rows(SavedRows("boolq/validation"))
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data beside the project")
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no shared data beside the project")
 def test_a_checkout_of_llm_adapters_reads_as_it_is() -> None:
-    data = parse_source(f"local:{SHARED / 'llm_adapters'}")
+    data = parse_source(f"local:{SHARED_DATA / 'llm_adapters'}")
     rows = data.rows(JsonRows("dataset/piqa/train.json"))
     assert len(rows) == 3000
     assert set(rows[0]) == {"instruction", "input", "output", "answer"}

@@ -10,13 +10,14 @@ import yaml
 from pydantic import ValidationError
 from results_by_hand import Bench, items
 
-from quanta_bench.data.pools import TASKS, find_task
 from quanta_bench.errors import UsageError
+from quanta_bench.plugins import TASKS, find_task
 from quanta_bench.report.tables import make_table
-from quanta_bench.runs.sweep import Cells
-from quanta_bench.suites.columns import metrics_of
-from quanta_bench.suites.grid import Choice, grid
-from quanta_bench.suites.request import make_request
+from quanta_bench.runs.cells import Cells
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.compatibility import metrics_of
+from quanta_bench.suites.grid import grid
+from quanta_bench.suites.request import Request, make_request
 from quanta_bench.suites.schema import Suite
 from quanta_bench.task import Answer, Example
 
@@ -103,7 +104,7 @@ def test_a_profile_has_columns_of_its_own_and_the_others_keep_the_suites(bench: 
         assert {e.tasks for _, e in row.jobs} == {tasks}
         result = bench.result({task: items([1, 0]) for task in tasks})
         cells = [Cells(row, {0: [result]})]
-        found = make_table(made, profile, made.profiles[profile], "", cells, bench.store)
+        found = make_table(Request.of(made, profile), cells, bench.store)
         titles[profile] = [[column.title for column in found.columns], found.averages]
         assert set(found.rows[1].averages) == set(found.averages)
     assert titles == {

@@ -9,18 +9,11 @@ import pytest
 
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import METHODS
-from quanta_bench.runs.runner import normal_form
+from quanta_bench.runs.identity import normal_form
 from quanta_bench.spec import ModelSpec, Seeds
-from quanta_bench.suites.grid import (
-    Choice,
-    GridRow,
-    check_tasks,
-    grid,
-    load_suite,
-    parse_settings,
-    pick_profile,
-    shipped,
-)
+from quanta_bench.suites.choice import Choice, parse_settings
+from quanta_bench.suites.grid import GridRow, grid
+from quanta_bench.suites.loading import check_tasks, load_suite, pick_profile, shipped
 from quanta_bench.suites.schema import Suite
 
 SMALL = """

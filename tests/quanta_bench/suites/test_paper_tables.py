@@ -15,8 +15,8 @@ import pytest
 import yaml
 from glue_files import write_glue
 
-from quanta_bench.cli import main as cli
-from quanta_bench.suites.grid import load_suite
+from quanta_bench.cli import main
+from quanta_bench.suites.loading import load_suite
 
 # The model is 64 wide.
 SMALLER: dict[str, dict[str, Any]] = {
@@ -88,7 +88,7 @@ def run(
     monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     out, err = capsys.readouterr()
     assert ended.value.code == 0, err
     table: dict[str, Any] = json.loads(out)

@@ -14,11 +14,15 @@ from rich.console import Console
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, MissingDataError
 from quanta_bench.report import render
-from quanta_bench.report.tables import Table, make_table
+from quanta_bench.report.table import Table
+from quanta_bench.report.tables import make_table
 from quanta_bench.runs import runner
 from quanta_bench.runs.availability import without_absent
-from quanta_bench.runs.sweep import Cells, sweep
-from quanta_bench.suites.grid import Choice, grid
+from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.sweep import sweep
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.grid import grid
+from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import Suite
 
 APART = {"trained": "apart", "seeds": [0, 1], "rows": ["none", "lora"]}
@@ -31,8 +35,8 @@ def suite(profile: dict[str, Any], **over: Any) -> Suite:
 
 def table(bench: Bench, made: Suite, results: dict[int, list[Any]]) -> Table:
     (row,) = grid(made, "embedded", Choice(methods=("lora",)))
-    profile = made.profiles["embedded"]
-    return make_table(made, "embedded", profile, "", [Cells(row, results)], bench.store)
+    request = Request.of(made, "embedded")
+    return make_table(request, [Cells(row, results)], bench.store)
 
 
 def test_each_task_has_a_run_of_its_own_with_its_own_settings() -> None:
@@ -122,7 +126,7 @@ def test_a_task_that_the_source_lacks_is_left_out_and_said(bench: Bench) -> None
     result = bench.result({"boolq": items([1, 0])})
     made = suite({**APART, "rows": ["lora"]})
     cells = [Cells(row, {0: [result], 1: [result]})]
-    drawn = make_table(made, "embedded", made.profiles["embedded"], "", cells, bench.store)
+    drawn = make_table(Request.of(made, "embedded"), cells, bench.store)
     assert drawn.rows[1].done_seeds == [0, 1]
     assert drawn.rows[1].averages == {}
     assert "PIQA is not filled: piqa is not here; use --source local:DIR." in drawn.notes

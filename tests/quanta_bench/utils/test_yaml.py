@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from quanta_bench.suites.grid import shipped
+from quanta_bench.suites.loading import shipped
 from quanta_bench.utils.yaml import parse_yaml
 
 

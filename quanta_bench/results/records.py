@@ -1,0 +1,163 @@
+"""What a run leaves on disk: the schema of its records."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from quanta_bench.spec import EvaluationSpec, TrainingSpec
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Record(BaseModel):
+    """Base of what is stored. Unknown fields are kept out, so that a reader can trust the names."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
+
+
+class Environment(Record):
+    """Where and with what a run was computed; recorded, never hashed.
+
+    Attributes:
+        packages: version of each package that matters.
+        python: version of Python.
+        platform: operating system and processor.
+        device: name of the device.
+        threads: number of processor threads used.
+        jobs: how many runs the command computed at once; their seconds depend on each other.
+        git_commit: commit of the checkout, or empty.
+        git_dirty: whether the checkout had uncommitted changes.
+    """
+
+    packages: dict[str, str]
+    python: str
+    platform: str
+    device: str
+    threads: int
+    jobs: int = 1
+    git_commit: str = ""
+    git_dirty: bool = False
+
+
+class TrainingRecord(Record):
+    """A finished training.
+
+    Attributes:
+        schema_version: version of this layout.
+        id: identity of the training spec with its model and data.
+        spec: the spec.
+        label: name of the row that asked for it first.
+        model: description of the base model.
+        model_fingerprint: content hash of the base model.
+        data: per task, fingerprints and versions of what was read.
+        base_parameters: number of parameters of the base model.
+        trainable_parameters: number of parameters that trained.
+        added_parameters: trainable parameters that are not the base's own.
+        head_parameters: those of a classification head, which are among the trainable ones; 0
+            where the model has none.
+        precision: dtype of the base's weights, and of the arithmetic.
+        steps: optimiser steps.
+        tokens: real tokens trained on, padding not counted.
+        cut_items: training items whose context was cut.
+        train_items: number of training items.
+        validation_items: number of validation items.
+        seconds: wall time of training, validation included.
+        peak_memory_bytes: largest resident size of the process (CPU) or allocation (GPU).
+        losses: training loss of every computed batch.
+        validations: step, metric and loss of every validation.
+        best_step: step of the checkpoint that was kept.
+        best_validation: its validation metric.
+        resumed: whether the run went on from a checkpoint after it was stopped.
+        environment: where it was computed.
+    """
+
+    schema_version: Literal[1] = 1
+    id: str
+    spec: TrainingSpec
+    label: str = ""
+    model: str
+    model_fingerprint: str
+    data: dict[str, Any]
+    base_parameters: int
+    trainable_parameters: int = 0
+    added_parameters: int = 0
+    head_parameters: int = 0
+    precision: dict[str, str]
+    steps: int = 0
+    tokens: int = 0
+    cut_items: int = 0
+    train_items: int = 0
+    validation_items: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    losses: list[float] = []
+    validations: list[tuple[int, float, float]] = []
+    best_step: int = 0
+    best_validation: float | None = None
+    resumed: bool = False
+    environment: Environment
+
+
+class TaskResult(Record):
+    """One task's scores.
+
+    Attributes:
+        title: column heading.
+        kind: kind of task.
+        metric: the metric that tables show.
+        metrics: every metric; accuracies are fractions.
+        items: number of items scored.
+        groups: number of groups of related items among them.
+        standard_error: of the main metric over items, robust to groups of related items;
+            ``None`` with fewer than two groups.
+        chance: the main metric of uniform guessing, where defined.
+        cut_items: items whose context was cut.
+        seconds: wall time.
+        data: fingerprints and versions of what was read.
+    """
+
+    title: str
+    kind: str
+    metric: str
+    metrics: dict[str, float]
+    items: int
+    groups: int
+    standard_error: float | None
+    chance: float | None = None
+    cut_items: int = 0
+    seconds: float
+    data: dict[str, Any]
+
+
+class Result(Record):
+    """A finished run: one training, one evaluation of it.
+
+    Attributes:
+        schema_version: version of this layout.
+        status: always ``"complete"``; a run that failed leaves no result.
+        run: name of the run's folder.
+        training: the training.
+        evaluation: the evaluation spec.
+        protocol: how items were put, trained on and scored.
+        tasks: scores by task.
+        forgetting: perplexity of running text after the run, by task.
+        evaluation_precision: dtype of the base's weights, and of the arithmetic, while scoring.
+        evaluation_seconds: wall time of scoring.
+        tokens_per_second: real tokens trained on per second, validation included.
+        evaluation_environment: where it was scored.
+    """
+
+    schema_version: Literal[1] = 1
+    status: Literal["complete"] = "complete"
+    run: str
+    training: TrainingRecord
+    evaluation: EvaluationSpec
+    protocol: dict[str, str]
+    tasks: dict[str, TaskResult]
+    forgetting: dict[str, float] = {}
+    evaluation_precision: dict[str, str] = {}
+    evaluation_seconds: float
+    tokens_per_second: float = 0.0
+    evaluation_environment: Environment

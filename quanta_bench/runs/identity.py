@@ -1,0 +1,131 @@
+"""What a run is called on disk: its specs and the content of its model and data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from quanta_bench.data.pools import Pools
+from quanta_bench.method import Method
+from quanta_bench.models.loading import ModelRef, model_fingerprint
+from quanta_bench.plugins import build_method
+from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec, canonical, identity
+from quanta_bench.suites.compatibility import check_protocols
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The names of a run on disk, and the content they stand for.
+
+    Attributes:
+        training: name of the training, 12 hexadecimal digits.
+        run: name of the run: method, training and evaluation.
+        model: fingerprint of the base model.
+        training_data: by task and split, fingerprints of what is trained on.
+        evaluation_data: by task, fingerprints of what is scored.
+    """
+
+    training: str
+    run: str
+    model: str
+    training_data: dict[str, Any]
+    evaluation_data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A job, checked and brought into the form in which it is hashed; made once a job.
+
+    Attributes:
+        label: the row it belongs to.
+        training: the training spec: settings checked and stripped of defaults.
+        method: the method with its settings.
+        evaluation: the evaluation spec.
+    """
+
+    label: str
+    training: TrainingSpec
+    method: Method[Any]
+    evaluation: EvaluationSpec
+
+    @classmethod
+    def of(cls, job: Job) -> PlannedRun:
+        """Plan a job.
+
+        Raises:
+            UsageError: a setting is refused, or protocol, task and loss do not go together.
+        """
+        spec, method = normal_form(job.training)
+        check_protocols(spec, job.evaluation)
+        return cls(job.label, spec, method, job.evaluation)
+
+    @property
+    def job(self) -> Job:
+        """The job in its hashed form."""
+        return Job(self.label, self.training, self.evaluation)
+
+    @property
+    def model(self) -> ModelRef:
+        """The base model."""
+        return model_reference(self.training)
+
+    @cached_property
+    def training_key(self) -> str:
+        """Equal for runs that score the same training."""
+        return canonical(self.training.model_dump(mode="json"))
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for jobs that come to the same run."""
+        return canonical([self.training_key, self.evaluation.model_dump(mode="json")])
+
+    def identify(self, pools: Pools) -> Identity:
+        """The run's names. Reads data and hashes the model, but computes nothing.
+
+        Raises:
+            SourceError: the model or the data cannot be read.
+        """
+        spec, scoring = self.training, self.evaluation
+        fingerprint = model_fingerprint(self.model)
+        training_data = {
+            f"{task}/{split}": pools.get(task, spec.source, split).identity
+            for task in spec.tasks
+            for split in ("train", "validation")
+        }
+        evaluation_data = {
+            task: pools.get(task, scoring.source, scoring.split).identity for task in scoring.tasks
+        }
+        if scoring.forgetting:
+            text = pools.get(scoring.forgetting, scoring.forgetting_source, "test")
+            evaluation_data[scoring.forgetting] = text.identity
+        trained = identity(spec, model=fingerprint, data=training_data)
+        scored = identity(scoring, data=evaluation_data)
+        return Identity(
+            trained,
+            f"{self.method.name}-{trained}-{scored}",
+            fingerprint,
+            training_data,
+            evaluation_data,
+        )
+
+
+def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
+    """The spec as it is hashed: settings checked and stripped of defaults.
+
+    A method with nothing to train keeps only what its result depends on, so that every seed and
+    every training setting names the same run and the base is evaluated once.
+    """
+    method = build_method(spec.method, spec.settings)
+    settings = method.config.model_dump(mode="json", exclude_defaults=True)
+    if not method.trains:
+        bare = TrainingSpec(
+            model=spec.model, method=spec.method, settings=settings, precision=spec.precision
+        )
+        return bare, method
+    return spec.model_copy(update={"settings": settings}), method
+
+
+def model_reference(spec: TrainingSpec) -> ModelRef:
+    """The base model that a spec names."""
+    return ModelRef(spec.model.name, spec.model.source, spec.model.revision)

@@ -1,0 +1,119 @@
+"""Read suites from their YAML files."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.plugins import TASKS, find_task
+from quanta_bench.suites.inheritance import resolve
+from quanta_bench.suites.schema import Profile, Suite
+from quanta_bench.utils.yaml import parse_yaml
+
+
+def shipped() -> dict[str, Path]:
+    """The suites that come with the package, by name."""
+    folder = Path(str(files("quanta_bench.suites")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_suite(name: str, kind: str = "table") -> Suite:
+    """A suite by its name (``table3``, ``figure4``) or by the path of a YAML file.
+
+    By a number alone, a suite of the kind is meant: ``table`` or ``figure``.
+
+    Raises:
+        UsageError: there is no such suite or file, or its content is not a suite.
+    """
+    path = _path(name, kind)
+    try:
+        return Suite.model_validate(_content(path))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
+
+
+def _path(name: str, kind: str = "table") -> Path:
+    known = shipped()
+    path = known.get(name) or known.get(f"{kind}{name}")
+    if path is not None:
+        return path
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f"There is no {kind} {name!r}. {did_you_mean(name, known)} "
+            "A suite of your own is named by its path, ending in .yaml."
+        )
+    if not path.is_file():
+        raise UsageError(f"There is no file {name}.")
+    return path
+
+
+def _content(path: Path, within: tuple[Path, ...] = ()) -> Any:
+    """What a suite's file holds, with what it takes over from other suites filled in."""
+
+    def other(name: str) -> Any:
+        found = _path(name)
+        if found in (*within, path):
+            raise UsageError(f"{path} is like {found}, which in the end is like it.")
+        content = _content(found, (*within, path))
+        Suite.model_validate(content)
+        return content
+
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}.") from None
+    return resolve(content, other)
+
+
+def check_tasks(suite: Suite) -> None:
+    """Refuse a suite with a task that is not registered.
+
+    Raises:
+        UsageError: one sentence that names every such task of a suite that is shipped; of a suite
+            of the user's own the first, with the near names.
+    """
+    missing = absent_tasks(suite)
+    if missing and suite.name in shipped():
+        one = len(missing) == 1
+        raise UsageError(
+            f"{suite.name} cannot be computed yet: the {'task' if one else 'tasks'} "
+            f"{', '.join(missing)} {'is' if one else 'are'} not available in this version."
+        )
+    for task in missing:
+        find_task(task)
+
+
+def absent_tasks(suite: Suite) -> list[str]:
+    """The tasks that a suite trains or is scored on and that are not registered."""
+    trained = [task for profile in suite.profiles.values() for task in _trained_on(profile)]
+    own = [task for profile in suite.profiles.values() for task in profile.tasks]
+    named = dict.fromkeys([*suite.tasks, *own, *trained])
+    return [task for task in named if task.partition(":")[0] not in TASKS]
+
+
+def _trained_on(profile: Profile) -> tuple[str, ...]:
+    tasks = profile.training.get("tasks", ())
+    return tuple(map(str, tasks)) if isinstance(tasks, (list, tuple)) else ()
+
+
+def pick_profile(suite: Suite, name: str) -> Profile:
+    """A suite's profile by name.
+
+    Raises:
+        UsageError: the suite has no such profile.
+    """
+    if name not in suite.profiles:
+        raise UsageError(
+            f"{suite.name} has no profile {name!r}. {did_you_mean(name, suite.profiles)}"
+        )
+    return suite.profiles[name]
