@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +10,11 @@ import typer
 
 from quanta_bench.cli import console
 from quanta_bench.errors import UsageError
+from quanta_bench.report.appendix import TABLES, Appendix
 from quanta_bench.utils.quiet import settle_libraries
 
 Made = tuple[dict[str, str], Any]
 """A table's text by file ending, and what Rich draws."""
-
-
-@dataclass(frozen=True)
-class Appendix:
-    """A table that trains nothing.
-
-    Attributes:
-        name: the name that make and the command line know it by.
-        title: what it is.
-        takes: the options of ``quanta-bench table`` that mean something to it.
-    """
-
-    name: str
-    title: str
-    takes: tuple[str, ...]
-
-
-TABLES = {
-    table.name: table
-    for table in (
-        Appendix(
-            "tableD1",
-            "Table D.1: the data sets, their sizes, and what each table draws from them",
-            ("--profile", "--source", "--results", "--json"),
-        ),
-        Appendix(
-            "tableH",
-            "Tables H.8 to H.10: sample outputs of the finished runs",
-            ("--profile", "--methods", "--set", "--results", "--json"),
-        ),
-    )
-}
 
 
 def find(name: str) -> Appendix | None:

@@ -9,10 +9,10 @@ from typing import Any
 from rich.table import Table
 
 from quanta_bench.bench import runner
-from quanta_bench.cli import appendix
 from quanta_bench.errors import BenchError
 from quanta_bench.models.meta import known_models
 from quanta_bench.plugins import BENCHMARKS, METHODS, TASKS
+from quanta_bench.report.appendix import TABLES
 from quanta_bench.suites.loading import load_suite, shipped
 
 
@@ -126,7 +126,7 @@ def targets() -> Listing:
             "what": table.title,
             "profiles": "embedded, paper",
         }
-        for table in appendix.TABLES.values()
+        for table in TABLES.values()
     ]
     rows += [
         {

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
-from quanta_bench.cli.appendix import TABLES
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
 from quanta_bench.plugins import METHODS, TASKS, find_task
+from quanta_bench.report.appendix import TABLES
 from quanta_bench.report.grids import Part, Shown
 from quanta_bench.results.published import published_rows
 from quanta_bench.sources.names import Kind

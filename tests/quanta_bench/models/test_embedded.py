@@ -8,12 +8,7 @@ import torch
 
 from quanta_bench.errors import BenchError, SourceError, UsageError
 from quanta_bench.models import embedded
-from quanta_bench.sources.rows import (
-    ModelRef,
-    load_model,
-    load_tokenizer,
-    model_fingerprint,
-)
+from quanta_bench.models.loading import ModelRef, load_model, load_tokenizer, model_fingerprint
 from quanta_bench.sources.wheels import MODEL_WHEEL
 
 # No white space before a digit: there transformers' own reading of the file is at fault.

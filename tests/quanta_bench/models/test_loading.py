@@ -10,7 +10,7 @@ import torch
 
 from quanta_bench.errors import SourceError
 from quanta_bench.models import attention
-from quanta_bench.sources.rows import ModelRef, load_model, load_tokenizer, model_fingerprint
+from quanta_bench.models.loading import ModelRef, load_model, load_tokenizer, model_fingerprint
 
 
 @pytest.fixture(scope="module")

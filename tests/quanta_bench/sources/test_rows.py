@@ -8,6 +8,7 @@ import datasets
 import pytest
 from paths import SHARED_DATA
 
+from quanta_bench.models.loading import ModelRef, model_fingerprint
 from quanta_bench.errors import SourceError, UsageError
 from quanta_bench.sources import rows as sources
 from quanta_bench.sources.rows import (
@@ -209,7 +210,7 @@ def test_an_unreachable_hub_gives_one_sentence_each(
     with pytest.raises(SourceError) as data:
         parse_source("hub").rows(HubRows("owner/name", "main", "train", revision="abc"))
     with pytest.raises(SourceError) as model:
-        sources.model_fingerprint(sources.ModelRef("owner/model", "hub"))
+        model_fingerprint(ModelRef("owner/model", "hub"))
     assert "The data set hub:owner/name/main/train (revision abc)" in str(data.value)
     assert "The model 'owner/model' (revision main)" in str(model.value)
     for caught in (data, model):
