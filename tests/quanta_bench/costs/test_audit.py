@@ -128,7 +128,7 @@ def test_no_memory_for_weights_and_little_time() -> None:
     # In a process of its own, for the peak is a process's. LLaMA2-70B alone would be 276 GB.
     code = (
         "from quanta_bench.costs.audit import audit\n"
-        "from quanta_bench.results.environment import peak_memory\n"
+        "from quanta_bench.utils.device import peak_memory\n"
         "audit()\n"
         "print(peak_memory())"
     )
