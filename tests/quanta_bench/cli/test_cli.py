@@ -136,7 +136,7 @@ def test_help_answers_in_under_a_second() -> None:
     assert best < 2.5
 
 
-HEAVY = ("torch", "transformers", "peft", "pytorch_lightning", "datasets", "pandas", "matplotlib")
+HEAVY = ("torch", "transformers", "peft", "lightning", "datasets", "pandas", "matplotlib")
 
 
 @pytest.mark.parametrize(
