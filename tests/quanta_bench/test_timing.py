@@ -131,7 +131,7 @@ def test_peak_memory_is_that_of_the_call_in_a_process_of_its_own() -> None:
 def test_what_goes_wrong_in_the_other_process_comes_back() -> None:
     with pytest.raises(ZeroDivisionError):
         timing.in_own_process(divmod, 1, 0)
-    with pytest.raises(BenchError, match=r"exit status 9.*may have run out of memory"):
+    with pytest.raises(BenchError, match="ended with exit status 9"):
         timing.in_own_process(os._exit, 9)
 
 

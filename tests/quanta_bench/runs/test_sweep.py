@@ -23,7 +23,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs import sweep as sweeps
 from quanta_bench.runs.concurrency import Machine
 from quanta_bench.runs.estimates import Pace, memory, work
-from quanta_bench.runs.sweep import _started_ahead, _Together, _Wanted, sweep
+from quanta_bench.runs.sweep import sweep
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import make_request
