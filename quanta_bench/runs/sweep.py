@@ -36,6 +36,7 @@ def sweep(
     console: Console,
     draw: Callable[[list[Cells]], RenderableType],
     *,
+    pools: Pools | None = None,
     fresh: bool = False,
     at_once: int | None = 1,
 ) -> tuple[list[Cells], list[str]]:
@@ -51,6 +52,7 @@ def sweep(
         store: where results are and go.
         console: where progress is shown.
         draw: draws the table from the results so far.
+        pools: where items come from; by default read anew.
         fresh: compute every run again.
         at_once: how many runs to compute at once, each in a process of its own; one is computed in
             this process. ``None`` goes by :func:`quanta_bench.runs.concurrency.runs_at_once`.
@@ -66,7 +68,7 @@ def sweep(
     """
     planned = [PlannedRow.of(row) for row in rows]
     console.print("Reading data and looking for finished runs.", style="dim")
-    runner = Runner(store, Silent(), Pools())
+    runner = Runner(store, Silent(), pools)
     with WorkerPool() as pool:
         _start_early(pool, planned, store, fresh, at_once)
         planned = without_absent(planned, runner.pools)
