@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -33,9 +32,7 @@ BASES = {
 
 @pytest.mark.parametrize("name", BASES)
 def test_base_parameters(name: str) -> None:
-    start = time.perf_counter()
     model = meta_model(name)
-    assert time.perf_counter() - start < 2
     assert all(value.is_meta for value in model.parameters())
     assert sum(value.numel() for value in model.parameters()) == BASES[name]
 
