@@ -13,7 +13,7 @@ from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.evaluation import evaluators
 from quanta_bench.results.store import Store
-from quanta_bench.runs import runner
+from quanta_bench.runs import identity, runner
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
@@ -273,7 +273,7 @@ def test_gradient_checkpointing_changes_no_number(run, make):
 def test_looking_for_a_result_downloads_no_model(run, make, monkeypatch):
     """The paper's grid names six models; they are fetched one by one, when their turn comes."""
     job = make(model=ModelSpec(name="meta-llama/Llama-2-7b-hf", source="hub"))
-    monkeypatch.setattr(runner, "model_fingerprint", None)
+    monkeypatch.setattr(identity, "model_fingerprint", None)
     assert run.find(PlannedRun.of(job)) is None
 
 
