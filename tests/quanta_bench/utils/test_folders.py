@@ -20,15 +20,28 @@ def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def fail_half_way(path: Path) -> None:
+    with whole_file(path) as stream:
+        stream.write(b"half of anoth")
+        raise RuntimeError
+
+
+def like_torch() -> None:
+    """An error of a library's own, raised while it handles the system's."""
+    try:
+        full()
+    finally:
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+
 def test_a_file_takes_its_place_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
     with whole_file(path) as stream:
         stream.write(b"one")
         assert not path.exists()
     assert path.read_bytes() == b"one"
-    with pytest.raises(RuntimeError), whole_file(path) as stream:
-        stream.write(b"half of anoth")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_half_way(path)
     assert path.read_bytes() == b"one"
     assert [child.name for child in path.parent.iterdir()] == ["file"]
 
@@ -91,10 +104,7 @@ def test_a_disk_that_cannot_be_written_is_one_message(tmp_path: Path, number: in
 def test_what_libraries_make_of_a_full_disk_is_understood(tmp_path: Path) -> None:
     """torch raises its own error while it handles the system's; safetensors quotes it."""
     with pytest.raises(StorageError, match="No space left"), storage_errors(tmp_path, ADVICE):
-        try:
-            full()
-        except OSError:
-            raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904
+        like_torch()
     with pytest.raises(StorageError, match="No space left"), storage_errors(tmp_path, ADVICE):
         raise Exception("I/O error: No space left on device (os error 28)")
 
