@@ -230,20 +230,14 @@ def _package_names() -> Finding:
 
 
 def _registry(group: str, noun: str, base: type) -> Finding:
-    registry: Registry[object] = Registry(group, noun, base)
-    names = registry.names()
-    bad = []
-    for name in names:
-        try:
-            registry.get(name)
-        except Exception as error:
-            # Importing a plug-in runs code that can fail in any way.
-            bad.append(str(error))
+    plugins, reasons = Registry[object](group, noun, base).usable()
     title = f"{noun}s"
-    if bad or not names:
-        todo = "; repair or uninstall its package" if bad else "install this project again"
-        return Finding(title, False, "; ".join(bad) + todo)
-    return Finding(title, True, _listed(names))
+    if reasons:
+        todo = "; repair or uninstall its package"
+        return Finding(title, False, "; ".join(reasons.values()) + todo)
+    if not plugins:
+        return Finding(title, False, "none are registered; install this project again")
+    return Finding(title, True, _listed(plugins))
 
 
 def _listed(names: Iterable[str]) -> str:
