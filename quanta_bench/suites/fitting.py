@@ -64,7 +64,10 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
     ]
     # Without the original's share the smallest size stands in.
     nearest = nearest_size(
-        model, row.method, sizes, lambda count: count.of_base / share if share else 1 + count.of_base
+        model,
+        row.method,
+        sizes,
+        lambda count: count.of_base / share if share else 1 + count.of_base,
     )
     if nearest.count is None:
         raise UsageError(f"{row.label}: {reason}")

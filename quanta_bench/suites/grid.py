@@ -23,7 +23,6 @@ from quanta_bench.suites.loading import pick_profile
 from quanta_bench.suites.overrides import Overrides
 from quanta_bench.suites.schema import Profile, RowSpec, Settings, Size, Suite
 
-
 SEED_LIMIT = 2**32
 """Seeds are below it, as NumPy's and torch's generators take them."""
 
@@ -160,9 +159,7 @@ def _on_model(
     return row, ""
 
 
-def _missing_row(
-    method: str, reason: str, profile: Profile, seeds: tuple[int, ...]
-) -> GridRow:
+def _missing_row(method: str, reason: str, profile: Profile, seeds: tuple[int, ...]) -> GridRow:
     """A row that stays empty, for a method that cannot be used."""
     return GridRow(
         spec=RowSpec(method=method, label=method),
@@ -187,9 +184,7 @@ def _reference(profile: Profile, profile_name: str, row: RowSpec) -> RowSpec | N
     if not row.relative_to:
         return None
     model = row.model or profile.model
-    rows = {
-        other.label: other for other in profile.rows if (other.model or profile.model) == model
-    }
+    rows = {other.label: other for other in profile.rows if (other.model or profile.model) == model}
     if row.relative_to not in rows:
         raise UsageError(
             f"The row {row.label!r} is relative to a row {row.relative_to!r} on {model}, which the "
