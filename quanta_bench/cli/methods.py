@@ -40,7 +40,14 @@ def method_page(name: str) -> Page:
         UsageError: no method has that name.
         BenchError: it cannot be used.
     """
-    from quanta_bench.cli.page import Page, Section, paragraphs, setting_data, setting_entries
+    from quanta_bench.cli.page import (
+        Entry,
+        Page,
+        Section,
+        paragraphs,
+        setting_data,
+        setting_entries,
+    )
     from quanta_bench.plugins import METHODS
     from quanta_bench.utils.settings import settings_of
 
@@ -53,10 +60,16 @@ def method_page(name: str) -> Page:
         method.title,
         [*paragraphs(method), *([method.footnote] if method.footnote else [])],
         [
-            _entries("Properties", facts),
+            Section("Properties", [Entry(term, text) for term, text in facts.items() if text]),
             Section(f"Settings (--set {name}.KEY=VALUE)", setting_entries(settings)),
             *(
-                _entries(f"Row of the profile {profile}: {row['label']}", _cells(row))
+                Section(
+                    f"Row of the profile {profile}: {row['label']}",
+                    [
+                        Entry(f"{one['name']} = {one['value']}", text=one["source"])
+                        for one in row["settings"]
+                    ],
+                )
                 for profile, row in rows.items()
             ),
         ],
@@ -103,16 +116,6 @@ def _row(method: type[Method[Any]], profile: str) -> dict[str, Any]:
             for key, value in values.items()
         ],
     }
-
-
-def _cells(row: dict[str, Any]) -> dict[str, str]:
-    return {f"{one['name']} = {one['value']}": one["source"] for one in row["settings"]}
-
-
-def _entries(heading: str, facts: dict[str, str]) -> Any:
-    from quanta_bench.cli.page import Entry, Section
-
-    return Section(heading, [Entry(term, text=text) for term, text in facts.items() if text])
 
 
 def _examples(name: str, method: type[Method[Any]]) -> list[str]:

@@ -74,26 +74,16 @@ class Page:
             if section.entries:
                 parts += [Text(), Text(section.heading, style="bold")]
             for entry in section.entries:
-                line = Text("  ").append(entry.term, style="cyan")
+                line = Text(entry.term, style="cyan")
                 if entry.facts:
-                    line.append(f"  {entry.facts}")
-                # A line that has to be broken goes on below its beginning.
-                parts.append(Padding(line, 0) if not entry.facts else _hanging(line))
+                    line.append(f"  {entry.facts}", style="default")
+                parts.append(Padding(line, (0, 0, 0, 2), expand=False))
                 if entry.text:
-                    parts.append(Padding(Text(entry.text), (0, 0, 0, 6)))
+                    parts.append(Padding(Text(entry.text), (0, 0, 0, 6), expand=False))
         if self.examples:
             parts += [Text(), Text("Examples", style="bold")]
             parts += [Text(f"  {command}", overflow="fold") for command in self.examples]
         return Group(*parts)
-
-
-def _hanging(line: Any) -> Any:
-    from rich.table import Table
-
-    grid = Table.grid(padding=0)
-    grid.add_column(overflow="fold")
-    grid.add_row(line)
-    return grid
 
 
 def paragraphs(kind: type) -> list[str]:

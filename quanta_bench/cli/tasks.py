@@ -129,7 +129,6 @@ class _NoRows:
 def _where(task: Task, kind: Kind) -> str:
     """The locations that a task asks a kind of source for, or why it has none there."""
     from quanta_bench.errors import SourceError
-    from quanta_bench.sources.rows import location_name
     from quanta_bench.task import Split
 
     locations: dict[str, None] = {}
@@ -143,8 +142,22 @@ def _where(task: Task, kind: Kind) -> str:
         except Exception:
             # A task need not expect a file without rows; it has said what it reads all the same.
             pass
-        locations.update(dict.fromkeys(map(location_name, source.asked)))
-    return ", ".join(locations) or f"none: {reason}"
+        locations.update(dict.fromkeys(_place(location, kind) for location in source.asked))
+    return "; ".join(locations) or f"none: {reason}"
+
+
+def _place(location: Location, kind: Kind) -> str:
+    """Where a location is in a kind of source."""
+    from quanta_bench.sources.rows import location_name
+    from quanta_bench.task import HubRows
+
+    if not isinstance(location, HubRows):
+        return location_name(location).partition(":")[2]
+    named = location.name + (f" ({location.config})" if location.config else "")
+    if kind == "local":
+        folder = "/".join(part for part in (location.name, location.config) if part)
+        return f"{folder}/{location.split}*.parquet (or .jsonl, .json)"
+    return f"{named}, split {location.split}"
 
 
 def _counted(task: Task, source: Source) -> str:

@@ -95,8 +95,10 @@ def relabelled(label: str, before: Mapping[str, Any], after: Mapping[str, Any]) 
             continue
         old = _in_label(before.get(name))
         whole = rf"(?<![\w.-]){re.escape(old)}(?![\w-])"
-        if old and len(re.findall(whole, label)) == 1:
-            label = re.sub(whole, lambda _, new=_in_label(value): new, label)  # type: ignore[misc]
+        places = list(re.finditer(whole, label)) if old else []
+        if len(places) == 1:
+            start, end = places[0].span()
+            label = label[:start] + _in_label(value) + label[end:]
         else:
             appended.append(f"{name}={_in_label(value)}")
     return f"{label} ({', '.join(appended)})" if appended else label

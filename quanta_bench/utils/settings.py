@@ -99,7 +99,8 @@ def settings_of(model: type[BaseModel]) -> list[Setting]:
             name,
             None if field.is_required() else as_yaml(field.get_default(call_default_factory=True)),
             ", ".join([_kind(field.annotation), *_bounds(field)]),
-            field.description or meanings.get(name, ""),
+            # A user writes YAML, where None is null.
+            re.sub(r"\bNone\b", "null", field.description or meanings.get(name, "")),
         )
         for name, field in model.model_fields.items()
     ]
