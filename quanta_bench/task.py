@@ -98,7 +98,7 @@ class LineRows:
 
 @dataclass(frozen=True)
 class UserRows:
-    """A JSON list or JSON-lines file that the user named, independent of any source."""
+    """A file of rows that the user named (JSON lines, JSON, CSV, TSV, Parquet), not in a source."""
 
     path: str
 
@@ -207,6 +207,8 @@ class Task(ABC):
         max_new_tokens: bound on generated answers.
         stop: strings that end a generated answer.
         grouped_by: what items of a group share, in words, such as ``passage``.
+        reads_source: whether its items come from the source of the run, rather than from a file of
+            the user's own.
 
     Args:
         argument: what follows the colon in ``--task name:argument``; most tasks take none.
@@ -223,6 +225,7 @@ class Task(ABC):
     max_new_tokens: ClassVar[int] = 32
     stop: ClassVar[tuple[str, ...]] = ("\n",)
     grouped_by: ClassVar[str] = ""
+    reads_source: ClassVar[bool] = True
 
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None:

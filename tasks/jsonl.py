@@ -57,6 +57,7 @@ class JsonLines(Task):
     name = "jsonl"
     title = "Your own file"
     grouped_by = "prompt, or the file's own groups"
+    reads_source = False
 
     def __init__(self, argument: str | None = None) -> None:
         if not argument:
@@ -149,7 +150,7 @@ class JsonLines(Task):
         return Prompt(context, candidates, candidates[example.gold])
 
 
-class UserFile(JsonLines):
+class UserFile(JsonLines):  # noqa: D101 - the same, under the name that takes every format
     __doc__ = JsonLines.__doc__
 
     name = "file"

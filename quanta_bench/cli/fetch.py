@@ -14,4 +14,4 @@ def fetch() -> None:
     """
     from quanta_bench.cli import console
 
-    console.fetch(console.console(), "embedded")
+    console.fetch(console.console(), models=["embedded"], data=["embedded"])

@@ -145,15 +145,14 @@ def _command_line_message(error: Any) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    """A fault of the suite: one line, and the log with the rest."""
+    """What is told of an exception that nobody foresaw: one line, and the log with the rest."""
+    from quanta_bench.plugins import plugin_packages
     from quanta_bench.utils.cache import cache_folder
     from quanta_bench.utils.crash import report_crash
 
-    described = report_crash(error, cache_folder(), type(error).__name__)
-    return (
-        f"unexpected {described}.\nThis is a fault of the suite; what was finished is kept. With "
-        "QUANTA_BENCH_DEBUG=1 the traceback is shown here."
-    )
+    packages = plugin_packages()
+    described = report_crash(error, cache_folder(), type(error).__name__, packages)
+    return f"unexpected {described}.\nWhat was finished is kept."
 
 
 if __name__ == "__main__":

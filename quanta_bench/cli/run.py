@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from quanta_bench.cli.options import DataSource, Fresh, Json, ModelName, examples
-from quanta_bench.errors import BenchError
 from quanta_bench.utils.quiet import settle_libraries
 
 EXAMPLES = examples(
@@ -49,23 +48,14 @@ def run(
 ) -> None:
     """Fine-tune once, score once, print the result."""
     from quanta_bench.cli import console, output, single_run
-    from quanta_bench.plugins import plugin_packages
     from quanta_bench.results.store import Store
-    from quanta_bench.spec import sources_of
     from quanta_bench.suites.choice import parse_settings
-    from quanta_bench.utils.crash import report_crash
 
     settle_libraries()
     job = single_run.job(method, task, parse_settings(settings or []), seed, model, source)
     screen = console.console(errors=as_json)
-    console.fetch(screen, *sources_of(job.training, job.evaluation))
-    try:
-        result = single_run.compute(job, Store(results), screen, fresh=fresh)
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        # Methods and tasks are plug-ins, which may raise anything, and even exit.
-        raise BenchError(report_crash(error, results, job.label, plugin_packages())) from error
+    console.fetch_for(screen, [(job.training, job.evaluation)])
+    result = single_run.compute(job, Store(results), screen, fresh=fresh)
     output.show(
         result.model_dump(mode="json"), single_run.on_screen(result, results), as_json=as_json
     )

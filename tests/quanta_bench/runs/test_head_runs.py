@@ -90,7 +90,7 @@ def test_a_second_evaluation_comes_from_disk_with_the_same_answers(
     for method in ("lora", "full"):
         first = runs.run(make(method=method))
         with monkeypatch.context() as patch:
-            patch.setattr("quanta_bench.runs.runner.training.train", None)
+            patch.setattr("quanta_bench.runs.runner.trainer.train", None)
             second = runs.run(make(method=method, evaluation={"max_length": 60}))
         assert second.run != first.run
         expected = outputs(runs, first.run)
@@ -179,7 +179,7 @@ def test_a_strangers_task_joins_in(
             return (example.fields["text"],)
 
     monkeypatch.setattr("quanta_bench.plugins.find_task", lambda _: Ends())
-    for module in ("objectives", "protocols", "runner"):
+    for module in ("data.pools", "training.objectives", "suites.compatibility", "runs.runner"):
         monkeypatch.setattr(f"quanta_bench.{module}.find_task", lambda _: Ends())
     runs = runner(tmp_path)
     result = runs.run(make("ends", epochs=2))

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quanta_bench.data import loader
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.data.pools import Pools
 from quanta_bench.models.loading import ModelRef, load_model
 from quanta_bench.plugins import build_method
 from quanta_bench.spec import TrainingSpec
-from quanta_bench.training import datamodule
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import FineTuning
 from quanta_bench.training.objectives import accumulate_gradients
@@ -29,7 +29,7 @@ def make(tiny_model, llm_adapters, monkeypatch):
     """The tiny model with items of one real file, and a budget of tokens."""
 
     def build(budget: int, dtype=torch.float64, **changes: Any):
-        monkeypatch.setattr(datamodule, "CPU_TRAINING_TOKENS", budget)
+        monkeypatch.setattr(loader, "CPU_TRAINING_TOKENS", budget)
         values = {"train_items": 6, "batch_size": 12, "learning_rate": 1e-2, **changes}
         source = f"local:{llm_adapters}"
         spec = TrainingSpec(
