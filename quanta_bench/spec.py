@@ -92,7 +92,8 @@ class TrainingSpec(Frozen):
             classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
         batch_size: items per optimiser step.
-        accumulate: number of parts a step's items are computed in, to save memory.
+        accumulate: number of parts a step's items are computed in, at least, to save memory; the
+            gradient is that of the whole batch.
         epochs: passes over the training items.
         schedule: learning-rate schedule after the warm-up.
         warmup: fraction of the steps with a rising learning rate.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from torch import nn
 
 from quanta_bench.data.pools import Pools
+from quanta_bench.errors import BenchError
 from quanta_bench.evaluation import evaluators, summary
+from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.method import Method
 from quanta_bench.models.heads import check_trains, head_of
@@ -262,7 +265,7 @@ class Runner:
         start = time.perf_counter()
         results: dict[str, TaskResult] = {}
         predictions: list[Mapping[str, Any]] = []
-        with arithmetic(record.precision, device):
+        with arithmetic(record.precision, device), _finite_outputs(record):
             for reference, (task, examples) in drawn.items():
                 begun = time.perf_counter()
                 judged = evaluators.evaluate(context, task, examples)
@@ -272,7 +275,7 @@ class Runner:
                 )
                 predictions += [summary.line(reference, item) for item in judged]
             lost = {
-                reference: evaluators.perplexity(evaluators.evaluate(context, task, examples))
+                reference: _perplexity(reference, evaluators.evaluate(context, task, examples))
                 for reference, (task, examples) in forgetting.items()
             }
         result = Result(
@@ -294,6 +297,33 @@ class Runner:
         )
         self.store.write_run(result, predictions)
         return result
+
+
+def _perplexity(reference: str, judged: Sequence[evaluators.Judged]) -> float:
+    try:
+        return evaluators.perplexity(judged)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{reference}: {error}") from None
+
+
+@contextmanager
+def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
+    """Name the weights that gave outputs which are NaN or infinite, and what may help."""
+    try:
+        yield
+    except NonFiniteError as error:
+        spec, base = record.spec, record.precision["base"]
+        wider = "" if base == "float32" else " or compute in float32 (training.precision=float32)"
+        if not record.steps:
+            raise BenchError(
+                f"{error}. It was scored with the weights of {record.model} as they are, in {base}: "
+                f"check these{wider}."
+            ) from None
+        raise BenchError(
+            f"{error}. It was scored with the weights that {spec.method!r} had after step "
+            f"{record.best_step} of {record.steps}, at a learning rate of "
+            f"{spec.learning_rate:g}, in {base}: lower training.learning_rate{wider}."
+        ) from None
 
 
 def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
