@@ -1,4 +1,4 @@
-"""The registered methods, built from a name and plain settings."""
+"""The registered methods, tasks, protocols and benchmarks, by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 
 from quanta_bench.benchmark import Benchmark
 from quanta_bench.method import Method
-from quanta_bench.registry import BENCHMARKS_GROUP, METHODS_GROUP, TASKS_GROUP, Registry
+from quanta_bench.protocol import Protocol
+from quanta_bench.registry import (
+    BENCHMARKS_GROUP,
+    METHODS_GROUP,
+    PROTOCOLS_GROUP,
+    TASKS_GROUP,
+    Registry,
+)
 from quanta_bench.task import Task
 
 METHODS: Registry[type[Method[Any]]] = Registry(METHODS_GROUP, "method", Method)
@@ -38,6 +45,18 @@ def find_task(reference: str) -> Task:
 def task_title(reference: str) -> str:
     """The heading of a task's column; the task's own name where it is not registered."""
     return find_task(reference).title if reference.partition(":")[0] in TASKS else reference
+
+
+PROTOCOLS: Registry[type[Protocol]] = Registry(PROTOCOLS_GROUP, "protocol", Protocol)
+
+
+def find_protocol(name: str) -> Protocol:
+    """A protocol by its registered name.
+
+    Raises:
+        UsageError: no such protocol.
+    """
+    return PROTOCOLS.get(name)()
 
 
 BENCHMARKS: Registry[type[Benchmark]] = Registry(BENCHMARKS_GROUP, "benchmark", Benchmark)

@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from quanta_bench.errors import UsageError, did_you_mean
 
-Protocol = Literal["choice-text", "choice-label", "generate", "head"]
+DEFAULT_PROTOCOL = "choice-text"
+"""Of the registered protocols (:mod:`quanta_bench.protocol`), the one where none is named."""
+
 Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 
@@ -87,7 +89,7 @@ class TrainingSpec(Frozen):
         source: where their data comes from.
         train_items: training items drawn per task; ``None`` takes all.
         validation_items: validation items drawn per task; ``None`` takes all.
-        protocol: how items are put to the model.
+        protocol: how items are put to the model, by a registered name.
         loss: what is minimised: over candidates, over text, or over the labels that a
             classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
@@ -117,7 +119,7 @@ class TrainingSpec(Frozen):
     source: str = "embedded"
     train_items: int | None = Field(None, ge=1)
     validation_items: int | None = Field(None, ge=1)
-    protocol: Protocol = "choice-text"
+    protocol: str = DEFAULT_PROTOCOL
     loss: Loss = "candidates"
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(8, ge=1)
@@ -144,7 +146,7 @@ class EvaluationSpec(Frozen):
         split: which split is scored.
         items: items per task; ``None`` takes all.
         sample: seed of the draw when ``items`` is set.
-        protocol: how items are put to the model.
+        protocol: how items are put to the model, by a registered name.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
         forgetting: a perplexity task that shows what the model lost, or empty for none.
@@ -157,7 +159,7 @@ class EvaluationSpec(Frozen):
     split: Literal["validation", "test"] = "test"
     items: int | None = Field(None, ge=1)
     sample: int = 0
-    protocol: Protocol = "choice-text"
+    protocol: str = DEFAULT_PROTOCOL
     normaliser: Normaliser = "token_mean"
     max_length: int = Field(1024, ge=8)
     forgetting: str = ""

@@ -1,4 +1,4 @@
-"""Scoring a model on tasks: one evaluator a kind of task, one judged record an item."""
+"""Evaluators: score a model on the items of a task, one judged record an item."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from quanta_bench.evaluation import decisions, likelihood
 from quanta_bench.evaluation.classification import head_outputs, judge_outputs
 from quanta_bench.evaluation.decoding import FEWEST_ROWS, joinable, row_bytes, rows_together
 from quanta_bench.evaluation.generation import NonFiniteLogitsError, generate, read_context
+from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, Normaliser
-from quanta_bench.task import Answer, Example, Task
+from quanta_bench.task import Answer, Example, Kind, Task
 
 GENERATION_BATCH = FEWEST_ROWS
 """Items whose answers are generated together at most, where prompts cannot be read apart."""
@@ -255,24 +256,18 @@ def _generation_cuts(context: Context, task: Task, widths: Sequence[int]) -> lis
     return cheapest_cuts(widths, charge=STEP_CHARGE * task.max_new_tokens, most=GENERATION_BATCH)
 
 
-EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {
+BY_KIND: Mapping[Kind, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {
     "choice": choose,
     "classify": choose,
     "perplexity": predict,
     "generate": answer,
-    "head": classify,
 }
+"""The evaluator of each kind of task, where a language model reads prompts."""
 
 
 def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
-    """Score one task's items with the evaluator of its kind.
-
-    A task of choosing under the ``generate`` protocol is answered in words and parsed; under
-    ``head`` a classification head answers.
-    """
-    protocol = context.spec.protocol
-    by_protocol = protocol == "head" or (protocol == "generate" and task.chooses)
-    return EVALUATORS[protocol if by_protocol else task.kind](context, task, examples)
+    """Score one task's items as the spec's protocol does."""
+    return find_protocol(context.spec.protocol).evaluate(context, task, examples)
 
 
 def mean_score(context: Context, tasks: Sequence[tuple[Task, Sequence[Example]]]) -> float:

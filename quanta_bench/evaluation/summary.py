@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from quanta_bench.evaluation import decisions, evaluators, stats
+from quanta_bench.plugins import find_protocol
 from quanta_bench.results.records import TaskResult
 from quanta_bench.task import Task
 
@@ -52,7 +53,7 @@ def summarise(
         items=len(judged),
         groups=len(set(groups)),
         standard_error=None if math.isnan(error) else error,
-        chance=task.chance([item.example for item in judged], protocol),
+        chance=find_protocol(protocol).chance(task, [item.example for item in judged]),
         cut_items=sum(item.cut > 0 for item in judged),
         tied=sum(item.tied for item in judged),
         seconds=seconds,

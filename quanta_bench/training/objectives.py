@@ -20,7 +20,7 @@ from quanta_bench.data.tokenization import Drawn, encode_items
 from quanta_bench.evaluation import likelihood
 from quanta_bench.evaluation.classification import head_losses, head_outputs, judge_outputs
 from quanta_bench.evaluation.decisions import aggregate, check_finite, credit, expected
-from quanta_bench.plugins import find_task
+from quanta_bench.plugins import find_protocol, find_task
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.task import Answer
 
@@ -87,8 +87,17 @@ class Objective(ABC, Generic[I_, B_]):
         return mean_of_means([(item.task, item.score) for item in judged])
 
 
-class Candidates(Objective[Encoded, CandidateBatch]):
-    """Continuations of a context, compared with each other or learnt as language."""
+class Continuations(Objective[Encoded, CandidateBatch]):
+    """Continuations of a context, compared with each other or learnt as language.
+
+    Args:
+        spec: the training spec.
+        closed: whether continuations end with the end token.
+    """
+
+    def __init__(self, spec: TrainingSpec, *, closed: bool = False) -> None:
+        super().__init__(spec)
+        self.closed = closed
 
     def encode(self, tokenizer: Any, drawn: Drawn, *, train: bool) -> list[Encoded]:
         """Contexts with their candidates; with the target alone where language is learnt."""
@@ -98,7 +107,7 @@ class Candidates(Objective[Encoded, CandidateBatch]):
             self.spec.protocol,
             max_length=self.spec.max_length,
             target_only=self.spec.loss != "candidates" and train,
-            closed=self.spec.protocol == "generate",
+            closed=self.closed,
         )
 
     def collate(
@@ -138,7 +147,7 @@ class Candidates(Objective[Encoded, CandidateBatch]):
         return Judgement(item.task, credit(scores, item.gold), float(loss))
 
 
-class Head(Objective[EncodedTexts, TextBatch]):
+class Labels(Objective[EncodedTexts, TextBatch]):
     """Classes or a number from a classification head, of one task."""
 
     def __init__(self, spec: TrainingSpec) -> None:
@@ -187,7 +196,8 @@ class Head(Objective[EncodedTexts, TextBatch]):
 
 def objective_of(spec: TrainingSpec) -> Objective[Any, Any]:
     """The objective of a training spec, by its protocol."""
-    return Head(spec) if spec.protocol == "head" else Candidates(spec)
+    objective: Objective[Any, Any] = find_protocol(spec.protocol).objective(spec)
+    return objective
 
 
 def accumulate_gradients(
