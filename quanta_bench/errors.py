@@ -33,6 +33,14 @@ class MissingDataError(SourceError):
     """
 
 
+class StorageError(BenchError):
+    """A folder cannot be written: the disk is full, or read-only. No other run can succeed."""
+
+
+class RunInProgressError(BenchError):
+    """Another process is computing this training at the moment."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that points at the nearest known names, or lists them all.
 

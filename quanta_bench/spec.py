@@ -167,16 +167,6 @@ class EvaluationSpec(Frozen):
     forgetting_items: int = Field(20, ge=1)
 
 
-def sources_of(training: TrainingSpec, evaluation: EvaluationSpec) -> set[str]:
-    """Every source that a run reads from."""
-    read = {training.model.source, evaluation.source}
-    if training.tasks:
-        read.add(training.source)
-    if evaluation.forgetting:
-        read.add(evaluation.forgetting_source)
-    return read
-
-
 def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, Any]) -> Any:
     """Validate plain values into a spec.
 

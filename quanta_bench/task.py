@@ -207,6 +207,8 @@ class Task(ABC):
         max_new_tokens: bound on generated answers.
         stop: strings that end a generated answer.
         grouped_by: what items of a group share, in words, such as ``passage``.
+        reads_source: whether its items come from the source of the run, rather than from a file of
+            the user's own.
 
     Args:
         argument: what follows the colon in ``--task name:argument``; most tasks take none.
@@ -223,6 +225,7 @@ class Task(ABC):
     max_new_tokens: ClassVar[int] = 32
     stop: ClassVar[tuple[str, ...]] = ("\n",)
     grouped_by: ClassVar[str] = ""
+    reads_source: ClassVar[bool] = True
 
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None:

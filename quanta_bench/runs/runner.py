@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from quanta_bench.data.pools import Pools
@@ -32,6 +33,9 @@ from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
+from quanta_bench.utils.folders import whole_file
+
+_PRECISION: TypeAdapter[dict[str, str]] = TypeAdapter(dict[Literal["base", "arithmetic"], str])
 
 
 class Runner:
@@ -39,7 +43,7 @@ class Runner:
 
     Args:
         store: where results go.
-        reporter: who is told of progress.
+        reporter: receives progress.
         pools: where items come from.
         jobs: how many runs are computed at once on the machine; recorded.
     """
@@ -52,46 +56,58 @@ class Runner:
         self.reporter = reporter
         self.pools = pools or Pools()
         self._renewed: set[str] = set()
+        self._identities: dict[str, Identity] = {}
 
-    def identify(self, job: Job) -> Identity:
-        """The names of a job's run. Reads data and hashes the model, but computes nothing."""
-        return PlannedRun.of(job).identify(self.pools)
+    def identify(self, planned: PlannedRun) -> Identity:
+        """The names of a run. Reads data and hashes the model, but computes nothing."""
+        if planned.key not in self._identities:
+            self._identities[planned.key] = planned.identify(self.pools)
+        return self._identities[planned.key]
 
-    def find(self, job: Job) -> Result | None:
-        """The job's result if it is on disk.
+    def find(self, planned: PlannedRun) -> Result | None:
+        """A run's result if it is stored.
 
         What was computed is named by the model's content, so nothing is looked for while the model
         itself would have to be downloaded first.
         """
-        planned = PlannedRun.of(job)
         if not is_here(planned.model):
             return None
-        return self.store.result(planned.identify(self.pools).run)
+        return self.store.result(self.identify(planned).run)
 
-    def run(self, job: Job, *, fresh: bool = False) -> Result:
-        """The job's result, from disk if it is there.
-
-        Args:
-            job: the run.
-            fresh: compute it again, training included.
+    def run(self, job: Job, *, fresh: bool = False, wait: bool = False) -> Result:
+        """A job's result: plan it, then `compute` it.
 
         Raises:
-            BenchError: anything the user has to act on; what was finished stays on disk.
+            UsageError: a setting is refused; otherwise as `compute`.
+        """
+        return self.compute(PlannedRun.of(job), fresh=fresh, wait=wait)
+
+    def compute(self, planned: PlannedRun, *, fresh: bool = False, wait: bool = False) -> Result:
+        """A run's result, from the store if it is there.
+
+        Args:
+            planned: the run.
+            fresh: compute it again, training included.
+            wait: wait for another process that is computing the training.
+
+        Raises:
+            RunInProgressError: another process is computing the training, and ``wait`` is false.
+            StorageError: the store cannot be written.
+            BenchError: anything else the user has to act on; what was finished stays stored.
             KeyboardInterrupt: the user stopped; the same call goes on later.
         """
-        planned = PlannedRun.of(job)
-        names = planned.identify(self.pools)
-        done = self.store.result(names.run)
-        if done is not None and not fresh:
-            return done
-        with self.store.computing(names.training):
+        names = self.identify(planned)
+        stored = self.store.result(names.run)
+        if stored is not None and not fresh:
+            return stored
+        with self.store.writing(), self.store.computing(names.training, wait=wait):
             if fresh:
                 # Several scorings of one training train it once.
                 if names.training not in self._renewed:
                     self.store.forget(names.training)
                 self._renewed.add(names.training)
-            elif (done := self.store.result(names.run)) is not None:
-                return done  # another process finished it meanwhile
+            elif (stored := self.store.result(names.run)) is not None:
+                return stored  # another process finished it meanwhile
             return self._compute(planned, names)
 
     def _compute(self, planned: PlannedRun, names: Identity) -> Result:
@@ -330,12 +346,16 @@ def _kept_precision(
     The choice may rest on a timing, and a run must not change its base half-way.
     """
     path = folder / "precision.json"
-    if path.exists():
-        kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        return kept
+    try:
+        return _PRECISION.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        pass
+    except ValidationError:
+        # Checkpoints of an unknown precision are of no use.
+        trainer.clear(folder)
     dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
     precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
     if method.trains:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(precision), encoding="utf-8")
+        with whole_file(path) as stream:
+            stream.write(json.dumps(precision).encode())
     return precision

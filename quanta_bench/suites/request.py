@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quanta_bench.errors import UsageError
-from quanta_bench.spec import sources_of
 from quanta_bench.suites import loading
 from quanta_bench.suites.choice import NO_CHOICE, Choice
 from quanta_bench.suites.compatibility import check_metrics
@@ -52,11 +51,6 @@ class Request:
         rows = grid(suite, profile_name, choice)
         check_metrics(suite.shown_columns, (scored for row in rows for _, scored in row.jobs))
         return cls(suite, profile_name, profile, choice.size, rows)
-
-    @property
-    def sources(self) -> list[str]:
-        """Every source that the runs read from."""
-        return sorted({name for row in self.grid for job in row.jobs for name in sources_of(*job)})
 
 
 def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: bool) -> Request:

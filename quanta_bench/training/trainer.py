@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
+import lightning.pytorch as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities.seed import isolate_rng
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
+from quanta_bench.training.single_process import single_process
+from quanta_bench.utils.folders import whole_file
 
 LOGS = "logs"
 """Folder of Lightning's own log, a version for each process that a run took."""
@@ -60,10 +62,8 @@ class _StraightToDisk(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        part = Path(path).with_suffix(".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, part)
-        part.replace(path)
+        with whole_file(Path(path)) as stream:
+            torch.save(checkpoint, stream)
 
 
 class _Progress(pl.Callback):
@@ -140,7 +140,7 @@ def train(
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
-    with isolate_rng(), quiet():
+    with isolate_rng(), quiet(), single_process() as environment:
         pl.seed_everything(spec.seeds.init, verbose=False)
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -152,7 +152,7 @@ def train(
             log_every_n_steps=1,
             callbacks=[best, last, clock, _Progress(advance)],
             logger=CSVLogger(folder, name=LOGS),
-            plugins=[_StraightToDisk()],
+            plugins=[_StraightToDisk(), environment],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -215,7 +215,7 @@ def clear(folder: Path) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's notes that no user of this suite can act on off the screen."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
