@@ -19,7 +19,9 @@ from pydantic import Field
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.utils.settings import StrictModel, problems
 
-Protocol = Literal["choice-text", "choice-label", "generate", "head"]
+DEFAULT_PROTOCOL = "choice-text"
+"""Of the registered protocols (:mod:`quanta_bench.protocol`), the one where none is named."""
+
 Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 
@@ -86,12 +88,13 @@ class TrainingSpec(Frozen):
         source: where their data comes from.
         train_items: training items drawn per task; ``None`` takes all.
         validation_items: validation items drawn per task; ``None`` takes all.
-        protocol: how items are put to the model.
+        protocol: how items are put to the model, by a registered name.
         loss: what is minimised: over candidates, over text, or over the labels that a
             classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
         batch_size: items per optimiser step.
-        accumulate: number of parts a step's items are computed in, to save memory.
+        accumulate: number of parts a step's items are computed in, at least, to save memory; the
+            gradient is that of the whole batch.
         epochs: passes over the training items.
         schedule: learning-rate schedule after the warm-up.
         warmup: fraction of the steps with a rising learning rate.
@@ -115,7 +118,7 @@ class TrainingSpec(Frozen):
     source: str = "embedded"
     train_items: int | None = Field(None, ge=1)
     validation_items: int | None = Field(None, ge=1)
-    protocol: Protocol = "choice-text"
+    protocol: str = DEFAULT_PROTOCOL
     loss: Loss = "candidates"
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(8, ge=1)
@@ -142,7 +145,7 @@ class EvaluationSpec(Frozen):
         split: which split is scored.
         items: items per task; ``None`` takes all.
         sample: seed of the draw when ``items`` is set.
-        protocol: how items are put to the model.
+        protocol: how items are put to the model, by a registered name.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
         forgetting: a perplexity task that shows what the model lost, or empty for none.
@@ -155,7 +158,7 @@ class EvaluationSpec(Frozen):
     split: Literal["validation", "test"] = "test"
     items: int | None = Field(None, ge=1)
     sample: int = Field(0, ge=0, lt=2**32)
-    protocol: Protocol = "choice-text"
+    protocol: str = DEFAULT_PROTOCOL
     normaliser: Normaliser = "token_mean"
     max_length: int = Field(1024, ge=8)
     forgetting: str = ""

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from quanta_bench.errors import UsageError
-from quanta_bench.plugins import METHODS, find_task
+from quanta_bench.plugins import METHODS, find_protocol, find_task
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Screen
@@ -43,6 +43,8 @@ def job(
     Raises:
         UsageError: an unknown method, task, setting, model or source.
     """
+    if not tasks:
+        raise UsageError("Name at least one task with --task.")
     default = METHODS.get(method).rows.get(PROFILE)
     own: dict[str, Any] = {}
     parts: dict[str, dict[str, Any]] = {"training": {}, "evaluation": {}}
@@ -51,9 +53,9 @@ def job(
         (parts[part] if dot and part in parts else own)[name if dot and part in parts else key] = (
             value
         )
-    protocol = parts["training"].get("protocol") or _protocol(tasks)
-    choosing = protocol != "generate" and all(find_task(t).chooses for t in tasks)
-    loss = "labels" if protocol == "head" else "candidates" if choosing else "answer"
+    protocol = parts["training"].get("protocol") or _common_protocol(tasks)
+    losses = [find_protocol(protocol).losses(find_task(task)) for task in tasks]
+    loss = next(loss for loss in losses[0] if all(loss in others for others in losses))
     # A bare task list is trained in pieces that a laptop finishes over a cup of coffee.
     training = {
         "train_items": 200,
@@ -108,13 +110,10 @@ def on_screen(result: Result, results: Path) -> RenderableType:
         )
     training = result.training
     how = result.protocol
-    judged = {
-        "generate": "answers generated and parsed",
-        "head": "answered by a classification head",
-    }.get(how["put"], f"candidates compared by {how['normaliser']}")
-    lines = [f"Put as {how['put']}; {judged}."]
+    scoring = find_protocol(how["put"]).scoring(result.evaluation.normaliser)
+    lines = [f"Protocol {how['put']}; {scoring}."]
     if how["loss"]:
-        lines.append(f"Trained as {how['trained_as']} with the loss {how['loss']!r}.")
+        lines.append(f"Trained under {how['trained_as']} with the loss {how['loss']!r}.")
     if training.steps:
         share = 100 * training.trainable_parameters / training.base_parameters
         lines.append(
@@ -127,10 +126,8 @@ def on_screen(result: Result, results: Path) -> RenderableType:
     return Group(grid, *lines)
 
 
-def _protocol(tasks: Sequence[str]) -> str:
+def _common_protocol(tasks: Sequence[str]) -> str:
     """The first protocol that every task knows."""
-    if not tasks:
-        raise UsageError("Name at least one task with --task.")
     known = [find_task(task).protocols for task in tasks]
     for protocol in known[0]:
         if all(protocol in names for names in known):
