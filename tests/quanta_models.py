@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from baselines.quanta import QuantaConfig, QuantaLinear
 
 TOKENS = torch.arange(24).reshape(2, 12) * 7 % 50
-FORMS = ["folded", "unfolded"]
 KINDS = ["llama", "gpt2"]
 TARGETS = {"llama": ["q_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "c_proj"]}
 DIMS = {"llama": {"down_proj": (4, 4, 4, 2), ".*": (4, 4, 4)}, "gpt2": None}
