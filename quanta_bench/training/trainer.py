@@ -38,7 +38,7 @@ class Trained:
 
     Attributes:
         tokens: real tokens trained on.
-        losses: loss of every computed batch.
+        losses: loss of every optimiser step.
         validations: every validation.
         best: the validation of the kept checkpoint.
         seconds: wall time, validation included, over all the processes that the run took.
@@ -120,6 +120,7 @@ def train(
         judge: see :class:`quanta_bench.training.module.FineTuning`.
 
     Raises:
+        BenchError: a loss, a validation or a weight is NaN or infinite.
         KeyboardInterrupt: the user stopped the run; its last checkpoint stays in ``folder``.
     """
     # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:
@@ -189,11 +190,18 @@ def recompute_activations(model: Any) -> None:
 
 
 def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:
-    """Put a checkpoint's weights into the trained parameters, each and no other."""
+    """Copy a checkpoint's weights into the trained parameters.
+
+    Raises:
+        RuntimeError: the checkpoint holds other parameters, or weights that are not finite.
+    """
     parameters = module.trainable()
     names = {f"model.{name}" for name in parameters}
     if names != set(state):
         raise RuntimeError(f"checkpoint and model differ in {sorted(names ^ set(state))[:3]}")
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise RuntimeError(f"the checkpoint's {name} is not finite")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[f"model.{name}"])

@@ -19,9 +19,18 @@ from rich.console import Console
 
 from quanta_bench.bench import report as bench_report
 from quanta_bench.bench import runner
-from quanta_bench.benchmark import Case, Conditions, Finding, Outcome, Side, at_least, at_most
+from quanta_bench.benchmark import (
+    Benchmark,
+    Case,
+    Conditions,
+    Finding,
+    Outcome,
+    Side,
+    at_least,
+    at_most,
+)
 from quanta_bench.cli import main
-from quanta_bench.registry import BENCHMARKS_GROUP
+from quanta_bench.registry import BENCHMARKS_GROUP, Registry
 
 CODE = """
 import os, time
@@ -102,8 +111,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def registry(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(package))
-    fresh = type(runner.BENCHMARKS)(BENCHMARKS_GROUP, "benchmark", runner.Benchmark)
-    monkeypatch.setattr(runner, "BENCHMARKS", fresh)
+    fresh = Registry(BENCHMARKS_GROUP, "benchmark", Benchmark)
+    for module in ("bench.runner", "bench.report", "cli.listing"):
+        monkeypatch.setattr(f"quanta_bench.{module}.BENCHMARKS", fresh)
     # A package of a module's fixture stays importable only while that module's tests run.
     monkeypatch.delitem(sys.modules, "some_benchmarks", raising=False)
 

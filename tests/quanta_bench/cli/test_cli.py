@@ -105,7 +105,7 @@ profiles:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often a model was loaded and trained."""
-    from quanta_bench.runs import runner
+    from quanta_bench.models import loading
     from quanta_bench.training import trainer
 
     done = {"loaded": 0, "trained": 0}
@@ -117,7 +117,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
         return call
 
-    monkeypatch.setattr(runner, "load_model", counted("loaded", runner.load_model))
+    monkeypatch.setattr(loading, "load_model", counted("loaded", loading.load_model))
     monkeypatch.setattr(trainer, "train", counted("trained", trainer.train))
     return done
 
@@ -140,7 +140,7 @@ HEAVY = ("torch", "transformers", "peft", "lightning", "datasets", "pandas", "ma
 def test_what_only_tells_imports_nothing_heavy(words: list[str], more: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['quanta-bench', *{words!r}]\n"
-        "from quanta_bench import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+        "from quanta_bench.cli import main as cli\ntry: cli.main()\nexcept SystemExit: pass\n"
         f"print('HEAVY', sorted({{*{HEAVY!r}, *{more!r}}} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

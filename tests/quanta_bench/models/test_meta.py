@@ -45,7 +45,7 @@ def test_no_memory_for_weights() -> None:
     # In a process of its own, for the peak is a process's. These weights would be 276 GB.
     code = (
         "from baselines.lora import Lora\n"
-        "from quanta_bench.results.environment import peak_memory\n"
+        "from quanta_bench.utils.device import peak_memory\n"
         "from quanta_bench.models.meta import count, meta_model\n"
         "count(meta_model('llama2-70b'), Lora.from_settings({'r': 128}))\n"
         "print(peak_memory())"

@@ -13,7 +13,7 @@ from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.evaluation import evaluators
 from quanta_bench.results.store import Store
-from quanta_bench.runs import runner
+from quanta_bench.runs import identity, runner
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
@@ -100,13 +100,13 @@ def test_the_predictions_add_up_to_the_scores(run, make):
 
 def test_nothing_is_computed_twice(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner, "load_model", None)
+    monkeypatch.setattr("quanta_bench.models.loading.load_model", None)
     assert run.run(make()) == first
 
 
 def test_a_new_evaluation_does_not_train_again(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner.training, "train", None)
+    monkeypatch.setattr(runner.trainer, "train", None)
     second = run.run(make(evaluation={"normaliser": "sum"}))
     assert second.training == first.training
     assert second.run != first.run
@@ -244,12 +244,12 @@ def test_a_protocol_that_a_task_does_not_know_is_refused(run, make, tmp_path):
 
 
 def test_a_run_that_fails_leaves_no_result(run, make, monkeypatch):
-    monkeypatch.setattr(runner.evaluate, "evaluate", _fail)
+    monkeypatch.setattr(evaluators, "evaluate", _fail)
     with pytest.raises(BenchError, match="broken"):
         run.run(make())
     assert list(run.store.results()) == []
     monkeypatch.undo()
-    monkeypatch.setattr(runner.training, "train", None)
+    monkeypatch.setattr(runner.trainer, "train", None)
     run.run(make())  # the training was whole and is not repeated
 
 
@@ -273,7 +273,7 @@ def test_gradient_checkpointing_changes_no_number(run, make):
 def test_looking_for_a_result_downloads_no_model(run, make, monkeypatch):
     """The paper's grid names six models; they are fetched one by one, when their turn comes."""
     job = make(model=ModelSpec(name="meta-llama/Llama-2-7b-hf", source="hub"))
-    monkeypatch.setattr(runner, "model_fingerprint", None)
+    monkeypatch.setattr(identity, "model_fingerprint", None)
     assert run.find(PlannedRun.of(job)) is None
 
 

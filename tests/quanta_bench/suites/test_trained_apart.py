@@ -36,7 +36,7 @@ def suite(profile: dict[str, Any], **over: Any) -> Suite:
 
 def table(bench: Bench, made: Suite, results: dict[int, list[Any]]) -> Table:
     (row,) = grid(made, "embedded", Choice(methods=("lora",)))
-    request = Request.of(made, "embedded")
+    request = Request(made, "embedded", made.profiles["embedded"], "", [row])
     return make_table(request, [Cells(row, results)], bench.store)
 
 
