@@ -40,9 +40,9 @@ def show(table: Appendix, profile: str, folder: Path, given: Mapping[str, Any]) 
             raise UsageError(f"{table.name} takes no {option}, only {', '.join(table.takes)}.")
     make = _data_sets if table.name == "tableD1" else _samples
     texts, drawn = make(profile, folder, given)
-    from quanta_bench.report import grids
+    from quanta_bench.report import sections
 
-    paths = grids.write(folder, table.name, texts)
+    paths = sections.write(folder, table.name, texts)
     if given["--json"]:
         typer.echo(texts["json"], nl=False)
     else:
@@ -52,18 +52,19 @@ def show(table: Appendix, profile: str, folder: Path, given: Mapping[str, Any]) 
 
 
 def _data_sets(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:
-    from quanta_bench.report import data_table, grids
+    from quanta_bench.report import data_table, sections
 
     shown = console.console(errors=given["--json"])
     made = data_table.take_inventory(profile, given["--source"], shown.print)
-    parts = data_table.parts(made)
+    shown_sections = data_table.sections(made)
+    notes = {"Notes": made.notes}
     texts = {
-        "md": grids.as_markdown(made.title, parts, made.notes),
+        "md": sections.as_markdown(made.title, shown_sections, notes),
         "csv": data_table.as_csv(made),
-        "tex": grids.as_latex(made.title, parts, made.notes),
+        "tex": sections.as_latex(made.name, made.title, shown_sections, notes),
         "json": made.model_dump_json(indent=1) + "\n",
     }
-    return texts, grids.on_screen(parts, made.notes)
+    return texts, sections.on_screen(shown_sections, notes, f"{made.name}.md")
 
 
 def _samples(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:

@@ -422,7 +422,8 @@ def main() -> None:
     status: Any = 1
     try:
         # Typer turns Ctrl-C into the status 130, as shells count it.
-        status = app(standalone_mode=False)
+        with terminal.acknowledge_interrupts():
+            status = app(standalone_mode=False)
         if status == INTERRUPTED:
             raise KeyboardInterrupt
     except BenchError as error:

@@ -14,13 +14,13 @@ from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.models.meta import Count, count, meta_model
 from quanta_bench.plugins import METHODS, build_method
 from quanta_bench.spec import Denominator
+from quanta_bench.utils.fitted_table import FittedTable
 
 FULL_COUNTS = 3
 """How many of the settings nearest by estimate are counted on the whole model."""
@@ -207,21 +207,26 @@ def _distance(ratio: float | None) -> float:
 def on_screen(found: Search) -> RenderableType:
     """A line for each method, nearest first, and the reasons where there are no settings."""
     of = "of base" if found.denominator == "base" else "of base + added"
-    grid = Table(title=f"Nearest to {found.budget} on {found.model}", title_justify="left")
+    table = FittedTable(f"Nearest to {found.budget} on {found.model}")
     for heading in ("Method", "Settings", "Trained", f"% {of}", "Times the budget"):
-        grid.add_column(heading, justify="left" if heading in ("Method", "Settings") else "right")
+        table.add_column(
+            heading,
+            right=heading not in ("Method", "Settings"),
+            label=heading == "Method",
+            prose=heading == "Settings",
+        )
     notes = []
     for row in found.methods:
         if row.trainable is None or row.percent is None:
             notes.append(f"· {row.method}: {row.reason}")
             continue
         settings = ", ".join(f"{key}={_text(value)}" for key, value in row.settings.items())
-        grid.add_row(
+        table.add_row(
             row.method, settings, f"{row.trainable:,}", f"{row.percent:.4g}", f"{row.ratio:.3f}"
         )
     if found.single:
         notes.append(f"· Of one size, and not in the table: {', '.join(found.single)}")
-    return Group(grid, *map(Text, notes))
+    return Group(table, *map(Text, notes))
 
 
 def _text(value: Any) -> str:

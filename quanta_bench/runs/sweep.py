@@ -31,6 +31,7 @@ def sweep(
     console: Console,
     draw: Callable[[list[Cells]], RenderableType],
     *,
+    pools: Pools | None = None,
     fresh: bool = False,
     at_once: int | None = 1,
 ) -> tuple[list[Cells], list[str]]:
@@ -45,6 +46,7 @@ def sweep(
         store: where results are and go.
         console: where progress is shown.
         draw: draws the table from what is there.
+        pools: the data that have been read already, if any; gets those that are read here.
         fresh: compute every run again.
         at_once: how many runs to compute at once, each in a process of its own; one is computed in
             this process. ``None`` goes by :func:`quanta_bench.runs.concurrency.runs_at_once`.
@@ -57,8 +59,7 @@ def sweep(
         SourceError: the source has none of the tasks, or not what is trained on.
         KeyboardInterrupt: the user stopped. What was finished stays.
     """
-    pools = Pools()
-    runner = Runner(store, Silent(), pools)
+    runner = Runner(store, Silent(), pools or Pools())
     for row in rows:
         for _, job in [] if row.missing else jobs_of(row):
             PlannedRun.of(job)
