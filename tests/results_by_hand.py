@@ -138,8 +138,13 @@ class Bench:
         return make_table(Request.of(made, "embedded"), cells, self.store)
 
 
-def drawn(table: Table) -> str:
-    console = Console(width=300)
+def sentences(table: Table) -> list[str]:
+    """The notes of all headings."""
+    return [note for notes in table.notes.values() for note in notes]
+
+
+def drawn(table: Table, width: int = 300) -> str:
+    console = Console(width=width)
     with console.capture() as captured:
         console.print(render.on_screen(table))
     return captured.get()
