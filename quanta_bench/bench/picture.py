@@ -21,13 +21,13 @@ WIDTH = 8.3
 LONGEST = 80
 """Characters of a line's label."""
 
-TITLES = {
+Direction = Literal["most", "least"] | None
+
+TITLES: dict[Direction, str] = {
     "most": "Smaller is better: time or memory, relative to what stands after the slash",
     "least": "Bigger is better: speed, relative to what stands after the slash",
     None: "Ratios without a target",
 }
-
-Direction = Literal["most", "least"] | None
 
 
 class _Line(NamedTuple):
@@ -169,8 +169,10 @@ def _legend(figure: Figure, panels: dict[Direction, list[_Line]]) -> None:
         if any(_style(finding) == (colour, marker) for finding in findings)
     ]
     if any(finding.target for finding in findings):
-        target = {"marker": "|", "markersize": 10, "markeredgewidth": 1.6, "linestyle": ""}
-        handles.append(Line2D([], [], color="black", label="target", **target))
+        mark = Line2D([], [], color="black", label="target", marker="|", linestyle="")
+        mark.set_markersize(10)
+        mark.set_markeredgewidth(1.6)
+        handles.append(mark)
     handles.append(Line2D([], [], color="#999999", linestyle="--", linewidth=0.8, label="equal"))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8

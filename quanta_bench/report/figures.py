@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -87,13 +87,12 @@ def _section(drawn: Drawn) -> Section[tuple[Number, ...]]:
     texts = [any(isinstance(row[at], str) for row in rows) for at in range(len(rows[0]))]
     # The texts that come first say what is shown.
     labels = sum(1 for _ in takewhile(bool, texts))
+
+    def text_at(at: int) -> Callable[[tuple[Number, ...]], str]:
+        return lambda row: _text(row[at])
+
     columns = [
-        Column[tuple[Number, ...]](
-            heading.replace("_", " "),
-            lambda row, at=at: _text(row[at]),
-            right=not texts[at],
-            label=at < labels,
-        )
+        Column(heading.replace("_", " "), text_at(at), right=not texts[at], label=at < labels)
         for at, heading in enumerate(drawn.shown.header)
     ]
     return Section(drawn.title, columns, rows)

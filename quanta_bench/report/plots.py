@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -163,11 +163,11 @@ def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> F
     shown = []
     for panel in panels:
         values = np.ma.array(panel.values.numpy(), mask=False)
-        values.mask = np.tri(*values.shape, k=-1, dtype=bool)
+        values.mask = np.tri(values.shape[0], values.shape[1], k=-1, dtype=bool)
         shown.append(values)
     # Up to the next 0.05, so that pictures of similar runs have the same scale.
     most = min(1.0, math.ceil(max(float(values.max()) for values in shown) * 20 - 1e-9) / 20)
-    image = None
+    image: Any = None
     for axes, panel, values in zip(grid.flat, panels, shown, strict=False):
         # One map of growing lightness: in grey it stays in order.
         image = axes.imshow(

@@ -32,6 +32,10 @@ CSV_HEADER = (
 )
 
 
+ValueOf = Callable[[TableRow], Value | None]
+"""A row's value in a column."""
+
+
 class SeedLine(NamedTuple):
     """A line of the section of seeds.
 
@@ -93,6 +97,7 @@ def heading(table: Table) -> str:
 def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
     """The means and, once a seed is finished, each seed's values with their standard errors."""
     several = len({row.model for row in table.rows if row.model}) > 1
+    values = _values(table)
     names = [Column[TableRow]("Method", lambda row: row.label, right=False, label=True)]
     if several:
         names.append(Column("Model", lambda row: row.model, right=False, label=True))
@@ -100,7 +105,9 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
         Column("Trained", parameters, (parameters, rounded_parameters)),
         Column(heading(table), percent),
     ]
-    means = Section(table.title, [*names, *trained, *_means(table)], table.rows)
+    means = Section(
+        table.title, [*names, *trained, *(_means(*value) for value in values)], table.rows
+    )
     lines = [
         SeedLine(row, seed, number == 0)
         for row in table.rows
@@ -124,60 +131,44 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
     )
     seeds = Section(
         "Each seed, and the standard error over items (s.e.) of the mean over seeds",
-        [*labels, *_of_seeds(table)],
+        [*labels, *(_of_seeds(*value) for value in values)],
         lines,
     )
     return [means, seeds]
 
 
-def _means(table: Table) -> list[Column[TableRow]]:
-    """The tasks' columns, then the averages."""
+def _values(table: Table) -> list[tuple[str, int | None, ValueOf]]:
+    """Heading, number of items and value of each task's column, then of the averages."""
 
-    def column(
-        title: str, value: Callable[[TableRow], Value | None], items: int | None
-    ) -> Column[TableRow]:
-        return Column(
-            title,
-            lambda row: cell(value(row)),
-            (lambda row: close_cell(value(row)), lambda row: mean(value(row))),
-            items=items,
-        )
+    def of_task(key: str) -> ValueOf:
+        return lambda row: row.cells.get(key)
 
-    return [
-        *(
-            column(c.title, lambda row, key=c.key: row.cells.get(key), c.items)
-            for c in table.columns
-        ),
-        *(
-            column(title, lambda row, title=title: row.averages.get(title), None)
-            for title in table.averages
-        ),
-    ]
+    def of_average(title: str) -> ValueOf:
+        return lambda row: row.averages.get(title)
+
+    tasks = [(column.title, column.items, of_task(column.key)) for column in table.columns]
+    return [*tasks, *((title, None, of_average(title)) for title in table.averages)]
 
 
-def _of_seeds(table: Table) -> list[Column[SeedLine]]:
-    def text(value: Value | None, seed: int | None) -> str:
-        if value is None:
+def _means(title: str, items: int | None, value: ValueOf) -> Column[TableRow]:
+    return Column(
+        title,
+        lambda row: cell(value(row)),
+        (lambda row: close_cell(value(row)), lambda row: mean(value(row))),
+        items=items,
+    )
+
+
+def _of_seeds(title: str, items: int | None, value: ValueOf) -> Column[SeedLine]:
+    def text(line: SeedLine) -> str:
+        shown_value = value(line.row)
+        if shown_value is None:
             return "–"
-        number = value.standard_error if seed is None else value.seeds.get(seed)
-        return "–" if number is None else f"{number:.{value.decimals}f}"
+        seed = line.seed
+        number = shown_value.standard_error if seed is None else shown_value.seeds.get(seed)
+        return "–" if number is None else f"{number:.{shown_value.decimals}f}"
 
-    return [
-        *(
-            Column[SeedLine](
-                c.title,
-                lambda line, key=c.key: text(line.row.cells.get(key), line.seed),
-                items=c.items,
-            )
-            for c in table.columns
-        ),
-        *(
-            Column[SeedLine](
-                title, lambda line, title=title: text(line.row.averages.get(title), line.seed)
-            )
-            for title in table.averages
-        ),
-    ]
+    return Column(title, text, items=items)
 
 
 def as_markdown(table: Table) -> str:

@@ -187,7 +187,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
             width = len(left.right)
             random[first, second, width] = plots.Panel(
                 f"random spans in {width:,} dimensions",
-                subspace.by_chance_each(*values.shape, width),
+                subspace.by_chance_each(values.shape[0], values.shape[1], width),
                 first,
                 second,
             )

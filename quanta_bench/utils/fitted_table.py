@@ -47,14 +47,12 @@ class _Layout:
     """How a table is drawn.
 
     Attributes:
-        blocks: the columns of each block; the label columns stand in all of them.
-        widths: width of each column.
+        blocks: the columns of each block with their widths; the label columns stand in all.
         length: which of a cell's texts is shown.
         gap: spaces between columns.
     """
 
-    blocks: list[list[int]]
-    widths: list[int]
+    blocks: list[dict[int, int]]
     length: int
     gap: int
 
@@ -106,7 +104,7 @@ class FittedTable:
             if number:
                 yield Text()
             # Wider than the terminal only if one word is.
-            taken = max(options.max_width, self._taken(block, layout.widths))
+            taken = max(options.max_width, sum(block.values()) + layout.gap * (len(block) - 1))
             yield from console.render(self._draw(block, layout), options.update(width=taken))
         if layout.length > self._length and self._shortened:
             yield Text(self._shortened, style="dim")
@@ -144,22 +142,23 @@ class FittedTable:
         return widths
 
     def _fit(self, width: int) -> _Layout:
-        whole = [list(range(len(self._columns)))]
+        whole = range(len(self._columns))
         start = min(self._length, self._longest_length)
         for length in range(start, self._longest_length + 1):
             for gap, broken in ((2, False), (2, True), (1, False), (1, True)):
                 widths = self._widths(length, broken=broken)
                 spare = width - sum(widths) - gap * (len(widths) - 1)
                 if spare >= 0:
-                    return _Layout(whole, self._spread(widths, length, spare), length, gap)
+                    return _Layout([self._spread(whole, widths, length, spare)], length, gap)
         length, widths, blocks = min(
             (self._cut(length, width) for length in range(start, self._longest_length + 1)),
             key=lambda layout: len(layout[2]),
         )
-        for block in blocks:
-            spare = width - self._taken(block, widths)
-            widths = self._spread(widths, length, max(0, spare), block)
-        return _Layout(blocks, widths, length, 2)
+        spread = [
+            self._spread(block, widths, length, width - self._taken(block, widths))
+            for block in blocks
+        ]
+        return _Layout(spread, length, 2)
 
     def _cut(self, length: int, width: int) -> tuple[int, list[int], list[list[int]]]:
         """Blocks that fit a width; labels break between words only where they must."""
@@ -185,17 +184,16 @@ class FittedTable:
         return blocks or [labels]
 
     def _spread(
-        self, widths: Sequence[int], length: int, spare: int, block: Iterable[int] | None = None
-    ) -> list[int]:
-        """Give spare width to the columns that break, as far as they use it."""
-        widths = list(widths)
-        numbers = range(len(widths)) if block is None else block
+        self, block: Iterable[int], all_widths: Sequence[int], length: int, spare: int
+    ) -> dict[int, int]:
+        """A block's widths, after spare width is given to the columns that can use it."""
+        widths = {number: all_widths[number] for number in block}
         wishes = {
             number: _width(
                 [self._columns[number].heading, *self._columns[number].texts(length)],
                 str.splitlines,
             )
-            for number in numbers
+            for number in widths
             if self._columns[number].prose or self._columns[number].label
         }
         while spare > 0:
@@ -207,7 +205,7 @@ class FittedTable:
             spare -= 1
         return widths
 
-    def _draw(self, block: Sequence[int], layout: _Layout) -> Table:
+    def _draw(self, block: dict[int, int], layout: _Layout) -> Table:
         table = Table(
             box=box.SIMPLE_HEAD,
             show_edge=False,
@@ -222,7 +220,7 @@ class FittedTable:
             table.add_column(
                 Text(column.heading),
                 justify=side,
-                width=layout.widths[number],
+                width=block[number],
                 vertical="top",
                 overflow="fold",
             )

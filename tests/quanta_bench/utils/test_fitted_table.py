@@ -90,5 +90,5 @@ def test_escape_sequences_are_shown_and_widths_are_those_of_what_is_shown() -> N
 def test_the_console_itself_lets_no_escape_sequence_through() -> None:
     console = PlainConsole(width=40, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print("x\x1b]0;title\x07y", markup=False)
-    assert captured.get() == "x\u241b]0;title\u2407y\n"
+        console.print("x\x1b]0;title\x9by", markup=False)
+    assert captured.get() == "x\u241b]0;title\ufffdy\n"
