@@ -33,12 +33,12 @@ UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 DOWNLOAD = re.compile(r"Downloading (?P<file>\S+) \((?P<size>[\d.]+) (?P<unit>kB|MB|GB)\)")
 
 
-def state() -> str:
+def state(constraints: str) -> str:
     """What the environment is made from; it is renewed when this changes.
 
     The index of torch is not part of it: it is named for one command, and what it gave stays.
     """
-    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", constraints)]
     parts.append(sys.version.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -264,6 +264,9 @@ def set_up() -> None:
     parser.add_argument(
         "--extra", choices=("dev", "bench"), help="also what tests and lint, or benchmarks, need"
     )
+    parser.add_argument(
+        "--constraints", default="constraints.txt", help="file of the project with the versions"
+    )
     arguments = parser.parse_args()
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(
@@ -273,7 +276,7 @@ def set_up() -> None:
     folder = arguments.folder
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     same = version_of(python) == sys.version
-    current = state()
+    current = state(arguments.constraints)
     stamps = [folder / ".made"]
     if arguments.extra:
         stamps.append(folder / (".made-" + arguments.extra))
@@ -283,7 +286,7 @@ def set_up() -> None:
     announce(arguments)
     # Packages of another Python would stay beside the new ones and never be found.
     make_environment(folder, clear=folder.exists() and not same)
-    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    constraints = ["--constraint", str(ROOT / arguments.constraints)]
     index = ["--index-url", arguments.torch_index] if arguments.torch_index else []
     install(python, "torch", *constraints, *index, "torch")
     extra = "[%s]" % arguments.extra if arguments.extra else ""

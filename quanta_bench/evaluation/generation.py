@@ -7,8 +7,13 @@ from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import StoppingCriteriaList, StopStringCriteria
+from torch import Tensor, nn
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 
 from quanta_bench.data.encoding import cut_context, pad_token, start_token
 from quanta_bench.evaluation.decoding import decode, joinable
@@ -41,6 +46,42 @@ def read_context(
 def _stop_strings(tokenizer: Any, size: int, stop: tuple[str, ...]) -> StopStringCriteria:
     """What ends rows at stop strings; kept, for making it goes through the whole vocabulary."""
     return StopStringCriteria(tokenizer, list(stop))
+
+
+class NonFiniteLogitsError(ArithmeticError):
+    """The largest logit of a token to be generated is NaN or infinite.
+
+    Attributes:
+        prompt: index of the prompt among those of the batch.
+        value: the logit.
+    """
+
+    def __init__(self, prompt: int, value: float) -> None:
+        super().__init__(f"the largest logit after prompt {prompt} is {value}")
+        self.prompt = prompt
+        self.value = value
+
+
+class _CheckLogits(LogitsProcessor):
+    """Refuses logits that decide nothing; minus infinity in some places forbids tokens, as it may.
+
+    Args:
+        prompts: (prompts, width) token ids of the prompts with their padding.
+    """
+
+    def __init__(self, prompts: Tensor) -> None:
+        self._prompts = prompts
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        largest = scores.amax(-1)
+        undecided = ~largest.isfinite()
+        if undecided.any():
+            row = int(undecided.nonzero()[0])
+            # Rows that have ended may be gone, so the row's number is not the prompt's.
+            begin = input_ids[row, : self._prompts.shape[1]]
+            prompt = int((self._prompts == begin).all(1).nonzero()[0])
+            raise NonFiniteLogitsError(prompt, float(largest[row]))
+        return scores
 
 
 @torch.no_grad()
@@ -78,6 +119,9 @@ def generate(
     Returns:
         For each prompt the answer's text, without stop strings and special tokens, and the
         number of tokens that the context lost.
+
+    Raises:
+        NonFiniteLogitsError: the model's logits are NaN or infinite.
     """
     pad = pad_token(tokenizer)
     bounds = {"max_length": max_length, "max_new_tokens": max_new_tokens}
@@ -86,7 +130,7 @@ def generate(
     width = max(map(len, ids))
     input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"logits_processor": LogitsProcessorList([_CheckLogits(input_ids)])}
     if stop:
         # As stop_strings these would need the tokenizer, which a custom loop is not handed on.
         ends = _stop_strings(tokenizer, len(tokenizer), tuple(stop))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from quanta_bench.plugins import task_title
+from quanta_bench.plugins import find_protocol, task_title
 from quanta_bench.report.screen_notes import CAVEATS, SCORES, TRAINING
 from quanta_bench.results.records import Result
 from quanta_bench.runs.cells import Cells
@@ -158,12 +158,8 @@ def _listed(rows: dict[str, list[str]]) -> str:
 
 def _protocol(result: Result) -> str:
     protocol = result.protocol
-    # Where nothing is compared, the normaliser of the record is not used.
-    scored = {
-        "generate": "answers generated and parsed",
-        "head": "answered by a classification head",
-    }.get(protocol["put"], f"scored by {protocol['normaliser']}")
-    return f"{protocol['put']}, {scored}, data from {result.evaluation.source}"
+    scoring = find_protocol(protocol["put"]).scoring(protocol["normaliser"])
+    return f"{protocol['put']}, {scoring}, data from {result.evaluation.source}"
 
 
 def _loss(result: Result) -> str:

@@ -117,17 +117,18 @@ class Screen:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.tell(self._interrupted())
 
-    def begin(self, label: str, weight: float = 1.0) -> RunLine:
+    def begin(self, label: str, weight: float = 1.0, doing: str = "loading") -> RunLine:
         """Start a run beside those in progress.
 
         Args:
             label: its name.
             weight: its work, one of those that the screen was made with.
+            doing: what it does first.
 
         Returns:
             Its reporter.
         """
-        text = f"{label}: loading"
+        text = f"{label}: {doing}"
         bar = self._progress.add_task(text, total=None, count="", times="")
         run = RunLine(self, label, weight, bar)
         self._running.append(run)
@@ -173,6 +174,11 @@ class Screen:
         if self._make_table:
             self._table = self._make_table()
         self._log(f"{run.label}: {how}; {self._count()} runs; {self.times()}")
+
+    def _postpone(self, run: RunLine) -> None:
+        self._running.remove(run)
+        self._progress.remove_task(run.bar)
+        self._log(f"{run.label}: another process is computing it")
 
     def _show(self, run: RunLine, text: str, done: int, total: int, *, log: bool) -> None:
         count = f"{done} of {total}"
@@ -221,6 +227,10 @@ class RunLine:
     def fail(self) -> None:
         """The run failed; no more of it will be done."""
         self._screen._end(self, "failed")
+
+    def postpone(self) -> None:
+        """Another process is computing the run; it will begin again later."""
+        self._screen._postpone(self)
 
     def goes_on(self) -> str:
         """Where the run goes on if it is interrupted now."""
