@@ -15,6 +15,7 @@ import typer
 from quanta_bench import __version__
 from quanta_bench.cli import (
     bench,
+    console,
     doctor,
     fetch,
     figure,

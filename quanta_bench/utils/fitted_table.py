@@ -145,7 +145,7 @@ class FittedTable:
         whole = range(len(self._columns))
         start = min(self._length, self._longest_length)
         for length in range(start, self._longest_length + 1):
-            for gap, broken in ((2, False), (2, True), (1, False), (1, True)):
+            for gap, broken in ((2, False), (1, False), (2, True), (1, True)):
                 widths = self._widths(length, broken=broken)
                 spare = width - sum(widths) - gap * (len(widths) - 1)
                 if spare >= 0:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from results_by_hand import Bench, drawn, items, sentences, suite, two_models
+from results_by_hand import UNUSABLE, Bench, drawn, items, sentences, suite, two_models
 
 from quanta_bench.report import render
 from quanta_bench.suites.grid import grid
 
 
 def test_what_is_not_computed_is_a_dash(bench: Bench) -> None:
-    made = suite("lora", "dora", {"method": "teleportation", "label": "Beam"})
+    made = suite("lora", "dora", {"method": "krona", "label": "Beam"})
     done = bench.result({"boolq": items([1, 0])})
     table = bench.table(made, {0: done}, {}, {})
     lora, dora, beam = table.rows[1:]
@@ -23,10 +23,7 @@ def test_what_is_not_computed_is_a_dash(bench: Bench) -> None:
     lines = {line.split("|")[1].strip(): line for line in first.splitlines() if "|" in line}
     assert lines["LoRA r=8"].split("|")[4:7] == [" 50.0 ", " – ", " – "]
     assert lines["Beam"].count(" – ") == 5
-    assert (
-        "Beam: the method 'teleportation' is not available in this version."
-        in table.notes["Caveats"]
-    )
+    assert f"Beam: {UNUSABLE}." in table.notes["Caveats"]
     assert "–" in drawn(table)
 
 
@@ -113,7 +110,7 @@ def test_generated_answers_are_not_said_to_be_scored_by_likelihood(bench: Bench)
 
 def test_the_precision_of_every_row_is_said_where_it_is_known(bench: Bench) -> None:
     one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
-    made = suite("base", "lora", "full")
+    made = suite("none", "lora", "full")
     known = {"base": "bfloat16", "arithmetic": "bf16-mixed"}
     rows = [
         bench.result(one, training={"steps": 0}, evaluation_precision=known),
@@ -130,7 +127,7 @@ def test_the_precision_of_a_base_alone_is_said(bench: Bench) -> None:
     one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
     over = {"training": {"steps": 0}, "protocol": {"loss": ""}}
     known = bench.result(one, **over, evaluation_precision={"base": "bfloat16"})
-    table = bench.table(suite("base"), {0: known})
+    table = bench.table(suite("none"), {0: known})
     (note,) = (note for note in sentences(table) if "Base weights" in note)
     assert note.startswith("Base weights: bfloat16 (")
     assert "trains" not in note

@@ -185,7 +185,7 @@ def test_only_labels_are_cut_where_the_terminal_is_narrow(shown: Shown, width: i
     run.training(1234, 5678)
     text = shown.drawn(screen)
     assert "1234 of 5678" in text
-    assert "50 min, about 7" in text
+    assert "50 min, about 564 min left" in text
     assert max(map(len, text.splitlines())) <= width
 
 
