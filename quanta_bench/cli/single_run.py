@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.text import Text
 
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import METHODS, find_protocol, find_task
@@ -16,6 +16,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build
+from quanta_bench.utils.fitted_table import FittedTable
 
 PROFILE = "embedded"
 """The profile whose default row fills in what the user leaves out."""
@@ -94,13 +95,14 @@ def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) ->
 
 def on_screen(result: Result, results: Path) -> RenderableType:
     """Scores of a run and what it took."""
-    grid = Table(title=f"{result.training.spec.method} on {result.training.model}")
+    table = FittedTable(f"{result.training.spec.method} on {result.training.model}")
     for heading in ("Task", "Metric", "Value", "Standard error", "Chance", "Items"):
-        grid.add_column(heading, justify="left" if heading in ("Task", "Metric") else "right")
+        label = heading in ("Task", "Metric")
+        table.add_column(heading, right=not label, label=label)
     for name, task in result.tasks.items():
         shown = task.metrics[task.metric]
         chance = "–" if task.chance is None else f"{task.chance:.3f}"
-        grid.add_row(
+        table.add_row(
             name,
             task.metric,
             f"{shown:.3f}",
@@ -123,7 +125,7 @@ def on_screen(result: Result, results: Path) -> RenderableType:
             f"{training.best_validation:.3f} at step {training.best_step}."
         )
     lines.append(f"Stored in {results / 'runs' / result.run}")
-    return Group(grid, *lines)
+    return Group(table, "", *map(Text, lines))
 
 
 def _common_protocol(tasks: Sequence[str]) -> str:
