@@ -45,7 +45,7 @@ def run(wanted: Wanted, folder: Path, *, as_json: bool) -> bool:
         KeyboardInterrupt: the user stopped; what was finished is written and shown first.
     """
     names = runner.chosen(wanted.names)
-    sources = (ModelSpec.from_words(wanted.model).source, wanted.source)
+    sources = (ModelSpec.from_reference(wanted.model).source, wanted.source)
     for source in sources:
         read_words(source)
     console = terminal.console(errors=as_json)

@@ -202,7 +202,7 @@ def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
 
 def _model(profile: Profile, row: RowSpec, choice: Choice) -> ModelSpec:
     if ":" in choice.model:
-        return ModelSpec.from_words(choice.model)
+        return ModelSpec.from_reference(choice.model)
     name = choice.model or row.model or profile.model
     revision = row.revision or "main"
     source = profile.model_source
