@@ -1,4 +1,4 @@
-"""The two kinds of failure a user sees: something was wrong, or the words were wrong."""
+"""What can go wrong, as a user sees it: a failure, or a command line or file that is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The user's words are off: an unknown name, key or option value. Exit status 2."""
+    """The user asked for what cannot be: an unknown name or key, a bad value. Exit status 2."""
 
     exit_status = 2
 
@@ -35,6 +35,10 @@ class MissingDataError(SourceError):
 
 class StorageError(BenchError):
     """A folder cannot be written: the disk is full, or read-only. No other run can succeed."""
+
+
+class RunCrashedError(BenchError):
+    """A run ended by an unforeseen exception; the message names it, its place and its log."""
 
 
 class RunInProgressError(BenchError):

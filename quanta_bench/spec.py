@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.utils.settings import StrictModel, problems
 
 DEFAULT_PROTOCOL = "choice-text"
 """Of the registered protocols (:mod:`quanta_bench.protocol`), the one where none is named."""
@@ -25,10 +26,8 @@ Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 
 
-class Frozen(BaseModel):
+class Frozen(StrictModel):
     """Base of all specs: immutable, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ModelSpec(Frozen):
@@ -160,7 +159,7 @@ class EvaluationSpec(Frozen):
     source: str = "embedded"
     split: Literal["validation", "test"] = "test"
     items: int | None = Field(None, ge=1)
-    sample: int = 0
+    sample: int = Field(0, ge=0, lt=2**32)
     protocol: str = DEFAULT_PROTOCOL
     normaliser: Normaliser = "token_mean"
     max_length: int = Field(1024, ge=8)
@@ -183,10 +182,7 @@ def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, 
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
-        raise UsageError(f"Settings refused: {problems}.") from None
+        raise UsageError(f"Settings refused: {problems(error)}.") from None
 
 
 def canonical(value: Any) -> str:

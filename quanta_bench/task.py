@@ -98,7 +98,7 @@ class LineRows:
 
 @dataclass(frozen=True)
 class UserRows:
-    """A JSON list or JSON-lines file that the user named, independent of any source."""
+    """A file of rows that the user named (JSON lines, JSON, CSV, TSV, Parquet), not in a source."""
 
     path: str
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, RunCrashedError
 from quanta_bench.evaluation import evaluators, summary
 from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.evaluation.packing import can_pack
@@ -23,7 +23,7 @@ from quanta_bench.method import Method
 from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, resolve
-from quanta_bench.plugins import find_protocol
+from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.records import Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
@@ -32,6 +32,7 @@ from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
+from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.folders import whole_file
 
@@ -93,9 +94,23 @@ class Runner:
         Raises:
             RunInProgressError: another process is computing the training, and ``wait`` is false.
             StorageError: the store cannot be written.
+            RunCrashedError: something that nobody foresaw was raised, mostly by a plug-in.
             BenchError: anything else the user has to act on; what was finished stays stored.
             KeyboardInterrupt: the user stopped; the same call goes on later.
         """
+        try:
+            return self._find_or_compute(planned, fresh, wait)
+        except BenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            # Methods and tasks are plug-ins, which may raise anything, and even exit.
+            names = self._identities.get(planned.key)
+            log = names.run if names else planned.label
+            raise RunCrashedError(
+                report_crash(error, self.store.root, log, plugin_packages())
+            ) from error
+
+    def _find_or_compute(self, planned: PlannedRun, fresh: bool, wait: bool) -> Result:
         names = self.identify(planned)
         stored = self.store.result(names.run)
         if stored is not None and not fresh:

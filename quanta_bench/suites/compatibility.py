@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from quanta_bench.errors import UsageError, did_you_mean
-from quanta_bench.plugins import TASKS, find_protocol, find_task
+from quanta_bench.plugins import METHODS, find_protocol, find_task, is_registered
 from quanta_bench.spec import EvaluationSpec, Normaliser, TrainingSpec
 from quanta_bench.suites.schema import ColumnSpec
 from quanta_bench.task import Task
@@ -18,6 +18,7 @@ def check_protocols(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
     Raises:
         UsageError: names the protocol, and the task and the protocols that this knows.
     """
+    _check_tasks(training, evaluation)
     for name in dict.fromkeys((training.protocol, evaluation.protocol)):
         find_protocol(name).check(training, evaluation)
     pairs = [(task, training.protocol) for task in training.tasks]
@@ -42,6 +43,25 @@ def check_protocols(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
                 f"trained with the loss {training.loss!r}. Use the loss "
                 f"{' or '.join(map(repr, losses))}."
             )
+
+
+def _check_tasks(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
+    """Refuse a run without tasks, or with one twice.
+
+    Raises:
+        UsageError: says which.
+    """
+    if not training.tasks and METHODS.get(training.method).trains:
+        raise UsageError(
+            f"training.tasks is empty, and the method {training.method!r} trains: name at least "
+            "one task."
+        )
+    if not evaluation.tasks:
+        raise UsageError("evaluation.tasks is empty: name at least one task to score.")
+    for part, tasks in (("training", training.tasks), ("evaluation", evaluation.tasks)):
+        for task in tasks:
+            if tasks.count(task) > 1:
+                raise UsageError(f"{part}.tasks names {task!r} more than once.")
 
 
 def metrics_of(task: Task, protocol: str) -> tuple[str, ...]:
@@ -69,7 +89,7 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
         for reference in evaluation.tasks:
             protocols.setdefault(reference, set()).add(evaluation.protocol)
     for column in columns:
-        if not column.metric or column.task.partition(":")[0] not in TASKS:
+        if not column.metric or not is_registered(column.task):
             continue
         task = find_task(column.task)
         for protocol in sorted(protocols.get(column.task, ())):
@@ -78,4 +98,27 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
                 raise UsageError(
                     f"The task {column.task!r} has no metric {column.metric!r}. "
                     f"{did_you_mean(column.metric, known)}"
+                )
+
+
+def check_columns(
+    suite: str, columns: Sequence[ColumnSpec], evaluations: Iterable[EvaluationSpec]
+) -> None:
+    """Refuse to score a task that no column shows.
+
+    Args:
+        suite: the suite's name.
+        columns: the columns.
+        evaluations: of the runs that are to fill them.
+
+    Raises:
+        UsageError: names the task and the columns' tasks.
+    """
+    shown = list(dict.fromkeys(column.task for column in columns))
+    for evaluation in evaluations:
+        for task in evaluation.tasks:
+            if task not in shown:
+                raise UsageError(
+                    f"evaluation.tasks names {task!r}, which no column of {suite} shows. "
+                    f"{did_you_mean(task, shown)}"
                 )

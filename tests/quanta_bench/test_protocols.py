@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quanta_bench.cli.run import job
+from quanta_bench.cli.single_run import job
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import PROTOCOLS, TASKS, find_protocol
