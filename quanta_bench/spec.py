@@ -44,22 +44,22 @@ class ModelSpec(Frozen):
     revision: str = "main"
 
     @classmethod
-    def from_words(cls, words: str) -> ModelSpec:
+    def from_reference(cls, reference: str) -> ModelSpec:
         """A model from ``NAME`` (embedded), ``hub:NAME``, ``hub:NAME@REVISION`` or ``local:DIR``.
 
         Raises:
-            UsageError: another word stands before the colon.
+            UsageError: the source before the colon is another one.
         """
-        kind, colon, rest = words.partition(":")
+        kind, colon, rest = reference.partition(":")
         if not colon:
-            return cls(name=words)
+            return cls(name=reference)
         if kind == "hub":
             name, _, revision = rest.partition("@")
             return cls(name=name, source="hub", revision=revision or "main")
         if kind == "local":
-            return cls(name=".", source=words)
+            return cls(name=".", source=reference)
         raise UsageError(
-            f"A model is NAME, hub:NAME, hub:NAME@REVISION or local:DIR, not {words!r}."
+            f"A model is NAME, hub:NAME, hub:NAME@REVISION or local:DIR, not {reference!r}."
         )
 
 
@@ -88,7 +88,8 @@ class TrainingSpec(Frozen):
         source: where their data comes from.
         train_items: training items drawn per task; ``None`` takes all.
         validation_items: validation items drawn per task; ``None`` takes all.
-        protocol: how items are put to the model, by a registered name.
+        protocol: registered name of the protocol: how items become prompts and answers are
+            read.
         loss: what is minimised: over candidates, over text, or over the labels that a
             classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
@@ -145,7 +146,8 @@ class EvaluationSpec(Frozen):
         split: which split is scored.
         items: items per task; ``None`` takes all.
         sample: seed of the draw when ``items`` is set.
-        protocol: how items are put to the model, by a registered name.
+        protocol: registered name of the protocol: how items become prompts and answers are
+            read.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
         forgetting: a perplexity task that shows what the model lost, or empty for none.
@@ -207,7 +209,7 @@ Denominator = Literal["base", "base+added"]
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is asked for.
+    """A run to compute.
 
     Attributes:
         label: the row it belongs to.
@@ -220,6 +222,6 @@ class Job:
     evaluation: EvaluationSpec
 
 
-def model_words(model: ModelSpec) -> str:
-    """The words by which `quanta_bench.models.meta.meta_model` knows a run's model."""
+def meta_reference(model: ModelSpec) -> str:
+    """The name or folder by which :func:`quanta_bench.models.meta.meta_model` finds a model."""
     return model.source if model.name == "." else model.name

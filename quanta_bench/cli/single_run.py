@@ -72,7 +72,7 @@ def job(
         build(
             TrainingSpec,
             {
-                "model": ModelSpec.from_words(model),
+                "model": ModelSpec.from_reference(model),
                 "method": method,
                 "settings": own or dict(default.config if default else {}),
                 "seeds": {"init": seed, "order": seed},
