@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from quanta_bench.errors import UsageError
+from quanta_bench.method import Row
 from quanta_bench.plugins import METHODS, find_task
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
+from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
-from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, model_words
+from quanta_bench.suites.fitting import fitted
+from quanta_bench.suites.overrides import Overrides
+from quanta_bench.suites.schema import RowSpec
 
 PROFILE = "embedded"
 """The profile whose default row fills in what the user leaves out."""
@@ -28,50 +33,58 @@ def job(
     seed: int,
     model: str,
     source: str,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> Job:
-    """The run that the words ask for.
+    """The run that the options ask for, checked.
 
     Args:
         method: registered name of the method.
         tasks: tasks to train on and to score.
-        settings: the method's settings by plain name, the specs' by ``training.`` and
-            ``evaluation.``.
+        settings: the method's settings by plain name or as ``METHOD.name``, the specs' as
+            ``training.name`` and ``evaluation.name``.
         seed: of start and order.
         model: ``NAME`` (embedded), ``hub:NAME@REVISION`` or ``local:DIR``.
         source: where data comes from.
+        tell: called with a note where settings of the method are chosen anew to fit the model.
 
     Raises:
-        UsageError: an unknown method, task, setting, model or source.
+        UsageError: an unknown method, task, setting, model or source, or what does not go together.
     """
-    default = METHODS.get(method).rows.get(PROFILE)
-    own: dict[str, Any] = {}
-    parts: dict[str, dict[str, Any]] = {"training": {}, "evaluation": {}}
-    for key, value in settings.items():
-        part, dot, name = key.partition(".")
-        (parts[part] if dot and part in parts else own)[name if dot and part in parts else key] = (
-            value
-        )
-    protocol = parts["training"].get("protocol") or _protocol(tasks)
-    choosing = protocol != "generate" and all(find_task(t).chooses for t in tasks)
+    default = METHODS.get(method).rows.get(PROFILE, Row(method))
+    named = {key if "." in key else f"{method}.{key}": value for key, value in settings.items()}
+    overrides = Overrides.of(named, [method])
+    protocol = overrides.training.get("protocol") or _protocol(tasks)
+    choosing = protocol != "generate" and all(find_task(task).chooses for task in tasks)
     loss = "labels" if protocol == "head" else "candidates" if choosing else "answer"
+    base = ModelSpec.from_words(model)
+    own = overrides.methods.get(method)
+    row = RowSpec(method=method, label=method, settings={} if own else dict(default.config))
+    if own:
+        # The user's settings stand alone: what they leave out has the method's default.
+        row = overrides.applied_to(row)
+    else:
+        result = fitted(row, model_words(base), model_words(ModelSpec()))
+        row = result.row
+        if result.note:
+            tell(result.note)
     # A bare task list is trained in pieces that a laptop finishes over a cup of coffee.
     training = {
         "train_items": 200,
         "validation_items": 50,
         "loss": loss,
-        **(default.training if default else {}),
-        **parts["training"],
+        **default.training,
+        **overrides.training,
     }
-    evaluation = {"items": 200, **parts["evaluation"]}
+    evaluation = {"items": 200, **overrides.evaluation}
     common = {"tasks": tuple(tasks), "source": source, "protocol": protocol}
-    return Job(
+    made = Job(
         f"{method}, seed {seed}",
         build(
             TrainingSpec,
             {
-                "model": ModelSpec.from_words(model),
+                "model": base,
                 "method": method,
-                "settings": own or dict(default.config if default else {}),
+                "settings": row.settings,
                 "seeds": {"init": seed, "order": seed},
                 **common,
                 **training,
@@ -79,6 +92,8 @@ def job(
         ),
         build(EvaluationSpec, {**common, **evaluation}),
     )
+    PlannedRun.of(made)  # refuses what does not go together
+    return made
 
 
 def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) -> Result:
