@@ -182,7 +182,8 @@ def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, 
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise UsageError(f"Settings refused: {problems(error)}.") from None
+        part = "training." if kind is TrainingSpec else "evaluation."
+        raise UsageError(f"Settings refused: {problems(error, part)}.") from None
 
 
 def canonical(value: Any) -> str:

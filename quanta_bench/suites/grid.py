@@ -256,11 +256,11 @@ def _select(
         ]
     filled = [_filled(row, METHODS.get(row.method), profile_name) for row in rows]
     labels = [(row.label, row.model or profile.model) for row in filled]
-    for label, model in labels:
-        if labels.count((label, model)) > 1:
+    for pair in labels:
+        if labels.count(pair) > 1:
             raise UsageError(
-                f"{suite.name} has several rows called {label!r} on {model}; give each a label of "
-                "its own."
+                f"{suite.name} has several rows called {pair[0]!r} on one model; give each a "
+                "label of its own."
             )
     return filled, {name: why for name, why in unusable.items() if name not in present}
 
