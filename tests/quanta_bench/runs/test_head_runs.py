@@ -12,7 +12,7 @@ from glue_files import write_glue
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from quanta_bench.cli.run import job as job_of_words
+from quanta_bench.cli.single_run import job as job_of_words
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.results.store import Store
