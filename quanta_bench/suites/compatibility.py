@@ -28,8 +28,8 @@ def check_protocols(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
         known = protocol in task.protocols or (task.kind == "perplexity" and protocol != "head")
         if not known:
             raise UsageError(
-                f"The task {reference!r} cannot be put as {protocol!r}; "
-                f"it knows {', '.join(task.protocols)}."
+                f"The task {reference!r} does not have the protocol {protocol!r}; "
+                f"it has {', '.join(task.protocols)}."
             )
         if task.kind == "perplexity" and training.select == "score":
             raise UsageError(
@@ -38,14 +38,14 @@ def check_protocols(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
             )
         if training.loss == "labels" and protocol != "head":
             raise UsageError(
-                f"The loss 'labels' is that of a classification head, and {reference!r} is put as "
-                f"{protocol!r}. Use 'candidates' or 'answer'."
+                f"The loss 'labels' is that of a classification head, and {reference!r} has the "
+                f"protocol {protocol!r}. Use 'candidates' or 'answer'."
             )
         choosing = task.chooses and protocol != "generate"
         if reference in training.tasks and training.loss == "candidates" and not choosing:
             raise UsageError(
-                f"The loss 'candidates' compares candidates, and {reference!r} put as "
-                f"{protocol!r} has none. Use the loss 'answer'."
+                f"The loss 'candidates' compares candidates, and {reference!r} under the "
+                f"protocol {protocol!r} has none. Use the loss 'answer'."
             )
 
 
@@ -77,7 +77,7 @@ def _check_head(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
     if training.protocol != evaluation.protocol:
         raise UsageError(
             "A classification head answers only where it was trained: training and evaluation are "
-            f"both put as 'head', and here {training.method!r} is trained as "
+            f"both of the protocol 'head', and here {training.method!r} is trained as "
             f"{training.protocol!r} and scored as {evaluation.protocol!r}."
             if training.tasks
             else f"The method {training.method!r} trains nothing, and a classification head "

@@ -75,7 +75,7 @@ def test_the_settings_page_has_every_key() -> None:
     text = drawn(settings_page())
     assert "training.warmup  = 0  (number, at least 0, less than 1)" in text
     assert "evaluation" not in settings_page("training.epochs").as_data()
-    with pytest.raises(UsageError, match="Did you mean 'training.epochs'"):
+    with pytest.raises(UsageError, match=r"Did you mean 'training\.epochs'"):
         settings_page("training.epoch")
 
 
