@@ -38,6 +38,9 @@ __all__ = [
     "split_by_group",
 ]
 
+DEFAULT_NEW_TOKENS = 32
+"""Tokens of a generated answer where neither its task nor a longer right answer asks for others."""
+
 Kind = Literal["choice", "generate", "perplexity", "classify"]
 Split = Literal["train", "validation", "test"]
 
@@ -204,7 +207,8 @@ class Task(ABC):
             ``head``: one a class, or a single one where a number is to be predicted; 0 for a task
             that is not put so. Such a task has :meth:`texts`; to predict a number it has
             :meth:`target` and :meth:`judge_value` too.
-        max_new_tokens: bound on generated answers.
+        max_new_tokens: bound on generated answers, in tokens; ``None`` for as many as the longest
+            right answer takes, and at least `DEFAULT_NEW_TOKENS`.
         stop: strings that end a generated answer.
         grouped_by: what items of a group share, in words, such as ``passage``.
 
@@ -220,7 +224,7 @@ class Task(ABC):
     protocols: tuple[str, ...] = ("choice-text",)
     outputs: int = 0
     template_version: ClassVar[int] = 1
-    max_new_tokens: ClassVar[int] = 32
+    max_new_tokens: ClassVar[int | None] = None
     stop: ClassVar[tuple[str, ...]] = ("\n",)
     grouped_by: ClassVar[str] = ""
 

@@ -44,6 +44,8 @@ def summarise(
         standard_error=None if math.isnan(error) else error,
         chance=task.chance([item.example for item in judged], protocol),
         cut_items=sum(item.cut > 0 for item in judged),
+        max_new_tokens=judged[0].max_new_tokens if judged else None,
+        long_answers=sum(item.too_long for item in judged),
         seconds=seconds,
         data=data,
     )

@@ -40,6 +40,7 @@ def notes(
         said += _heads(runs)
         said += _forgetting(rows, several)
         said += _mixtures(results)
+        said += _limits(runs)
     said += [f"{name}: {cell.row.missing}." for name, cell in named if cell.row.missing]
     absent = {task: reason for cell in cells for task, reason in cell.row.absent.items()}
     said += [f"{task_title(task)} is not filled: {reason}" for task, reason in absent.items()]
@@ -175,6 +176,32 @@ def _forgetting(rows: Sequence[TableRow], several: bool) -> list[str]:
         return []
     text = ", ".join(found)
     return [f"Perplexity per token of running text afterwards (what was forgotten): {text}."]
+
+
+def _limits(named: Named) -> list[str]:
+    """How many prompts were cut, and how many right answers were longer than answers could be."""
+    cut: dict[str, str] = {}
+    long: dict[str, str] = {}
+    for _, results in named:
+        for result in results:
+            for reference, task in result.tasks.items():
+                title = task_title(reference)
+                if task.cut_items:
+                    cut[title] = f"{task.cut_items:,} of {task.items:,} of {title}"
+                if task.long_answers:
+                    long[title] = (
+                        f"{task.long_answers:,} of {task.items:,} of {title} "
+                        f"({task.max_new_tokens} tokens)"
+                    )
+    notes = []
+    if cut:
+        notes.append(f"Prompts cut to fit evaluation.max_length: {'; '.join(cut.values())}.")
+    if long:
+        notes.append(
+            "Items whose right answer is longer than evaluation.max_new_tokens allows: "
+            f"{'; '.join(long.values())}."
+        )
+    return notes
 
 
 def _mixtures(results: Sequence[Result]) -> list[str]:

@@ -114,6 +114,8 @@ class TaskResult(Record):
             ``None`` with fewer than two groups.
         chance: the main metric of uniform guessing, where defined.
         cut_items: items whose context was cut.
+        max_new_tokens: bound on answers, in tokens, where they were generated.
+        long_answers: items whose right answer is longer than that.
         seconds: wall time.
         data: fingerprints and versions of what was read.
     """
@@ -127,6 +129,8 @@ class TaskResult(Record):
     standard_error: float | None
     chance: float | None = None
     cut_items: int = 0
+    max_new_tokens: int | None = None
+    long_answers: int = 0
     seconds: float
     data: dict[str, Any]
 

@@ -7,6 +7,7 @@ import torch
 
 from quanta_bench.evaluation import evaluators, generation
 from quanta_bench.evaluation.generation import cut_at, generate
+from quanta_bench.models.capabilities import Decoding
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt
 from tasks.drop import Drop
@@ -107,8 +108,9 @@ def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most, 
     monkeypatch.setattr(evaluators, "GENERATION_BATCH", most)
     monkeypatch.setattr(evaluators, "rows_together", lambda _: most)
     if not own:
-        monkeypatch.setattr(evaluators, "joinable", lambda _: False)
-        monkeypatch.setattr(generation, "joinable", lambda _: False)
+        apart = Decoding(joined=False, batched=True, cached=True)
+        for module in (evaluators, generation):
+            monkeypatch.setattr(module, "decoding_of", lambda *_, **options: apart)
     judged = evaluators.evaluate(context, Drop(), examples)
     assert sum(done) == len(examples)
     prompts = [Drop().prompt(example, "generate").context for example in examples]
