@@ -5,6 +5,7 @@ A task plug-in imports this module and nothing else of the suite.
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ __all__ = [
     "UsageError",
     "UserRows",
     "did_you_mean",
+    "same_text",
     "split_by_group",
 ]
 
@@ -187,6 +189,22 @@ class Answer:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts are equal but for case, outer spaces and Unicode's compositions.
+
+    Tokenizers normalise what they read, each in its way: an "é" that is trained as two characters
+    may come back as one, and a full-width letter as a plain one. So both sides are compared in
+    Unicode's NFKC with case folded, which is what all of these normalisations keep apart.
+    """
+    return _folded(one) == _folded(other)
+
+
+def _folded(text: str) -> str:
+    # Folding case may decompose characters again.
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", folded).strip()
+
+
 # --- the task ---------------------------------------------------------------------------------
 
 
@@ -287,9 +305,9 @@ class Task(ABC):
         return Answer(chosen, example.gold, {self.metric: float(chosen == example.gold)})
 
     def judge_text(self, example: Example, text: str) -> Answer:
-        """Parse a generated text and judge it. Default: equal to a reference, ignoring case."""
+        """Parse a generated text and judge it. Default: the :func:`same_text` as a reference."""
         said = text.strip()
-        right = any(said.casefold() == ref.strip().casefold() for ref in example.references)
+        right = any(same_text(said, reference) for reference in example.references)
         gold = example.references[0] if example.references else ""
         return Answer(said or None, gold, {self.metric: float(right)})
 

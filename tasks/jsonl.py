@@ -4,17 +4,18 @@ The file is JSON lines or a JSON list. Each row has ``prompt`` and either
 
 - ``choices`` and ``answer``, the right choice's text or its index from 0: a choice task; or
 - ``target``, or ``answers`` of which each is accepted: the answer is generated and has to equal
-  one of them, ignoring case and outer spaces. One line, at most 32 tokens.
+  one of them, ignoring case, outer spaces and how Unicode composes its characters. One line.
 
 Optional: ``split`` (train, validation or test; in all rows or in none) and ``group`` (rows that
-belong together and never fall into different splits; without it, rows of the same prompt). Without
-``split``, groups fall by a stable hash: 60 % train, 20 % validation, 20 % test.
+belong together and never fall into different splits; where it is absent, null or blank, rows of
+the same prompt). Without ``split``, groups fall by a stable hash: 60 % train, 20 % validation, 20 %
+test.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,6 +31,7 @@ from quanta_bench.task import (
     did_you_mean,
     split_by_group,
 )
+from tasks.places import parse_once
 
 SHARES = Fractions(train=0.6, validation=0.2)
 
@@ -56,7 +58,7 @@ class JsonLines(Task):
         self.protocols = ("choice-text",) if self.kind == "choice" else ("generate",)
         for place, row in rows:
             self._example(row, place, 0)
-            if ("split" in row) != ("split" in rows[0][1]):
+            if (row.get("split") is None) != (rows[0][1].get("split") is None):
                 raise UsageError(f"{place}: either all rows have the key 'split' or none has.")
 
     @property
@@ -67,11 +69,8 @@ class JsonLines(Task):
     def examples(self, source: Source, split: Split) -> list[Example]:
         """All items of a split, in the order of their rows."""
         rows = source.rows(UserRows(self._path))
-        items = [
-            self._example(row, f"{self._path}, row {number + 1}", number)
-            for number, row in enumerate(rows)
-        ]
-        if "split" in rows[0]:
+        items = parse_once(source, self.reference, rows, lambda: self._items(rows))
+        if rows[0].get("split") is not None:
             found = [item for item in items if item.fields["split"] == split]
         else:
             found = split_by_group(items, lambda item: item.group, split, SHARES)
@@ -82,11 +81,17 @@ class JsonLines(Task):
             )
         return found
 
+    def _items(self, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+        return [
+            self._example(row, f"{self._path}, row {number + 1}", number)
+            for number, row in enumerate(rows)
+        ]
+
     def _example(self, row: Mapping[str, Any], place: str, number: int) -> Example:
         prompt = text_of(row, "prompt", place)
-        group = str(row.get("group", prompt))
+        group = group_of(row, place) or prompt
         fields: dict[str, Any] = {"prompt": prompt}
-        if "split" in row:
+        if row.get("split") is not None:
             fields["split"] = row["split"]
             if row["split"] not in get_args(Split):
                 raise UsageError(
@@ -152,6 +157,16 @@ def parse(text: str, path: str, line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}, line {line + error.lineno - 1}: {error.msg}.") from error
+
+
+def group_of(row: Mapping[str, Any], place: str) -> str | None:
+    """The group that a row names; ``None`` where it names none, or only a blank one."""
+    group = row.get("group")
+    if group is None:
+        return None
+    if isinstance(group, bool) or not isinstance(group, str | int):
+        raise UsageError(f"{place}: 'group' has to be a text or a whole number, not {group!r}.")
+    return str(group).strip() or None
 
 
 def value_of(row: Mapping[str, Any], key: str, place: str) -> Any:
