@@ -1,6 +1,4 @@
-"""A tiny random model of each causal language model that `transformers` has, as far as one is made
-from its configuration alone.
-"""
+"""A tiny random model of each kind of causal language model that `transformers` has."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from typing import Any
 import torch
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 96,
+    "vocab_size": 300,
     "hidden_size": 32,
     "d_model": 32,
     "n_embd": 32,
@@ -71,7 +69,7 @@ SIZES: dict[str, Any] = {
     "linear_num_value_heads": 2,
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
-    "vocab_size_per_layer_input": 96,
+    "vocab_size_per_layer_input": 300,
     "hidden_size_per_layer_input": 8,
     "num_kv_shared_layers": 0,
     "attention_hidden_size": 32,
@@ -80,8 +78,45 @@ SIZES: dict[str, Any] = {
     "sliding_window": 8,
     "bos_token_id": 0,
     "eos_token_id": 1,
-    "pad_token_id": 2,
+    "pad_token_id": 1,
 }
+
+# Hybrids need one layer of attention beside the recurrent ones.
+FOUR = {"num_hidden_layers": 4}
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    "qwen3_5_text": FOUR,
+    "qwen3_5_moe_text": FOUR,
+    "qwen3_next": FOUR,
+    "olmo_hybrid": FOUR,
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "recurrent_gemma": {"num_hidden_layers": 3},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8},
+}
+"""What the sizes above do not fit."""
+
+ENCODERS = (
+    "bert",
+    "bert-generation",
+    "camembert",
+    "data2vec-text",
+    "electra",
+    "ernie",
+    "megatron-bert",
+    "rembert",
+    "roberta",
+    "roberta-prelayernorm",
+    "roc_bert",
+    "roformer",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
+"""Encoders that are causal where their configuration says ``is_decoder``."""
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
@@ -91,10 +126,13 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     cls = CONFIG_MAPPING[kind]
     names = set(cls().to_dict())
     chosen = {name: size for name, size in SIZES.items() if name in names}
+    if "kv_lora_rank" in names:
+        # Latent attention gives every head keys of its own.
+        chosen["num_key_value_heads"] = chosen["num_attention_heads"]
     for extra in ("layer_types", "mlp_layer_types", "layers_block_type"):
         if extra in names:
             chosen[extra] = None
-    return cls(**{**chosen, **changes})
+    return cls(**{**chosen, **SPECIAL.get(kind, {}), **changes})
 
 
 def tiny(kind: str, seed: int = 0, **changes: Any) -> Any:

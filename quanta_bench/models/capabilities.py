@@ -27,6 +27,16 @@ from quanta_bench.models.rope import unscaled_length
 ROUNDINGS = 16
 """Units in the last place, of the largest logit, that two ways to one number may be apart."""
 
+WINDOWS = (
+    "sliding_window",
+    "window_size",
+    "local_window_size",
+    "attention_window",
+    "attention_window_size",
+    "attention_chunk_size",
+)
+"""What configurations call the length of a window of attention."""
+
 _ERRORS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
 """What models raise at inputs that they do not take."""
 
@@ -64,7 +74,10 @@ def virtual_tokens(model: Any) -> int:
 def has_windows(model: Any) -> bool:
     """Whether layers see only what is near, or keep less of a text than all keys and values."""
     config = model.config.get_text_config()
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+    named = set(WINDOWS)
+    if not getattr(config, "use_sliding_window", True):
+        named.discard("sliding_window")
+    if any(getattr(config, name, None) for name in named):
         return True
     return bool(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
 
@@ -183,14 +196,18 @@ def decoding_of(
 def _probe_decoding(model: Any, joint: Callable[..., Tensor], cacheable: bool) -> Decoding:
     prompts, answer = _prompts(model)
     plain = [_plain(model, torch.cat([prompt, answer]))[len(prompt) - 1 : -1] for prompt in prompts]
+    apart = not virtual_tokens(model) and not has_windows(model)
     # Padding would push trained vectors at the beginning out of a window.
-    batches = not (virtual_tokens(model) and has_windows(model))
-    ways: list[tuple[bool, bool, bool]] = []
-    if cacheable:
-        if batches and not has_windows(model) and not virtual_tokens(model):
-            ways.append((True, True, True))
-        ways += [(False, batched, True) for batched in ((True, False) if batches else (False,))]
-    ways += [(False, batched, False) for batched in ((True, False) if batches else (False,))]
+    padded = not virtual_tokens(model) or not has_windows(model)
+    ways = [
+        *([(True, True, True)] if apart and cacheable else []),
+        *(
+            (False, batched, cached)
+            # What is said to need the one may all the same need the other.
+            for cached in (cacheable, not cacheable)
+            for batched in ((True, False) if padded else (False,))
+        ),
+    ]
     for joined, batched, cached in ways:
         options = {"custom_generate": joint} if joined else {}
         try:
