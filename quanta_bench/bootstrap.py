@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 
 
-def state() -> str:
+def state(constraints: str) -> str:
     """What the environment is made from; it is renewed when this changes.
 
     The index of torch is not part of it: it is named for one command, and what it gave stays.
     """
-    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", constraints)]
     parts.append(sys.version.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -105,6 +105,9 @@ def main() -> None:
     parser.add_argument(
         "--extra", choices=("dev", "bench"), help="also what tests and lint, or benchmarks, need"
     )
+    parser.add_argument(
+        "--constraints", default="constraints.txt", help="file of the project with the versions"
+    )
     arguments = parser.parse_args()
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(
@@ -114,7 +117,7 @@ def main() -> None:
     folder = arguments.folder
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     same = version_of(python) == sys.version
-    wanted = state()
+    wanted = state(arguments.constraints)
     stamps = [folder / ".made"]
     if arguments.extra:
         stamps.append(folder / (".made-" + arguments.extra))
@@ -124,7 +127,7 @@ def main() -> None:
     announce(arguments)
     # Packages of another Python would stay beside the new ones and never be found.
     make_environment(folder, clear=folder.exists() and not same)
-    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    constraints = ["--constraint", str(ROOT / arguments.constraints)]
     index = ["--index-url", arguments.torch_index] if arguments.torch_index else []
     # Not quiet: this is a large download, and pip's bar is the only sign of life.
     pip(python, *constraints, *index, "torch")

@@ -14,19 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.utils.settings import StrictModel, problems
 
-Protocol = Literal["choice-text", "choice-label", "generate", "head"]
+DEFAULT_PROTOCOL = "choice-text"
+"""Of the registered protocols (:mod:`quanta_bench.protocol`), the one where none is named."""
+
 Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 
 
-class Frozen(BaseModel):
+class Frozen(StrictModel):
     """Base of all specs: immutable, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ModelSpec(Frozen):
@@ -87,12 +88,13 @@ class TrainingSpec(Frozen):
         source: where their data comes from.
         train_items: training items drawn per task; ``None`` takes all.
         validation_items: validation items drawn per task; ``None`` takes all.
-        protocol: how items are put to the model.
+        protocol: how items are put to the model, by a registered name.
         loss: what is minimised: over candidates, over text, or over the labels that a
             classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
         batch_size: items per optimiser step.
-        accumulate: number of parts a step's items are computed in, to save memory.
+        accumulate: number of parts a step's items are computed in, at least, to save memory; the
+            gradient is that of the whole batch.
         epochs: passes over the training items.
         schedule: learning-rate schedule after the warm-up.
         warmup: fraction of the steps with a rising learning rate.
@@ -116,7 +118,7 @@ class TrainingSpec(Frozen):
     source: str = "embedded"
     train_items: int | None = Field(None, ge=1)
     validation_items: int | None = Field(None, ge=1)
-    protocol: Protocol = "choice-text"
+    protocol: str = DEFAULT_PROTOCOL
     loss: Loss = "candidates"
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(8, ge=1)
@@ -143,7 +145,7 @@ class EvaluationSpec(Frozen):
         split: which split is scored.
         items: items per task; ``None`` takes all.
         sample: seed of the draw when ``items`` is set.
-        protocol: how items are put to the model.
+        protocol: how items are put to the model, by a registered name.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
         max_new_tokens: bound on a generated answer, in tokens; ``None`` for the task's own, or for
@@ -157,24 +159,14 @@ class EvaluationSpec(Frozen):
     source: str = "embedded"
     split: Literal["validation", "test"] = "test"
     items: int | None = Field(None, ge=1)
-    sample: int = 0
-    protocol: Protocol = "choice-text"
+    sample: int = Field(0, ge=0, lt=2**32)
+    protocol: str = DEFAULT_PROTOCOL
     normaliser: Normaliser = "token_mean"
     max_length: int = Field(1024, ge=8)
     max_new_tokens: int | None = Field(None, ge=1)
     forgetting: str = ""
     forgetting_source: str = "embedded"
     forgetting_items: int = Field(20, ge=1)
-
-
-def sources_of(training: TrainingSpec, evaluation: EvaluationSpec) -> set[str]:
-    """Every source that a run reads from."""
-    read = {training.model.source, evaluation.source}
-    if training.tasks:
-        read.add(training.source)
-    if evaluation.forgetting:
-        read.add(evaluation.forgetting_source)
-    return read
 
 
 def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, Any]) -> Any:
@@ -191,10 +183,7 @@ def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, 
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
-        raise UsageError(f"Settings refused: {problems}.") from None
+        raise UsageError(f"Settings refused: {problems(error)}.") from None
 
 
 def canonical(value: Any) -> str:

@@ -103,7 +103,7 @@ class LineRows:
 
 @dataclass(frozen=True)
 class UserRows:
-    """A JSON list or JSON-lines file that the user named, independent of any source."""
+    """A file of rows that the user named (JSON lines, JSON, CSV, TSV, Parquet), not in a source."""
 
     path: str
 
@@ -219,7 +219,7 @@ class Task(ABC):
         metrics: every metric of :meth:`aggregate`, where these are more than that one. A table's
             columns can name them; what the suite itself adds (perplexities, other normalisers) is
             left out.
-        protocols: protocols the task can be put in, the default first.
+        protocols: registered protocols under which the task can be run, the default first.
         template_version: raised whenever the text a model sees changes; enters every run's hash.
         outputs: numbers that a classification head gives for an item, under the protocol
             ``head``: one a class, or a single one where a number is to be predicted; 0 for a task
@@ -229,6 +229,8 @@ class Task(ABC):
             right answer takes, and at least `DEFAULT_NEW_TOKENS`.
         stop: strings that end a generated answer.
         grouped_by: what items of a group share, in words, such as ``passage``.
+        reads_source: whether its items come from the source of the run, rather than from a file of
+            the user's own.
 
     Args:
         argument: what follows the colon in ``--task name:argument``; most tasks take none.
@@ -245,6 +247,7 @@ class Task(ABC):
     max_new_tokens: ClassVar[int | None] = None
     stop: ClassVar[tuple[str, ...]] = ("\n",)
     grouped_by: ClassVar[str] = ""
+    reads_source: ClassVar[bool] = True
 
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None:
@@ -323,11 +326,14 @@ class Task(ABC):
         """Words of the text to predict, for a perplexity per word; ``None`` leaves that out."""
         return None
 
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
-        """The main metric of uniform guessing over these items, or ``None`` if undefined."""
-        if not self.chooses or not examples:
+    def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
+        """The main metric of uniform guessing over these items, or ``None`` if undefined.
+
+        Args:
+            examples: the items.
+            choices: among how many candidates or classes each item is guessed; empty where nothing
+                is chosen.
+        """
+        if not self.chooses or not choices:
             return None
-        if protocol == "head":
-            return 1 / self.outputs if self.outputs > 1 else None
-        sizes = [len(self.prompt(example, protocol).candidates) for example in examples]
-        return sum(1 / size for size in sizes) / len(sizes)
+        return sum(1 / count for count in choices) / len(choices)

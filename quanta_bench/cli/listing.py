@@ -1,4 +1,4 @@
-"""What there is, as data and as a table on the screen."""
+"""Lists of methods, tasks, models, benchmarks and targets, as data and as a table on the screen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from quanta_bench.bench import runner
 from quanta_bench.errors import BenchError
+from quanta_bench.method import Claim
 from quanta_bench.models.meta import known_models
 from quanta_bench.plugins import BENCHMARKS, METHODS, TASKS
 from quanta_bench.report.appendix import TABLES
@@ -33,18 +34,19 @@ class Listing:
 
 
 def methods() -> Listing:
-    """The registered methods and what each says of itself."""
+    """The registered methods and what each says of itself; of one that cannot be used, why."""
+    usable, reasons = METHODS.usable()
     rows = []
     for name in METHODS:
-        method = METHODS.get(name)
+        method = usable.get(name)
         rows.append(
             {
                 "name": name,
-                "title": method.title,
-                "settings": ", ".join(method.Config.model_fields),
-                "rows_in": ", ".join(method.rows),
-                "mergeable": _claim(method.mergeable),
-                "exact_start": _claim(method.exact_start),
+                "title": method.title if method else reasons[name],
+                "settings": ", ".join(method.Config.model_fields) if method else "",
+                "rows_in": ", ".join(method.rows) if method else "",
+                "mergeable": claim_text(method.mergeable) if method else "",
+                "exact_start": claim_text(method.exact_start) if method else "",
                 "from": METHODS.origin(name),
             }
         )
@@ -52,18 +54,19 @@ def methods() -> Listing:
 
 
 def tasks() -> Listing:
-    """The registered tasks."""
+    """The registered tasks; of one that cannot be used, why."""
+    usable, reasons = TASKS.usable()
     rows = []
     for name in TASKS:
-        task = TASKS.get(name)
+        task = usable.get(name)
         rows.append(
             {
                 "name": name,
-                "title": task.title,
-                "kind": task.kind,
-                "metric": task.metric,
-                "protocols": ", ".join(task.protocols),
-                "about": (inspect.getdoc(task) or "").partition("\n")[0],
+                "title": str(getattr(task, "title", name)) if task else reasons[name],
+                "kind": task.kind if task else "",
+                "metric": task.metric if task else "",
+                "protocols": ", ".join(task.protocols) if task else "",
+                "about": (inspect.getdoc(task) or "").partition("\n")[0] if task else "",
                 "from": TASKS.origin(name),
             }
         )
@@ -71,7 +74,7 @@ def tasks() -> Listing:
 
 
 def benchmarks() -> Listing:
-    """The registered benchmarks."""
+    """The registered benchmarks; of one that cannot be used, why."""
     rows = []
     for name in runner.chosen(()):
         try:
@@ -150,7 +153,7 @@ def targets() -> Listing:
         {
             "make": "doctor",
             "command": "quanta-bench doctor",
-            "what": "is everything usable here?",
+            "what": "a check of this machine, the sources and the plug-ins",
             "profiles": "",
         },
         {"make": "test", "command": "pytest", "what": "the tests", "profiles": ""},
@@ -159,7 +162,8 @@ def targets() -> Listing:
     return Listing(rows)
 
 
-def _claim(claim: Any) -> str:
+def claim_text(claim: Claim) -> str:
+    """A claim in words: yes, or no and why."""
     return "yes" if claim else f"no: {claim.reason}"
 
 

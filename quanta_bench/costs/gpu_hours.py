@@ -25,8 +25,14 @@ from quanta_bench.costs.gpus import Gpu
 from quanta_bench.costs.workloads import Lengths, parts, workloads
 from quanta_bench.method import Method
 from quanta_bench.models.meta import Counts, cache_bytes, vocabulary
-from quanta_bench.plugins import build_method, find_task
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, model_words
+from quanta_bench.plugins import build_method, find_protocol, find_task
+from quanta_bench.spec import (
+    DEFAULT_PROTOCOL,
+    EvaluationSpec,
+    TrainingSpec,
+    canonical,
+    model_words,
+)
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.task import DEFAULT_NEW_TOKENS, Split
 
@@ -200,7 +206,7 @@ class _Run:
         spec = self.evaluation
         asked = [(task, spec.split, spec.protocol, spec.items) for task in spec.tasks]
         if spec.forgetting:
-            asked.append((spec.forgetting, "test", "choice-text", spec.forgetting_items))
+            asked.append((spec.forgetting, "test", DEFAULT_PROTOCOL, spec.forgetting_items))
         return {
             task: [
                 _part(items, lengths, spec.max_length, scored=True)
@@ -253,7 +259,7 @@ class _Run:
         spec = self.training
         by_task = self._trained_parts("validation", spec.validation_items)
         seconds = self._reading_seconds([part for some in by_task.values() for part in some])
-        if spec.select == "score" and spec.protocol == "generate":
+        if spec.select == "score" and find_protocol(spec.protocol).generates:
             seconds += sum(
                 self._writing_seconds(task, part) for task, some in by_task.items() for part in some
             )

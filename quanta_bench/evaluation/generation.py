@@ -8,8 +8,13 @@ from itertools import takewhile
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import StoppingCriteriaList, StopStringCriteria
+from torch import Tensor, nn
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 
 from quanta_bench.data.encoding import cut_context, encode_context
 from quanta_bench.errors import UsageError
@@ -56,6 +61,42 @@ def _stop_strings(tokenizer: Any, size: int, stop: tuple[str, ...]) -> StopStrin
     return StopStringCriteria(tokenizer, list(stop))
 
 
+class NonFiniteLogitsError(ArithmeticError):
+    """The largest logit of a token to be generated is NaN or infinite.
+
+    Attributes:
+        prompt: index of the prompt among those of the batch.
+        value: the logit.
+    """
+
+    def __init__(self, prompt: int, value: float) -> None:
+        super().__init__(f"the largest logit after prompt {prompt} is {value}")
+        self.prompt = prompt
+        self.value = value
+
+
+class _CheckLogits(LogitsProcessor):
+    """Refuses logits that decide nothing; minus infinity in some places forbids tokens, as it may.
+
+    Args:
+        prompts: (prompts, width) token ids of the prompts with their padding.
+    """
+
+    def __init__(self, prompts: Tensor) -> None:
+        self._prompts = prompts
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        largest = scores.amax(-1)
+        undecided = ~largest.isfinite()
+        if undecided.any():
+            row = int(undecided.nonzero()[0])
+            # Rows that have ended may be gone, so the row's number is not the prompt's.
+            begin = input_ids[row, : self._prompts.shape[1]]
+            prompt = int((self._prompts == begin).all(1).nonzero()[0])
+            raise NonFiniteLogitsError(prompt, float(largest[row]))
+        return scores
+
+
 @torch.no_grad()
 def generate(
     model: nn.Module,
@@ -96,6 +137,7 @@ def generate(
     Raises:
         UsageError: ``max_length`` leaves no room for a prompt.
         BenchError: the model cannot generate.
+        NonFiniteLogitsError: the model's logits are NaN or infinite.
     """
     bounds = {"max_length": max_length, "max_new_tokens": max_new_tokens}
     contexts = [read_context(tokenizer, prompt, **bounds) for prompt in prompts]
@@ -108,7 +150,10 @@ def generate(
     rows = [row for row, _ in contexts]
     texts: list[str] = []
     for group in [rows] if mode.batched else [[row] for row in rows]:
-        texts += _continue(model, tokenizer, group, device, options)
+        try:
+            texts += _continue(model, tokenizer, group, device, options)
+        except NonFiniteLogitsError as error:
+            raise NonFiniteLogitsError(len(texts) + error.prompt, error.value) from None
         if not mode.joined:
             advance(len(group))
     return [(cut_at(text, stop), cut) for text, (_, cut) in zip(texts, contexts, strict=True)]
@@ -147,7 +192,10 @@ def _continue(
     width = max(map(len, rows))
     input_ids = torch.tensor([[pad] * (width - len(row)) + [*row] for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    output = model.generate(input_ids=input_ids, attention_mask=mask, **options)
+    check = LogitsProcessorList([_CheckLogits(input_ids)])
+    output = model.generate(
+        input_ids=input_ids, attention_mask=mask, logits_processor=check, **options
+    )
     ends = set(options.get("eos_token_id", ()))
     answers = [_before(row, ends) for row in output[:, width:].tolist()]
     return list(tokenizer.batch_decode(answers, skip_special_tokens=True))

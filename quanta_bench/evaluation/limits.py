@@ -14,6 +14,7 @@ from typing import Any
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.errors import UsageError
 from quanta_bench.models.capabilities import positions, virtual_tokens
+from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Prompt, Task
 
@@ -63,8 +64,8 @@ def check_evaluation(
     Args:
         model: the base model.
         tokenizer: its tokenizer.
-        spec: the evaluation spec. Under the protocol ``head`` there is nothing to check: texts are
-            cut to the model's positions, and the cuts are counted.
+        spec: the evaluation spec. Where its protocol puts no prompts there is nothing to check:
+            texts are cut to the model's positions, and the cuts are counted.
         tasks: the tasks, each with the items that are to be scored.
         extra: trained vectors that the method puts before every text.
 
@@ -72,7 +73,8 @@ def check_evaluation(
         UsageError: no right answer fits its bound, most prompts would lose more than half of their
             tokens, or texts have more tokens than the model has positions.
     """
-    if spec.protocol == "head":
+    protocol = find_protocol(spec.protocol)
+    if not protocol.prompts:
         return
     for task, examples in tasks:
         prompts = [task.prompt(example, spec.protocol) for example in examples]
@@ -82,20 +84,27 @@ def check_evaluation(
             texts = token_lengths(tokenizer, [prompt.target for prompt in prompts])
             longest = max((a + b for a, b in zip(contexts, texts, strict=True)), default=0)
         else:
-            answers = _room_for_answers(tokenizer, task, spec, prompts)
-            _check_room(task, spec, contexts, answers)
+            compares = protocol.compares(task)
+            lengths = _longest_candidates if compares else _longest_answers
+            answers = lengths(tokenizer, task, spec, prompts)
+            _check_room(task, spec, contexts, answers, compares)
             longest = max((a + b for a, b in zip(contexts, answers, strict=True)), default=0)
         check_positions(model, longest, spec.max_length, "evaluation", task.title, extra=extra)
 
 
-def _room_for_answers(
+def _longest_candidates(
     tokenizer: Any, task: Task, spec: EvaluationSpec, prompts: Sequence[Prompt]
 ) -> list[int]:
-    """Tokens that are kept free for each item's answer."""
-    if spec.protocol != "generate":
-        counts = [len(prompt.candidates) for prompt in prompts]
-        flat = iter(token_lengths(tokenizer, [c for prompt in prompts for c in prompt.candidates]))
-        return [max((next(flat) for _ in range(count)), default=0) for count in counts]
+    """Tokens that are kept free for each item's candidates."""
+    counts = [len(prompt.candidates) for prompt in prompts]
+    flat = iter(token_lengths(tokenizer, [c for prompt in prompts for c in prompt.candidates]))
+    return [max((next(flat) for _ in range(count)), default=0) for count in counts]
+
+
+def _longest_answers(
+    tokenizer: Any, task: Task, spec: EvaluationSpec, prompts: Sequence[Prompt]
+) -> list[int]:
+    """Tokens that are kept free for each item's generated answer."""
     lengths = answer_lengths(tokenizer, prompts)
     most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)
     if lengths and min(lengths) > most:
@@ -108,7 +117,11 @@ def _room_for_answers(
 
 
 def _check_room(
-    task: Task, spec: EvaluationSpec, contexts: Sequence[int], answers: Sequence[int]
+    task: Task,
+    spec: EvaluationSpec,
+    contexts: Sequence[int],
+    answers: Sequence[int],
+    compares: bool,
 ) -> None:
     kept = [
         min(1.0, (spec.max_length - answer) / max(1, context))
@@ -123,7 +136,7 @@ def _check_room(
         f"{max(0, spec.max_length - max(answers))} tokens for a prompt beside the "
         f"{max(answers)} for its answer, and {cut} of {len(kept)} prompts would be cut, the "
         f"middle one to {max(0.0, median(kept)):.0%}. Set evaluation.max_length={needed} to cut "
-        + ("none, or lower evaluation.max_new_tokens." if spec.protocol == "generate" else "none.")
+        + ("none." if compares else "none, or lower evaluation.max_new_tokens.")
     )
 
 

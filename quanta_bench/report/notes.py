@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from quanta_bench.plugins import task_title
+from quanta_bench.plugins import find_protocol, task_title
 from quanta_bench.results.records import Result
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.schema import Profile
@@ -103,12 +103,8 @@ def _scoring(named: Named) -> list[str]:
     def describe(result: Result) -> str:
         how = result.protocol
         source = result.evaluation.source
-        # Where nothing is compared, the normaliser of the record is idle.
-        judged = {
-            "generate": "answers generated and parsed",
-            "head": "answered by a classification head",
-        }.get(how["put"], f"scored by {how['normaliser']}")
-        return f"put as {how['put']}, {judged}, data from {source}"
+        scoring = find_protocol(how["put"]).scoring(how["normaliser"])
+        return f"put as {how['put']}, {scoring}, data from {source}"
 
     return _agreed(_by_row(named, describe), "Protocol: ", "MIXED PROTOCOLS:")
 

@@ -90,14 +90,15 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begin(self, label: str, weight: float = 1.0) -> RunLine:
+    def begin(self, label: str, weight: float = 1.0, doing: str = "loading") -> RunLine:
         """A run starts, beside those that have not ended; what comes back is told of it.
 
         Args:
             label: its name.
             weight: its work, one of those that the screen was made with.
+            doing: what it does first.
         """
-        text = f"{label}: loading"
+        text = f"{label}: {doing}"
         bar = self._progress.add_task(text, total=None, count="", times="")
         run = RunLine(self, label, weight, bar)
         self._running.append(run)
@@ -139,6 +140,11 @@ class Screen:
             self._drawn = self._table()
         self._say(f"{run.label}: {how}; {self._count()} runs; {self.times()}")
 
+    def _postpone(self, run: RunLine) -> None:
+        self._running.remove(run)
+        self._progress.remove_task(run.bar)
+        self._say(f"{run.label}: another process is computing it")
+
     def _show(self, run: RunLine, text: str, done: int, total: int, *, say: bool) -> None:
         count = f"{done} of {total}"
         self._progress.update(run.bar, description=text, completed=done, total=total, count=count)
@@ -177,6 +183,10 @@ class RunLine:
     def fail(self) -> None:
         """The run failed; no more of it will be done."""
         self._screen._end(self, "failed")
+
+    def postpone(self) -> None:
+        """Another process is computing the run; it will begin again later."""
+        self._screen._postpone(self)
 
     def training(self, done: int, total: int) -> None:
         """Optimiser steps done of all."""

@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
+import lightning.pytorch as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities.seed import isolate_rng
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
+from quanta_bench.training.single_process import single_process
+from quanta_bench.utils.folders import whole_file
 
 LOGS = "logs"
 """Folder of Lightning's own log, a version for each process that a run took."""
@@ -36,7 +38,7 @@ class Trained:
 
     Attributes:
         tokens: real tokens trained on.
-        losses: loss of every computed batch.
+        losses: loss of every optimiser step.
         validations: every validation.
         best: the validation of the kept checkpoint.
         seconds: wall time, validation included, over all the processes that the run took.
@@ -60,10 +62,8 @@ class _StraightToDisk(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        part = Path(path).with_suffix(".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, part)
-        part.replace(path)
+        with whole_file(Path(path)) as stream:
+            torch.save(checkpoint, stream)
 
 
 class _Progress(pl.Callback):
@@ -120,6 +120,7 @@ def train(
         judge: see :class:`quanta_bench.training.module.FineTuning`.
 
     Raises:
+        BenchError: a loss, a validation or a weight is NaN or infinite.
         KeyboardInterrupt: the user stopped the run; its last checkpoint stays in ``folder``.
     """
     # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:
@@ -139,7 +140,7 @@ def train(
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
-    with isolate_rng(), quiet():
+    with isolate_rng(), quiet(), single_process() as environment:
         pl.seed_everything(spec.seeds.init, verbose=False)
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -151,7 +152,7 @@ def train(
             log_every_n_steps=1,
             callbacks=[best, last, clock, _Progress(advance)],
             logger=CSVLogger(folder, name=LOGS),
-            plugins=[_StraightToDisk()],
+            plugins=[_StraightToDisk(), environment],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -189,11 +190,18 @@ def recompute_activations(model: Any) -> None:
 
 
 def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:
-    """Put a checkpoint's weights into the trained parameters, each and no other."""
+    """Copy a checkpoint's weights into the trained parameters.
+
+    Raises:
+        RuntimeError: the checkpoint holds other parameters, or weights that are not finite.
+    """
     parameters = module.trainable()
     names = {f"model.{name}" for name in parameters}
     if names != set(state):
         raise RuntimeError(f"checkpoint and model differ in {sorted(names ^ set(state))[:3]}")
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise RuntimeError(f"the checkpoint's {name} is not finite")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[f"model.{name}"])
@@ -207,7 +215,7 @@ def clear(folder: Path) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's notes that no user of this suite can act on off the screen."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

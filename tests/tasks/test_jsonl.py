@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from quanta_bench.plugins import find_protocol
 from quanta_bench.sources.rows import LocalData
 from quanta_bench.task import Prompt, UsageError, UserRows, same_text
 from tasks.jsonl import JsonLines
@@ -45,7 +46,7 @@ def test_choices(make: Make, stub: Any) -> None:
     assert [item.gold for item in found] == [1, 0]
     assert task.prompt(found[0], "choice-text") == Prompt("2 + 2 =", (" 3", " 4"), " 4")
     assert task.judge_choice(found[0], 1).scores == {"accuracy": 1.0}
-    assert task.chance(found, "choice-text") == 0.5
+    assert find_protocol("choice-text").chance(task, found) == 0.5
 
 
 def test_text(make: Make, stub: Any) -> None:
@@ -60,7 +61,7 @@ def test_text(make: Make, stub: Any) -> None:
     assert task.judge_text(paris, " paris\n").scores == {"accuracy": 1.0}
     assert task.judge_text(paris, "Paris!").scores == {"accuracy": 0.0}
     assert task.judge_text(yes, "yeah").scores == {"accuracy": 1.0}
-    assert task.chance([paris], "generate") is None
+    assert find_protocol("generate").chance(task, [paris]) is None
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_no_file(tmp_path: Path) -> None:
 def test_unknown_protocol(make: Make, stub: Any) -> None:
     rows = [{**CHOICE, "split": "test"}]
     task = make(*rows)
-    with pytest.raises(UsageError, match="cannot be put as 'generate'"):
+    with pytest.raises(UsageError, match="does not have the protocol 'generate'"):
         task.prompt(items(task, stub, rows)[0], "generate")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_architectures import tiny_config
+from tiny_models import tiny_llama
 
 from quanta_bench.errors import SourceError
 from quanta_bench.models import attention
@@ -18,23 +19,15 @@ from quanta_bench.models.loading import ModelRef, load_model, load_tokenizer, mo
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds a tiny LLaMA with random weights, called ``tiny``."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     words = {word: place for place, word in enumerate(["<unk>", "</s>", "one", "two", "three"])}
     plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", eos_token="</s>")
-    config = LlamaConfig(
-        vocab_size=8,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
     tokenizer.save_pretrained(folder)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    tiny_llama(vocab_size=8, hidden_size=16, intermediate_size=32).save_pretrained(folder)
     return folder.parent
 
 

@@ -17,8 +17,7 @@ from results_by_hand import Bench, items
 
 from quanta_bench.cli import main
 from quanta_bench.errors import UsageError
-from quanta_bench.report import plots
-from quanta_bench.report import plots as pictures
+from quanta_bench.report import figures, plots
 from quanta_bench.report.figure import Drawn
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.choice import Choice
@@ -60,7 +59,7 @@ def drawn(bench: Bench, *scores: dict[int, list[float]]) -> Drawn:
         for n, (row, found) in enumerate(zip(rows, scores, strict=True))
     ]
     request = Request(made, "embedded", made.profiles["embedded"], "", rows)
-    return pictures.draw(request, cells, bench.store)
+    return figures.draw(request, cells, bench.store)
 
 
 BOTH: tuple[dict[int, list[float]], ...] = (
@@ -76,7 +75,7 @@ def records(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_file_has_the_results_means_and_errors(bench: Bench, tmp_path: Path) -> None:
-    paths = pictures.write(drawn(bench, *BOTH), tmp_path)
+    paths = figures.write(drawn(bench, *BOTH), tmp_path)
     assert [path.name for path in paths] == ["f.png", "f.svg", "f.csv"]
     rows = {row["row"]: row for row in records(paths[2])}
     assert [rows[row["label"]]["trainable_parameters"] for row in ROWS] == [
@@ -121,7 +120,7 @@ def test_the_axis_says_what_the_bars_are(bench: Bench, seeds: list[int], caption
 def test_the_same_figure_is_the_same_svg_and_pyplot_is_left_alone(
     bench: Bench, tmp_path: Path
 ) -> None:
-    made = [pictures.write(drawn(bench, *BOTH), tmp_path / str(n))[1] for n in range(2)]
+    made = [figures.write(drawn(bench, *BOTH), tmp_path / str(n))[1] for n in range(2)]
     assert made[0].read_bytes() == made[1].read_bytes()
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
