@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from quanta_bench.data.pools import Pools
@@ -36,14 +36,12 @@ from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.folders import whole_file
+from quanta_bench.utils.settings import StrictModel
 
 
-class _Precision(TypedDict):
+class _Precision(StrictModel):
     base: str
     arithmetic: str
-
-
-_PRECISION = TypeAdapter(_Precision)
 
 
 class Runner:
@@ -379,8 +377,7 @@ def _kept_precision(
     """
     path = folder / "precision.json"
     try:
-        kept = _PRECISION.validate_json(path.read_bytes())
-        return {"base": kept["base"], "arithmetic": kept["arithmetic"]}
+        return _Precision.model_validate_json(path.read_bytes()).model_dump()
     except FileNotFoundError:
         pass
     except ValidationError:
