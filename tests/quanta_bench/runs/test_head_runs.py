@@ -134,8 +134,8 @@ def test_seeds_of_the_start_change_the_head_too(make: Make, tmp_path: Path) -> N
         ({"method": "none"}, "'none' trains nothing"),
         ({"loss": "candidates"}, "with the loss 'labels', not 'candidates'"),
         ({"evaluation": {"forgetting": "running_text"}}, "predicts no text"),
-        ({"task": "piqa"}, "'piqa' cannot be put as 'head'"),
-        ({"task": "wikitext2"}, "'wikitext2' cannot be put as 'head'"),
+        ({"task": "piqa"}, "'piqa' does not have the protocol 'head'"),
+        ({"task": "wikitext2"}, "'wikitext2' does not have the protocol 'head'"),
         (
             {"protocol": "choice-text", "evaluation": {"protocol": "choice-text"}},
             "The loss 'labels' is that of a classification head",
