@@ -38,7 +38,7 @@ class StorageError(BenchError):
 
 
 class RunCrashedError(BenchError):
-    """A run ended by an exception that nobody foresaw; the message has its place and its log."""
+    """A run ended by an unforeseen exception; the message names it, its place and its log."""
 
 
 class RunInProgressError(BenchError):

@@ -1,4 +1,4 @@
-"""The registered methods, tasks and benchmarks, and how each is made from its name."""
+"""The registered methods, tasks, protocols and benchmarks, and how each is made from its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 
 from quanta_bench.benchmark import Benchmark
 from quanta_bench.method import Method
-from quanta_bench.registry import BENCHMARKS_GROUP, METHODS_GROUP, TASKS_GROUP, Registry
+from quanta_bench.protocol import Protocol
+from quanta_bench.registry import (
+    BENCHMARKS_GROUP,
+    METHODS_GROUP,
+    PROTOCOLS_GROUP,
+    TASKS_GROUP,
+    Registry,
+)
 from quanta_bench.task import Task
 
 METHODS: Registry[type[Method[Any]]] = Registry(METHODS_GROUP, "method", Method)
@@ -56,3 +63,15 @@ def plugin_packages() -> set[str]:
     """
     packages = METHODS.packages() | TASKS.packages() | BENCHMARKS.packages()
     return packages - {__name__.partition(".")[0]}
+
+
+PROTOCOLS: Registry[type[Protocol]] = Registry(PROTOCOLS_GROUP, "protocol", Protocol)
+
+
+def find_protocol(name: str) -> Protocol:
+    """A protocol by its registered name.
+
+    Raises:
+        UsageError: no such protocol.
+    """
+    return PROTOCOLS.get(name)()

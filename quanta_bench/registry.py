@@ -13,6 +13,7 @@ T = TypeVar("T")
 METHODS_GROUP = "quanta_bench.methods"
 TASKS_GROUP = "quanta_bench.tasks"
 BENCHMARKS_GROUP = "quanta_bench.benchmarks"
+PROTOCOLS_GROUP = "quanta_bench.protocols"
 
 
 class Registry(Generic[T]):

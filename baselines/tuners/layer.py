@@ -166,7 +166,8 @@ class AdaptedLinear(MergingLayer):
         ]
         if empty:
             raise RuntimeError(
-                f"adapter {adapter_name!r}: {', '.join(empty)} of a {self.prefix.rstrip('_')} layer "
+                f"adapter {adapter_name!r}: {', '.join(empty)} of a "
+                f"{self.prefix.rstrip('_')} layer "
                 "have no values. The adapter was made for inference (inference_mode=True), and "
                 "no file that was loaded into it had these tensors. Load the adapter by "
                 "peft.PeftModel, which also reads files of earlier versions, or set "

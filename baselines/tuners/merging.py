@@ -48,9 +48,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
             ValueError: The update is not a matrix; the message says why.
         """
 
-    def _before_merge(self) -> None:
-        """Called before the base weight is read or written."""
-
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates of adapters to the base weight, in float32 or better, rounded once.
 
@@ -68,7 +65,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         names = [name for name in names if name in own]
         if not names:
             return
-        self._before_merge()
         weight = self._weight
         if type(weight) is not nn.Parameter or not weight.is_floating_point():
             raise ValueError(
@@ -110,7 +106,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         """Return the base layer, with adapters merged or without (called by `peft`)."""
         if merge:
             self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        self._before_merge()
         self._forget_unmerged()
         return self.get_base_layer()
 

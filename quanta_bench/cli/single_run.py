@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.text import Text
 
 from quanta_bench.errors import UsageError
 from quanta_bench.method import Row
-from quanta_bench.plugins import METHODS, find_task
+from quanta_bench.plugins import METHODS, find_protocol, find_task
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
-from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, model_words
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
 from quanta_bench.suites.fitting import fitted
 from quanta_bench.suites.overrides import Overrides
 from quanta_bench.suites.schema import RowSpec
+from quanta_bench.utils.fitted_table import FittedTable
 
 PROFILE = "embedded"
 """The profile whose default row fills in what the user leaves out."""
@@ -50,20 +51,22 @@ def job(
     Raises:
         UsageError: an unknown method, task, setting, model or source, or what does not go together.
     """
+    if not tasks:
+        raise UsageError("Name at least one task with --task.")
     default = METHODS.get(method).rows.get(PROFILE, Row(method))
     named = {key if "." in key else f"{method}.{key}": value for key, value in settings.items()}
     overrides = Overrides.of(named, [method])
-    protocol = overrides.training.get("protocol") or _protocol(tasks)
-    choosing = protocol != "generate" and all(find_task(task).chooses for task in tasks)
-    loss = "labels" if protocol == "head" else "candidates" if choosing else "answer"
-    base = ModelSpec.from_words(model)
+    protocol = overrides.training.get("protocol") or _common_protocol(tasks)
+    losses = [find_protocol(protocol).losses(find_task(task)) for task in tasks]
+    loss = next(loss for loss in losses[0] if all(loss in others for others in losses))
+    base = ModelSpec.from_reference(model)
     own = overrides.methods.get(method)
     row = RowSpec(method=method, label=method, settings={} if own else dict(default.config))
     if own:
         # The user's settings stand alone: what they leave out has the method's default.
         row = overrides.applied_to(row)
     else:
-        result = fitted(row, model_words(base), model_words(ModelSpec()))
+        result = fitted(row, meta_reference(base), meta_reference(ModelSpec()))
         row = result.row
         if result.note:
             tell(result.note)
@@ -107,13 +110,14 @@ def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) ->
 
 def on_screen(result: Result, results: Path) -> RenderableType:
     """Scores of a run and what it took."""
-    grid = Table(title=f"{result.training.spec.method} on {result.training.model}")
+    table = FittedTable(f"{result.training.spec.method} on {result.training.model}")
     for heading in ("Task", "Metric", "Value", "Standard error", "Chance", "Items"):
-        grid.add_column(heading, justify="left" if heading in ("Task", "Metric") else "right")
+        label = heading in ("Task", "Metric")
+        table.add_column(heading, right=not label, label=label)
     for name, task in result.tasks.items():
         shown = task.metrics[task.metric]
         chance = "–" if task.chance is None else f"{task.chance:.3f}"
-        grid.add_row(
+        table.add_row(
             name,
             task.metric,
             f"{shown:.3f}",
@@ -123,13 +127,10 @@ def on_screen(result: Result, results: Path) -> RenderableType:
         )
     training = result.training
     how = result.protocol
-    judged = {
-        "generate": "answers generated and parsed",
-        "head": "answered by a classification head",
-    }.get(how["put"], f"candidates compared by {how['normaliser']}")
-    lines = [f"Put as {how['put']}; {judged}."]
+    scoring = find_protocol(how["put"]).scoring(result.evaluation.normaliser)
+    lines = [f"Protocol {how['put']}; {scoring}."]
     if how["loss"]:
-        lines.append(f"Trained as {how['trained_as']} with the loss {how['loss']!r}.")
+        lines.append(f"Trained under {how['trained_as']} with the loss {how['loss']!r}.")
     if training.steps:
         share = 100 * training.trainable_parameters / training.base_parameters
         lines.append(
@@ -139,13 +140,11 @@ def on_screen(result: Result, results: Path) -> RenderableType:
             f"{training.best_validation:.3f} at step {training.best_step}."
         )
     lines.append(f"Stored in {results / 'runs' / result.run}")
-    return Group(grid, *lines)
+    return Group(table, "", *map(Text, lines))
 
 
-def _protocol(tasks: Sequence[str]) -> str:
+def _common_protocol(tasks: Sequence[str]) -> str:
     """The first protocol that every task knows."""
-    if not tasks:
-        raise UsageError("Name at least one task with --task.")
     known = [find_task(task).protocols for task in tasks]
     for protocol in known[0]:
         if all(protocol in names for names in known):

@@ -16,6 +16,7 @@ from pydantic import Field
 from quanta_bench.data.encoding import encode, encode_pair
 from quanta_bench.data.windows import TRAINING_OVERLAP, scoring_overlap, spans
 from quanta_bench.errors import UsageError
+from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import Frozen
 from quanta_bench.task import Example, Split, Task
 from quanta_bench.utils.yaml import parse_yaml
@@ -143,7 +144,8 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
     """
     from quanta_bench.evaluation.evaluators import GENERATION_BATCH
 
-    if protocol == "head":
+    put = find_protocol(protocol)
+    if not put.prompts:
         read = [len(tokenizer(*item.fields["sentences"])["input_ids"]) for item in examples]
         # The start token, and an end token after each sentence and between two.
         extra = [2 * len(item.fields["sentences"]) for item in examples]
@@ -159,7 +161,7 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
             text=True,
         )
     encoded = [
-        encode(tokenizer, example, prompt, max_length=UNBOUNDED, closed=protocol == "generate")
+        encode(tokenizer, example, prompt, max_length=UNBOUNDED, closed=put.closed)
         for example, prompt in zip(examples, prompts, strict=True)
     ]
     answers = [len(tokens) for item in encoded for tokens in item.candidates]
@@ -170,7 +172,7 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
         candidates=_mean([len(item.candidates) for item in encoded]),
         answer=_mean(answers),
         longest=max(len(item.contexts[0]) + sum(map(len, item.candidates)) for item in encoded),
-        generated=_mean([max(batch) for batch in batches]) if protocol == "generate" else 0,
+        generated=_mean([max(batch) for batch in batches]) if put.generates else 0,
     )
 
 

@@ -83,7 +83,7 @@ class Store:
         with whole_folder(self.run_folder(result.run)) as folder:
             with (folder / "predictions.jsonl").open("w", encoding="utf-8") as lines:
                 for line in predictions:
-                    lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    lines.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             adapter = self.training_folder(result.training.id) / "adapter"
             if adapter.is_dir():
                 shutil.copytree(adapter, folder / "adapter", copy_function=_link)

@@ -9,7 +9,7 @@ import torch
 
 from quanta_bench.results.records import Result
 from quanta_bench.runs.cells import Cells
-from quanta_bench.runs.concurrency import Machine, runs_at_once, this_machine, threads_each
+from quanta_bench.runs.concurrency import Resources, available_resources, runs_at_once, threads_each
 from quanta_bench.runs.estimates import DurationEstimator, peak_memory
 from quanta_bench.runs.identity import PlannedRun
 
@@ -48,13 +48,13 @@ class Schedule:
             within a seed those of most work first.
         jobs: how many batches are computed at once.
         threads: processor threads of each.
-        machine: the machine.
+        resources: what may be used of the machine.
     """
 
     batches: list[list[int]]
     jobs: int
     threads: int
-    machine: Machine
+    resources: Resources
 
     @classmethod
     def of(cls, runs: Sequence[PendingRun], jobs: int | None) -> Schedule:
@@ -72,15 +72,15 @@ class Schedule:
             by_training.values(),
             key=lambda batch: (runs[batch[0]].seed, -sum(runs[n].work for n in batch)),
         )
-        machine = this_machine()
+        resources = available_resources()
         if jobs is None:
-            alone = len(batches) == 1 or machine.gpus or machine.cores == 1
+            alone = len(batches) == 1 or resources.gpus or resources.cores == 1
             memory = [None if alone else peak_memory(runs[batch[0]].planned) for batch in batches]
-            jobs = runs_at_once(machine, memory)
+            jobs = runs_at_once(resources, memory)
         else:
             jobs = min(jobs, len(batches))
-        threads = threads_each(machine.cores, jobs, torch.get_num_threads())
-        return cls(batches, jobs, threads, machine)
+        threads = threads_each(resources.cores, jobs, torch.get_num_threads())
+        return cls(batches, jobs, threads, resources)
 
     def __str__(self) -> str:
         each = "one thread each" if self.threads == 1 else f"{self.threads} threads each"

@@ -102,7 +102,7 @@ def _start_early(
     if not distinct or (not fresh and any(True for _ in store.results())):
         return
     schedule = Schedule.of(list(distinct.values()), at_once)
-    if schedule.jobs > 1 and not schedule.machine.gpus:
+    if schedule.jobs > 1 and not schedule.resources.gpus:
         store.check_writable()
         pool.start(schedule.jobs, schedule.threads)
 
@@ -190,7 +190,7 @@ def _compute_in_pool(
     fresh: bool,
 ) -> None:
     """Compute several runs at once, in worker processes."""
-    device = "cuda" if schedule.machine.gpus else "cpu"
+    device = "cuda" if schedule.resources.gpus else "cpu"
     dtype = str(fast_dtype(device)).removeprefix("torch.")
     root = store.root.absolute()
     settings = WorkerSettings(root, schedule.jobs, schedule.threads, ((device, dtype),))
@@ -198,7 +198,7 @@ def _compute_in_pool(
         [run.planned.job for run in runs],
         schedule.batches,
         settings,
-        gpus=schedule.machine.gpus,
+        gpus=schedule.resources.gpus,
         rank=lambda batch: rank([runs[number] for number in batch], board.estimator),
         fresh=fresh,
         show=board.screen.tell,

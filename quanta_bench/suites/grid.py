@@ -16,7 +16,7 @@ from quanta_bench.spec import (
     Seeds,
     TrainingSpec,
     build,
-    model_words,
+    meta_reference,
 )
 from quanta_bench.suites.choice import NO_CHOICE, Choice
 from quanta_bench.suites.loading import pick_profile
@@ -163,11 +163,11 @@ def _on_model(
     given = overrides.methods.get(row.method, {})
     row = overrides.applied_to(row)
     if choice.model:
-        original = model_words(_model(profile, row, NO_CHOICE))
-        result = fitted(row, model_words(model), original, kept=given)
+        original = meta_reference(_model(profile, row, NO_CHOICE))
+        result = fitted(row, meta_reference(model), original, kept=given)
         return result.row, result.note
     if given:
-        check_fits(row, model_words(model))
+        check_fits(row, meta_reference(model))
     return row, ""
 
 
@@ -296,7 +296,7 @@ def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
 
 def _model(profile: Profile, row: RowSpec, choice: Choice) -> ModelSpec:
     if ":" in choice.model:
-        return ModelSpec.from_words(choice.model)
+        return ModelSpec.from_reference(choice.model)
     name = choice.model or row.model or profile.model
     revision = row.revision or "main"
     source = profile.model_source

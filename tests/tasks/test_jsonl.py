@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quanta_bench.task import Prompt, UsageError, UserRows
+from quanta_bench.plugins import find_protocol
+from quanta_bench.sources.rows import LocalData
+from quanta_bench.task import Prompt, UsageError, UserRows, same_text
 from tasks.jsonl import JsonLines, UserFile
 
 CHOICE = {"prompt": "2 + 2 =", "choices": ["3", "4"], "answer": "4"}
@@ -44,7 +46,7 @@ def test_choices(make: Make, stub: Any) -> None:
     assert [item.gold for item in found] == [1, 0]
     assert task.prompt(found[0], "choice-text") == Prompt("2 + 2 =", (" 3", " 4"), " 4")
     assert task.judge_choice(found[0], 1).scores == {"accuracy": 1.0}
-    assert task.chance(found, "choice-text") == 0.5
+    assert find_protocol("choice-text").chance(task, found) == 0.5
 
 
 def test_text(make: Make, stub: Any) -> None:
@@ -59,7 +61,7 @@ def test_text(make: Make, stub: Any) -> None:
     assert task.judge_text(paris, " paris\n").scores == {"accuracy": 1.0}
     assert task.judge_text(paris, "Paris!").scores == {"accuracy": 0.0}
     assert task.judge_text(yes, "yeah").scores == {"accuracy": 1.0}
-    assert task.chance([paris], "generate") is None
+    assert find_protocol("generate").chance(task, [paris]) is None
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_a_csv_is_read_as_the_same_json(tmp_path: Path, stub: Any) -> None:
 def test_unknown_protocol(make: Make, stub: Any) -> None:
     rows = [{**CHOICE, "split": "test"}]
     task = make(*rows)
-    with pytest.raises(UsageError, match="does not have the protocol 'generate'"):
+    with pytest.raises(UsageError, match="does not support the protocol 'generate'"):
         task.prompt(items(task, stub, rows)[0], "generate")
 
 
@@ -218,3 +220,52 @@ KEYS = ("prompt", "choices", "answer", "target", "answers", "split", "group")
 def test_a_row_is_accepted_or_refused_in_words(make: Make, row: dict[str, Any]) -> None:
     with contextlib.suppress(UsageError):
         make(row)
+
+
+@pytest.mark.parametrize("group", [None, "", "  "])
+def test_a_null_group_is_none(tmp_path, group):
+    """Written as text, every such row would be of one group, and fall into one split."""
+    rows = [{"prompt": f"{n}: pick", "choices": ["a", "b"], "answer": 0} for n in range(60)]
+    splits = {}
+    for name, made in (("absent", rows), ("null", [{**row, "group": group} for row in rows])):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
+        task = JsonLines(str(file))
+        splits[name] = {
+            split: [item.id for item in task.examples(LocalData(tmp_path), split)]
+            for split in ("train", "validation", "test")
+        }
+    assert splits["null"] == splits["absent"]
+
+
+@pytest.mark.parametrize("group", [True, 1.5, ["a"], {"a": 1}])
+def test_a_group_is_a_name_or_a_number(tmp_path, group):
+    file = tmp_path / "d.jsonl"
+    file.write_text(json.dumps({"prompt": "p", "target": "a", "group": group}))
+    with pytest.raises(UsageError, match=r"line 1: 'group' has to be"):
+        JsonLines(str(file))
+
+
+def test_a_null_split_is_none(tmp_path):
+    file = tmp_path / "d.jsonl"
+    rows = [{"prompt": f"{n}", "target": "a", "split": None} for n in range(40)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    source = LocalData(tmp_path)
+    counts = [
+        len(JsonLines(str(file)).examples(source, s)) for s in ("train", "validation", "test")
+    ]
+    assert sum(counts) == 40
+
+
+@pytest.mark.parametrize(
+    ("said", "reference", "right"),
+    [
+        ("cafe\u0301", "caf\u00e9", True),
+        ("\uff21\uff22", "ab", True),
+        ("\ufb01n", "FIN", True),
+        (" STRASSE ", "straße", True),
+        ("cafe", "café", False),
+    ],
+)
+def test_how_unicode_composes_a_text_does_not_count(said, reference, right):
+    assert same_text(said, reference) is right

@@ -105,7 +105,7 @@ profiles:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often a model was loaded and trained."""
-    from quanta_bench.runs import runner
+    from quanta_bench.models import loading
     from quanta_bench.training import trainer
 
     done = {"loaded": 0, "trained": 0}
@@ -117,7 +117,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
         return call
 
-    monkeypatch.setattr(runner, "load_model", counted("loaded", runner.load_model))
+    monkeypatch.setattr(loading, "load_model", counted("loaded", loading.load_model))
     monkeypatch.setattr(trainer, "train", counted("trained", trainer.train))
     return done
 

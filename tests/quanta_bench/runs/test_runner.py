@@ -100,13 +100,13 @@ def test_the_predictions_add_up_to_the_scores(run, make):
 
 def test_nothing_is_computed_twice(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner, "load_model", None)
+    monkeypatch.setattr("quanta_bench.models.loading.load_model", None)
     assert run.run(make()) == first
 
 
 def test_a_new_evaluation_does_not_train_again(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner.training, "train", None)
+    monkeypatch.setattr(runner.trainer, "train", None)
     second = run.run(make(evaluation={"normaliser": "sum"}))
     assert second.training == first.training
     assert second.run != first.run
@@ -239,17 +239,17 @@ def test_a_protocol_that_a_task_does_not_know_is_refused(run, make, tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"prompt": "1 + 1 =", "choices": ["2", "3"], "answer": 0}\n' * 30)
     job = make(tasks=(f"jsonl:{path}",), protocol="choice-label")
-    with pytest.raises(UsageError, match="does not have the protocol 'choice-label'"):
+    with pytest.raises(UsageError, match="does not support the protocol 'choice-label'"):
         PlannedRun.of(job)
 
 
 def test_a_run_that_fails_leaves_no_result(run, make, monkeypatch):
-    monkeypatch.setattr(runner.evaluate, "evaluate", _fail)
+    monkeypatch.setattr(evaluators, "evaluate", _fail)
     with pytest.raises(BenchError, match="broken"):
         run.run(make())
     assert list(run.store.results()) == []
     monkeypatch.undo()
-    monkeypatch.setattr(runner.training, "train", None)
+    monkeypatch.setattr(runner.trainer, "train", None)
     run.run(make())  # the training was whole and is not repeated
 
 

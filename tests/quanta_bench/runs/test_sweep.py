@@ -22,7 +22,7 @@ from quanta_bench.data.pools import Pools
 from quanta_bench.results.store import Store
 from quanta_bench.runs import schedule as schedules
 from quanta_bench.runs import sweep as sweeps
-from quanta_bench.runs.concurrency import Machine
+from quanta_bench.runs.concurrency import Resources
 from quanta_bench.runs.estimates import DurationEstimator, peak_memory, work
 from quanta_bench.runs.identity import PlannedRow, PlannedRun
 from quanta_bench.runs.schedule import PendingRun, Schedule
@@ -181,8 +181,8 @@ def test_workers_start_early_only_where_nothing_is_finished(
     assert started(tmp_path, False, 1) == 0
     assert started(folder, False, 2) == 0
     assert started(folder, True, 2) == 2
-    gpu = Machine(4, 1, 1e12)
-    monkeypatch.setattr(schedules, "this_machine", lambda: gpu)
+    gpu = Resources(4, 1, 1e12)
+    monkeypatch.setattr(schedules, "available_resources", lambda: gpu)
     assert started(tmp_path, False, 2) == 0
 
 
@@ -237,7 +237,7 @@ def test_runs_start_seed_by_seed_the_longest_first_and_share_a_training() -> Non
 
 @pytest.mark.parametrize("free", [1e9, 1e12])
 def test_auto_goes_by_memory_and_cores(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
-    monkeypatch.setattr(schedules, "this_machine", lambda: Machine(4, 0, free))
+    monkeypatch.setattr(schedules, "available_resources", lambda: Resources(4, 0, free))
     runs = [pending(f"lora {n}", n, 5, method="lora", seeds={"init": n}) for n in range(9)]
     assert Schedule.of(runs, None).jobs == (4 if free > 1e10 else 1)
 
@@ -273,7 +273,7 @@ def test_work_counts_the_items_of_a_source(llm_adapters: Path) -> None:
 def test_ctrl_c_stops_all_and_the_same_command_goes_on(suite: Path, tmp_path: Path) -> None:
     """As in a terminal, which sends the signal to the command and all of its workers."""
     words = ["--results", str(tmp_path), "--jobs", "2", "--methods", "lora"]
-    words += ["--set", "training.epochs=30", "--set", "training.validations=30"]
+    words += ["--set", "training.epochs=12", "--set", "training.validations=12"]
     process = subprocess.Popen(
         [sys.executable, "-m", "quanta_bench.cli.main", "table", str(suite), *words],
         stdout=subprocess.PIPE,
@@ -294,7 +294,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(suite: Path, tmp_path: Pa
     assert not stored(tmp_path)
     assert not list(tmp_path.glob("*/.*"))
 
-    settings = {"training.epochs": 30, "training.validations": 30}
+    settings = {"training.epochs": 12, "training.validations": 12}
     choice = Choice(methods=("lora",), settings=settings)
     request = make_request(str(suite), "table", "embedded", choice, check=True)
     _, failed = sweep(request.grid, Store(tmp_path), Console(file=io.StringIO()), lambda _: "")

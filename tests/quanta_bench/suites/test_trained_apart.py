@@ -135,7 +135,7 @@ def test_a_task_that_the_source_lacks_is_left_out_and_said(bench: Bench) -> None
     drawn = make_table(Request.of(made, "embedded"), cells, bench.store)
     assert drawn.rows[1].done_seeds == [0, 1]
     assert drawn.rows[1].averages == {}
-    assert "PIQA is not filled: piqa is not here; use --source local:DIR." in drawn.notes
+    assert "PIQA is not filled: piqa is not here; use --source local:DIR." in drawn.notes["Caveats"]
     assert render.as_markdown(drawn).count(" – |") >= 2
 
 
