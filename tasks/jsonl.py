@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from quanta_bench.task import (
     Example,
@@ -104,7 +104,7 @@ class JsonLines(Task):
         for key in {"choices", "answers"} & values.keys():
             values[key] = list_of_cell(values[key])
         choices, answer = values.get("choices"), values.get("answer")
-        if choices and answer is not None and answer not in choices and _is_index(answer):
+        if choices and answer is not None and answer not in choices and is_index(answer):
             values["answer"] = int(answer)
         return values
 
@@ -171,7 +171,8 @@ def list_of_cell(cell: str) -> Any:
     return [text.strip() for text in cell.split("|")]
 
 
-def _is_index(cell: Any) -> bool:
+def is_index(cell: object) -> TypeGuard[str]:
+    """Whether a cell is a whole number from 0 on."""
     return isinstance(cell, str) and cell.isascii() and cell.isdecimal()
 
 
