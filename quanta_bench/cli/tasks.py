@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from quanta_bench.cli.options import Json, examples
+from quanta_bench.task import DEFAULT_NEW_TOKENS
 
 if TYPE_CHECKING:
     from quanta_bench.cli.page import Page
