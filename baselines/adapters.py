@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from baselines.bottleneck import Activation, ParallelConfig, SeriesConfig, Start
-from baselines.origins import COMPARED, OURS
+from baselines.origins import BOUNDED, COMPARED, OURS
 from baselines.targets import check_targets
 from baselines.tuners.method import Names, TunerMethod, TunerSettings
 from quanta_bench.method import YES, Claim, Row
@@ -104,8 +104,8 @@ class Series(BottleneckMethod[SeriesSettings]):
         "embedded": Row(
             "Series b=4",
             config={"bottleneck": 4},
-            training={"learning_rate": 1e-2},
-            origin={"learning_rate": COMPARED, "bottleneck": OURS, "start": OURS},
+            training={"learning_rate": 1e-3},
+            origin={"learning_rate": BOUNDED, "bottleneck": OURS, "start": OURS},
         ),
         "paper": Row(
             "Series b=64",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from baselines.adapters import NOT_LINEAR, SeriesSettings, check_before
 from baselines.bottleneck import Bottleneck, SeriesConfig, Start
-from baselines.origins import COMPARED, OURS
+from baselines.origins import BOUNDED, COMPARED, OURS
 from baselines.tensor_train import TensorTrain, choose_modes, paired_modes
 from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, Position, register
 from baselines.tuners.method import TunerMethod, TunerSettings
@@ -343,9 +343,9 @@ class LorettaAdp(LorettaMethod[LorettaAdpSettings]):
         "embedded": Row(
             "LoRETTA adapters rank 6",
             config={"rank": 6, "start": "zero"},
-            training={"learning_rate": 3e-2},
+            training={"learning_rate": 3e-3},
             origin={
-                "learning_rate": COMPARED,
+                "learning_rate": BOUNDED,
                 **dict.fromkeys(("rank", "bottleneck"), OURS),
                 "start": OURS_ZERO,
             },
