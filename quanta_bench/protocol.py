@@ -35,7 +35,7 @@ class Protocol(ABC):
     # --- what it accepts ------------------------------------------------------------------------
 
     def accepts(self, task: Task) -> bool:
-        """Whether a task's items can be put so. A text to predict is the same in any words."""
+        """Whether a task supports this protocol; a text to predict is the same under any prompt."""
         return self.name in task.protocols or (task.kind == "perplexity" and self.prompts)
 
     @abstractmethod

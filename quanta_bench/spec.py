@@ -44,22 +44,22 @@ class ModelSpec(Frozen):
     revision: str = "main"
 
     @classmethod
-    def from_words(cls, words: str) -> ModelSpec:
+    def from_reference(cls, reference: str) -> ModelSpec:
         """A model from ``NAME`` (embedded), ``hub:NAME``, ``hub:NAME@REVISION`` or ``local:DIR``.
 
         Raises:
-            UsageError: another word stands before the colon.
+            UsageError: the source before the colon is another one.
         """
-        kind, colon, rest = words.partition(":")
+        kind, colon, rest = reference.partition(":")
         if not colon:
-            return cls(name=words)
+            return cls(name=reference)
         if kind == "hub":
             name, _, revision = rest.partition("@")
             return cls(name=name, source="hub", revision=revision or "main")
         if kind == "local":
-            return cls(name=".", source=words)
+            return cls(name=".", source=reference)
         raise UsageError(
-            f"A model is NAME, hub:NAME, hub:NAME@REVISION or local:DIR, not {words!r}."
+            f"A model is NAME, hub:NAME, hub:NAME@REVISION or local:DIR, not {reference!r}."
         )
 
 
@@ -88,7 +88,8 @@ class TrainingSpec(Frozen):
         source: where their data comes from.
         train_items: training items drawn per task; ``None`` takes all.
         validation_items: validation items drawn per task; ``None`` takes all.
-        protocol: how items are put to the model, by a registered name.
+        protocol: registered name of the protocol: how items become prompts and answers are
+            read.
         loss: what is minimised: over candidates, over text, or over the labels that a
             classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
@@ -145,7 +146,8 @@ class EvaluationSpec(Frozen):
         split: which split is scored.
         items: items per task; ``None`` takes all.
         sample: seed of the draw when ``items`` is set.
-        protocol: how items are put to the model, by a registered name.
+        protocol: registered name of the protocol: how items become prompts and answers are
+            read.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
         max_new_tokens: bound on a generated answer, in tokens; ``None`` for the task's own, or for
@@ -183,7 +185,8 @@ def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, 
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise UsageError(f"Settings refused: {problems(error)}.") from None
+        part = "training." if kind is TrainingSpec else "evaluation."
+        raise UsageError(f"Settings refused: {problems(error, part)}.") from None
 
 
 def canonical(value: Any) -> str:
@@ -210,7 +213,7 @@ Denominator = Literal["base", "base+added"]
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is asked for.
+    """A run to compute.
 
     Attributes:
         label: the row it belongs to.
@@ -223,6 +226,6 @@ class Job:
     evaluation: EvaluationSpec
 
 
-def model_words(model: ModelSpec) -> str:
-    """The words by which `quanta_bench.models.meta.meta_model` knows a run's model."""
+def meta_reference(model: ModelSpec) -> str:
+    """The name or folder by which :func:`quanta_bench.models.meta.meta_model` finds a model."""
     return model.source if model.name == "." else model.name

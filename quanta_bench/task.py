@@ -1,4 +1,4 @@
-"""The interface of a task: where its rows lie, how they are put to a model, how answers are judged.
+"""The interface of a task: where its rows lie, how they become prompts, how answers are judged.
 
 A task plug-in imports this module and nothing else of the suite.
 """
@@ -266,7 +266,7 @@ class Task(ABC):
 
     @property
     def reference(self) -> str:
-        """The words that name this task on the command line."""
+        """What names this task on the command line: ``name`` or ``name:argument``."""
         return self.name
 
     @abstractmethod
@@ -281,14 +281,14 @@ class Task(ABC):
 
     @abstractmethod
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The item as the protocol puts it to a model."""
+        """The item's prompt under a protocol, by its registered name."""
 
     def texts(self, example: Example) -> tuple[str, ...]:
-        """What an encoder reads of an item under the protocol ``head``: one text, or a pair."""
+        """The one or two texts of an item that an encoder reads under the protocol ``head``."""
         raise BenchError(f"The task {self.name!r} does not say what an encoder reads of an item.")
 
     def target(self, example: Example) -> float:
-        """What a head is trained towards: the number of the class, or the number to predict.
+        """The target of a classification head: the number of the class, or the number to predict.
 
         Raises:
             BenchError: the item has none.
@@ -309,10 +309,10 @@ class Task(ABC):
 
     def judge_text(self, example: Example, text: str) -> Answer:
         """Parse a generated text and judge it. Default: the :func:`same_text` as a reference."""
-        said = text.strip()
-        right = any(same_text(said, reference) for reference in example.references)
+        answer = text.strip()
+        right = any(same_text(answer, reference) for reference in example.references)
         gold = example.references[0] if example.references else ""
-        return Answer(said or None, gold, {self.metric: float(right)})
+        return Answer(answer or None, gold, {self.metric: float(right)})
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
         """Metrics over a split, as fractions. Default: the mean of each per-item score."""

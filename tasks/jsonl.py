@@ -104,7 +104,7 @@ class JsonLines(Task):
         for key in {"choices", "answers"} & values.keys():
             values[key] = list_of_cell(values[key])
         choices, answer = values.get("choices"), values.get("answer")
-        if choices is not None and answer not in choices and _is_index(answer):
+        if choices and answer is not None and answer not in choices and _is_index(answer):
             values["answer"] = int(answer)
         return values
 

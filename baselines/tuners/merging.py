@@ -106,8 +106,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         """Return the base layer, with adapters merged or without (called by `peft`)."""
         if merge:
             self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        self._before_merge()
-        self.unmerged_weight = None
+        self._forget_unmerged()
         return self.get_base_layer()
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:

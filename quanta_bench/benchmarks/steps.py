@@ -22,8 +22,8 @@ def collated(data: BenchData, device: torch.device) -> list[list[Any]]:
     """A training's batches as micro-batches, as its loader has them, in its order."""
     return [
         [one.to(device) for one in data.micro_batches(batch)]
-        for stretch in data.stretches
-        for batch in stretch
+        for interval in data.intervals
+        for batch in interval
     ]
 
 

@@ -34,9 +34,9 @@ def show(table: Appendix, options: TableOptions) -> None:
             raise UsageError(f"{table.name} takes no {flag}, only {', '.join(table.takes)}.")
     make = _data_sets if table.name == "tableD1" else _samples
     texts, drawn = make(options)
-    from quanta_bench.report import grids
+    from quanta_bench.report import sections
 
-    paths = grids.write(options.folder, table.name, texts)
+    paths = sections.write(options.folder, table.name, texts)
     if options.as_json:
         typer.echo(texts["json"], nl=False)
     else:
@@ -46,18 +46,19 @@ def show(table: Appendix, options: TableOptions) -> None:
 
 
 def _data_sets(options: TableOptions) -> Made:
-    from quanta_bench.report import data_table, grids
+    from quanta_bench.report import data_table, sections
 
     shown = console.console(errors=options.as_json)
     made = data_table.take_inventory(options.profile, options.source, shown.print)
-    parts = data_table.parts(made)
+    shown_sections = data_table.sections(made)
+    notes = {"Notes": made.notes}
     texts = {
-        "md": grids.as_markdown(made.title, parts, made.notes),
+        "md": sections.as_markdown(made.title, shown_sections, notes),
         "csv": data_table.as_csv(made),
-        "tex": grids.as_latex(made.title, parts, made.notes),
+        "tex": sections.as_latex(made.name, made.title, shown_sections, notes),
         "json": made.model_dump_json(indent=1) + "\n",
     }
-    return texts, grids.on_screen(parts, made.notes)
+    return texts, sections.on_screen(shown_sections, notes, f"{made.name}.md")
 
 
 def _samples(options: TableOptions) -> Made:

@@ -45,7 +45,7 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
         KeyboardInterrupt: the user stopped; what was finished is written and shown first.
     """
     names = runner.chosen(selection.names)
-    sources = (ModelSpec.from_words(selection.model).source, selection.source)
+    sources = (ModelSpec.from_reference(selection.model).source, selection.source)
     for source in sources:
         read_words(source)
     console = terminal.console(errors=as_json)

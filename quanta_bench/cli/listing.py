@@ -6,8 +6,6 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
-
 from quanta_bench.bench import runner
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Claim
@@ -15,6 +13,10 @@ from quanta_bench.models.meta import known_models
 from quanta_bench.plugins import BENCHMARKS, METHODS, TASKS
 from quanta_bench.report.appendix import TABLES
 from quanta_bench.suites.loading import load_suite, shipped
+from quanta_bench.utils.fitted_table import FittedTable
+
+TYPED = ("name", "make", "command", "hub_name")
+"""Columns of what a user types, which is never broken."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,16 @@ class Listing:
 
     rows: list[dict[str, Any]]
 
-    def on_screen(self) -> Table:
-        """One line a row."""
-        grid = Table(box=None, pad_edge=False, header_style="bold")
-        for key in self.rows[0]:
-            grid.add_column(key.replace("_", " "), overflow="fold")
+    def on_screen(self) -> FittedTable:
+        """One row each."""
+        table = FittedTable()
+        for number, key in enumerate(self.rows[0]):
+            count = any(isinstance(row[key], int) for row in self.rows)
+            prose = not count and key not in TYPED
+            table.add_column(key.replace("_", " "), right=count, label=not number, prose=prose)
         for row in self.rows:
-            grid.add_row(*(_text(value) for value in row.values()))
-        return grid
+            table.add_row(*map(_text, row.values()))
+        return table
 
 
 def methods() -> Listing:

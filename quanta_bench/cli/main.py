@@ -15,6 +15,7 @@ import typer
 from quanta_bench import __version__
 from quanta_bench.cli import (
     bench,
+    console,
     doctor,
     fetch,
     figure,
@@ -29,6 +30,7 @@ from quanta_bench.cli import (
 )
 from quanta_bench.cli.options import examples
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.utils.escaping import printable
 
 app = typer.Typer(
     name="quanta-bench",
@@ -111,14 +113,15 @@ def main() -> None:
     status: Any = 1
     try:
         # Typer turns Ctrl-C into the status 130, as shells count it.
-        status = app(standalone_mode=False, prog_name=app.info.name)
+        with console.acknowledge_interrupts():
+            status = app(standalone_mode=False, prog_name=app.info.name)
         if status == INTERRUPTED:
             raise KeyboardInterrupt
     except BenchError as error:
-        typer.echo(f"quanta-bench: {error}", err=True)
+        typer.echo(f"quanta-bench: {printable(str(error))}", err=True)
         status = error.exit_status
     except COMMAND_LINE_ERROR as error:
-        typer.echo(f"quanta-bench: {_command_line_message(error)}", err=True)
+        typer.echo(f"quanta-bench: {printable(_command_line_message(error))}", err=True)
         status = UsageError.exit_status
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED

@@ -52,8 +52,10 @@ def run(
     from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
-    job = single_run.job(method, task, parse_settings(settings or []), seed, model, source)
     screen = console.console(errors=as_json)
+    job = single_run.job(
+        method, task, parse_settings(settings or []), seed, model, source, tell=screen.print
+    )
     console.fetch_for(screen, [(job.training, job.evaluation)])
     result = single_run.compute(job, Store(results), screen, fresh=fresh)
     output.show(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.text import Text
 
 from quanta_bench.errors import UsageError
+from quanta_bench.method import Row
 from quanta_bench.plugins import METHODS, find_protocol, find_task
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
+from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
-from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
+from quanta_bench.suites.fitting import fitted
+from quanta_bench.suites.overrides import Overrides
+from quanta_bench.suites.schema import RowSpec
+from quanta_bench.utils.fitted_table import FittedTable
 
 PROFILE = "embedded"
 """The profile whose default row fills in what the user leaves out."""
@@ -28,52 +34,60 @@ def job(
     seed: int,
     model: str,
     source: str,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> Job:
-    """The run that the words ask for.
+    """The run that the options ask for, checked.
 
     Args:
         method: registered name of the method.
         tasks: tasks to train on and to score.
-        settings: the method's settings by plain name, the specs' by ``training.`` and
-            ``evaluation.``.
+        settings: the method's settings by plain name or as ``METHOD.name``, the specs' as
+            ``training.name`` and ``evaluation.name``.
         seed: of start and order.
         model: ``NAME`` (embedded), ``hub:NAME@REVISION`` or ``local:DIR``.
         source: where data comes from.
+        tell: called with a note where settings of the method are chosen anew to fit the model.
 
     Raises:
-        UsageError: an unknown method, task, setting, model or source.
+        UsageError: an unknown method, task, setting, model or source, or what does not go together.
     """
     if not tasks:
         raise UsageError("Name at least one task with --task.")
-    default = METHODS.get(method).rows.get(PROFILE)
-    own: dict[str, Any] = {}
-    parts: dict[str, dict[str, Any]] = {"training": {}, "evaluation": {}}
-    for key, value in settings.items():
-        part, dot, name = key.partition(".")
-        (parts[part] if dot and part in parts else own)[name if dot and part in parts else key] = (
-            value
-        )
-    protocol = parts["training"].get("protocol") or _common_protocol(tasks)
+    default = METHODS.get(method).rows.get(PROFILE, Row(method))
+    named = {key if "." in key else f"{method}.{key}": value for key, value in settings.items()}
+    overrides = Overrides.of(named, [method])
+    protocol = overrides.training.get("protocol") or _common_protocol(tasks)
     losses = [find_protocol(protocol).losses(find_task(task)) for task in tasks]
     loss = next(loss for loss in losses[0] if all(loss in others for others in losses))
+    base = ModelSpec.from_reference(model)
+    own = overrides.methods.get(method)
+    row = RowSpec(method=method, label=method, settings={} if own else dict(default.config))
+    if own:
+        # The user's settings stand alone: what they leave out has the method's default.
+        row = overrides.applied_to(row)
+    else:
+        result = fitted(row, meta_reference(base), meta_reference(ModelSpec()))
+        row = result.row
+        if result.note:
+            tell(result.note)
     # A bare task list is trained in pieces that a laptop finishes over a cup of coffee.
     training = {
         "train_items": 200,
         "validation_items": 50,
         "loss": loss,
-        **(default.training if default else {}),
-        **parts["training"],
+        **default.training,
+        **overrides.training,
     }
-    evaluation = {"items": 200, **parts["evaluation"]}
+    evaluation = {"items": 200, **overrides.evaluation}
     common = {"tasks": tuple(tasks), "source": source, "protocol": protocol}
-    return Job(
+    made = Job(
         f"{method}, seed {seed}",
         build(
             TrainingSpec,
             {
-                "model": ModelSpec.from_words(model),
+                "model": base,
                 "method": method,
-                "settings": own or dict(default.config if default else {}),
+                "settings": row.settings,
                 "seeds": {"init": seed, "order": seed},
                 **common,
                 **training,
@@ -81,6 +95,8 @@ def job(
         ),
         build(EvaluationSpec, {**common, **evaluation}),
     )
+    PlannedRun.of(made)  # refuses what does not go together
+    return made
 
 
 def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) -> Result:
@@ -94,13 +110,14 @@ def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) ->
 
 def on_screen(result: Result, results: Path) -> RenderableType:
     """Scores of a run and what it took."""
-    grid = Table(title=f"{result.training.spec.method} on {result.training.model}")
+    table = FittedTable(f"{result.training.spec.method} on {result.training.model}")
     for heading in ("Task", "Metric", "Value", "Standard error", "Chance", "Items"):
-        grid.add_column(heading, justify="left" if heading in ("Task", "Metric") else "right")
+        label = heading in ("Task", "Metric")
+        table.add_column(heading, right=not label, label=label)
     for name, task in result.tasks.items():
         shown = task.metrics[task.metric]
         chance = "–" if task.chance is None else f"{task.chance:.3f}"
-        grid.add_row(
+        table.add_row(
             name,
             task.metric,
             f"{shown:.3f}",
@@ -123,7 +140,7 @@ def on_screen(result: Result, results: Path) -> RenderableType:
             f"{training.best_validation:.3f} at step {training.best_step}."
         )
     lines.append(f"Stored in {results / 'runs' / result.run}")
-    return Group(grid, *lines)
+    return Group(table, "", *map(Text, lines))
 
 
 def _common_protocol(tasks: Sequence[str]) -> str:

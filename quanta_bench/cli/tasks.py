@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from quanta_bench.cli.options import Json, examples
+from quanta_bench.task import DEFAULT_NEW_TOKENS
 
 if TYPE_CHECKING:
     from quanta_bench.cli.page import Page
@@ -77,9 +78,9 @@ def task_page(reference: str) -> Page:
 
 
 def _facts(name: str, task: Task | type[Task]) -> dict[str, str]:
-    from quanta_bench.plugins import TASKS
+    from quanta_bench.plugins import TASKS, find_protocol
 
-    generates = "generate" in task.protocols
+    generates = any(find_protocol(protocol).generates for protocol in task.protocols)
     return {
         "kind": task.kind,
         "metric": ", ".join(dict.fromkeys([task.metric, *task.metrics])),

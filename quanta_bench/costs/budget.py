@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quanta_bench.errors import UsageError
@@ -21,6 +20,7 @@ from quanta_bench.models.meta import Count, meta_model
 from quanta_bench.models.nearest import distance, nearest_size
 from quanta_bench.plugins import METHODS
 from quanta_bench.spec import Denominator
+from quanta_bench.utils.fitted_table import FittedTable
 
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -124,10 +124,9 @@ def search(
     of: Denominator = "base" if denominator == "base" else "base+added"
     budget = Budget.from_words(words)
     base = meta_model(model)
+    plugins, unusable = METHODS.usable()
     if methods:
         plugins, unusable = {name: METHODS.get(name) for name in methods}, {}
-    else:
-        plugins, unusable = METHODS.usable()
     rows, single = [], []
     for name, method in plugins.items():
         sizes = [dict(settings) for settings in method.sizes(base)]
@@ -162,22 +161,27 @@ def search(
 def on_screen(search: Search) -> RenderableType:
     """A line for each method, nearest first, and the reasons where there are no settings."""
     of = "of base" if search.denominator == "base" else "of base + added"
-    grid = Table(title=f"Nearest to {search.budget} on {search.model}", title_justify="left")
+    table = FittedTable(f"Nearest to {search.budget} on {search.model}")
     for heading in ("Method", "Settings", "Trained", f"% {of}", "Times the budget"):
-        grid.add_column(heading, justify="left" if heading in ("Method", "Settings") else "right")
+        table.add_column(
+            heading,
+            right=heading not in ("Method", "Settings"),
+            label=heading == "Method",
+            prose=heading == "Settings",
+        )
     notes = []
     for row in search.methods:
         if row.trainable is None or row.percent is None:
             notes.append(f"· {row.method}: {row.reason}")
             continue
         settings = ", ".join(f"{key}={_text(value)}" for key, value in row.settings.items())
-        grid.add_row(
+        table.add_row(
             row.method, settings, f"{row.trainable:,}", f"{row.percent:.4g}", f"{row.ratio:.3f}"
         )
     if search.single:
         notes.append(f"· With only one size on this model: {', '.join(search.single)}")
     notes += [f"· {reason}" for reason in search.unusable.values()]
-    return Group(grid, *map(Text, notes))
+    return Group(table, *map(Text, notes))
 
 
 def _text(value: Any) -> str:

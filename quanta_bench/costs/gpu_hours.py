@@ -31,7 +31,7 @@ from quanta_bench.spec import (
     EvaluationSpec,
     TrainingSpec,
     canonical,
-    model_words,
+    meta_reference,
 )
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.task import DEFAULT_NEW_TOKENS, Split
@@ -141,7 +141,7 @@ class _Run:
         method: Method[Any],
     ) -> None:
         self.training, self.evaluation, self.method = training, evaluation, method
-        self.model = model_words(training.model)
+        self.model = meta_reference(training.model)
         self.packed = bool(method.cacheable)
         self.precision = "float32" if training.precision == "float32" else "bfloat16"
         self.speed = UTILISATION * (gpu.bfloat16 if self.precision == "bfloat16" else gpu.float32)

@@ -14,7 +14,7 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.method import Row
 from quanta_bench.models.meta import Counts
 from quanta_bench.plugins import METHODS, build_method
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, model_words
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, meta_reference
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.loading import absent_tasks
 from quanta_bench.suites.request import Request
@@ -176,10 +176,12 @@ def share(row: GridRow, counts: Counts) -> Share:
     if row.missing:
         return Share(verdict="missing method", reason=row.missing)
     try:
-        found = counts.get(model_words(row.model), row.spec.method, row.spec.settings)
+        found = counts.get(meta_reference(row.model), row.spec.method, row.spec.settings)
         fraction, of = found.share(row.denominator), str(row.denominator)
         if row.reference is not None:
-            other = counts.get(model_words(row.model), row.reference.method, row.reference.settings)
+            other = counts.get(
+                meta_reference(row.model), row.reference.method, row.reference.settings
+            )
             fraction, of = found.trainable / other.trainable, row.reference.label
     except BenchError as error:
         # A model of the user's own has no shipped configuration; its plan is shown all the same.

@@ -211,8 +211,9 @@ def _from_folder(source: str) -> tuple[str, Any]:
         content.pop(key, None)
     try:
         config = transformers.CONFIG_MAPPING[kind].from_dict(content)
-    except (TypeError, ValueError, KeyError) as error:
-        raise SourceError(f"{path} is refused by transformers: {error}") from error
+    except Exception as error:  # a configuration's own checks raise what they like
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} is refused by transformers: {reason}") from error
     names = content.get("architectures") or ()
     classifies = any(str(name).endswith("ForSequenceClassification") for name in names)
     heads = (

@@ -41,9 +41,10 @@ class Head(Protocol):
         """
         if training.protocol != evaluation.protocol:
             raise UsageError(
-                "A classification head answers only where it was trained: training and evaluation "
-                f"are both put as 'head', and here {training.method!r} is trained as "
-                f"{training.protocol!r} and scored as {evaluation.protocol!r}."
+                "A classification head answers only the task that it was trained on: training and "
+                "evaluation must both have the protocol 'head', and here "
+                f"{training.method!r} is trained as {training.protocol!r} and scored as "
+                f"{evaluation.protocol!r}."
                 if training.tasks
                 else f"The method {training.method!r} trains nothing, and a classification head "
                 "that is not trained answers at random. Choose a method that trains."

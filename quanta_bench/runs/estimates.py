@@ -115,6 +115,6 @@ class _Size:
 
 @cache
 def _size(model: ModelSpec) -> _Size:
-    from quanta_bench.spec import model_words
+    from quanta_bench.spec import meta_reference
 
-    return _Size(model_words(model))
+    return _Size(meta_reference(model))

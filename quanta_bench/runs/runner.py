@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypedDict
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -37,7 +37,13 @@ from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.folders import whole_file
 
-_PRECISION: TypeAdapter[dict[str, str]] = TypeAdapter(dict[Literal["base", "arithmetic"], str])
+
+class _Precision(TypedDict):
+    base: str
+    arithmetic: str
+
+
+_PRECISION = TypeAdapter(_Precision)
 
 
 class Runner:
@@ -373,7 +379,8 @@ def _kept_precision(
     """
     path = folder / "precision.json"
     try:
-        return _PRECISION.validate_json(path.read_bytes())
+        kept = _PRECISION.validate_json(path.read_bytes())
+        return {"base": kept["base"], "arithmetic": kept["arithmetic"]}
     except FileNotFoundError:
         pass
     except ValidationError:

@@ -27,8 +27,8 @@ def check_protocols(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
         task = find_task(reference)
         if not find_protocol(name).accepts(task):
             raise UsageError(
-                f"The task {reference!r} cannot be put as {name!r}; "
-                f"it knows {', '.join(task.protocols)}."
+                f"The task {reference!r} does not support the protocol {name!r}; it supports "
+                f"{', '.join(task.protocols)}."
             )
         if task.kind == "perplexity" and training.select == "score":
             raise UsageError(
@@ -39,8 +39,9 @@ def check_protocols(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
         losses = find_protocol(training.protocol).losses(find_task(reference))
         if training.loss not in losses:
             raise UsageError(
-                f"The task {reference!r} put as {training.protocol!r} cannot be trained with the "
-                f"loss {training.loss!r}. Use the loss {' or '.join(map(repr, losses))}."
+                f"The task {reference!r} under the protocol {training.protocol!r} cannot be "
+                f"trained with the loss {training.loss!r}. Use the loss "
+                f"{' or '.join(map(repr, losses))}."
             )
 
 

@@ -16,7 +16,7 @@ from quanta_bench.spec import (
     Seeds,
     TrainingSpec,
     build,
-    model_words,
+    meta_reference,
 )
 from quanta_bench.suites.choice import NO_CHOICE, Choice
 from quanta_bench.suites.loading import pick_profile
@@ -82,7 +82,14 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     rows = []
     for row in selected:
         model = _model(profile, row, choice)
-        row, note = _on_model(row, model, profile, choice, overrides)
+        try:
+            row, note = _on_model(row, model, profile, choice, overrides)
+        except UsageError as error:
+            if row.method in overrides.methods:
+                raise
+            # The user's model has no size of this method; the other rows are worth having.
+            rows.append(_missing_row(row, model, str(error), profile, seeds))
+            continue
         common = {"model": model, "method": row.method, "settings": row.settings}
         own = seeds if METHODS.get(row.method).trains else seeds[:1]
         jobs = []
@@ -124,7 +131,12 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                 note=note,
             )
         )
-    return rows + [_missing_row(name, reason, profile, seeds) for name, reason in missing.items()]
+    model = _model(profile, RowSpec(method=""), choice)
+    rows += [
+        _missing_row(RowSpec(method=name, label=name), model, reason, profile, seeds)
+        for name, reason in missing.items()
+    ]
+    return rows
 
 
 def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -151,24 +163,26 @@ def _on_model(
     given = overrides.methods.get(row.method, {})
     row = overrides.applied_to(row)
     if choice.model:
-        original = model_words(_model(profile, row, NO_CHOICE))
-        result = fitted(row, model_words(model), original, kept=given)
+        original = meta_reference(_model(profile, row, NO_CHOICE))
+        result = fitted(row, meta_reference(model), original, kept=given)
         return result.row, result.note
     if given:
-        check_fits(row, model_words(model))
+        check_fits(row, meta_reference(model))
     return row, ""
 
 
-def _missing_row(method: str, reason: str, profile: Profile, seeds: tuple[int, ...]) -> GridRow:
-    """A row that stays empty, for a method that cannot be used."""
+def _missing_row(
+    row: RowSpec, model: ModelSpec, reason: str, profile: Profile, seeds: tuple[int, ...]
+) -> GridRow:
+    """A row that stays empty, with the reason."""
     return GridRow(
-        spec=RowSpec(method=method, label=method),
-        model=ModelSpec(name=profile.model, source=profile.model_source),
+        spec=row,
+        model=model,
         jobs=(),
         seeds=seeds,
         origin={},
         denominator=profile.denominator,
-        missing=reason,
+        missing=reason.removeprefix(f"{row.label}: ").rstrip("."),
     )
 
 
@@ -256,11 +270,11 @@ def _select(
         ]
     filled = [_filled(row, METHODS.get(row.method), profile_name) for row in rows]
     labels = [(row.label, row.model or profile.model) for row in filled]
-    for label, model in labels:
-        if labels.count((label, model)) > 1:
+    for pair in labels:
+        if labels.count(pair) > 1:
             raise UsageError(
-                f"{suite.name} has several rows called {label!r} on {model}; give each a label of "
-                "its own."
+                f"{suite.name} has several rows called {pair[0]!r} on one model; give each a "
+                "label of its own."
             )
     return filled, {name: why for name, why in unusable.items() if name not in present}
 
@@ -282,7 +296,7 @@ def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
 
 def _model(profile: Profile, row: RowSpec, choice: Choice) -> ModelSpec:
     if ":" in choice.model:
-        return ModelSpec.from_words(choice.model)
+        return ModelSpec.from_reference(choice.model)
     name = choice.model or row.model or profile.model
     revision = row.revision or "main"
     source = profile.model_source

@@ -24,9 +24,9 @@ from quanta_bench.utils.device import this_device
 class BenchData(pl.LightningDataModule):
     """Training and validation batches of a training spec.
 
-    All passes over the data are laid out in advance and cut into ``spec.validations`` stretches
-    of equal length. A stretch is what Lightning calls an epoch, so that it validates, saves and
-    resumes between stretches by its own rules.
+    All passes over the data are laid out in advance and cut into ``spec.validations`` intervals
+    of equal length. An interval is what Lightning calls an epoch, so that it validates, saves and
+    resumes between intervals by its own rules.
 
     A training batch holds the items of one optimiser step. It comes as micro-batches: its items,
     cut by length so that little is padded and each is within a budget of tokens, and within the
@@ -60,7 +60,7 @@ class BenchData(pl.LightningDataModule):
         self.pad_token = pad_token(tokenizer)
         self.train_items = self._encode(pools, tokenizer, "train", spec.train_items)
         self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
-        self.stretches = self._lay_out()
+        self.intervals = self._lay_out()
 
     def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Any]:
         spec = self.spec
@@ -87,7 +87,7 @@ class BenchData(pl.LightningDataModule):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return sum(map(len, self.stretches))
+        return sum(map(len, self.intervals))
 
     @property
     def cut(self) -> int:
@@ -108,9 +108,9 @@ class BenchData(pl.LightningDataModule):
         ]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The stretch that the trainer is in: a list of micro-batches for each batch."""
+        """The interval that the trainer is in: a list of micro-batches for each batch."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Batches(self.stretches[epoch], self.micro_batches).loader()
+        return Batches(self.intervals[epoch], self.micro_batches).loader()
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""

@@ -195,6 +195,6 @@ class FineTuning(pl.LightningModule):
         self.validations = [Validation(*values) for values in tally["validations"]]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Give each stretch random numbers of its own, so that a resumed one has the same."""
+        """Give each interval random numbers of its own, so that a resumed one has the same."""
         if batch_idx == 0:
             torch.manual_seed(self.spec.seeds.init + 2**32 * self.current_epoch)

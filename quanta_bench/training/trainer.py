@@ -33,16 +33,16 @@ LOGS = "logs"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training run leaves beside the model itself, which holds its best weights.
+class TrainingOutcome:
+    """What a training run returns; the model itself then holds its best weights.
 
     Attributes:
         tokens: real tokens trained on.
         losses: loss of every optimiser step.
         validations: every validation.
-        best: the validation of the kept checkpoint.
+        best: the validation of the selected checkpoint.
         seconds: wall time, validation included, over all the processes that the run took.
-        resumed: whether the run went on from a checkpoint.
+        resumed: whether the run resumed from a checkpoint.
     """
 
     tokens: int
@@ -53,10 +53,10 @@ class Trained:
     resumed: bool
 
 
-class _StraightToDisk(TorchCheckpointIO):
-    """Writes a checkpoint to its file, which Lightning would first build in memory, twice.
+class _StreamingCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint straight to its file; Lightning would build it in memory first, twice.
 
-    With full fine-tuning that is 1.6 GB a copy. The file takes its place once it is whole.
+    With full fine-tuning that is 1.6 GB a copy. The file is renamed into place when complete.
     """
 
     def save_checkpoint(
@@ -76,7 +76,7 @@ class _Progress(pl.Callback):
         self._advance(trainer.global_step, module.steps)
 
 
-class _Clock(pl.Callback):
+class _WallTime(pl.Callback):
     """Wall time of the whole run, carried through checkpoints."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ def train(
     precision: str,
     advance: Callable[[int, int], None],
     judge: Callable[[], float] | None = None,
-) -> Trained:
+) -> TrainingOutcome:
     """Train an adapted model and leave it with the weights of its best validation.
 
     Args:
@@ -113,7 +113,7 @@ def train(
         method: the method that adapted it.
         spec: the training spec.
         data: its batches.
-        folder: where checkpoints and metrics are kept; a run that was stopped goes on from here.
+        folder: where checkpoints and metrics are kept; an interrupted run resumes from here.
         device: where to train.
         precision: Lightning's precision.
         advance: called with (steps done, all steps).
@@ -136,7 +136,7 @@ def train(
         enable_version_counter=False,
     )
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    clock = _Clock()
+    clock = _WallTime()
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
@@ -146,13 +146,13 @@ def train(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision=precision,  # type: ignore[arg-type]
-            max_epochs=len(data.stretches),
+            max_epochs=len(data.intervals),
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             callbacks=[best, last, clock, _Progress(advance)],
             logger=CSVLogger(folder, name=LOGS),
-            plugins=[_StraightToDisk(), environment],
+            plugins=[_StreamingCheckpoints(), environment],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -170,14 +170,14 @@ def train(
             raise
         finally:
             signal.signal(signal.SIGINT, handler)
-    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    restore(module, kept["state_dict"])
+    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    restore(module, checkpoint["state_dict"])
     model.eval()
-    return Trained(
+    return TrainingOutcome(
         module.tokens,
         module.losses,
         module.validations,
-        Validation(*kept["tally"]["validations"][-1]),
+        Validation(*checkpoint["tally"]["validations"][-1]),
         clock.seconds,
         resumed,
     )

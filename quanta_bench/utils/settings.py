@@ -65,10 +65,10 @@ def _scalars(value: Any, visited: set[int]) -> Iterator[Any]:
             yield from _scalars(part, visited)
 
 
-def problems(error: ValidationError) -> str:
+def problems(error: ValidationError, prefix: str = "") -> str:
     """The problems that validation found, each with the setting it is about, in one line."""
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'settings'}: "
+        f"{prefix}{'.'.join(map(str, problem['loc'])) or 'settings'}: "
         + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_url=False, include_input=False)
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quanta_bench.cli.run import job
+from quanta_bench.cli.single_run import job
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import PROTOCOLS, TASKS, find_protocol
@@ -123,7 +123,7 @@ def test_a_fifth_protocol_is_one_class(
     assert (made.training.protocol, made.training.loss) == ("backwards", "candidates")
     check_protocols(made.training, made.evaluation)
     boolq = made.training.model_copy(update={"tasks": ("boolq",)})
-    with pytest.raises(UsageError, match="'boolq' cannot be put as 'backwards'"):
+    with pytest.raises(UsageError, match="'boolq' does not support the protocol 'backwards'"):
         check_protocols(boolq, made.evaluation)
     with pytest.raises(UsageError, match=r"loss 'labels'\. Use the loss 'candidates' or"):
         check_protocols(made.training.model_copy(update={"loss": "labels"}), made.evaluation)

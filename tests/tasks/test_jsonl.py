@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from quanta_bench.plugins import find_protocol
 from quanta_bench.sources.rows import LocalData
 from quanta_bench.task import Prompt, UsageError, UserRows, same_text
-from tasks.jsonl import JsonLines
+from tasks.jsonl import JsonLines, UserFile
 
 CHOICE = {"prompt": "2 + 2 =", "choices": ["3", "4"], "answer": "4"}
 TEXT = {"prompt": "Capital of France?", "target": "Paris"}
@@ -124,6 +124,12 @@ WRONG: list[tuple[Any, str]] = [
     ({**CHOICE, "choices": [3, 4]}, "line 2: 'choices' has to be a text"),
     ({**CHOICE, "prompt": " "}, "line 2: 'prompt' has to be a text"),
     ({**CHOICE, "split": "test"}, "line 2: either all rows have the key 'split'"),
+    ({**CHOICE, "group": [1]}, "line 2: 'group' has to be a text or a whole number"),
+    ({**CHOICE, "group": True}, "line 2: 'group' has to be a text or a whole number"),
+    ({**CHOICE, "group": "\ud800"}, "line 2: 'group' holds half of a surrogate pair"),
+    ({**CHOICE, "prompt": "a \ud83d b"}, "line 2: 'prompt' holds half of a surrogate pair"),
+    ({**CHOICE, "choices": ["\udc00", "4"]}, "line 2: 'choices' holds half of a surrogate pair"),
+    ({**CHOICE, "answer": None}, "line 2: the key 'answer' is missing"),
     ({**CHOICE, "split": "tset"}, "line 2: 'split' is 'tset'. Did you mean 'test'"),
     (["prompt"], "line 2: not a JSON object"),
 ]
@@ -165,10 +171,39 @@ def test_no_file(tmp_path: Path) -> None:
         JsonLines(str(tmp_path))
 
 
+def test_a_null_counts_as_absent(make: Make, stub: Any) -> None:
+    rows = [{**CHOICE, "prompt": f"p{n}", "group": None, "split": None} for n in range(60)]
+    plain = [{**CHOICE, "prompt": f"p{n}"} for n in range(60)]
+    for split in ("train", "validation", "test"):
+        found = [[item.group for item in items(make(*r), stub, r, split)] for r in (rows, plain)]
+        assert found[0] == found[1]
+        assert len(found[0]) > 1
+
+
+def test_a_csv_is_read_as_the_same_json(tmp_path: Path, stub: Any) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "prompt,choices,answer,split,group\n"
+        "2 + 2 =,3|4,4,test,\n"
+        "2 + 3 =,5|6,0,test,g\n"
+        'Say,"[""a|b"", ""c""]",a|b,test,7\n'
+    )
+    task = UserFile(str(path))
+    assert (task.reference, task.kind, task.title) == (f"file:{path}", "choice", "mine")
+    from quanta_bench.utils.row_files import read_rows
+
+    rows = [row for _, row in read_rows(str(path))]
+    found = task.examples(stub("embedded", {UserRows(str(path)): rows}), "test")
+    assert [item.gold for item in found] == [1, 0, 0]
+    assert [item.group for item in found] == ["2 + 2 =", "g", "7"]
+    assert found[2].fields["choices"] == ("a|b", "c")
+    assert [item.id for item in found] == ["file/0", "file/1", "file/2"]
+
+
 def test_unknown_protocol(make: Make, stub: Any) -> None:
     rows = [{**CHOICE, "split": "test"}]
     task = make(*rows)
-    with pytest.raises(UsageError, match="does not have the protocol 'generate'"):
+    with pytest.raises(UsageError, match="does not support the protocol 'generate'"):
         task.prompt(items(task, stub, rows)[0], "generate")
 
 

@@ -12,7 +12,7 @@ from glue_files import write_glue
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from quanta_bench.cli.run import job as job_of_words
+from quanta_bench.cli.single_run import job as job_of_words
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.results.store import Store
@@ -134,8 +134,8 @@ def test_seeds_of_the_start_change_the_head_too(make: Make, tmp_path: Path) -> N
         ({"method": "none"}, "'none' trains nothing"),
         ({"loss": "candidates"}, "with the loss 'candidates'. Use the loss 'labels'"),
         ({"evaluation": {"forgetting": "running_text"}}, "predicts no text"),
-        ({"task": "piqa"}, "'piqa' cannot be put as 'head'"),
-        ({"task": "wikitext2"}, "'wikitext2' cannot be put as 'head'"),
+        ({"task": "piqa"}, "'piqa' does not support the protocol 'head'"),
+        ({"task": "wikitext2"}, "'wikitext2' does not support the protocol 'head'"),
         (
             {"protocol": "choice-text", "evaluation": {"protocol": "choice-text"}},
             "with the loss 'labels'. Use the loss 'candidates' or 'answer'",

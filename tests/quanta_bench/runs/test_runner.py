@@ -239,7 +239,7 @@ def test_a_protocol_that_a_task_does_not_know_is_refused(run, make, tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"prompt": "1 + 1 =", "choices": ["2", "3"], "answer": 0}\n' * 30)
     job = make(tasks=(f"jsonl:{path}",), protocol="choice-label")
-    with pytest.raises(UsageError, match="cannot be put as 'choice-label'"):
+    with pytest.raises(UsageError, match="does not support the protocol 'choice-label'"):
         PlannedRun.of(job)
 
 

@@ -23,7 +23,7 @@ def own(tmp_path: Path) -> str:
 
 
 def job(method: str, task: str, model: str, **scoring: str) -> tuple[TrainingSpec, EvaluationSpec]:
-    training = TrainingSpec(model=ModelSpec.from_words(model), method=method, tasks=(task,))
+    training = TrainingSpec(model=ModelSpec.from_reference(model), method=method, tasks=(task,))
     return training, EvaluationSpec(tasks=(task,), **scoring)
 
 

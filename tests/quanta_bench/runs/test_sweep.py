@@ -273,7 +273,7 @@ def test_work_counts_the_items_of_a_source(llm_adapters: Path) -> None:
 def test_ctrl_c_stops_all_and_the_same_command_goes_on(suite: Path, tmp_path: Path) -> None:
     """As in a terminal, which sends the signal to the command and all of its workers."""
     words = ["--results", str(tmp_path), "--jobs", "2", "--methods", "lora"]
-    words += ["--set", "training.epochs=30", "--set", "training.validations=30"]
+    words += ["--set", "training.epochs=12", "--set", "training.validations=12"]
     process = subprocess.Popen(
         [sys.executable, "-m", "quanta_bench.cli.main", "table", str(suite), *words],
         stdout=subprocess.PIPE,
@@ -294,7 +294,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(suite: Path, tmp_path: Pa
     assert not stored(tmp_path)
     assert not list(tmp_path.glob("*/.*"))
 
-    settings = {"training.epochs": 30, "training.validations": 30}
+    settings = {"training.epochs": 12, "training.validations": 12}
     choice = Choice(methods=("lora",), settings=settings)
     request = make_request(str(suite), "table", "embedded", choice, check=True)
     _, failed = sweep(request.grid, Store(tmp_path), Console(file=io.StringIO()), lambda _: "")

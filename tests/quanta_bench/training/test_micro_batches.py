@@ -81,7 +81,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_and_gradient_are_those_of_the_whole_batch(make, loss, budget):
     model, _, _, data = make(budget, loss=loss)
-    batch = data.stretches[0][0]
+    batch = data.intervals[0][0]
     parts = data.micro_batches(batch)
     assert (len(parts) == len(batch)) == (budget == 1)
     found = accumulate_gradients(data.objective, model, parts)
@@ -101,7 +101,7 @@ def test_loss_and_gradient_are_those_of_the_whole_batch(make, loss, budget):
 
 def test_a_budget_bounds_each_micro_batch_and_loses_no_item(make):
     *_, data = make(300)
-    batch = data.stretches[0][0]
+    batch = data.intervals[0][0]
     parts = data.micro_batches(batch)
     assert len(parts) > 1
     assert all(part.input_ids.numel() <= 300 or len(part.items) == 1 for part in parts)
@@ -115,7 +115,7 @@ def test_micro_batches_under_autocast_differ_by_rounding_alone(make):
     for budget in (1, 100_000):
         model, _, _, data = make(budget, torch.float32)
         with torch.autocast("cpu", torch.bfloat16):
-            parts = data.micro_batches(data.stretches[0][0])
+            parts = data.micro_batches(data.intervals[0][0])
             accumulate_gradients(data.objective, model, parts)
         found.append(gradients(model))
     for name, value in found[0].items():
@@ -139,7 +139,7 @@ def test_a_run_takes_the_steps_that_plain_torch_takes(make, tmp_path, loss, clip
     weights = list(method.trainable(model).values())
     optimizer = torch.optim.AdamW(weights, lr=spec.learning_rate, weight_decay=0.1)
     schedule = FineTuning(model, method, spec, data.steps).configure_optimizers()["lr_scheduler"]
-    batches = [batch for stretch in data.stretches for batch in stretch]
+    batches = [batch for interval in data.intervals for batch in interval]
     assert sorted(map(len, batches)) == [2, 2, 6, 6]
     losses = []
     for number, batch in enumerate(batches):
@@ -251,9 +251,9 @@ def test_the_gradient_of_a_step_is_its_whole_batchs(
         data = BenchData(spec, pools, Letters(), packed=packed, device=torch.device("cpu"))
         whole = spec.model_copy(update={"accumulate": 1})
         other = BenchData(whole, pools, Letters(), packed=packed, device=torch.device("cpu"))
-        steps = [data.micro_batches(batch) for stretch in data.stretches for batch in stretch]
-    batches = [batch for stretch in data.stretches for batch in stretch]
-    assert batches == [batch for stretch in other.stretches for batch in stretch]
+        steps = [data.micro_batches(batch) for interval in data.intervals for batch in interval]
+    batches = [batch for interval in data.intervals for batch in interval]
+    assert batches == [batch for interval in other.intervals for batch in interval]
     assert sum(map(len, batches)) == len(examples)
     for batch, parts in zip(batches, steps, strict=True):
         assert max(len(part.items) for part in parts) <= -(-size // accumulate)

@@ -206,11 +206,11 @@ def test_the_learning_rate_rises_then_falls_to_nothing(make):
     assert rates[-1] == pytest.approx(1 / (data.steps - warm))
 
 
-def test_stretches_cover_all_batches_in_order(make):
+def test_intervals_cover_all_batches_in_order(make):
     *_, data = make(epochs=3, validations=4)
-    assert [len(stretch) for stretch in data.stretches] == [4, 5, 5, 4]
+    assert [len(interval) for interval in data.intervals] == [4, 5, 5, 4]
     assert data.steps == 18
-    items = [item.example.id for stretch in data.stretches for batch in stretch for item in batch]
+    items = [item.example.id for interval in data.intervals for batch in interval for item in batch]
     assert sorted(items) == sorted(3 * [item.example.id for item in data.train_items])
 
 
