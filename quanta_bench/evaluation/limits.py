@@ -32,8 +32,8 @@ def token_lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:
 
 
 def answer_lengths(tokenizer: Any, prompts: Sequence[Prompt]) -> list[int]:
-    """Tokens that each right answer takes, with the end token after it."""
-    return [length + 1 for length in token_lengths(tokenizer, [p.target for p in prompts])]
+    """Tokens that each right answer takes, without the end token after it."""
+    return token_lengths(tokenizer, [prompt.target for prompt in prompts])
 
 
 def bound_on_new_tokens(task: Task, lengths: Sequence[int], chosen: int | None) -> int:
@@ -48,7 +48,8 @@ def bound_on_new_tokens(task: Task, lengths: Sequence[int], chosen: int | None) 
         return chosen
     if task.max_new_tokens is not None:
         return task.max_new_tokens
-    return max(DEFAULT_NEW_TOKENS, *lengths) if lengths else DEFAULT_NEW_TOKENS
+    # One more than the longest, for the end token.
+    return max([DEFAULT_NEW_TOKENS, *(length + 1 for length in lengths)])
 
 
 def check_evaluation(
@@ -110,8 +111,8 @@ def _longest_answers(
     if lengths and min(lengths) > most:
         raise UsageError(
             f"{task.title}: the answers may have {most} tokens, and all {len(lengths)} right ones "
-            f"have more ({min(lengths)} to {max(lengths)} with the end token): none can be "
-            f"given. Set evaluation.max_new_tokens={max(lengths)}."
+            f"have more ({min(lengths)} to {max(lengths)}): none can be given. "
+            f"Set evaluation.max_new_tokens={max(lengths) + 1}."
         )
     return [most] * len(prompts)
 

@@ -43,7 +43,8 @@ def spec(task: str, **settings: Any) -> EvaluationSpec:
 
 def test_the_bound_on_new_tokens_has_one_owner(tmp_path: Path) -> None:
     [(task, _)] = drawn(write(tmp_path / "d.jsonl", say(6, LONG)))
-    assert bound_on_new_tokens(task, [10, 50], None) == 50
+    assert bound_on_new_tokens(task, [10, 50], None) == 51
+    assert bound_on_new_tokens(task, [], None) == 32
     assert bound_on_new_tokens(task, [10, 20], None) == 32
     assert bound_on_new_tokens(task, [10, 50], 8) == 8
     # The papers' tasks have bounds of their own.
