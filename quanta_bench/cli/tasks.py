@@ -92,7 +92,6 @@ def _facts(name: str, task: Task | type[Task]) -> dict[str, str]:
 
 
 def _longest_answer(task: Task | type[Task]) -> str:
-    from quanta_bench.task import DEFAULT_NEW_TOKENS
 
     if task.max_new_tokens is None:
         return f"as long as the longest right answer, at least {DEFAULT_NEW_TOKENS} tokens"
