@@ -6,10 +6,11 @@ import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from baselines.quanta.rectangular import Rectangular
 from baselines.tuners.config import AdapterConfig
+from baselines.tuners.settings import Count, Probability
 
 Dims: TypeAlias = "tuple[int, ...] | None"
 Form: TypeAlias = Literal["auto", "folded", "unfolded"]
@@ -69,12 +70,12 @@ class QuantaConfig(AdapterConfig):
     """
 
     dims: tuple[int, ...] | dict[str, Dims] | None = field(default=None)
-    parameter_budget: int | None = field(default=None)
+    parameter_budget: Count | None = field(default=None)
     rectangular: Rectangular = field(default="gate")
     form: Form = field(default="auto")
     fold_in_place: bool = field(default=False)
     recompute: Recompute = field(default="auto")
-    dropout: float = field(default=0.0)
+    dropout: Probability = field(default=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,12 +87,6 @@ class QuantaConfig(AdapterConfig):
             }
         else:
             self.dims = _checked_dims("dims", self.dims)
-        self.check_choice("rectangular", get_args(Rectangular))
-        self.check_choice("form", get_args(Form))
-        self.check_choice("recompute", get_args(Recompute))
-        self.check_share("dropout")
-        if self.parameter_budget is not None and self.parameter_budget < 1:
-            self.refuse("parameter_budget", "is below 1")
         if self.form == "folded" and self.dropout > 0:
             self.refuse(
                 "form",
