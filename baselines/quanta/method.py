@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.origins import COMPARED, OURS
 from baselines.quanta.config import QuantaConfig
 from baselines.quanta.dims import MAX_AXES, MIN_AXES
 from baselines.quanta.layer import QuantaLinear
+from baselines.tuners.frozen import frozen
 from baselines.tuners.merging import linear_features
 from baselines.tuners.method import TunerMethod
 from baselines.tuners.settings import QUERY_AND_VALUE, settings_class
@@ -85,6 +87,10 @@ class Quanta(TunerMethod):
                 rest.remove(first)
                 settings: dict[str, Any] = {"dims": (first, *rest)}
                 yield settings if gates else {**settings, "rectangular": "pad"}
+
+    def frozen(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A block in which no weight changes, for scoring and generation at the least cost."""
+        return frozen(model)
 
     def ranks(self, model: nn.Module) -> dict[str, dict[str, tuple[int, int]]]:
         """Bounds on the rank of T (Theorem 6.2), and what follows for the update T - S.

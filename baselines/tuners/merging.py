@@ -49,9 +49,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
             ValueError: The update is not a matrix; the message says why.
         """
 
-    def _before_merge(self) -> None:
-        """Called before the base weight is read or written."""
-
     @torch.no_grad()
     def expect_values(self, adapter_name: str) -> None:
         """Declare that the values of an adapter are to be loaded.
@@ -120,7 +117,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         if not names:
             return
         self.check_values(names)
-        self._before_merge()
         weight = self._weight
         if type(weight) is not nn.Parameter or not weight.is_floating_point():
             raise ValueError(
@@ -163,7 +159,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         """Return the base layer, with adapters merged or without (called by `peft`)."""
         if merge:
             self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        self._before_merge()
         self._forget_unmerged()
         return self.get_base_layer()
 

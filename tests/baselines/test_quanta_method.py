@@ -8,7 +8,7 @@ import torch
 from peft import PeftConfig
 
 from baselines.quanta import QuantaConfig
-from baselines.quanta.method import Quanta, QuantaSettings
+from baselines.quanta.method import Quanta
 from quanta_bench.method import UsageError
 
 
@@ -17,10 +17,10 @@ def test_settings_are_those_of_the_tuner_but_for_the_seed() -> None:
     for field in dataclasses.fields(PeftConfig):
         del own[field.name]
     del own["seed"]
-    assert own.keys() == QuantaSettings.model_fields.keys()
+    assert own.keys() == Quanta.Config.model_fields.keys()
     for name, field in own.items():
         if name != "target_modules":
-            assert QuantaSettings.model_fields[name].default == field.default, name
+            assert Quanta.Config.model_fields[name].default == field.default, name
 
 
 def test_seed_reaches_the_gates(tiny: Any) -> None:
@@ -42,7 +42,6 @@ def test_dims_by_module(tiny: Any) -> None:
     [
         ({"dims": [5, 5, 5]}, r"(?s)does not fit this LlamaForCausalLM.*q_proj.*64"),
         ({"dims": [64]}, "at least two sizes"),
-        ({"form": "folded", "dropout": 0.1}, "form='folded' with dropout"),
         ({"rectangular": "cut"}, "rectangular: Input should be 'gate' or 'pad'"),
         ({"dim": [8, 8]}, "Did you mean 'dims'"),
     ],
