@@ -1,6 +1,6 @@
 """Renew the tables of README from the results that they show: ``make readme``.
 
-A table stands between ``<!-- table FILE -->`` and ``<!-- end -->``; it is the first one of FILE, which
+A table stands between ``<!-- table FILE -->`` and ``<!-- end -->``: the first one of FILE, which
 ``quanta-bench table`` wrote.
 """
 
