@@ -52,6 +52,10 @@ class Registry(Generic[T]):
         dist = self._entry(name).dist
         return f"{dist.name} {dist.version}" if dist is not None else "unknown package"
 
+    def module(self, name: str) -> str:
+        """The module that ``name`` is registered from. Imports nothing."""
+        return self._entry(name).module
+
     def get(self, name: str) -> T:
         """The plug-in called ``name``.
 

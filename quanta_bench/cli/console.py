@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
+    from quanta_bench.runs.sweep import Fresh
     from quanta_bench.suites.request import Request
 
 
@@ -55,7 +56,7 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
 
 
 def compute(
-    request: Request, store: Store, at_once: int | None, *, fresh: bool, as_json: bool
+    request: Request, store: Store, at_once: int | None, *, fresh: Fresh, as_json: bool
 ) -> tuple[list[Cells], list[str]]:
     """Run whatever of a request is not there yet, and show it as a table that fills up.
 
@@ -64,10 +65,15 @@ def compute(
     """
     from quanta_bench.report import render
     from quanta_bench.report.tables import make_table
+    from quanta_bench.runs.stored import content_is_here, stored_cells
     from quanta_bench.runs.sweep import sweep
 
     settle_libraries()
     shown = console(errors=as_json)
+    if not fresh and not content_is_here(request.grid):
+        stored = stored_cells(request.grid, store)
+        if stored is not None:
+            return stored, []
     fetch(shown, *request.sources)
     return sweep(
         request.grid,

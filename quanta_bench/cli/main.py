@@ -14,7 +14,8 @@ from quanta_bench import __version__
 from quanta_bench.cli import console as terminal
 from quanta_bench.cli.options import (
     DryRun,
-    Fresh,
+    FreshAlone,
+    FreshOption,
     GpuOption,
     Jobs,
     Json,
@@ -30,6 +31,7 @@ from quanta_bench.cli.options import (
     SourceOption,
     check_dry,
     read_choice,
+    read_fresh,
     words,
 )
 from quanta_bench.errors import BenchError, UsageError
@@ -53,7 +55,7 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
-@app.command()
+@app.command(cls=FreshAlone)
 def table(
     name: Annotated[
         str, typer.Argument(help="3, table3, D1, H, or the path of a suite of your own.")
@@ -73,7 +75,7 @@ def table(
     jobs: Jobs = "auto",
     launcher: Annotated[str, typer.Option(help="Where runs are computed: local.")] = "local",
     published: Annotated[bool, typer.Option(help="Show the paper's own table too.")] = False,
-    fresh: Fresh = False,
+    fresh: FreshOption = "",
     as_json: Json = False,
 ) -> None:
     """Compute a table, or go on where it was, and print it.
@@ -124,7 +126,9 @@ def table(
     from quanta_bench.results.store import Store
 
     store = Store(folder)
-    cells, failed = terminal.compute(request, store, at_once, fresh=fresh, as_json=as_json)
+    cells, failed = terminal.compute(
+        request, store, at_once, fresh=read_fresh(fresh), as_json=as_json
+    )
     finished = make_table(request, cells, store)
     paths = render.write(finished, store.root)
     if as_json:
@@ -137,7 +141,7 @@ def table(
     terminal.check_failed(failed)
 
 
-@app.command()
+@app.command(cls=FreshAlone)
 def figure(
     name: Annotated[str, typer.Argument(help="4, figure4, or the path of a suite of your own.")],
     profile: Profile = "embedded",
@@ -153,7 +157,7 @@ def figure(
     dry_run: DryRun = False,
     gpu: GpuOption = "",
     jobs: Jobs = "auto",
-    fresh: Fresh = False,
+    fresh: FreshOption = "",
     as_json: Json = False,
 ) -> None:
     """Compute the runs of a figure, or go on where they were, and draw it (PNG, SVG, CSV)."""
@@ -172,7 +176,9 @@ def figure(
     from quanta_bench.results.store import Store
 
     store = Store(results or Path("results") / "local" / profile)
-    cells, failed = terminal.compute(shown, store, at_once, fresh=fresh, as_json=as_json)
+    cells, failed = terminal.compute(
+        shown, store, at_once, fresh=read_fresh(fresh), as_json=as_json
+    )
     if failed and not any(cell.results for cell in cells):
         terminal.check_failed(failed)
     drawn = figures.draw(request, cells, store)
@@ -185,7 +191,7 @@ def figure(
     terminal.check_failed(failed)
 
 
-@app.command()
+@app.command(cls=FreshAlone)
 def run(
     method: Annotated[str, typer.Option(help="Method to fine-tune with.")],
     task: Annotated[
@@ -206,7 +212,7 @@ def run(
     ] = "smollm2-135m",
     source: Annotated[str, typer.Option(help="Data: embedded, hub, local:DIR.")] = "embedded",
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results/local/single"),
-    fresh: Fresh = False,
+    fresh: FreshOption = "",
     as_json: Json = False,
 ) -> None:
     """Fine-tune once, score once, print the result."""
@@ -219,7 +225,7 @@ def run(
     job = single.job(method, task, parse_settings(settings or []), seed, model, source)
     shown = terminal.console(errors=as_json)
     terminal.fetch(shown, *sources_of(job.training, job.evaluation))
-    result = single.compute(job, Store(results), shown, fresh=fresh)
+    result = single.compute(job, Store(results), shown, fresh=read_fresh(fresh))
     if as_json:
         typer.echo(result.model_dump_json(indent=1))
     else:

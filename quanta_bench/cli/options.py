@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand
 
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from quanta_bench.runs.sweep import Fresh
     from quanta_bench.suites.choice import Choice
 
 Profile = Annotated[str, typer.Option(help="embedded (offline, small) or paper (GPUs and a hub).")]
@@ -39,7 +41,14 @@ Results = Annotated[
     Path | None, typer.Option(help="Results folder. [default: results/local/PROFILE]")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Fresh = Annotated[bool, typer.Option(help="Compute again what is already there.")]
+FreshOption = Annotated[
+    str,
+    typer.Option(
+        "--fresh",
+        metavar="[all|stale]",
+        help="Compute again all runs, or those of other code than the present. [alone: all]",
+    ),
+]
 GpuOption = Annotated[
     str,
     typer.Option("--gpu", help="With --dry-run: estimate for this GPU, such as h100-80gb."),
@@ -53,6 +62,29 @@ Jobs = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option(help="Print the plan and compute nothing.")]
+
+
+class FreshAlone(TyperCommand):
+    """A command whose option ``--fresh`` may stand without its value, for ``--fresh all``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the value where it was left out."""
+        filled = []
+        for word, after in zip(args, [*args[1:], ""], strict=True):
+            alone = word == "--fresh" and after not in ("all", "stale")
+            filled += [word, "all"] if alone else [word]
+        return super().parse_args(ctx, filled)
+
+
+def read_fresh(text: str) -> Fresh:
+    """Which runs to compute again.
+
+    Raises:
+        UsageError: neither ``all`` nor ``stale``.
+    """
+    if text in ("", "all", "stale"):
+        return cast("Fresh", text)
+    raise UsageError(f"--fresh takes all or stale, not {text!r}.")
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ from rich.table import Table
 
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import METHODS, find_task
+from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
+from quanta_bench.runs.sweep import Fresh
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build
 
 PROFILE = "embedded"
@@ -81,12 +83,16 @@ def job(
     )
 
 
-def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) -> Result:
+def compute(job: Job, store: Store, console: Console, *, fresh: Fresh = "") -> Result:
     """Compute the run, or find it."""
     with Screen(console, [1.0]) as screen:
         line = screen.begin(job.label)
-        result = Runner(store, line).run(job, fresh=fresh)
+        runner = Runner(store, line)
+        again = fresh == "all" or (fresh == "stale" and runner.is_stale(job, runner.find(job)))
+        result = runner.run(job, fresh=again)
         line.finish()
+    for notice in store.notices:
+        console.print(notice, markup=False, highlight=False)
     return result
 
 
@@ -123,6 +129,9 @@ def on_screen(result: Result, results: Path) -> RenderableType:
             f"{result.tokens_per_second:.0f} tokens/s; best validation "
             f"{training.best_validation:.3f} at step {training.best_step}."
         )
+    changes = stale(result)
+    if changes:
+        lines.append(f"Stale: {', '.join(changes)}; --fresh stale computes it again.")
     lines.append(f"Stored in {results / 'runs' / result.run}")
     return Group(grid, *lines)
 

@@ -54,6 +54,7 @@ _TEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "–": "--",
+        "†": r"$\dagger$",
     }
 )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import RenderableType
 
-from quanta_bench.report import grids
+from quanta_bench.report import grids, tables
 from quanta_bench.report.grids import Part, Shown
 from quanta_bench.report.table import Table, TableRow, Value
+from quanta_bench.report.tables import STALE
 
 FORMATS = ("md", "csv", "tex", "json")
 
@@ -33,6 +32,11 @@ def seeds_cell(value: Value | None) -> str:
     each = " / ".join(f"{number:.{digits}f}" for number in value.seeds.values())
     error = "" if value.standard_error is None else f" ({value.standard_error:.{digits}f})"
     return each + error
+
+
+def label(row: TableRow) -> str:
+    """A row's name, marked where other code than the present computed it."""
+    return f"{row.label} {STALE}" if row.stale else row.label
 
 
 def parameters(row: TableRow) -> str:
@@ -62,7 +66,7 @@ def seeds_done(row: TableRow) -> str:
 
 def parts(table: Table) -> list[Part[TableRow]]:
     """The means and, once a seed is there, each seed's values."""
-    names: list[Shown[TableRow]] = [Shown("Method", lambda row: row.label, right=False)]
+    names: list[Shown[TableRow]] = [Shown("Method", label, right=False)]
     if len({row.model for row in table.rows if row.model}) > 1:
         names.append(Shown("Model", lambda row: row.model, right=False))
     trained = [Shown("Trained", parameters), Shown(heading(table), percent)]
@@ -99,48 +103,8 @@ def as_latex(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """One line a row and column, the averages last; empty where a value is not there."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(
-        [
-            "label",
-            "method",
-            "model",
-            "trainable_parameters",
-            "percent",
-            "denominator",
-            "task",
-            "items",
-            "mean",
-            "deviation_over_seeds",
-            "standard_error_over_items",
-            "seeds",
-            "values",
-        ]
-    )
-    for row in table.rows:
-        start = [row.label, row.method, row.model, row.trainable, row.percent, row.denominator]
-        columns: list[tuple[str, int | str, Value | None]] = [
-            *((c.key, c.items, row.cells.get(c.key)) for c in table.columns),
-            *((title, "", value) for title, value in row.averages.items()),
-        ]
-        for task, items, value in columns:
-            if value is None:
-                continue
-            out.writerow(
-                [
-                    *start,
-                    task,
-                    items,
-                    value.mean,
-                    value.deviation,
-                    value.standard_error,
-                    " ".join(map(str, value.seeds)),
-                    " ".join(map(str, value.seeds.values())),
-                ]
-            )
-    return text.getvalue()
+    """One line a row and column, the averages last; empty where a number is unknown."""
+    return tables.long_form(table).to_csv(index=False, lineterminator="\n")
 
 
 def as_json(table: Table) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from quanta_bench.data.pools import Pools
+from quanta_bench.errors import BenchError
 from quanta_bench.evaluation import evaluators, summary
 from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.method import Method
@@ -26,6 +27,8 @@ from quanta_bench.models.loading import (
 from quanta_bench.models.precision import arithmetic, resolve
 from quanta_bench.plugins import find_task
 from quanta_bench.results.environment import environment
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.provenance import code_versions, stale, stale_training
 from quanta_bench.results.records import Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import Identity, PlannedRun, model_reference
@@ -60,15 +63,59 @@ class Runner:
         return PlannedRun.of(job).identify(self.pools)
 
     def find(self, job: Job) -> Result | None:
-        """The job's result if it is on disk.
+        """The job's result if it is on disk, checked; a damaged one is set aside.
 
         What was computed is named by the model's content, so nothing is looked for while the model
         itself would have to be downloaded first.
+
+        Raises:
+            NewerSchemaError: a later version of the suite wrote it.
         """
         planned = PlannedRun.of(job)
         if not is_here(planned.model):
             return None
-        return self.store.result(planned.identify(self.pools).run)
+        names = planned.identify(self.pools)
+        result = self._result(planned, names)
+        if result is None:
+            # What is damaged of a training is said before anything is computed.
+            self._training(planned, names)
+        return result
+
+    def _result(self, planned: PlannedRun, names: Identity) -> Result | None:
+        """A stored result of these specs and this content, or ``None``."""
+        folder = self.store.run_folder(names.run)
+        try:
+            result = self.store.result(names.run)
+            if result is not None:
+                _check_identity(folder, planned, names, result.training, result)
+        except DamagedError as error:
+            self.store.set_aside(folder, error)
+            return None
+        return result
+
+    def _training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
+        """A stored training of this spec and content with its adapter whole, or ``None``."""
+        folder = self.store.training_folder(names.training)
+        try:
+            record = self.store.training(names.training)
+            if record is not None:
+                _check_identity(folder, planned, names, record)
+                if planned.method.trains:
+                    self.store.adapter(record)
+        except DamagedError as error:
+            self.store.set_aside(folder, error)
+            return None
+        return record
+
+    def is_stale(self, job: Job, result: Result | None) -> bool:
+        """Whether a job's result, or the training that it would score, is of other code."""
+        if result is not None:
+            return bool(stale(result))
+        planned = PlannedRun.of(job)
+        if not is_here(planned.model):
+            return False
+        record = self._training(planned, planned.identify(self.pools))
+        return record is not None and bool(stale_training(record))
 
     def run(self, job: Job, *, fresh: bool = False) -> Result:
         """The job's result, from disk if it is there.
@@ -83,7 +130,7 @@ class Runner:
         """
         planned = PlannedRun.of(job)
         names = planned.identify(self.pools)
-        done = self.store.result(names.run)
+        done = self._result(planned, names)
         if done is not None and not fresh:
             return done
         with self.store.computing(names.training):
@@ -92,19 +139,21 @@ class Runner:
                 if names.training not in self._renewed:
                     self.store.forget(names.training)
                 self._renewed.add(names.training)
-            elif (done := self.store.result(names.run)) is not None:
+            elif (done := self._result(planned, names)) is not None:
                 return done  # another process finished it meanwhile
             return self._compute(planned, names)
 
     def _compute(self, planned: PlannedRun, names: Identity) -> Result:
         reset_peak_memory()
+        alone = _alone_in_process()
         spec, method = planned.training, planned.method
         device = this_device()
-        record = self.store.training(names.training)
+        record = self._training(planned, names)
         if record is not None:
             # Scored in the precision that it was trained in, whatever is fastest here now.
             precision = record.precision
         else:
+            self._check_unfinished(names.training)
             folder = self.store.unfinished_folder(names.training)
             precision = _kept_precision(folder, spec, method, device)
         base = _load(spec, getattr(torch, precision["base"]))
@@ -112,11 +161,10 @@ class Runner:
         packed = spec.protocol != "head" and bool(method.cacheable) and can_pack(base.model)
         if record is None:
             record, model = self._train(
-                planned.label, spec, method, base, names, precision, device, packed
+                planned.label, spec, method, base, names, precision, device, packed, alone
             )
         elif method.trains:
-            adapter = self.store.training_folder(names.training) / "adapter"
-            model = method.load(base.model, adapter)
+            model = method.load(base.model, self.store.adapter(record))
         else:
             model = base.model
         model = model.to(device).eval()
@@ -132,6 +180,7 @@ class Runner:
         precision: dict[str, str],
         device: torch.device,
         packed: bool,
+        alone: bool,
     ) -> tuple[TrainingRecord, nn.Module]:
         model = base.model
         record = TrainingRecord(
@@ -144,11 +193,13 @@ class Runner:
             base_parameters=base.base_parameters,
             precision=precision,
             environment=environment(self.jobs),
+            settings=method.config.model_dump(mode="json"),
+            code=code_versions(spec.method, spec.tasks),
         )
         if not method.trains:
             with self.store.write_training(record):
                 pass
-            return record, model
+            return self._stored(names), model
         own = {id(parameter) for parameter in model.parameters()}
         head = head_of(model) if spec.protocol == "head" else {}
         if spec.gradient_checkpointing:
@@ -183,7 +234,7 @@ class Runner:
                 "train_items": len(data.train_items),
                 "validation_items": len(data.validation_items),
                 "seconds": trained.seconds,
-                "peak_memory_bytes": peak_memory(),
+                "peak_memory_bytes": peak_memory() if alone and not trained.resumed else None,
                 "losses": trained.losses,
                 "validations": [tuple(validation) for validation in trained.validations],
                 "best_step": trained.best.step,
@@ -195,7 +246,25 @@ class Runner:
             method.save(model, target / "adapter")
             shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
         trainer.clear(folder)
-        return record, model
+        return self._stored(names), model
+
+    def _stored(self, names: Identity) -> TrainingRecord:
+        """The training that was just written, as it is stored."""
+        record = self.store.training(names.training)
+        if record is None:
+            raise BenchError(f"The training {names.training} is not where it was written.")
+        return record
+
+    def _check_unfinished(self, training: str) -> None:
+        """Set aside what a stopped run left if a file of it is not whole."""
+        folder = self.store.unfinished_folder(training)
+        try:
+            for path in folder.glob("*.ckpt"):
+                trainer.check_checkpoint(path)
+            _read_precision(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
+            self.store.set_aside(folder, damage)
 
     def _judge(
         self,
@@ -291,9 +360,10 @@ class Runner:
             evaluation_seconds=time.perf_counter() - start,
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
             evaluation_environment=environment(self.jobs),
+            code=code_versions("", [*drawn, *forgetting]),
+            forgetting_data={text: names.evaluation_data[text] for text in texts},
         )
-        self.store.write_run(result, predictions)
-        return result
+        return self.store.write_run(result, predictions)
 
 
 def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
@@ -304,6 +374,62 @@ def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
     return load_classifier(model_reference(spec), dtype, outputs=task.outputs, seed=spec.seeds.init)
 
 
+def _check_identity(
+    folder: Path,
+    planned: PlannedRun,
+    names: Identity,
+    record: TrainingRecord,
+    result: Result | None = None,
+) -> None:
+    """Check that stored records are of the specs and the content that their name stands for.
+
+    Raises:
+        DamagedError: they are not.
+    """
+    same = (
+        record.id == names.training
+        and record.spec == planned.training
+        and record.model_fingerprint == names.model
+        and record.data == names.training_data
+    )
+    if same and result is not None:
+        content = {task: scored.data for task, scored in result.tasks.items()}
+        content |= result.forgetting_data
+        # Records of version 1 do not name the running text.
+        expected = {task: names.evaluation_data.get(task) for task in content}
+        same = result.evaluation == planned.evaluation and content == expected
+    if not same:
+        raise DamagedError(folder, "spec", "its spec or its data are not those of its name")
+
+
+_computed = 0
+"""Runs that this process has computed."""
+
+
+def _alone_in_process() -> bool:
+    """Whether the run that starts now can tell its memory from that of others.
+
+    On a processor the resident size keeps what earlier runs left; a GPU's allocations are counted
+    anew.
+    """
+    global _computed
+    _computed += 1
+    return _computed == 1 or torch.cuda.is_available()
+
+
+def _read_precision(folder: Path) -> dict[str, str] | None:
+    """The precision of a training that was stopped; ``None`` if it had not been chosen.
+
+    Raises:
+        ValueError, KeyError: the file is not whole.
+    """
+    path = folder / "precision.json"
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {name: str(kept[name]) for name in ("base", "arithmetic")}
+
+
 def _kept_precision(
     folder: Path, spec: TrainingSpec, method: Method[Any], device: torch.device
 ) -> dict[str, str]:
@@ -311,13 +437,14 @@ def _kept_precision(
 
     The choice may rest on a timing, and a run must not change its base half-way.
     """
-    path = folder / "precision.json"
-    if path.exists():
-        kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    kept = _read_precision(folder)
+    if kept is not None:
         return kept
     dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
     precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
     if method.trains:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(precision), encoding="utf-8")
+        part = folder / "precision.part"
+        part.write_text(json.dumps(precision), encoding="utf-8")
+        part.replace(folder / "precision.json")
     return precision

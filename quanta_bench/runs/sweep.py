@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.models.precision import fast_dtype
+from quanta_bench.results.integrity import NewerSchemaError
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.availability import without_absent
@@ -24,6 +27,9 @@ from quanta_bench.runs.worker_pool import Ahead, Crew
 from quanta_bench.spec import Job
 from quanta_bench.suites.grid import GridRow
 
+Fresh = Literal["", "all", "stale"]
+"""Which runs to compute again though they are on disk."""
+
 
 def sweep(
     rows: Sequence[GridRow],
@@ -31,7 +37,7 @@ def sweep(
     console: Console,
     draw: Callable[[list[Cells]], RenderableType],
     *,
-    fresh: bool = False,
+    fresh: Fresh = "",
     at_once: int | None = 1,
 ) -> tuple[list[Cells], list[str]]:
     """Compute whatever of a grid is not on disk yet.
@@ -45,7 +51,8 @@ def sweep(
         store: where results are and go.
         console: where progress is shown.
         draw: draws the table from what is there.
-        fresh: compute every run again.
+        fresh: which runs to compute again: ``"all"``, or ``"stale"``, those that other code than
+            the present computed.
         at_once: how many runs to compute at once, each in a process of its own; one is computed in
             this process. ``None`` goes by :func:`quanta_bench.runs.concurrency.runs_at_once`.
 
@@ -63,7 +70,7 @@ def sweep(
         for _, job in [] if row.missing else jobs_of(row):
             PlannedRun.of(job)
     console.print("Reading data and looking for finished runs.", style="dim")
-    with _started_ahead(rows, store, fresh, at_once) as ahead:
+    with _started_ahead(rows, store, fresh == "all", at_once) as ahead:
         return _sweep(rows, runner, ahead, console, draw, fresh, at_once)
 
 
@@ -73,7 +80,7 @@ def _sweep(
     ahead: Ahead,
     console: Console,
     draw: Callable[[list[Cells]], RenderableType],
-    fresh: bool,
+    fresh: Fresh,
     at_once: int | None,
 ) -> tuple[list[Cells], list[str]]:
     pools = runner.pools
@@ -81,35 +88,42 @@ def _sweep(
     # Rows that come to the same run, as on one small model in place of several, share it.
     wanted: dict[str, _Wanted] = {}
     finished: list[tuple[Job, Result]] = []
+    failed: list[str] = []
     for cell in cells:
         if cell.row.missing:
             continue
         for seed, job in jobs_of(cell.row):
-            done = None if fresh else runner.find(job)
-            if done is None:
-                name = _name(cell.row, seed, job)
-                run = wanted.setdefault(PlannedRun.of(job).key, _Wanted(name, seed, job, []))
+            name = _name(cell.row, seed, job)
+            try:
+                done = None if fresh == "all" else runner.find(job)
+            except NewerSchemaError as error:
+                failed.append(f"{name}: {error}")
+                continue
+            again = fresh == "all" or (fresh == "stale" and runner.is_stale(job, done))
+            if done is None or again:
+                run = wanted.setdefault(PlannedRun.of(job).key, _Wanted(name, seed, job, [], again))
                 run.places.append((cell, seed))
             else:
                 cell.results.setdefault(seed, []).append(done)
                 finished.append((job, done))
+    for notice in runner.store.notices:
+        console.print(Text(notice))
     if not wanted:
-        return cells, []
+        return cells, failed
     order = sorted(wanted.values(), key=lambda run: run.seed)
     for run in order:
         run.work = work(run.job, pools)
     pace = Pace()
     for job, result in finished:
         pace.note(job.label, work(job, pools), result)
-    failed: list[str] = []
     together = _Together.chosen(order, at_once)
     with Screen(console, [run.work for run in order], lambda: draw(cells)) as screen:
         if together.jobs == 1:
             ahead.close()
-            _compute_here(order, runner, screen, failed, fresh)
+            _compute_here(order, runner, screen, failed)
         else:
             console.print(together.said(), style="dim", highlight=False)
-            _compute_beside(order, together, ahead, pace, runner.store, screen, failed, fresh)
+            _compute_beside(order, together, ahead, pace, runner.store, screen, failed)
     return cells, failed
 
 
@@ -126,7 +140,7 @@ def _started_ahead(
         if not row.missing
         for seed, job in jobs_of(row)
     }
-    if not every or (not fresh and any(True for _ in store.results())):
+    if not every or (not fresh and store.runs()):
         return Ahead(0, 1)
     together = _Together.chosen(list(every.values()), at_once)
     alone = together.jobs == 1 or together.machine.gpus
@@ -135,12 +149,13 @@ def _started_ahead(
 
 @dataclass
 class _Wanted:
-    """A run that is to be computed, and where its result goes."""
+    """A run that is to be computed, afresh if it was before, and where its result goes."""
 
     name: str
     seed: int
     job: Job
     places: list[tuple[Cells, int]]
+    fresh: bool = False
     work: float = 1.0
 
     def place(self, result: Result) -> None:
@@ -154,13 +169,13 @@ def _name(row: GridRow, seed: int, job: Job) -> str:
 
 
 def _compute_here(
-    order: Sequence[_Wanted], runner: Runner, screen: Screen, failed: list[str], fresh: bool
+    order: Sequence[_Wanted], runner: Runner, screen: Screen, failed: list[str]
 ) -> None:
     """One run after another, in this process."""
     for run in order:
         line = runner.reporter = screen.begin(run.name, run.work)
         try:
-            result = runner.run(run.job, fresh=fresh)
+            result = runner.run(run.job, fresh=run.fresh)
         except UsageError as error:
             raise UsageError(f"{run.name}: {error}") from error
         except (BenchError, RuntimeError, MemoryError) as error:
@@ -223,7 +238,6 @@ def _compute_beside(
     store: Store,
     screen: Screen,
     failed: list[str],
-    fresh: bool,
 ) -> None:
     """Several runs at once, in processes beside this one."""
     device = "cuda" if together.machine.gpus else "cpu"
@@ -239,7 +253,8 @@ def _compute_beside(
     gpus = together.machine.gpus
     with Crew(together.jobs, setting, ahead=ahead, gpus=gpus, tell=screen.tell) as crew:
         jobs = [run.job for run in order]
-        for event in crew.compute(jobs, together.batches, rank=rank, fresh=fresh):
+        again = {number for number, run in enumerate(order) if run.fresh}
+        for event in crew.compute(jobs, together.batches, rank=rank, fresh=again):
             run = order[event.run]
             if event.kind == "begun":
                 lines[event.run] = screen.begin(run.name, run.work)

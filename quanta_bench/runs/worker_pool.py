@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
@@ -169,7 +169,7 @@ class Crew:
         batches: Sequence[Sequence[int]],
         *,
         rank: Callable[[Sequence[int]], Any] = lambda batch: 0,
-        fresh: bool = False,
+        fresh: Collection[int] = (),
     ) -> Iterator[Event]:
         """Compute runs and say what happens, as it happens.
 
@@ -178,7 +178,7 @@ class Crew:
             batches: numbers of runs; those of a batch go to one worker, in order.
             rank: asked of the waiting batches whenever one is to start: the one of least rank
                 starts, of several the first.
-            fresh: compute again what is there.
+            fresh: numbers of the runs to compute again though they are on disk.
 
         Raises:
             BenchError: a worker could not be started.
@@ -218,7 +218,8 @@ class Crew:
                     yield Event(worker.batch[0], "begun")
                     # A worker that is gone is noticed where it is listened to.
                     with suppress(OSError):
-                        link.send_bytes(order(jobs[worker.batch[0]], fresh))
+                        run = worker.batch[0]
+                        link.send_bytes(order(jobs[run], run in fresh))
                 else:
                     self._stop([worker])
 
