@@ -87,6 +87,13 @@ def compute(
 
 def say_written(paths: Sequence[Path], store: Store) -> None:
     """Say where a command's files and its runs are."""
+    kept = [path for path in paths if path.stem.endswith("-partial") and path.suffix == ".csv"]
+    for path in kept:
+        console().print(
+            f"{path.with_stem(path.stem.removesuffix('-partial'))} holds more numbers and was kept "
+            "with the files beside it; this one has its own name.",
+            highlight=False,
+        )
     console().print(
         f"Written: {', '.join(map(str, paths))}; runs in {store.root / 'runs'}. "
         f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",

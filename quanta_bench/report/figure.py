@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -23,6 +25,13 @@ class Numbers:
     def records(self) -> list[dict[str, Number]]:
         """The rows as data."""
         return [dict(zip(self.header, row, strict=True)) for row in self.rows]
+
+    def as_csv(self) -> str:
+        """The rows as CSV; empty where a number is unknown."""
+        # As objects: a column of integers with a gap would otherwise be written as floats.
+        made = pd.DataFrame(self.rows, columns=list(self.header), dtype=object)
+        text: str = made.to_csv(index=False, lineterminator="\n")
+        return text
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from quanta_bench.report import plots
 from quanta_bench.report.figure import Drawn, Number
+from quanta_bench.report.overwriting import free_name
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.request import Request
@@ -57,12 +58,18 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
 
 
 def write(drawn: Drawn, folder: Path) -> list[Path]:
-    """Write every picture as PNG and SVG and its numbers as CSV; returns the files."""
+    """Write every picture as PNG and SVG and its numbers as CSV; returns the files.
+
+    Files of an earlier picture that has more numbers are kept, as of tables.
+    """
     paths = []
     for picture in drawn.pictures:
-        paths += plots.save(picture.figure, folder, picture.name)
-        path = folder / f"{picture.name}.csv"
-        paths.append(plots.write_csv(path, picture.numbers.header, picture.numbers.rows))
+        text = picture.numbers.as_csv()
+        name = free_name(folder, picture.name, text)
+        paths += plots.save(picture.figure, folder, name)
+        path = folder / f"{name}.csv"
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
     return paths
 
 

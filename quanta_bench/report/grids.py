@@ -12,6 +12,8 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from quanta_bench.report.overwriting import free_name
+
 R = TypeVar("R")
 
 
@@ -107,8 +109,13 @@ def _grid(part: Part[Any]) -> Grid:
 
 
 def write(folder: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
-    """Write a table's text in each format, by the format's file ending; returns the files."""
+    """Write a table's text in each format, by the format's file ending; returns the files.
+
+    Files of an earlier table that has more filled cells are kept; see
+    :func:`quanta_bench.report.overwriting.free_name`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    name = free_name(folder, name, texts["csv"])
     paths = []
     for ending, text in texts.items():
         path = folder / f"{name}.{ending}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Sequence
@@ -224,13 +223,3 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         figure.savefig(paths[0], dpi=200)
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
-    """Write the numbers of a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.writer(lines)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path

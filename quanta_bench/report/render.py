@@ -104,7 +104,8 @@ def as_latex(table: Table) -> str:
 
 def as_csv(table: Table) -> str:
     """One line a row and column, the averages last; empty where a number is unknown."""
-    return tables.long_form(table).to_csv(index=False, lineterminator="\n")
+    text: str = tables.long_form(table).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def as_json(table: Table) -> str:

@@ -237,26 +237,31 @@ def _known(error: float | None) -> float | None:
 def _without_errors(rows: Iterable[TableRow], columns: Sequence[Column]) -> list[str]:
     """Which numbers have no error because predictions are not stored."""
     titles = {column.key: column.title for column in columns}
-    lacking: dict[tuple[str, ...], list[str]] = {}
+    lacking: dict[str, list[str]] = {}
     for row in rows:
         if row.without_error:
-            shown = tuple(titles[key] for key in row.without_error)
-            lacking.setdefault(shown, []).append(row.label)
+            shown = [titles[key] for key in row.without_error]
+            every = len(shown) == len(row.cells)
+            lacking.setdefault("" if every else f" in {', '.join(shown)}", []).append(row.label)
     return [
-        f"No standard error over items of {', '.join(labels)} in {', '.join(shown)}: it takes the "
-        "predictions of each seed, and these are not stored here."
-        for shown, labels in lacking.items()
+        f"No standard error over items of {', '.join(labels)}{where}: it takes the predictions of "
+        "each seed, and these are not stored here."
+        for where, labels in lacking.items()
     ]
 
 
-def _stale_rows(rows: Iterable[TableRow]) -> list[str]:
+def _stale_rows(rows: Sequence[TableRow]) -> list[str]:
     reasons: dict[str, list[str]] = {}
-    for row in rows:
+    filled = [row for row in rows if row.cells]
+    for row in filled:
         if row.stale:
             reasons.setdefault(", ".join(row.stale), []).append(row.label)
     if not reasons:
         return []
-    listed = "; ".join(f"{', '.join(labels)} ({why})" for why, labels in reasons.items())
+    listed = "; ".join(
+        f"{'all rows' if len(labels) == len(filled) else ', '.join(labels)} ({why})"
+        for why, labels in reasons.items()
+    )
     return [
         f"{STALE} Stale, computed by other code than the present: {listed}. --fresh stale computes "
         "these rows again."

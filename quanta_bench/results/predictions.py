@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ def _columns(items: list[dict[str, Any]]) -> ItemScores:
     scores = {}
     for name in names:
         values = [item.get(name) for item in items]
-        if all(type(value) in (int, float) and math.isfinite(value) for value in values):
+        if all(type(value) in (int, float) for value in values):
             scores[name] = np.array(values, dtype=float)
     # Runs of a table score the same items: each name is kept once.
     return ItemScores(

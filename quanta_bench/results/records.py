@@ -21,7 +21,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class CodeVersion(Record):

@@ -193,6 +193,10 @@ class Store:
         text = predictions.content(folder)
         return None if text is None else list(predictions.parse(text, folder))
 
+    def has_predictions(self, run: str) -> bool:
+        """Whether a run's predictions are stored."""
+        return any(path.exists() for path in _prediction_files(self.run_folder(run)))
+
     def item_scores(self, run: str) -> dict[str, ItemScores] | None:
         """The scores of a run's items by task, read once; ``None`` where they are not stored.
 

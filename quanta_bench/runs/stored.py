@@ -53,14 +53,14 @@ def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
     for row, runs in zip(rows, found, strict=True):
         cell = Cells(row, {}, by_spec=True)
         kept = []
-        for seed, job, result in runs:
+        for seed, job, match in runs:
             tasks = scored & set(job.evaluation.tasks)
             if not tasks:
                 continue
-            if result is None or set(result.tasks) != tasks:
+            if match is None or set(match.tasks) != tasks:
                 return None
             kept.append((job.training, job.evaluation))
-            cell.results.setdefault(seed, []).append(result)
+            cell.results.setdefault(seed, []).append(match)
         if runs:
             absent = {
                 task: "none of the stored runs has scored it."

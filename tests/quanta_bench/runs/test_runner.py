@@ -65,7 +65,7 @@ def make(tiny_model, llm_adapters):
 def test_a_result_says_everything_about_a_run(run, make):
     result = run.run(make())
     stored = json.loads((run.store.run_folder(result.run) / "result.json").read_text())
-    assert stored["schema_version"] == 1
+    assert stored["schema_version"] == 2
     assert stored["status"] == "complete"
     assert stored["protocol"] == {
         "put": "choice-text",
