@@ -261,9 +261,7 @@ def _compare(results: Sequence[Result], reference: str, pools: Pools) -> _Compar
             changed.append(str(error))
             continue
         if result.tasks[reference].data != pool.identity:
-            changed.append(
-                "its data or its template are no longer those that runs were scored with."
-            )
+            changed.append("its data or template have changed since its runs were scored.")
             continue
         fields = {"source", "split", "items", "sample", "protocol", "normaliser", "max_length"}
         key = canonical(spec.model_dump(mode="json", include=fields))

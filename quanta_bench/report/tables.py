@@ -105,10 +105,11 @@ def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store:
     }
     values = _values(runs, suite.shown_columns)
     by_key = {column.key: column for column in suite.shown_columns}
-    statistics = values.groupby(["row", "column"], sort=False)["value"].agg(["mean", "std"])
-    for (number, key), group in values.groupby(["row", "column"], sort=False):
+    by_cell = values.groupby(["row", "column"], sort=False)
+    statistics = by_cell["value"].agg(["mean", "std"]).to_dict("index")
+    for (number, key), group in by_cell:
         scored = [runs[number, seed, run] for seed, run in zip(group.seed, group.run, strict=True)]
-        mean, deviation = statistics.loc[(number, key)]
+        mean, deviation = statistics[number, key].values()
         error = _item_error(by_key[key], scored, store)
         if error is None:
             rows[number].without_error.append(key)

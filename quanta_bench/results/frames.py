@@ -150,7 +150,8 @@ def load_predictions(
             stacklevel=2,
         )
     made = pd.DataFrame(lines)
-    return made[[*ITEM_COLUMNS, *(name for name in made if name not in ITEM_COLUMNS)]]
+    others = [name for name in made if name not in ITEM_COLUMNS]
+    return made.reindex(columns=[*ITEM_COLUMNS, *others])
 
 
 def _read(store: Store) -> list[Result]:
@@ -274,6 +275,8 @@ def _settings(results: Sequence[Result]) -> pd.DataFrame:
             for part, settings in parts.items()
             for name, value in settings.items()
         }
-    made = pd.DataFrame.from_dict(rows, orient="index")
-    differ = [name for name in made if made[name].nunique(dropna=False) > 1]
-    return made[differ].convert_dtypes(convert_string=False, convert_floating=False)
+    made = pd.DataFrame.from_dict(rows, orient="index").astype(object)
+    made = made[[name for name in made if made[name].nunique(dropna=False) > 1]]
+    # Integers with a gap, such as the rank in rows that have none, stay integers.
+    whole = [name for name in made if all(type(value) is int for value in made[name].dropna())]
+    return made.astype(dict.fromkeys(whole, "Int64")).infer_objects()
