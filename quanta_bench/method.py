@@ -79,6 +79,7 @@ class Method(ABC, Generic[C]):
     Class attributes:
         name: the registered name.
         title: the method's name in words.
+        version: raised when the method computes something else; stored with every result.
         Config: the settings, a subclass of :class:`MethodConfig`.
         rows: the default row in each profile (``"embedded"``, ``"paper"``).
         search: for each tunable setting, the values a search tries.
@@ -96,6 +97,7 @@ class Method(ABC, Generic[C]):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    version: ClassVar[int] = 1
     Config: type[C]
     rows: ClassVar[Mapping[str, Row]] = {}
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}

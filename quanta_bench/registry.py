@@ -66,6 +66,14 @@ class Registry(Generic[T]):
         points = (point for points in self._entries().values() for point in points)
         return {point.module.partition(".")[0] for point in points}
 
+    def module(self, name: str) -> str:
+        """The module that ``name`` is registered from. Imports nothing.
+
+        Raises:
+            UsageError: no plug-in has that name.
+        """
+        return str(self._registered(name)[0].module)
+
     def get(self, name: str) -> T:
         """The plug-in called ``name``.
 

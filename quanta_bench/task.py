@@ -220,6 +220,7 @@ class Task(ABC):
             columns can name them; what the suite itself adds (perplexities, other normalisers) is
             left out.
         protocols: registered protocols under which the task can be run, the default first.
+        version: raised when answers are judged otherwise; stored with every result.
         template_version: raised whenever the text a model sees changes; enters every run's hash.
         outputs: numbers that a classification head gives for an item, under the protocol
             ``head``: one a class, or a single one where a number is to be predicted; 0 for a task
@@ -243,6 +244,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]] = ()
     protocols: tuple[str, ...] = ("choice-text",)
     outputs: int = 0
+    version: ClassVar[int] = 1
     template_version: ClassVar[int] = 1
     max_new_tokens: ClassVar[int | None] = None
     stop: ClassVar[tuple[str, ...]] = ("\n",)

@@ -15,6 +15,7 @@ from quanta_bench.evaluation import stats
 from quanta_bench.report import render
 from quanta_bench.report.table import Table
 from quanta_bench.report.tables import make_table
+from quanta_bench.results.provenance import code_versions
 from quanta_bench.results.records import Environment, Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
@@ -88,6 +89,7 @@ class Bench:
             "train_items": 40,
             "validation_items": 20,
             "environment": environment,
+            "code": code_versions("lora", scored),
             **over.pop("training", {}),
         }
         tasks = {}
@@ -101,7 +103,7 @@ class Bench:
                 metrics={"accuracy": float(np.mean(values))},
                 items=len(judged),
                 groups=len({item.group for item in judged}),
-                standard_error=0.0 if math.isnan(error) else error,
+                standard_error=None if math.isnan(error) else error,
                 chance=0.5,
                 seconds=1.0,
                 data={},
@@ -121,15 +123,14 @@ class Bench:
             tasks=tasks,
             evaluation_seconds=1.0,
             evaluation_environment=environment,
-            **over,
+            **{"code": code_versions("", [*scored, *over.get("forgetting", ())]), **over},
         )
         lines = [
             {"task": name, "id": i.id, "group": i.group, "accuracy": i.accuracy}
             for name, judged in scored.items()
             for i in judged
         ]
-        self.store.write_run(result, lines)
-        return result
+        return self.store.write_run(result, lines)
 
     def table(self, made: Suite, *rows: dict[int, Result]) -> Table:
         seeds = tuple(sorted({seed for row in rows for seed in row})) or (0,)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
+    from quanta_bench.runs.sweep import Fresh
     from quanta_bench.spec import EvaluationSpec, TrainingSpec
     from quanta_bench.suites.request import Request
 
@@ -118,7 +119,7 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
 
 
 def compute(
-    request: Request, store: Store, at_once: int | None, *, fresh: bool, as_json: bool
+    request: Request, store: Store, at_once: int | None, *, fresh: Fresh, as_json: bool
 ) -> tuple[list[Cells], list[str]]:
     """Run whatever of a request has no result yet, and show it as a table that fills up.
 
@@ -129,10 +130,15 @@ def compute(
     from quanta_bench.report import render
     from quanta_bench.report.forecast import Forecast
     from quanta_bench.report.tables import make_table
+    from quanta_bench.runs.stored import content_is_here, stored_cells
     from quanta_bench.runs.sweep import sweep
 
     settle_libraries()
     shown = console(errors=as_json)
+    if not fresh and not content_is_here(request.grid):
+        stored = stored_cells(request.grid, store)
+        if stored is not None:
+            return stored, []
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
     forecast = Forecast(request, pools)
@@ -150,7 +156,15 @@ def compute(
 
 
 def say_written(paths: Sequence[Path], store: Store) -> None:
-    """Say where a command's files and its runs are."""
+    """Say where a command's files and its runs are, and which earlier files were kept."""
+    for path in paths:
+        if path.stem.endswith("-partial") and path.suffix == ".csv":
+            kept = path.with_stem(path.stem.removesuffix("-partial"))
+            console().print(
+                f"{kept} holds more numbers and was kept, with the files beside it; these have a "
+                "name of their own.",
+                highlight=False,
+            )
     console().print(
         f"Written: {', '.join(map(str, paths))}; runs in {store.root / 'runs'}. "
         f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",

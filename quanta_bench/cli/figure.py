@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from quanta_bench.cli.options import SuiteOptions, examples, takes_options
+from quanta_bench.cli.options import SuiteOptions, examples, read_fresh, takes_options
 
 EXAMPLES = examples(
     "quanta-bench figure 4",
@@ -44,7 +44,7 @@ def figure(
 
     store = Store(options.folder)
     cells, failed = console.compute(
-        shown, store, at_once, fresh=options.fresh, as_json=options.as_json
+        shown, store, at_once, fresh=read_fresh(options.fresh), as_json=options.as_json
     )
     if failed and not any(cell.results for cell in cells):
         console.check_failed(failed)

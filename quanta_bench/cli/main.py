@@ -28,7 +28,7 @@ from quanta_bench.cli import (
     targets,
     tasks,
 )
-from quanta_bench.cli.options import examples
+from quanta_bench.cli.options import FreshAlone, examples
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.utils.escaping import printable
 
@@ -68,7 +68,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "bench": (bench.bench, bench.EXAMPLES),
 }
 for _name, (_function, _examples) in _COMMANDS.items():
-    app.command(_name, epilog=_examples)(_function)
+    app.command(_name, epilog=_examples, cls=FreshAlone)(_function)
 
 _PLANNED = {
     "report": "The report of all results",

@@ -12,18 +12,28 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from quanta_bench.runs.sweep import Fresh
     from quanta_bench.suites.choice import Choice
 
 # The two that nearly every command has.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Compute finished runs again.")]
+FreshOption = Annotated[
+    str,
+    typer.Option(
+        "--fresh",
+        metavar="[all|stale]",
+        help="Compute finished runs again: all (also without a value), or stale, those that other "
+        "code than the present computed.",
+    ),
+]
 ModelName = Annotated[
     str, typer.Option("--model", help="Base model: smollm2-135m, hub:NAME@REVISION or local:DIR.")
 ]
@@ -94,7 +104,7 @@ class SuiteOptions:
             help="Runs computed at once: a number, or auto: by cores and memory, one with a GPU.",
         ),
     ] = "auto"
-    fresh: Fresh = False
+    fresh: FreshOption = ""
     as_json: Json = False
 
     @property
@@ -156,6 +166,29 @@ def flag_of(options: type, name: str) -> str:
     """The flag of a field, such as ``--set`` for ``settings``."""
     hint = get_type_hints(options, include_extras=True)[name]
     return str(hint.__metadata__[0].default)
+
+
+class FreshAlone(TyperCommand):
+    """A command whose option ``--fresh`` may stand without its value, for ``--fresh all``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the value where it was left out."""
+        filled = []
+        for argument, following in zip(args, [*args[1:], ""], strict=True):
+            alone = argument == "--fresh" and following not in ("all", "stale")
+            filled += [argument, "all"] if alone else [argument]
+        return super().parse_args(ctx, filled)
+
+
+def read_fresh(text: str) -> Fresh:
+    """Which runs to compute again.
+
+    Raises:
+        UsageError: neither ``all`` nor ``stale``.
+    """
+    if text in ("", "all", "stale"):
+        return cast("Fresh", text)
+    raise UsageError(f"--fresh takes all or stale, not {text!r}.")
 
 
 def takes_options(options: type[SuiteOptions]) -> Callable[[Callable[..., None]], Any]:

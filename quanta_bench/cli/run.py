@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quanta_bench.cli.options import DataSource, Fresh, Json, ModelName, examples
+from quanta_bench.cli.options import DataSource, FreshOption, Json, ModelName, examples, read_fresh
 from quanta_bench.utils.quiet import settle_libraries
 
 EXAMPLES = examples(
@@ -43,7 +43,7 @@ def run(
     results: Annotated[Path, typer.Option("--results", help="Results folder.")] = Path(
         "results/local/single"
     ),
-    fresh: Fresh = False,
+    fresh: FreshOption = "",
     as_json: Json = False,
 ) -> None:
     """Fine-tune once, score once, print the result."""
@@ -57,7 +57,7 @@ def run(
         method, task, parse_settings(settings or []), seed, model, source, tell=screen.print
     )
     console.fetch_for(screen, [(job.training, job.evaluation)])
-    result = single_run.compute(job, Store(results), screen, fresh=fresh)
+    result = single_run.compute(job, Store(results), screen, fresh=read_fresh(fresh))
     output.show(
         result.model_dump(mode="json"), single_run.on_screen(result, results), as_json=as_json
     )

@@ -12,11 +12,13 @@ from rich.text import Text
 from quanta_bench.errors import UsageError
 from quanta_bench.method import Row
 from quanta_bench.plugins import METHODS, find_protocol, find_task
+from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
+from quanta_bench.runs.sweep import Fresh
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
 from quanta_bench.suites.fitting import fitted
 from quanta_bench.suites.overrides import Overrides
@@ -99,12 +101,19 @@ def job(
     return made
 
 
-def compute(job: Job, store: Store, console: Console, *, fresh: bool = False) -> Result:
+def compute(job: Job, store: Store, console: Console, *, fresh: Fresh = "") -> Result:
     """Compute the run, or find it."""
     with Screen(console, [1.0]) as screen:
         line = screen.begin(job.label)
-        result = Runner(store, line).run(job, fresh=fresh)
+        runner = Runner(store, line)
+        planned = PlannedRun.of(job)
+        again = fresh == "all" or (
+            fresh == "stale" and runner.is_stale(planned, runner.find(planned))
+        )
+        result = runner.compute(planned, fresh=again)
         line.finish()
+    for notice in store.notices:
+        console.print(Text(notice))
     return result
 
 
@@ -139,6 +148,9 @@ def on_screen(result: Result, results: Path) -> RenderableType:
             f"{result.tokens_per_second:.0f} tokens/s; best validation "
             f"{training.best_validation:.3f} at step {training.best_step}."
         )
+    changes = stale(result)
+    if changes:
+        lines.append(f"Stale: {', '.join(changes)}; --fresh stale computes it again.")
     lines.append(f"Stored in {results / 'runs' / result.run}")
     return Group(table, "", *map(Text, lines))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from quanta_bench.cli.options import TableOptions, examples, takes_options
+from quanta_bench.cli.options import TableOptions, examples, read_fresh, takes_options
 from quanta_bench.errors import UsageError
 
 EXAMPLES = examples(
@@ -71,7 +71,7 @@ def _compute(name: str, options: TableOptions) -> None:
 
     store = Store(options.folder)
     cells, failed = console.compute(
-        request, store, at_once, fresh=options.fresh, as_json=options.as_json
+        request, store, at_once, fresh=read_fresh(options.fresh), as_json=options.as_json
     )
     finished = make_table(request, cells, store)
     paths = render.write(finished, store.root)

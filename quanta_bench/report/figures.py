@@ -12,6 +12,7 @@ from rich.console import RenderableType
 
 from quanta_bench.report import plots, sections
 from quanta_bench.report.figure import Drawn, Number
+from quanta_bench.report.overwriting import free_name
 from quanta_bench.report.sections import Column, Section
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
@@ -55,14 +56,20 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
 
 
 def write(drawn: Drawn, folder: Path) -> list[Path]:
-    """Write every picture as PNG and SVG, its numbers as CSV, and the notes; returns the files."""
+    """Write every picture as PNG and SVG, its numbers as CSV, and the notes; returns the files.
+
+    Files of an earlier picture that has more numbers are kept; see
+    :func:`quanta_bench.report.overwriting.free_name`.
+    """
     paths = []
+    names = []
     for picture in drawn.pictures:
-        paths += plots.save(picture.figure, folder, picture.name)
         numbers = csv_text(picture.numbers.header, picture.numbers.rows)
-        paths += sections.write(folder, picture.name, {"csv": numbers})
+        names.append(free_name(folder, picture.name, numbers))
+        paths += plots.save(picture.figure, folder, names[-1])
+        paths += sections.write(folder, names[-1], {"csv": numbers})
     markdown = sections.as_markdown(drawn.title, [_section(drawn)], drawn.notes)
-    return paths + sections.write(folder, drawn.pictures[0].name, {"md": markdown})
+    return paths + sections.write(folder, names[0], {"md": markdown})
 
 
 def as_data(drawn: Drawn, paths: Sequence[Path]) -> dict[str, Any]:

@@ -9,28 +9,13 @@ from typing import NamedTuple
 from rich.console import RenderableType
 
 from quanta_bench.report import sections as shown
+from quanta_bench.report.overwriting import free_name
 from quanta_bench.report.sections import Column, Section
 from quanta_bench.report.table import Table, TableRow, Value
-from quanta_bench.utils.escaping import csv_text
+from quanta_bench.report.tables import STALE, long_form
+from quanta_bench.utils.escaping import spreadsheet
 
 FORMATS = ("md", "csv", "tex", "json")
-
-CSV_HEADER = (
-    "label",
-    "method",
-    "model",
-    "trainable_parameters",
-    "percent",
-    "denominator",
-    "task",
-    "items",
-    "mean",
-    "deviation_over_seeds",
-    "standard_error_over_items",
-    "seeds",
-    "values",
-)
-
 
 ValueOf = Callable[[TableRow], Value | None]
 """A row's value in a column."""
@@ -67,6 +52,11 @@ def mean(value: Value | None) -> str:
     return "–" if value is None else f"{value.mean:.{value.decimals}f}"
 
 
+def label(row: TableRow) -> str:
+    """A row's name, marked where other code than the present computed it."""
+    return f"{row.label} {STALE}" if row.stale else row.label
+
+
 def parameters(row: TableRow) -> str:
     """Number of trained parameters with thousands separators."""
     return "–" if row.trainable is None else f"{row.trainable:,}"
@@ -98,7 +88,7 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
     """The means and, once a seed is finished, each seed's values with their standard errors."""
     several = len({row.model for row in table.rows if row.model}) > 1
     values = _values(table)
-    names = [Column[TableRow]("Method", lambda row: row.label, right=False, label=True)]
+    names = [Column[TableRow]("Method", label, right=False, label=True)]
     if several:
         names.append(Column("Model", lambda row: row.model, right=False, label=True))
     trained = [
@@ -117,7 +107,7 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
         return [means]
     labels = [
         Column[SeedLine](
-            "Method", lambda line: line.row.label if line.first else "", right=False, label=True
+            "Method", lambda line: label(line.row) if line.first else "", right=False, label=True
         )
     ]
     if several:
@@ -183,21 +173,9 @@ def as_latex(table: Table) -> str:
 
 def as_csv(table: Table) -> str:
     """One line a row and column, the averages last; empty where there is no value."""
-    lines = []
-    for row in table.rows:
-        start = [row.label, row.method, row.model, row.trainable, row.percent, row.denominator]
-        columns: list[tuple[str, int | str, Value | None]] = [
-            *((c.key, c.items, row.cells.get(c.key)) for c in table.columns),
-            *((title, "", value) for title, value in row.averages.items()),
-        ]
-        for task, items, value in columns:
-            if value is None:
-                continue
-            seeds = " ".join(map(str, value.seeds))
-            values = " ".join(map(str, value.seeds.values()))
-            spread = [value.mean, value.deviation, value.standard_error]
-            lines.append([*start, task, items, *spread, seeds, values])
-    return csv_text(CSV_HEADER, lines)
+    safe = long_form(table).astype(object).map(spreadsheet)
+    text: str = safe.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def as_json(table: Table) -> str:
@@ -206,9 +184,14 @@ def as_json(table: Table) -> str:
 
 
 def write(table: Table, folder: Path) -> list[Path]:
-    """Write the table in every format; returns the files."""
+    """Write the table in every format; returns the files.
+
+    Files of an earlier table that has more filled cells are kept; see
+    :func:`quanta_bench.report.overwriting.free_name`.
+    """
     texts = (as_markdown(table), as_csv(table), as_latex(table), as_json(table))
-    return shown.write(folder, table.name, dict(zip(FORMATS, texts, strict=True)))
+    name = free_name(folder, table.name, texts[FORMATS.index("csv")])
+    return shown.write(folder, name, dict(zip(FORMATS, texts, strict=True)))
 
 
 def on_screen(table: Table, *, notes: bool = True) -> RenderableType:

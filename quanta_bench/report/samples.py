@@ -168,6 +168,7 @@ def take_samples(profile: str, store: Store, wanted: Wanted) -> Samples:
         BenchError: there is no run to show, or none of which the prompts can be made again.
     """
     results = [r for r in store.results() if not wanted.methods or _method(r) in wanted.methods]
+    stored = [result for result in results if store.has_predictions(result.run)]
     scored = {task for result in results for task in result.tasks}
     for task in wanted.tasks:
         if task not in scored:
@@ -178,11 +179,19 @@ def take_samples(profile: str, store: Store, wanted: Wanted) -> Samples:
         raise BenchError(
             f"There is no finished run{of} in {store.root}; `quanta-bench table 3{on}` makes some."
         )
+    lacking = len(results) - len(stored)
+    if not stored:
+        raise BenchError(
+            f"None of the {lacking} finished runs in {store.root} has its predictions stored, "
+            "which are what this table shows."
+        )
     pools = Pools()
     made, notes = [], []
-    for task in wanted.tasks or _in_order(scored):
+    if lacking:
+        notes.append(f"{lacking} finished runs are left out: their predictions are not stored.")
+    for task in wanted.tasks or _in_order({task for result in stored for task in result.tasks}):
         try:
-            compared = _compare([r for r in results if task in r.tasks], task, pools)
+            compared = _compare([r for r in stored if task in r.tasks], task, pools)
             made.append(_sample(compared, store, wanted.items))
             notes += compared.notes
         except BenchError as error:
@@ -235,28 +244,30 @@ def _compare(results: Sequence[Result], reference: str, pools: Pools) -> _Compar
     task = find_task(reference)
     if task.kind == "perplexity":
         raise BenchError("its texts are predicted and not answered.")
+    if not results:
+        raise BenchError("the predictions of its runs are not stored.")
     results = [result for result in results if find_protocol(result.evaluation.protocol).prompts]
     if not results:
         raise BenchError(
             "a classification head answered it, which reads no prompt and says no words."
         )
     same: dict[str, list[Result]] = {}
-    stale: list[str] = []
+    changed: list[str] = []
     for result in results:
         spec = result.evaluation
         try:
             pool = pools.get(reference, spec.source, spec.split)
         except BenchError as error:
-            stale.append(str(error))
+            changed.append(str(error))
             continue
         if result.tasks[reference].data != pool.identity:
-            stale.append("its data or its template are no longer those that runs were scored with.")
+            changed.append("its data or template have changed since its runs were scored.")
             continue
         fields = {"source", "split", "items", "sample", "protocol", "normaliser", "max_length"}
         key = canonical(spec.model_dump(mode="json", include=fields))
         same.setdefault(key, []).append(result)
     if not same:
-        raise BenchError(stale[0])
+        raise BenchError(changed[0])
     sets = {key: _one_a_row(found) for key, found in same.items()}
     # The key last, so that equals are told apart by something that does not change.
     key = max(sets, key=lambda key: (len(sets[key]), sets[key][0].tasks[reference].items, key))
@@ -297,7 +308,7 @@ def _label(result: Result) -> str:
 def _sample(compared: _Compared, store: Store, items: int) -> TaskSamples:
     answers: dict[str, list[tuple[Result, Mapping[str, Any], Answer]]] = {}
     for result in compared.results:
-        for line in store.predictions(result.run):
+        for line in store.predictions(result.run) or ():
             if line["task"] == compared.reference and line["id"] in compared.examples:
                 judged = _judged(compared, result, line)
                 answers.setdefault(line["id"], []).append((result, line, judged))

@@ -15,10 +15,13 @@ class Cells:
     Attributes:
         row: the row.
         results: by seed, its finished runs: one, or one a task that is trained apart.
+        by_spec: whether results were found by their specs alone, without comparing the content of
+            model and data.
     """
 
     row: GridRow
     results: dict[int, list[Result]]
+    by_spec: bool = False
 
     @property
     def complete(self) -> list[int]:

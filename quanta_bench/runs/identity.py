@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.method import Method
 from quanta_bench.models.loading import ModelRef, model_fingerprint
 from quanta_bench.plugins import build_method
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec, canonical, identity
 from quanta_bench.suites.compatibility import check_protocols
 from quanta_bench.suites.grid import GridRow
@@ -167,3 +170,31 @@ def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
 def model_reference(spec: TrainingSpec) -> ModelRef:
     """The base model that a spec names."""
     return ModelRef(spec.model.name, spec.model.source, spec.model.revision)
+
+
+def check_identity(
+    folder: Path,
+    planned: PlannedRun,
+    names: Identity,
+    record: TrainingRecord,
+    result: Result | None = None,
+) -> None:
+    """Check that stored records are of the specs and the content that their name stands for.
+
+    Raises:
+        DamagedError: they are not.
+    """
+    same = (
+        record.id == names.training
+        and record.spec == planned.training
+        and record.model_fingerprint == names.model
+        and record.data == names.training_data
+    )
+    if same and result is not None:
+        content = {task: scored.data for task, scored in result.tasks.items()}
+        content |= result.forgetting_data
+        # Records of version 1 do not name the running text.
+        expected = {task: names.evaluation_data.get(task) for task in content}
+        same = result.evaluation == planned.evaluation and content == expected
+    if not same:
+        raise DamagedError(folder, "spec", "its spec or its data are not those of its name")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from quanta_bench.data.pools import Pools
@@ -25,9 +24,11 @@ from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, resolve
 from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.provenance import code_versions, stale, stale_training
 from quanta_bench.results.records import Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
-from quanta_bench.runs.identity import Identity, PlannedRun
+from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 from quanta_bench.task import Example, Task
@@ -36,12 +37,6 @@ from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.folders import whole_file
-from quanta_bench.utils.settings import StrictModel
-
-
-class _Precision(StrictModel):
-    base: str
-    arithmetic: str
 
 
 class Runner:
@@ -71,14 +66,57 @@ class Runner:
         return self._identities[planned.key]
 
     def find(self, planned: PlannedRun) -> Result | None:
-        """A run's result if it is stored.
+        """A run's result if it is stored; what is damaged of it is set aside.
 
         What was computed is named by the model's content, so nothing is looked for while the model
         itself would have to be downloaded first.
+
+        Raises:
+            NewerSchemaError: a later version of the suite wrote it.
         """
         if not is_here(planned.model):
             return None
-        return self.store.result(self.identify(planned).run)
+        names = self.identify(planned)
+        result = self._result(planned, names)
+        if result is None:
+            # What is damaged of a training is said before anything is computed.
+            self._training(planned, names)
+        return result
+
+    def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
+        """Whether a run's result, or the training that it would score, is of other code."""
+        if result is not None:
+            return bool(stale(result))
+        if not is_here(planned.model):
+            return False
+        record = self._training(planned, self.identify(planned))
+        return record is not None and bool(stale_training(record))
+
+    def _result(self, planned: PlannedRun, names: Identity) -> Result | None:
+        """A stored result of these specs and this content, or ``None``."""
+        folder = self.store.run_folder(names.run)
+        try:
+            result = self.store.result(names.run)
+            if result is not None:
+                check_identity(folder, planned, names, result.training, result)
+        except DamagedError as error:
+            self.store.set_aside(folder, error)
+            return None
+        return result
+
+    def _training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
+        """A stored training of this spec and content with its adapter whole, or ``None``."""
+        folder = self.store.training_folder(names.training)
+        try:
+            record = self.store.training(names.training)
+            if record is not None:
+                check_identity(folder, planned, names, record)
+                if planned.method.trains:
+                    self.store.adapter(record)
+        except DamagedError as error:
+            self.store.set_aside(folder, error)
+            return None
+        return record
 
     def run(self, job: Job, *, fresh: bool = False, wait: bool = False) -> Result:
         """A job's result: plan it, then `compute` it.
@@ -117,7 +155,7 @@ class Runner:
 
     def _find_or_compute(self, planned: PlannedRun, fresh: bool, wait: bool) -> Result:
         names = self.identify(planned)
-        stored = self.store.result(names.run)
+        stored = self._result(planned, names)
         if stored is not None and not fresh:
             return stored
         with self.store.writing(), self.store.computing(names.training, wait=wait):
@@ -126,19 +164,21 @@ class Runner:
                 if names.training not in self._renewed:
                     self.store.forget(names.training)
                 self._renewed.add(names.training)
-            elif (stored := self.store.result(names.run)) is not None:
+            elif (stored := self._result(planned, names)) is not None:
                 return stored  # another process finished it meanwhile
             return self._compute(planned, names)
 
     def _compute(self, planned: PlannedRun, names: Identity) -> Result:
         reset_peak_memory()
+        alone = _alone_in_process()
         spec, method = planned.training, planned.method
         device = this_device()
-        record = self.store.training(names.training)
+        record = self._training(planned, names)
         if record is not None:
             # Scored in the precision that it was trained in, whatever is fastest here now.
             precision = record.precision
         else:
+            self._check_unfinished(names.training)
             folder = self.store.unfinished_folder(names.training)
             precision = _kept_precision(folder, spec, method, device)
         protocol = find_protocol(spec.protocol)
@@ -152,11 +192,10 @@ class Runner:
         packed = protocol.prompts and bool(method.cacheable) and can_pack(base.model)
         if record is None:
             record, model = self._train(
-                planned.label, spec, method, base, names, precision, device, packed
+                planned.label, spec, method, base, names, precision, device, packed, alone
             )
         elif method.trains:
-            adapter = self.store.training_folder(names.training) / "adapter"
-            model = method.load(base.model, adapter)
+            model = method.load(base.model, self.store.adapter(record))
         else:
             model = base.model
         model = model.to(device).eval()
@@ -172,6 +211,7 @@ class Runner:
         precision: dict[str, str],
         device: torch.device,
         packed: bool,
+        alone: bool,
     ) -> tuple[TrainingRecord, nn.Module]:
         model = base.model
         record = TrainingRecord(
@@ -184,11 +224,13 @@ class Runner:
             base_parameters=base.base_parameters,
             precision=precision,
             environment=environment(self.jobs),
+            settings=method.config.model_dump(mode="json"),
+            code=code_versions(spec.method, spec.tasks),
         )
         if not method.trains:
             with self.store.write_training(record):
                 pass
-            return record, model
+            return self._stored(names), model
         own = {id(parameter) for parameter in model.parameters()}
         head = find_protocol(spec.protocol).new_parameters(model)
         if spec.gradient_checkpointing:
@@ -224,7 +266,7 @@ class Runner:
                 "train_items": len(data.train_items),
                 "validation_items": len(data.validation_items),
                 "seconds": trained.seconds,
-                "peak_memory_bytes": peak_memory(),
+                "peak_memory_bytes": peak_memory() if alone and not trained.resumed else None,
                 "losses": trained.losses,
                 "validations": [tuple(validation) for validation in trained.validations],
                 "best_step": trained.best.step,
@@ -236,7 +278,25 @@ class Runner:
             method.save(model, target / "adapter")
             shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
         trainer.clear(folder)
-        return record, model
+        return self._stored(names), model
+
+    def _stored(self, names: Identity) -> TrainingRecord:
+        """The training that was just written, as it is stored."""
+        record = self.store.training(names.training)
+        if record is None:
+            raise BenchError(f"The training {names.training} is not where it was written.")
+        return record
+
+    def _check_unfinished(self, training: str) -> None:
+        """Set aside what a stopped run left if a file of it is not whole."""
+        folder = self.store.unfinished_folder(training)
+        try:
+            for path in folder.glob("*.ckpt"):
+                trainer.check_checkpoint(path)
+            _read_precision(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
+            self.store.set_aside(folder, damage)
 
     def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
         """Each task that is scored, with its items."""
@@ -336,9 +396,10 @@ class Runner:
             evaluation_seconds=time.perf_counter() - start,
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
             evaluation_environment=environment(self.jobs),
+            code=code_versions("", [*drawn, *forgetting]),
+            forgetting_data={text: names.evaluation_data[text] for text in texts},
         )
-        self.store.write_run(result, predictions)
-        return result
+        return self.store.write_run(result, predictions)
 
 
 def _perplexity(reference: str, judged: Sequence[evaluators.Judged]) -> float:
@@ -368,6 +429,34 @@ def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
         ) from None
 
 
+_computed = 0
+"""Runs that this process has computed."""
+
+
+def _alone_in_process() -> bool:
+    """Whether the run that starts now can tell its memory from that of others.
+
+    On a processor the resident size keeps what earlier runs left; a GPU's allocations are counted
+    anew.
+    """
+    global _computed
+    _computed += 1
+    return _computed == 1 or torch.cuda.is_available()
+
+
+def _read_precision(folder: Path) -> dict[str, str] | None:
+    """The precision of a training that was stopped; ``None`` if it had not been chosen.
+
+    Raises:
+        ValueError, KeyError: the file is not whole.
+    """
+    path = folder / "precision.json"
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {name: str(kept[name]) for name in ("base", "arithmetic")}
+
+
 def _kept_precision(
     folder: Path, spec: TrainingSpec, method: Method[Any], device: torch.device
 ) -> dict[str, str]:
@@ -375,17 +464,12 @@ def _kept_precision(
 
     The choice may rest on a timing, and a run must not change its base half-way.
     """
-    path = folder / "precision.json"
-    try:
-        return _Precision.model_validate_json(path.read_bytes()).model_dump()
-    except FileNotFoundError:
-        pass
-    except ValidationError:
-        # Checkpoints of an unknown precision are of no use.
-        trainer.clear(folder)
+    kept = _read_precision(folder)
+    if kept is not None:
+        return kept
     dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
     precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
     if method.trains:
-        with whole_file(path) as stream:
+        with whole_file(folder / "precision.json") as stream:
             stream.write(json.dumps(precision).encode())
     return precision

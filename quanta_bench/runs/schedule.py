@@ -25,6 +25,7 @@ class PendingRun:
         cells: where its result goes: rows that come to the same run share it, as on one small model
             in place of several.
         work: its estimated work, in scored items.
+        fresh: whether it is computed again though it is stored.
     """
 
     name: str
@@ -32,6 +33,7 @@ class PendingRun:
     planned: PlannedRun
     cells: list[tuple[Cells, int]] = field(default_factory=list)
     work: float = 1.0
+    fresh: bool = False
 
     def finish(self, result: Result) -> None:
         """Put the result into the cells that wait for it."""

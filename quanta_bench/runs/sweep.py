@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, RunInProgressError, StorageError, UsageError
 from quanta_bench.models.precision import fast_dtype
+from quanta_bench.results.integrity import NewerSchemaError
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.availability import without_absent
@@ -29,6 +32,9 @@ from quanta_bench.runs.worker_pool import (
 )
 from quanta_bench.suites.grid import GridRow
 
+Fresh = Literal["", "all", "stale"]
+"""Which runs to compute again though they are stored."""
+
 
 def sweep(
     rows: Sequence[GridRow],
@@ -37,7 +43,7 @@ def sweep(
     draw: Callable[[list[Cells]], RenderableType],
     *,
     pools: Pools | None = None,
-    fresh: bool = False,
+    fresh: Fresh = "",
     at_once: int | None = 1,
 ) -> tuple[list[Cells], list[str]]:
     """Compute the runs of a grid whose results are not stored yet.
@@ -53,7 +59,8 @@ def sweep(
         console: where progress is shown.
         draw: draws the table from the results so far.
         pools: where items come from; by default read anew.
-        fresh: compute every run again.
+        fresh: which runs to compute again: ``"all"``, or ``"stale"``, those that other code than
+            the present computed.
         at_once: how many runs to compute at once, each in a process of its own; one is computed in
             this process. ``None`` goes by :func:`quanta_bench.runs.concurrency.runs_at_once`.
 
@@ -70,21 +77,23 @@ def sweep(
     console.print("Reading data and looking for finished runs.", style="dim")
     runner = Runner(store, Silent(), pools)
     with WorkerPool() as pool:
-        _start_early(pool, planned, store, fresh, at_once)
+        _start_early(pool, planned, store, fresh == "all", at_once)
         planned = without_absent(planned, runner.pools)
-        cells, pending, estimator = _find_finished(planned, runner, fresh)
+        cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
+        for notice in store.notices:
+            console.print(Text(notice))
         if not pending:
-            return cells, []
+            return cells, failures
         store.check_writable()
         schedule = Schedule.of(pending, at_once)
         with Screen(console, [run.work for run in pending], lambda: draw(cells)) as screen:
-            board = _Board(screen, estimator)
+            board = _Board(screen, estimator, failures)
             if schedule.jobs == 1:
                 pool.close()
-                _compute_here(pending, runner, board, fresh)
+                _compute_here(pending, runner, board)
             else:
                 console.print(str(schedule), style="dim", highlight=False)
-                _compute_in_pool(pending, schedule, pool, store, board, fresh)
+                _compute_in_pool(pending, schedule, pool, store, board)
     return cells, board.failures
 
 
@@ -99,7 +108,7 @@ def _start_early(
     distinct = {
         run.key: PendingRun("", seed, run) for planned in rows for seed, run in planned.runs
     }
-    if not distinct or (not fresh and any(True for _ in store.results())):
+    if not distinct or (not fresh and store.runs()):
         return
     schedule = Schedule.of(list(distinct.values()), at_once)
     if schedule.jobs > 1 and not schedule.resources.gpus:
@@ -108,38 +117,50 @@ def _start_early(
 
 
 def _find_finished(
-    rows: Sequence[PlannedRow], runner: Runner, fresh: bool
-) -> tuple[list[Cells], list[PendingRun], DurationEstimator]:
-    """The finished runs in their cells, the others in the order in which they are computed."""
+    rows: Sequence[PlannedRow], runner: Runner, fresh: Fresh
+) -> tuple[list[Cells], list[PendingRun], DurationEstimator, list[str]]:
+    """The finished runs in their cells, the others in the order in which they are computed.
+
+    Last come messages about runs that a later version of the suite stored; these are left alone.
+    """
     cells = []
     pending: dict[str, PendingRun] = {}
     estimator = DurationEstimator()
     finished = []
+    failures = []
     for planned in rows:
         row = Cells(planned.row, {})
         cells.append(row)
         for seed, run in planned.runs:
-            result = None if fresh else runner.find(run)
-            if result is not None:
+            name = planned.name(seed, run)
+            try:
+                result = None if fresh == "all" else runner.find(run)
+            except NewerSchemaError as error:
+                failures.append(f"{name}: {error}")
+                continue
+            again = fresh == "all" or (fresh == "stale" and runner.is_stale(run, result))
+            if result is not None and not again:
                 row.add(seed, result)
                 finished.append((run, result))
             else:
-                first = PendingRun(planned.name(seed, run), seed, run)
+                first = PendingRun(name, seed, run, fresh=again)
                 pending.setdefault(run.key, first).cells.append((row, seed))
     for waiting in pending.values():
         waiting.work = work(waiting.planned, runner.pools)
     for run, result in finished if pending else ():
         estimator.observe(run.label, work(run, runner.pools), result)
-    return cells, sorted(pending.values(), key=lambda run: run.seed), estimator
+    return cells, sorted(pending.values(), key=lambda run: run.seed), estimator, failures
 
 
 class _Board:
     """What the user sees of the runs, and which of them failed."""
 
-    def __init__(self, screen: Screen, estimator: DurationEstimator) -> None:
+    def __init__(
+        self, screen: Screen, estimator: DurationEstimator, failures: Sequence[str] = ()
+    ) -> None:
         self.screen = screen
         self.estimator = estimator
-        self.failures: list[str] = []
+        self.failures = list(failures)
 
     def start(self, run: PendingRun, waits: bool) -> RunLine:
         doing = "waiting for another process" if waits else "loading"
@@ -164,14 +185,14 @@ class _Board:
         line.fail()
 
 
-def _compute_here(runs: Sequence[PendingRun], runner: Runner, board: _Board, fresh: bool) -> None:
+def _compute_here(runs: Sequence[PendingRun], runner: Runner, board: _Board) -> None:
     """Compute one run after another, in this process."""
     postponed: list[PendingRun] = []
     for waits, chosen in (False, runs), (True, postponed):
         for run in chosen:
             line = runner.reporter = board.start(run, waits)
             try:
-                result = runner.compute(run.planned, fresh=fresh, wait=waits)
+                result = runner.compute(run.planned, fresh=run.fresh, wait=waits)
             except RunInProgressError:
                 postponed.append(run)
                 line.postpone()
@@ -187,7 +208,6 @@ def _compute_in_pool(
     pool: WorkerPool,
     store: Store,
     board: _Board,
-    fresh: bool,
 ) -> None:
     """Compute several runs at once, in worker processes."""
     device = "cuda" if schedule.resources.gpus else "cpu"
@@ -200,7 +220,7 @@ def _compute_in_pool(
         settings,
         gpus=schedule.resources.gpus,
         rank=lambda batch: rank([runs[number] for number in batch], board.estimator),
-        fresh=fresh,
+        fresh={number for number, run in enumerate(runs) if run.fresh},
         show=board.screen.tell,
     )
     lines: dict[int, RunLine] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import IO, Any
@@ -149,7 +149,7 @@ class WorkerPool:
         *,
         gpus: int = 0,
         rank: Callable[[Sequence[int]], Any] = lambda batch: 0,
-        fresh: bool = False,
+        fresh: Collection[int] = (),
         show: Callable[[str], None],
     ) -> Iterator[Event]:
         """Compute runs and report what happens, as it happens.
@@ -164,7 +164,7 @@ class WorkerPool:
             gpus: how many GPUs there are.
             rank: asked of the waiting batches whenever one is to start: the one of least rank
                 starts, of several the first.
-            fresh: compute again what is stored.
+            fresh: numbers of the runs to compute again though they are stored.
             show: called with what libraries print in a worker, each line once.
 
         Raises:
@@ -206,7 +206,9 @@ class WorkerPool:
                 if worker.batch.runs:
                     run, waits = worker.batch.runs[0], worker.batch.waits
                     yield RunStarted(run, waits)
-                    worker.process.call(compute_run, settings, jobs[run], fresh, waits, tells=True)
+                    worker.process.call(
+                        compute_run, settings, jobs[run], run in fresh, waits, tells=True
+                    )
                 else:
                     self._stop([worker])
 

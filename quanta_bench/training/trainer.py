@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import struct
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -205,6 +207,21 @@ def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[f"model.{name}"])
+
+
+def check_checkpoint(path: Path) -> None:
+    """Check that a checkpoint is whole, by the checksums that its archive holds.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, struct.error) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if damaged is not None:
+        raise ValueError(f"{path.name}: {damaged} was changed")
 
 
 def clear(folder: Path) -> None:

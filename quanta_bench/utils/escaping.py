@@ -33,6 +33,7 @@ _TEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "†": r"$\dagger$",
     "±": r"$\pm$",
     "×": r"$\times$",
     "−": "$-$",

