@@ -76,9 +76,8 @@ def validate(config: PeftConfig) -> None:
     except ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0])
-        raise ValueError(
-            f"{type(config).__name__}: {name}={values[name]!r}: {problem['msg']}"
-        ) from error
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{type(config).__name__}: {name}={values[name]!r}: {reason}") from error
     for name in model.model_fields:
         setattr(config, name, getattr(settings, name))
 

@@ -226,11 +226,14 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"bottleneck": 0}, "SeriesConfig: bottleneck=0 is not an integer of at least 1"),
-        ({"activation": "sine"}, "activation='sine' is not one of 'tanh'"),
-        ({"scale": -1.0}, "scale=-1.0 is not above 0"),
-        ({"start": "one"}, "start='one' is not one of 'zero', 'normal'"),
-        ({"before": "up_proj"}, "before='up_proj' is not a list"),
+        (
+            {"bottleneck": 0},
+            "SeriesConfig: bottleneck=0: Input should be greater than or equal to 1",
+        ),
+        ({"activation": "sine"}, "activation='sine': Input should be 'tanh'"),
+        ({"scale": -1.0}, "scale=-1.0: Input should be greater than 0"),
+        ({"start": "one"}, "start='one': Input should be 'zero' or 'normal'"),
+        ({"before": "up_proj"}, "before='up_proj': Input should be a valid list"),
     ],
 )
 def test_bad_configurations(fields: dict[str, Any], message: str) -> None:

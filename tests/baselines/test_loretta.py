@@ -254,10 +254,10 @@ def test_bad_settings(settings: dict[str, Any], message: str, tiny: Any) -> None
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rank": 0}, "rank=0 is not an integer of at least 1"),
-        ({"bottleneck": 0}, "bottleneck=0 is not an integer of at least 1"),
-        ({"alpha": -1.0}, "alpha=-1.0 is not above 0"),
-        ({"start": "one"}, "start='one' is not one of"),
+        ({"rank": 0}, "rank=0: Input should be greater than or equal to 1"),
+        ({"bottleneck": 0}, "bottleneck=0: Input should be greater than or equal to 1"),
+        ({"alpha": -1.0}, "alpha=-1.0: Input should be greater than 0"),
+        ({"start": "one"}, "start='one': Input should be 'zero' or 'normal'"),
     ],
 )
 def test_bad_configurations(fields: dict[str, Any], message: str) -> None:
