@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, Place, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, Position, register
 from baselines.tuners.initial import kaiming_, normal_
 
 Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu"]
@@ -64,16 +64,16 @@ class BottleneckConfig(AdapterConfig, ABC):
             self.refuse("scale", "is not above 0")
 
     @abstractmethod
-    def place(self, name: str) -> Place:
-        """Where the adapter of a module stands."""
+    def position(self, name: str) -> Position:
+        """Where the adapter of a module acts."""
 
     def widths(self, name: str, in_features: int, out_features: int) -> tuple[int, int]:
         """Widths that the adapter of a module takes and returns, by those of the module."""
         return {
-            "before": (in_features, in_features),
-            "beside": (in_features, out_features),
-            "after": (out_features, out_features),
-        }[self.place(name)]
+            "input": (in_features, in_features),
+            "parallel": (in_features, out_features),
+            "output": (out_features, out_features),
+        }[self.position(name)]
 
 
 @dataclass
@@ -94,9 +94,9 @@ class SeriesConfig(BottleneckConfig):
             self.refuse("before", "is not a list of names")
         self.before = list(self.before)
 
-    def place(self, name: str) -> Place:
-        """Before the modules that `before` names, after all others."""
-        return "before" if f".{name}".endswith(tuple(f".{end}" for end in self.before)) else "after"
+    def position(self, name: str) -> Position:
+        """On the input of the modules that `before` names, on the output of all others."""
+        return "input" if f".{name}".endswith(tuple(f".{end}" for end in self.before)) else "output"
 
 
 @dataclass
@@ -107,12 +107,12 @@ class ParallelConfig(BottleneckConfig):
         super().__post_init__()
         self.peft_type = AdapterType.PARALLEL_ADAPTER
 
-    def place(self, name: str) -> Place:
-        """Beside every module."""
-        return "beside"
+    def position(self, name: str) -> Position:
+        """In parallel to every module."""
+        return "parallel"
 
 
-class Bottleneck(Part):
+class Bottleneck(AdapterModule):
     """x to s U act(D x), for any two projections D and U.
 
     Args:
@@ -120,10 +120,10 @@ class Bottleneck(Part):
         down: the projection D.
         up: the projection U.
         config: names the activation and s.
-        place: where the adapter stands.
+        position: where the adapter acts.
     """
 
-    why_no_matrix: ClassVar[str] = (
+    not_linear: ClassVar[str] = (
         "a bottleneck adapter is not linear, so no matrix can be added to the weight in its place"
     )
 
@@ -133,14 +133,14 @@ class Bottleneck(Part):
         down: nn.Module,
         up: nn.Module,
         config: BottleneckConfig,
-        place: Place,
+        position: Position,
     ) -> None:
         super().__init__()
         self.in_features = in_features
         self.down, self.up = down, up
         self.activation = ACTIVATIONS[config.activation]
         self.scale = config.scale
-        self.place = place
+        self.position = position
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
@@ -171,10 +171,10 @@ class DenseBottleneck(Bottleneck):
     up: Dense
 
     def __init__(
-        self, in_features: int, out_features: int, config: BottleneckConfig, place: Place
+        self, in_features: int, out_features: int, config: BottleneckConfig, position: Position
     ) -> None:
         down, up = Dense(in_features, config.bottleneck), Dense(config.bottleneck, out_features)
-        super().__init__(in_features, down, up, config, place)
+        super().__init__(in_features, down, up, config, position)
         self.start = config.start
 
     def reset(self, generator: torch.Generator) -> None:
@@ -193,10 +193,10 @@ class SeriesModel(AdapterTuner):
     prefix: str = "series_adapter_"
 
     @staticmethod
-    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+    def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
         """The adapter of a layer of these widths."""
-        taken, returned = config.widths(name, in_features, out_features)
-        return DenseBottleneck(taken, returned, config, config.place(name))
+        in_width, out_width = config.widths(name, in_features, out_features)
+        return DenseBottleneck(in_width, out_width, config, config.position(name))
 
 
 class ParallelModel(SeriesModel):

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.origins import COMPARED, OURS
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, register
 from baselines.tuners.initial import kaiming_
 from baselines.tuners.method import TunerMethod, TunerSettings
 from quanta_bench.method import Row
@@ -51,7 +51,7 @@ class KronaConfig(AdapterConfig):
             self.refuse("scale", "is not a positive number")
 
 
-class KronaPart(Part):
+class KronaAdapter(AdapterModule):
     """scale (A kron B), with A (side, side) and B (out / side, in / side)."""
 
     def __init__(self, config: KronaConfig, in_features: int, out_features: int) -> None:
@@ -87,8 +87,10 @@ class KronaModel(AdapterTuner):
     prefix = "krona_"
 
     @staticmethod
-    def make_part(config: KronaConfig, in_features: int, out_features: int, name: str) -> Part:
-        """The part for a layer of these widths.
+    def make_adapter(
+        config: KronaConfig, in_features: int, out_features: int, name: str
+    ) -> AdapterModule:
+        """The adapter of a layer of these widths.
 
         Raises:
             ValueError: ``side`` does not divide both.
@@ -100,7 +102,7 @@ class KronaModel(AdapterTuner):
                 f"{in_features} in and {out_features} out; the numbers that do are "
                 f"{', '.join(map(str, _divisors(common)))}"
             )
-        return KronaPart(config, in_features, out_features)
+        return KronaAdapter(config, in_features, out_features)
 
 
 register(KronaType.KRONA, KronaConfig, KronaModel)

@@ -16,7 +16,7 @@ from baselines.adapters import NOT_LINEAR, SeriesSettings, check_before
 from baselines.bottleneck import Bottleneck, SeriesConfig, Start
 from baselines.origins import COMPARED, OURS
 from baselines.tensor_train import TensorTrain, choose_modes, paired_modes
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, Place, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, Position, register
 from baselines.tuners.method import TunerMethod, TunerSettings
 from quanta_bench.method import YES, Claim, Row
 
@@ -138,7 +138,7 @@ class LorettaAdpConfig(SeriesConfig, TrainConfig):
         self.peft_type = LorettaType.LORETTA_ADP
 
 
-class TrainProduct(Part):
+class TrainProduct(AdapterModule):
     """x to (alpha / b) B A x, with tensor trains A (b x in) and B (out x b)."""
 
     def __init__(
@@ -179,11 +179,11 @@ class TrainBottleneck(Bottleneck):
         config: LorettaAdpConfig,
         in_features: int,
         out_features: int,
-        place: Place,
+        position: Position,
         name: str,
     ) -> None:
         down, up = config.trains(in_features, out_features, name, bias=True)
-        super().__init__(in_features, down, up, config, place)
+        super().__init__(in_features, down, up, config, position)
         self.config = config
 
     def reset(self, generator: torch.Generator) -> None:
@@ -197,7 +197,7 @@ class LorettaRepModel(AdapterTuner):
     prefix: str = "loretta_rep_"
 
     @staticmethod
-    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+    def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
         """The update of a layer of these widths."""
         return TrainProduct(config, in_features, out_features, name)
 
@@ -208,10 +208,10 @@ class LorettaAdpModel(AdapterTuner):
     prefix: str = "loretta_adp_"
 
     @staticmethod
-    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+    def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
         """The adapter of a layer of these widths."""
-        taken, returned = config.widths(name, in_features, out_features)
-        return TrainBottleneck(config, taken, returned, config.place(name), name)
+        in_width, out_width = config.widths(name, in_features, out_features)
+        return TrainBottleneck(config, in_width, out_width, config.position(name), name)
 
 
 register(LorettaType.LORETTA_REP, LorettaRepConfig, LorettaRepModel)

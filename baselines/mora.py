@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.origins import COMPARED, OURS
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, register
 from baselines.tuners.method import TunerMethod, TunerSettings
 from quanta_bench.method import Row
 
@@ -61,7 +61,7 @@ def side_of_square(r: int, in_features: int, out_features: int, mora_type: int) 
     return max(side // 2 * 2, 2) if mora_type == 6 else side
 
 
-class MoraPart(Part):
+class MoraAdapter(AdapterModule):
     """Decompress(M compress(x)), with M (side, side) the only parameter.
 
     The input is repeated from its beginning to a multiple of ``side`` and split into chunks of that
@@ -131,7 +131,7 @@ class MoraPart(Part):
     # The angles are not saved. Whatever gives M another device or dtype, or values for the first
     # time, computes them anew: those of a part made on the meta device are none.
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MoraPart:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MoraAdapter:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._set_angles()
         return self
@@ -155,9 +155,11 @@ class MoraModel(AdapterTuner):
     prefix = "mora_"
 
     @staticmethod
-    def make_part(config: MoraConfig, in_features: int, out_features: int, name: str) -> Part:
-        """The part for a layer of these widths; any fit."""
-        return MoraPart(config, in_features, out_features)
+    def make_adapter(
+        config: MoraConfig, in_features: int, out_features: int, name: str
+    ) -> AdapterModule:
+        """The adapter of a layer of these widths; any fit."""
+        return MoraAdapter(config, in_features, out_features)
 
 
 register(MoraType.MORA, MoraConfig, MoraModel)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from baselines.origins import COMPARED, OURS
 from baselines.quantum import Ansatz, QuantumNetwork, backend_from
 from baselines.tensor_train import TensorTrain, even_modes
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, register
 from baselines.tuners.initial import generator_for, uniform_
 from baselines.tuners.method import TunerMethod, TunerSettings
 from quanta_bench.method import Claim, Row
@@ -130,10 +130,10 @@ class QthaConfig(AdapterConfig):
         return even_modes(width, self.cores)
 
 
-class QthaPart(Part):
+class QthaAdapter(AdapterModule):
     """(alpha / n) B(wc * z + wq * q), with z = A(x) and q = <Z> of the circuit that encodes z."""
 
-    why_no_matrix = NOT_A_MATRIX
+    not_linear = NOT_A_MATRIX
 
     def __init__(self, config: QthaConfig, in_features: int, out_features: int, name: str) -> None:
         super().__init__()
@@ -171,11 +171,14 @@ class QthaPart(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``; all vectors go through the network at once."""
-        z = self.down(x).to(self.angles.dtype)
+        # The network computes in single precision at least, half-precision parameters too.
+        wide = torch.promote_types(self.angles.dtype, torch.float32)
+        z = self.down(x).to(wide)
         encoded = math.pi * torch.tanh(z) if self.config.scaling == "tanh" else z
         q = self.network.expectations(self.angles, encoded)
         scale = self.config.alpha / self.config.qubits
-        result: Tensor = self.up(scale * (self.classical * z + self.quantum * q))
+        mixed = scale * (self.classical * z + self.quantum * q)
+        result: Tensor = self.up(mixed.to(self.classical.dtype))
         return result
 
 
@@ -185,9 +188,11 @@ class QthaModel(AdapterTuner):
     prefix = "qtha_"
 
     @staticmethod
-    def make_part(config: QthaConfig, in_features: int, out_features: int, name: str) -> Part:
-        """The part for a layer of these widths, which may be any."""
-        return QthaPart(config, in_features, out_features, name)
+    def make_adapter(
+        config: QthaConfig, in_features: int, out_features: int, name: str
+    ) -> AdapterModule:
+        """The adapter of a layer of these widths, which may be any."""
+        return QthaAdapter(config, in_features, out_features, name)
 
 
 register(QthaType.QTHA, QthaConfig, QthaModel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import Suite
 
 BASE, TRAINED = 1000, 250
+
+UNUSABLE = "its package is not installed"
+"""Why a row with the label Beam cannot run."""
 
 
 def suite(*rows: Any, tasks: Sequence[str] = ("boolq", "piqa"), **profile: Any) -> Suite:
@@ -131,7 +134,10 @@ class Bench:
 
     def table(self, made: Suite, *rows: dict[int, Result]) -> Table:
         seeds = tuple(sorted({seed for row in rows for seed in row})) or (0,)
-        found = grid(made, "embedded", Choice(seeds=seeds))
+        found = [
+            replace(row, missing=UNUSABLE) if row.spec.label == "Beam" else row
+            for row in grid(made, "embedded", Choice(seeds=seeds))
+        ]
         cells = [
             Cells(row, {seed: [result] for seed, result in results.items()})
             for row, results in zip(found, rows, strict=True)
@@ -139,8 +145,13 @@ class Bench:
         return make_table(Request.of(made, "embedded"), cells, self.store)
 
 
-def drawn(table: Table) -> str:
-    console = Console(width=300)
+def sentences(table: Table) -> list[str]:
+    """The notes of all headings."""
+    return [note for notes in table.notes.values() for note in notes]
+
+
+def drawn(table: Table, width: int = 300) -> str:
+    console = Console(width=width)
     with console.capture() as captured:
         console.print(render.on_screen(table))
     return captured.get()
@@ -155,7 +166,7 @@ def two_seeds(bench: Bench) -> Table:
 TWO_MODELS = (
     {"method": "lora", "model": "m-7b"},
     {"method": "lora", "model": "m-13b"},
-    {"method": "teleportation", "model": "m-13b", "label": "Beam"},
+    {"method": "dora", "model": "m-13b", "label": "Beam"},
 )
 
 

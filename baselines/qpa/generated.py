@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from baselines.qpa.generator import WeightGenerator
+from baselines.tuners.frozen import DerivedTensors, frozen
 from quanta_bench.method import BenchError
 
 NAME = "qpa"
@@ -27,7 +28,11 @@ Groups: TypeAlias = Mapping[str, Sequence[nn.Parameter]]
 
 
 class Source(nn.Module):
-    """A generator, and what it has generated last.
+    """A generator, and the weights of the forward pass that is running.
+
+    Weights are generated from the parameters as they are: once at the start of each forward pass,
+    and at each read outside one. Inside `baselines.tuners.frozen.frozen`, all reads without
+    gradients share one generation.
 
     Args:
         generator: The generator, with its start.
@@ -47,38 +52,48 @@ class Source(nn.Module):
             origin = generator() if relative else None
         self.register_buffer("origin", origin, persistent=False)
         self.read = False
-        self._last: tuple[tuple[object, ...], Tensor] | None = None
+        self.derived = DerivedTensors()
+        self._running = False
+        self._current: Tensor | None = None  # the running pass's, kept for its backward pass
 
     def weights(self) -> Tensor:
-        """The weights, shape ``(count,)``, with a graph if gradients are enabled.
-
-        They are generated again only if the generator's parameters have changed since.
-        """
-        grad = torch.is_grad_enabled()
-        # An optimiser raises the version of a parameter; a moved parameter has other memory.
-        state = (grad, *((value.data_ptr(), value._version) for value in self._trained()))
-        if self._last is None or self._last[0] != state:
-            weights = self.generator()
-            self._last = state, weights if self.origin is None else weights - self.origin
-        return self._last[1]
+        """The weights, shape ``(count,)``, with a graph if gradients are enabled."""
+        current, grad = self._current, torch.is_grad_enabled()
+        readable = current is not None and (current.requires_grad or not grad)
+        if readable and (self._running or _in_backward()):
+            return cast(Tensor, current)
+        if not grad and self.derived.kept:
+            return self.derived.get("weights", self._generate)
+        return self._generate()
 
     def begin(self) -> None:
-        """Begin a forward pass: a graph serves one, and so do the samples of a noisy circuit.
+        """Begin a forward pass: all its reads share one generation, and so one graph.
 
         The weights are generated at once. A checkpointed layer, which is computed a second time,
         must only read them.
         """
-        if self.training or torch.is_grad_enabled():
-            self._last = None
-        self.weights()
+        self._running, self._current = False, None
+        self._current = self.weights()
+        self._running = True
 
-    def _trained(self) -> Iterator[nn.Parameter]:
-        yield self.generator.angles
-        yield from self.generator.mapping.parameters()
+    def end(self) -> None:
+        """End a forward pass; a pass with a graph may still be recomputed, in its backward pass."""
+        self._running = False
+        if self._current is not None and not self._current.requires_grad:
+            self._current = None
+
+    def _generate(self) -> Tensor:
+        weights: Tensor = self.generator()
+        return weights if self.origin is None else weights - self.origin
 
     def __getstate__(self) -> dict[str, object]:
         # A tensor with a graph cannot be copied, and need not be.
-        return {**self.__dict__, "_last": None}
+        return {**self.__dict__, "_running": False, "_current": None}
+
+
+def _in_backward() -> bool:
+    """Whether autograd is at work, as while a checkpointed layer is computed again."""
+    return torch._C._current_graph_task_id() != -1
 
 
 class Generators(nn.Module):
@@ -98,7 +113,7 @@ class Generators(nn.Module):
         """Generate the weights at each forward pass of a model."""
         self._watching = (
             model.register_forward_pre_hook(self._begin),
-            model.register_forward_hook(self._end),
+            model.register_forward_hook(self._end, always_call=True),
         )
 
     def unwatch(self) -> None:
@@ -111,8 +126,10 @@ class Generators(nn.Module):
             cast(Source, source).begin()
 
     def _end(self, module: nn.Module, args: object, output: object) -> None:
-        if not self.training or not torch.is_grad_enabled():
-            return  # adapters may be switched off, or merged
+        for source in self.sources:
+            cast(Source, source).end()
+        if output is None or not self.training or not torch.is_grad_enabled():
+            return  # the pass failed, or adapters may be switched off or merged
         if not any(cast(Source, source).read for source in self.sources):
             raise BenchError(
                 "Nothing read the generated weights: the layers of this adapter take theirs from "
@@ -226,7 +243,7 @@ def _to_plain(model: nn.Module) -> list[tuple[nn.Module, str, Slice, Tensor]]:
         for name, chain in cast(nn.ModuleDict, module.parametrizations).items()
         if isinstance(part := cast(nn.ModuleList, chain)[0], Slice)
     ]
-    with torch.no_grad():
+    with torch.no_grad(), frozen(model):
         # Copies, for these are views of one vector; and all before the first is taken out.
         values = [getattr(module, name).clone() for module, name, _, _ in replaced]
     for (module, name, _, _), value in zip(replaced, values, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -19,6 +20,7 @@ from baselines.qpa.generated import NAME, generate, generators_of, settle, settl
 from baselines.qpa.generator import WeightGenerator
 from baselines.qpa.inner import by_module, inner_method
 from baselines.quantum import backend_from
+from baselines.tuners.frozen import frozen
 from baselines.tuners.initial import generator_for
 from quanta_bench.method import Claim, Method, MethodConfig, Row, UsageError
 
@@ -224,6 +226,10 @@ class Qpa(Method[QpaSettings]):
         if self.config.shots is None:
             check_weights(adapted, folder)
         return adapted
+
+    def frozen(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A block in which no weight changes, for scoring and generation at the least cost."""
+        return frozen(model)
 
     def merge(self, model: nn.Module) -> nn.Module:
         """Write the update into the base's weights, as the inner method does.

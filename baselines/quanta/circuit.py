@@ -11,6 +11,7 @@ call, so that one plan serves trained gates, their frozen copies, and gates with
 
 from __future__ import annotations
 
+import ast
 import functools
 import itertools
 import math
@@ -159,6 +160,8 @@ class Circuit:
                     raise ValueError(f"{where}: value has shape {shape}, not {step.shape}")
             steps.append(step)
         self.steps = tuple(steps)
+        acts = tuple((step.axes, step.in_sizes, step.out_sizes) for step in steps)
+        self._key = repr((self.sizes, acts))
         self.out_sizes = tuple(sizes)
         back = tuple(order.index(axis) for axis in range(len(sizes)))
         self._back = None if back == tuple(range(len(sizes))) else back
@@ -230,7 +233,7 @@ class Circuit:
         are opt_einsum's: from 53 on (all pairs of 8 axes) they are not letters any more, and
         `opt_einsum.contract` takes the expression where `torch.einsum` does not.
         """
-        return expressions.apply_expression(self)
+        return expressions.apply_expression(len(self.sizes), self._operands())
 
     def operator_expression(self) -> str:
         """The einsum expression of the whole matrix, output axes first (Eq. 7, App. G).
@@ -238,7 +241,11 @@ class Circuit:
         Raises:
             ValueError: An axis that no gate acts on: einsum can't write the identity there.
         """
-        return expressions.operator_expression(self)
+        return expressions.operator_expression(len(self.sizes), self._operands())
+
+    def _operands(self) -> list[expressions.Operand]:
+        pairs = zip(self.gates, self.steps, strict=True)
+        return [expressions.Operand(step.axes, gate.given) for gate, step in pairs]
 
     # What the plan does.
 
@@ -429,14 +436,17 @@ class Circuit:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator,unused-ignore]
-def _compiled_plan(circuit: Circuit, device: str) -> Plan:
-    # A compiled graph serves batches of any length, so its plan is for a common one.
-    return circuit.plan(COMPILED_TOKENS, device=device)
+def _compiled_plan(key: str, device: str) -> Plan:
+    # A compiled graph serves batches of any length, so its plan is for a common one. The circuit
+    # comes as text: not every version of the compiler takes an object for a constant, and integers
+    # may become symbols.
+    sizes, acts = ast.literal_eval(key)
+    return make_plan(sizes, tuple(Act(*act) for act in acts), rates_of(device), COMPILED_TOKENS)
 
 
 def _plan_for(circuit: Circuit, rows: Tensor) -> Plan:
     if torch.compiler.is_compiling():
-        plan: Plan = _compiled_plan(circuit, rows.device.type)
+        plan: Plan = _compiled_plan(circuit._key, rows.device.type)
         return plan
     return circuit.plan(max(1, rows.shape[0]), device=rows.device)
 

@@ -12,7 +12,6 @@ from baselines.quanta.rectangular import Rectangular
 from baselines.tuners.config import AdapterConfig
 
 Dims: TypeAlias = "tuple[int, ...] | None"
-Form: TypeAlias = Literal["auto", "folded", "unfolded"]
 Recompute: TypeAlias = Literal["auto", "always", "never"]
 
 REST = ".*"  # the pattern of all modules that no other pattern matches
@@ -45,17 +44,6 @@ class QuantaConfig(AdapterConfig):
         modules_to_save: Modules to train in full and save with the adapter.
         rectangular: How a layer of unequal widths is fitted: ``"gate"``, a rectangular gate on the
             first axis, or ``"pad"``, zero-padding and cutting to the product of the sizes.
-        form: How y = W0 x + T x - S x is computed. ``"folded"`` keeps W0 - S as a second matrix:
-            faster, more memory, and equal to the base model at the start only to rounding.
-            ``"unfolded"`` applies T and S in one pass: equal to the base model at the start in
-            any dtype. ``"auto"`` folds on a plain float32 or float64 weight without
-            dropout, and not otherwise. A layer whose weight can't be folded (quantised,
-            offloaded, itself trained, or wrapped by another adapter) is computed unfolded in any
-            case.
-        fold_in_place: Where the layer is folded, keep W0 - S in the place of W0 instead of beside
-            it. Saves one matrix a layer. The weight of the base model then is not W0 while the
-            adapter is active; disabling, merging, unloading and `state_dict` restore it, to
-            rounding. Not for a weight that another module shares.
         recompute: Whether the backward pass computes again what stands between the gates.
             ``"always"`` keeps a layer's input and no other vectors, ``"never"`` what is fastest,
             and ``"auto"`` recomputes where a call would keep more than 64 MiB beside the input.
@@ -71,8 +59,6 @@ class QuantaConfig(AdapterConfig):
     dims: tuple[int, ...] | dict[str, Dims] | None = field(default=None)
     parameter_budget: int | None = field(default=None)
     rectangular: Rectangular = field(default="gate")
-    form: Form = field(default="auto")
-    fold_in_place: bool = field(default=False)
     recompute: Recompute = field(default="auto")
     dropout: float = field(default=0.0)
 
@@ -87,21 +73,10 @@ class QuantaConfig(AdapterConfig):
         else:
             self.dims = _checked_dims("dims", self.dims)
         self.check_choice("rectangular", get_args(Rectangular))
-        self.check_choice("form", get_args(Form))
         self.check_choice("recompute", get_args(Recompute))
         self.check_share("dropout")
         if self.parameter_budget is not None and self.parameter_budget < 1:
             self.refuse("parameter_budget", "is below 1")
-        if self.form == "folded" and self.dropout > 0:
-            self.refuse(
-                "form",
-                f"with dropout={self.dropout}: W0 - S would see the whole input and T the "
-                "dropped-out one, so the adapter would not start at zero; use form='unfolded', or "
-                "no dropout",
-            )
-        if self.fold_in_place and (self.form == "unfolded" or self.dropout > 0):
-            reason = "form='unfolded'" if self.form == "unfolded" else f"dropout={self.dropout}"
-            self.refuse("fold_in_place", f"with {reason}, which never folds; drop one")
 
     def dims_for(self, name: str) -> Dims:
         """The axis sizes asked for the module of this name; `None` to choose them.

@@ -3,20 +3,21 @@
 T is the trained circuit, S its frozen copy from the start. Both are saved, so that an adapter
 loaded elsewhere is the one that was trained whatever draws random numbers there.
 
-``quanta-bench bench layer`` times both forms against LoRA and against the bare matrix products.
+T and S are applied in one pass, and equal gates give exact zeros: the adapted layer starts as its
+base layer in every dtype, to the bit. W0 - S in the place of W0 would save the work of S, but not
+that: rounded to bfloat16 it moves the logits of SmolLM2-135M by 0.13 on average (q_proj and v_proj,
+dims 9-8-8).
 
-On a bfloat16 base the folded form does not start at the base model: W0 - S is rounded. On
-SmolLM2-135M (q_proj and v_proj, four passages of text) it moves the logits by 0.13 on average and
-1.8 at most with 9-8-8, by 0.14 and 1.9 with 6-6-4-4; the unfolded form moves none, to the bit.
-That is why "auto" folds on a float32 base alone.
+Each pass is computed from the weights as they are. For the backward pass T keeps its input to each
+matrix of its plan, or with `recompute` the layer's input alone; S keeps nothing but its gates.
+Inside `baselines.tuners.frozen.frozen`, passes without gradients use matrices made once.
 
-For the backward pass T keeps its input to each matrix of its plan, or with `recompute` the layer's
-input alone; S keeps nothing but its gates. Without gradients, and for few vectors, T - S is one
-matrix (see `inference`).
+``quanta-bench bench layer`` times the layer against LoRA and against the bare matrix products.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -24,15 +25,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.quanta.config import Form, QuantaConfig, Recompute
-from baselines.quanta.inference import KeptMatrices, as_matrix
+from baselines.quanta.config import QuantaConfig, Recompute
 from baselines.quanta.initial import kaiming_gates_
+from baselines.quanta.planning import product_cost
+from baselines.quanta.rates import rates_of
 from baselines.quanta.rectangular import WeightCircuit
 from baselines.quanta.targets import is_plain, plan_layer
+from baselines.tuners.frozen import DerivedTensors
 from baselines.tuners.initial import generator_for
 from baselines.tuners.merging import MergingLayer, exact, linear_features
 
 RECOMPUTE: Mapping[Recompute, bool | None] = {"auto": None, "always": True, "never": False}
+
+MOST_BYTES = 1 << 23
+"""Size of the largest T - S that is kept beside a base weight of lower precision."""
 
 
 class FrozenGates(nn.Module):
@@ -47,12 +53,8 @@ class FrozenGates(nn.Module):
 class QuantaLinear(MergingLayer):
     """A `nn.Linear` or a `transformers` `Conv1D` with QuanTA adapters.
 
-    The folded matrix W0 - S is a derived buffer: not saved, built at the first forward that needs
-    it, and again when the active adapters, the base weight, or dtype and device change.
-
     Args:
-        base_layer: The layer to adapt. Its weight is not touched before a merge, unless
-            `fold_in_place` asks for it.
+        base_layer: The layer to adapt. Its weight is not touched before a merge.
         adapter_name: Name of the first adapter.
         config: Its configuration.
         name: Name of the module in the model, which seeds the initial gates and selects `dims`.
@@ -67,10 +69,8 @@ class QuantaLinear(MergingLayer):
         "quanta_frozen",
         "quanta_dropout",
         "quanta_circuits",
-        "quanta_forms",
         "quanta_recompute",
     )
-    quanta_folded: Tensor | None
 
     def __init__(
         self, base_layer: nn.Module, adapter_name: str, config: QuantaConfig, name: str
@@ -81,13 +81,8 @@ class QuantaLinear(MergingLayer):
         self.quanta_frozen = nn.ModuleDict()
         self.quanta_dropout = nn.ModuleDict()
         self.quanta_circuits: dict[str, WeightCircuit] = {}
-        self.quanta_forms: dict[str, tuple[Form, bool]] = {}
         self.quanta_recompute: dict[str, bool | None] = {}
-        self.register_buffer("quanta_folded", None, persistent=False)
-        self._kept = KeptMatrices()
-        self._folded_names: tuple[str, ...] = ()
-        self._folded_for: tuple[tuple[str, ...], tuple[Any, ...]] | None = None
-        self._subtracted: tuple[str, ...] = ()  # whose S is subtracted from the base weight
+        self.derived = DerivedTensors()
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config, name)
 
@@ -107,10 +102,6 @@ class QuantaLinear(MergingLayer):
         if not weight.is_meta:
             kaiming_gates_(frozen, generator_for(config.seed, name))
         self.quanta_circuits[adapter_name] = circuit
-        self.quanta_forms[adapter_name] = (
-            "unfolded" if config.dropout > 0 else config.form,
-            config.fold_in_place,
-        )
         self.quanta_recompute[adapter_name] = RECOMPUTE[config.recompute]
         self.quanta_dropout[adapter_name] = (
             nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
@@ -119,21 +110,9 @@ class QuantaLinear(MergingLayer):
         self.quanta_frozen[adapter_name] = FrozenGates(frozen)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Remove an adapter; the weight of the base layer no longer holds its S."""
-        self._unfold()
-        super().delete_adapter(adapter_name)
-
-    def enable_adapters(self, enabled: bool) -> None:
-        """Switch all adapters on or off; off, the layer is its base layer."""
-        if not enabled:
-            self._unfold(keep_buffer=True)
-        super().enable_adapters(enabled)
-
     def cast_adapter(self, adapter_name: str, dtype: torch.dtype) -> None:
         """Bring T and S of an adapter to a floating dtype."""
         if adapter_name in self.quanta_gates:
-            self._unfold()
             self.quanta_gates[adapter_name].to(dtype)
             self.quanta_frozen[adapter_name].to(dtype)
 
@@ -142,11 +121,10 @@ class QuantaLinear(MergingLayer):
     ) -> None:
         # peft's own also casts to the base layer's dtype, which would round T and S on loading.
         if adapter_name in self.quanta_gates:
-            self._unfold()
             target = self._weight.device if device is None else device
-            for part in (self.quanta_gates, self.quanta_frozen):
-                if not any(tensor.is_meta for tensor in part[adapter_name].state_dict().values()):
-                    part[adapter_name].to(target)
+            for gates in (self.quanta_gates, self.quanta_frozen):
+                if not any(tensor.is_meta for tensor in gates[adapter_name].state_dict().values()):
+                    gates[adapter_name].to(target)
 
     # Forward.
 
@@ -157,54 +135,51 @@ class QuantaLinear(MergingLayer):
         """
         if self.disable_adapters and self.merged:
             self.unmerge()
-        if self.disable_adapters or self.merged:
+        names = () if self.disable_adapters or self.merged else self._active_names()
+        if not names:
             return self._base(x, *args, **kwargs)
-
-        names = self._active_names()
-        if self._fold_is_stale(names):  # also when the last active adapter has gone
-            self._fold(names)
-        folded, bias = None, None
-        if self.quanta_folded is not None and not args and not kwargs:
-            folded = self.quanta_folded.mT if self._transposed else self.quanta_folded
-            bias = cast("Tensor | None", self.get_base_layer().bias)
-        if folded is not None and len(names) == 1:
-            return self._delta(names[0], x, folded, bias)
-        if folded is None:
-            result = self._base(x, *args, **kwargs)
-        else:
-            result = functional.linear(x, folded, bias)
-        total = result
+        plain = not args and not kwargs and is_plain(self.base_layer)
+        if self._keeps(names):
+            if plain and _dtype(x) == self._weight.dtype in (torch.float32, torch.float64):
+                return functional.linear(x, self._kept_weight(names), self._bias)
+            if self._pays(names, x):
+                result = self._base(x, *args, **kwargs)
+                return result + functional.linear(x, self._kept_update(names, _dtype(x)))
+        if plain and len(names) == 1 and self._one_dtype(names[0], x):
+            return self._apply_circuit(names[0], x, add_base=True)
+        result = total = self._base(x, *args, **kwargs)
         for name in names:
-            total = total + self._delta(name, x)
+            total = total + self._apply_circuit(name, x)
         return total.to(result.dtype)
 
-    def _delta(
-        self, name: str, x: Tensor, folded: Tensor | None = None, bias: Tensor | None = None
-    ) -> Tensor:
-        """T x, less S x unless W0 - S stands for it; with the folded layer added if given."""
-        circuit, trained = self.quanta_circuits[name], self._tensors(name, "T")
-        minus = None if name in self._folded_names else self._tensors(name, "S")
-        gates = [*trained, *(minus or [])]
-        dropped = self.quanta_dropout[name](x)
-        if as_matrix(circuit, dropped, gates, 1 if minus is None else 2):
-            dtype = _dtype(dropped)
-            wide = torch.promote_types(dtype, torch.float32)
-            matrix = self._kept.get(name, gates, dtype, lambda: self._made(name, minus, wide))
-            result = functional.linear(dropped, matrix)
-            return result if folded is None else result + functional.linear(x, folded, bias)
-        return circuit.apply(
-            dropped,
-            trained,
-            minus=minus,
+    def _apply_circuit(self, name: str, x: Tensor, *, add_base: bool = False) -> Tensor:
+        """T x - S x, with the base layer's output added if that is asked for."""
+        dropout = self.quanta_dropout[name]
+        weight = bias = None
+        if add_base:
+            weight = self._weight.mT if self._transposed else self._weight
+            bias = self._bias
+        return self.quanta_circuits[name].apply(
+            dropout(x),
+            self._tensors(name, "T"),
+            minus=self._tensors(name, "S"),
             recompute=self.quanta_recompute[name],
-            weight=folded,
+            weight=weight,
             bias=bias,
         )
 
-    def _made(self, name: str, minus: Sequence[Tensor] | None, dtype: torch.dtype) -> Tensor:
-        with exact(self._weight):
-            trained = self._matrix(name, "T", dtype)
-            return trained if minus is None else trained - self._matrix(name, "S", dtype)
+    def _one_dtype(self, name: str, x: Tensor) -> bool:
+        """Whether the base layer and an adapter compute in one dtype, on the same input."""
+        if self._drops(name):
+            return False
+        dtypes = {gate.dtype for which in ("T", "S") for gate in self._tensors(name, which)}
+        dtypes |= {x.dtype, self._weight.dtype}
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+            return torch.float64 not in dtypes
+        return len(dtypes) == 1
+
+    def _drops(self, name: str) -> bool:
+        return self.training and isinstance(self.quanta_dropout[name], nn.Dropout)
 
     def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return cast(Tensor, self.base_layer(x, *args, **kwargs))
@@ -218,74 +193,58 @@ class QuantaLinear(MergingLayer):
     def _active_names(self) -> tuple[str, ...]:
         return tuple(name for name in self.active_adapters if name in self.quanta_gates)
 
-    # Folding.
+    @property
+    def _bias(self) -> Tensor | None:
+        return cast("Tensor | None", self.get_base_layer().bias)
 
-    def is_folded(self, adapter_name: str) -> bool:
-        """Whether W0 - S stands for this adapter's S, by its form and by what the weight allows."""
-        form, _ = self.quanta_forms[adapter_name]
-        if form == "unfolded" or not is_plain(self.base_layer):
-            return False
-        return form == "folded" or self._weight.dtype in (torch.float32, torch.float64)
+    # While weights are frozen.
 
-    def _fold_is_stale(self, names: tuple[str, ...]) -> bool:
-        if self._folded_for is None or self._folded_for[0] != names:
-            return True
-        # A compiled graph can't see the weight change under it; nothing in training changes it.
-        return not torch.compiler.is_compiling() and self._folded_for[1] != self._weight_state()
+    def _keeps(self, names: Sequence[str]) -> bool:
+        """Whether a pass may use tensors that are kept from one pass to the next."""
+        return (
+            self.derived.kept
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and not self._weight.is_meta
+            and not any(map(self._drops, names))
+        )
 
-    def _weight_state(self) -> tuple[Any, ...]:
-        """What must stay the same for W0 - S to stay right."""
-        if not is_plain(self.base_layer):
-            return ()
+    def _kept_weight(self, names: tuple[str, ...]) -> Tensor:
+        """W0 + T - S, shape ``(out_features, in_features)``: one product serves both."""
         weight = self._weight
-        version = 0 if weight.is_inference() else weight._version
-        return (weight.data_ptr(), version, weight.dtype)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
-    def _fold(self, names: tuple[str, ...]) -> None:
-        """Build what the active adapters need: W0 minus the sum of their S, with one rounding."""
-        self._unfold()
-        folded = tuple(name for name in names if self.is_folded(name))
-        if folded:
-            weight = self._weight.data
+        def make() -> Tensor:
             with exact(weight):
-                result = self._plus(weight, -self._frozen_sum(folded))
-            if any(self.quanta_forms[name][1] for name in folded):
-                self._weight.data = result
-                self._subtracted = folded
-            else:
-                self.quanta_folded = result
-        self._folded_names = folded
-        self._folded_for = (names, self._weight_state())
+                return self._plus(weight, self._update(names))
 
-    def _unfold(self, *, keep_buffer: bool = False) -> None:
-        """Give the base weight back its S, where folded in place, and forget the buffer.
+        total = self.derived.get((names, weight.dtype, weight.device), make)
+        return total.mT if self._transposed else total
 
-        To be called while S still is what was subtracted.
-        """
-        self._kept.clear()
-        if self._subtracted:
-            weight = self._weight.data
-            with exact(weight):
-                self._weight.data = self._plus(weight, self._frozen_sum(self._subtracted))
-            self._subtracted = ()
-            keep_buffer = False
-        if not keep_buffer:
-            self.quanta_folded = None
-            self._folded_names = ()
-            self._folded_for = None
+    def _kept_update(self, names: tuple[str, ...], dtype: torch.dtype) -> Tensor:
+        """T - S in a dtype, apart from W0, which would lose it in rounding."""
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._unfold()
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        def make() -> Tensor:
+            with exact(self._weight):
+                return self._update(names).to(dtype).contiguous()
 
-    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._unfold(keep_buffer=True)  # a saved base weight is W0 (nn.Module saves it after this)
-        super()._save_to_state_dict(*args, **kwargs)
+        return self.derived.get((names, dtype, self._weight.device), make)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._unfold()
-        super()._load_from_state_dict(*args, **kwargs)
+    def _update(self, names: Sequence[str]) -> Tensor:
+        updates = (self.update_matrix(name, self._precision) for name in names)
+        return functools.reduce(torch.add, updates)
+
+    def _pays(self, names: Sequence[str], x: Tensor) -> bool:
+        """Whether a product with T - S is cheaper than the circuits, as the planner reckons."""
+        size = self.in_features * self.out_features
+        vectors = x.numel() // x.shape[-1]
+        if size * x.element_size() > MOST_BYTES or not vectors:
+            return False
+        circuits = 0.0
+        for name in names:
+            plan = self.quanta_circuits[name].circuit.plan(vectors, device=x.device)
+            circuits += 2 * plan.cost * vectors / plan.tokens
+        shape = self.out_features, self.in_features
+        return product_cost(vectors, *shape, rates_of(x.device.type)) < circuits
 
     # Merging.
 
@@ -296,13 +255,6 @@ class QuantaLinear(MergingLayer):
     def update_matrix(self, adapter_name: str, dtype: torch.dtype) -> Tensor:
         """T - S of an adapter as a matrix (out, in), computed in ``dtype``."""
         return self._matrix(adapter_name, "T", dtype) - self._matrix(adapter_name, "S", dtype)
-
-    def _before_merge(self) -> None:
-        self._unfold()
-
-    def _frozen_sum(self, names: tuple[str, ...]) -> Tensor:
-        """The sum of S of adapters: in double for a weight in single precision, else in single."""
-        return cast(Tensor, sum(self._matrix(name, "S", self._precision) for name in names))
 
     def _matrix(self, name: str, which: Literal["T", "S"], dtype: torch.dtype) -> Tensor:
         """T or S as (out, in)."""
@@ -315,6 +267,6 @@ class QuantaLinear(MergingLayer):
 
 def _dtype(x: Tensor) -> torch.dtype:
     """The dtype that a linear layer computes in, autocast's if that is on."""
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype

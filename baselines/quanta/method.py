@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from baselines.origins import COMPARED, OURS
 from baselines.quanta.config import QuantaConfig
 from baselines.quanta.dims import MAX_AXES, MIN_AXES
 from baselines.quanta.layer import QuantaLinear
+from baselines.tuners.frozen import frozen
 from baselines.tuners.merging import linear_features
 from baselines.tuners.method import TunerMethod, TunerSettings
 from quanta_bench.method import Row
@@ -34,9 +36,6 @@ class QuantaSettings(TunerSettings):
             by module if a dictionary from regular expressions; chosen if ``None``.
         parameter_budget: most parameters for one layer, where sizes are chosen.
         rectangular: how a layer of unequal widths is fitted: ``"gate"`` or ``"pad"``.
-        form: ``"folded"`` keeps W0 - S as a second matrix, ``"unfolded"`` applies S each time,
-            ``"auto"`` folds on a float32 base.
-        fold_in_place: keep W0 - S in the place of W0 instead of beside it.
         recompute: ``"always"`` computes again in the backward pass what stands between the gates,
             ``"never"`` keeps it, ``"auto"`` decides by its size.
         dropout: probability of dropout on the adapter's input.
@@ -45,8 +44,6 @@ class QuantaSettings(TunerSettings):
     dims: Axes | dict[str, Axes] = None
     parameter_budget: int | None = Field(None, ge=1)
     rectangular: Literal["gate", "pad"] = "gate"
-    form: Literal["auto", "folded", "unfolded"] = "auto"
-    fold_in_place: bool = False
     recompute: Literal["auto", "always", "never"] = "auto"
     dropout: float = Field(0.0, ge=0, lt=1)
 
@@ -113,6 +110,10 @@ class Quanta(TunerMethod[QuantaSettings]):
                 rest.remove(first)
                 settings: dict[str, Any] = {"dims": (first, *rest)}
                 yield settings if gates else {**settings, "rectangular": "pad"}
+
+    def frozen(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A block in which no weight changes, for scoring and generation at the least cost."""
+        return frozen(model)
 
     def ranks(self, model: nn.Module) -> dict[str, dict[str, tuple[int, int]]]:
         """Bounds on the rank of T (Theorem 6.2), and what follows for the update T - S.

@@ -1,4 +1,4 @@
-"""Which layers QuanTA adapts, with which circuit, and which of them can be folded."""
+"""Which layers QuanTA adapts, and with which circuit."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def plan_layer(layer: nn.Module, config: QuantaConfig, name: str) -> WeightCircu
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether the layer is only its weight and bias, so that W0 - S can stand in for it.
+    """Whether the layer is only its frozen weight and bias, so that one product can stand for it.
 
     Not so with a forward of its own (quantised layers, other adapters, offloading), with hooks,
-    which would no longer run, or with a weight that trains, which would get no gradient.
+    which would not run, or with a weight or bias that trains, which would get no gradient.
     """
-    weight = getattr(layer, "weight", None)
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     return (
         type(layer).forward in (nn.Linear.forward, Conv1D.forward)
         and "forward" not in vars(layer)
@@ -41,4 +41,5 @@ def is_plain(layer: nn.Module) -> bool:
         and type(weight) is nn.Parameter
         and weight.is_floating_point()
         and not weight.requires_grad
+        and not (bias is not None and bias.requires_grad)
     )

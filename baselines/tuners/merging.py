@@ -16,8 +16,9 @@ from transformers.pytorch_utils import Conv1D
 class MergingLayer(nn.Module, BaseTunerLayer):
     """A `nn.Linear` or a `transformers` `Conv1D` with adapters whose updates are matrices.
 
-    The base weight is not touched before a merge, and W0 itself is kept beside the merged weight:
-    taking the update off again would leave rounding behind.
+    The base weight is not touched before a merge. A merged weight is a new parameter, so modules
+    that share W0, as a tied embedding does, keep it. W0 itself is kept for `unmerge`: taking the
+    update off again would leave rounding behind.
 
     Args:
         base_layer: The layer to adapt.
@@ -29,7 +30,9 @@ class MergingLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
+        # A buffer, so that it moves with the model; the parameter may be another module's too.
         self.register_buffer("unmerged_weight", None, persistent=False)
+        self._unmerged_parameter: tuple[nn.Parameter, ...] = ()
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
 
@@ -44,9 +47,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         Raises:
             ValueError: The update is not a matrix; the message says why.
         """
-
-    def _before_merge(self) -> None:
-        """Called before the base weight is read or written."""
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates of adapters to the base weight, in float32 or better, rounded once.
@@ -65,7 +65,6 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         names = [name for name in names if name in own]
         if not names:
             return
-        self._before_merge()
         weight = self._weight
         if type(weight) is not nn.Parameter or not weight.is_floating_point():
             raise ValueError(
@@ -73,6 +72,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
                 "adapter merges into plain floating-point weights only. Load the base model "
                 "without quantisation and merge there"
             )
+        first = self.unmerged_weight is None
         original = weight.data if self.unmerged_weight is None else self.unmerged_weight
         merged = [*self.merged_adapters, *names]
         with exact(original):
@@ -82,15 +82,22 @@ class MergingLayer(nn.Module, BaseTunerLayer):
             raise ValueError(
                 f"merge: adapters {names} give a weight that is not finite; nothing was merged"
             )
-        self._weight.data = result
+        if first:
+            # In a tuple, where `nn.Module` does not see it.
+            self._unmerged_parameter = (weight,)
+        self._set_weight(nn.Parameter(result, requires_grad=weight.requires_grad))
         self.unmerged_weight = original
         self.merged_adapters = merged
 
     def unmerge(self) -> None:
         """Put W0 back, bit for bit. Without merged adapters, do nothing."""
         if self.unmerged_weight is not None:
-            self._weight.data = self.unmerged_weight
-        self.unmerged_weight = None
+            (parameter,) = self._unmerged_parameter
+            kept = self.unmerged_weight
+            if (parameter.dtype, parameter.device) != (kept.dtype, kept.device):
+                parameter.data = kept  # the model was moved or cast in the meantime
+            self._set_weight(parameter.requires_grad_(self._weight.requires_grad))
+        self._forget_unmerged()
         self.merged_adapters = []
 
     def unload_and_optionally_merge_module(
@@ -99,8 +106,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         """Return the base layer, with adapters merged or without (called by `peft`)."""
         if merge:
             self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        self._before_merge()
-        self.unmerged_weight = None
+        self._forget_unmerged()
         return self.get_base_layer()
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
@@ -108,6 +114,13 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         with exact(self._weight):
             update = self.update_matrix(adapter_name, self._precision)
         return update.mT if self._transposed else update
+
+    def _forget_unmerged(self) -> None:
+        self.unmerged_weight = None
+        self._unmerged_parameter = ()
+
+    def _set_weight(self, parameter: nn.Parameter) -> None:
+        cast(Any, self.get_base_layer()).weight = parameter
 
     @property
     def _weight(self) -> Tensor:

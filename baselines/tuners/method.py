@@ -72,7 +72,7 @@ class TunerMethod(PeftMethod[C]):
             if not isinstance(module, AdaptedLinear):
                 continue
             for adapter in module.active_adapters:
-                bound = module.part(adapter).rank_bound() if adapter in module.parts else None
+                bound = module.adapter(adapter).rank_bound() if adapter in module.adapters else None
                 if bound is not None:
                     found[name] = {"update": (0, bound)}
         return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
+from quanta_bench.report.screen_notes import Notes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,13 +26,6 @@ class Numbers:
         """The rows as data."""
         return [dict(zip(self.header, row, strict=True)) for row in self.rows]
 
-    def as_csv(self) -> str:
-        """The rows as CSV; empty where a number is unknown."""
-        # As objects: a column of integers with a gap would otherwise be written as floats.
-        made = pd.DataFrame(self.rows, columns=list(self.header), dtype=object)
-        text: str = made.to_csv(index=False, lineterminator="\n")
-        return text
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -51,10 +44,10 @@ class Drawn:
         title: of the whole.
         pictures: its pictures, the main one first.
         shown: the numbers in short, for the screen.
-        notes: what a reader has to know.
+        notes: sentences by heading.
     """
 
     title: str
     pictures: Sequence[Picture]
     shown: Numbers
-    notes: Sequence[str]
+    notes: Notes

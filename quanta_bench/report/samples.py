@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.evaluation.stats import mean
-from quanta_bench.plugins import METHODS, find_task, task_title
+from quanta_bench.plugins import METHODS, find_protocol, find_task, task_title
 from quanta_bench.report.appendix import TABLES
 from quanta_bench.report.prompts import seen
 from quanta_bench.results.records import Result
@@ -246,7 +246,7 @@ def _compare(results: Sequence[Result], reference: str, pools: Pools) -> _Compar
         raise BenchError("its texts are predicted and not answered.")
     if not results:
         raise BenchError("the predictions of its runs are not stored.")
-    results = [result for result in results if result.evaluation.protocol != "head"]
+    results = [result for result in results if find_protocol(result.evaluation.protocol).prompts]
     if not results:
         raise BenchError(
             "a classification head answered it, which reads no prompt and says no words."
@@ -396,7 +396,7 @@ def _one(
                 model=result.training.model,
                 seed=result.training.spec.seeds.init,
                 run=result.run,
-                text=line["text"] if "text" in line else _named(judged.prediction, choices),
+                text=line["text"] if "text" in line else _chosen(line, judged, choices),
                 parsed=_parsed(judged) if "text" in line else None,
                 score=judged.scores[metric],
                 metric=metric,
@@ -409,6 +409,12 @@ def _one(
 def _named(answer: str | int | float | None, choices: Sequence[str]) -> str:
     """An answer in words; a number that is stored of a choice is its index."""
     return choices[answer] if isinstance(answer, int) and choices else str(answer)
+
+
+def _chosen(line: Mapping[str, Any], answer: Answer, choices: Sequence[str]) -> str:
+    """The winning candidate in words, or those that tie."""
+    tied = [_named(index, choices) for index in line.get("tied", ())]
+    return " = ".join(tied) if tied else _named(answer.prediction, choices)
 
 
 def _parsed(answer: Answer) -> str | None:

@@ -87,7 +87,7 @@ class Table(BaseModel):
         averages: headings of the averages.
         columns: columns in order.
         rows: rows in order, the chance level first.
-        notes: what a reader has to know, each a sentence or two.
+        notes: sentences by heading, as `quanta_bench.report.notes` gives them.
     """
 
     name: str
@@ -96,4 +96,4 @@ class Table(BaseModel):
     averages: list[str]
     columns: list[Column]
     rows: list[TableRow]
-    notes: list[str]
+    notes: dict[str, list[str]]

@@ -13,6 +13,7 @@ from quanta_bench.evaluation import stats
 from quanta_bench.models.meta import Count
 from quanta_bench.plugins import METHODS, task_title
 from quanta_bench.report import notes
+from quanta_bench.report.screen_notes import CAVEATS
 from quanta_bench.report.table import Column, Table, TableRow, Value
 from quanta_bench.results import frames
 from quanta_bench.results.provenance import stale
@@ -42,13 +43,17 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         averages=[average.title for average in suite.shown_averages],
         columns=columns,
         rows=([chance] if chance else []) + rows,
-        notes=[
-            *notes.notes(profile, request.size, cells, rows),
-            *_without_errors(rows, columns),
-            *_stale_rows(rows),
-            *_not_compared(cells),
-        ],
+        notes=_with_caveats(
+            notes.notes(profile, request.size, cells, rows),
+            [*_stale_rows(rows), *_not_compared(cells), *_without_errors(rows, columns)],
+        ),
     )
+
+
+def _with_caveats(by_heading: dict[str, list[str]], caveats: list[str]) -> dict[str, list[str]]:
+    """Notes with more caveats, these first."""
+    both = [*caveats, *by_heading.get(CAVEATS, [])]
+    return by_heading | ({CAVEATS: both} if both else {})
 
 
 def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
@@ -65,7 +70,7 @@ def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
 def _row(cell: Cells) -> TableRow:
     """A row without its cells."""
     spec = cell.row.spec
-    known = spec.method in METHODS
+    known = not cell.row.missing
     row = TableRow(
         label=spec.label or spec.method,
         method=spec.method,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,8 +91,9 @@ def read_record(path: Path, kind: type[M]) -> M:
         raise DamagedError(
             path, "unreadable", f"not a {kind.__name__} ({where}: {problem['msg']})"
         ) from None
-    if isinstance(record, Result):
-        check_numbers(path, record)
+    for task, scored in record.tasks.items() if isinstance(record, Result) else ():
+        if scored.metric not in scored.metrics:
+            raise DamagedError(path, "unreadable", f"{task} has no {scored.metric}")
     return record
 
 
@@ -112,21 +112,6 @@ def _check_hashes(path: Path, data: dict[str, Any]) -> None:
         raise DamagedError(path, "spec", "its spec was changed after it was written")
     if not whole:
         raise DamagedError(path, "checksum", "its content was changed after it was written")
-
-
-def check_numbers(path: Path, result: Result) -> None:
-    """Refuse a result with a metric that is not a number.
-
-    Raises:
-        DamagedError: names the task and the metric.
-    """
-    for task, scored in result.tasks.items():
-        for metric, value in scored.metrics.items():
-            # The perplexity of a model that rules a text out is infinite.
-            if math.isnan(value) or (math.isinf(value) and "perplexity" not in metric):
-                raise DamagedError(path, "metric", f"{metric} of {task} is {value}")
-        if scored.metric not in scored.metrics:
-            raise DamagedError(path, "metric", f"{task} has no {scored.metric}")
 
 
 def folder_digests(folder: Path) -> dict[str, str]:

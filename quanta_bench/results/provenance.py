@@ -22,7 +22,7 @@ from quanta_bench import __version__
 from quanta_bench.plugins import METHODS, TASKS
 from quanta_bench.results.records import CodeVersion, Result, TrainingRecord
 
-SUITE = ("data", "evaluation", "models", "training", "splits.py", "spec.py")
+SUITE = ("data", "evaluation", "models", "protocols", "training", "splits.py", "spec.py")
 """What of this package a number passes through on its way from data and weights to a record."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
 
@@ -87,7 +87,7 @@ class TrainingRecord(Record):
         peak_memory_bytes: largest resident size of a process that computed nothing else (CPU), or
             largest allocation (GPU); ``None`` where the process had computed other runs before,
             whose memory cannot be told apart, or where the run was resumed.
-        losses: training loss of every computed batch.
+        losses: training loss of every optimiser step.
         validations: step, metric and loss of every validation.
         best_step: step of the checkpoint that was kept.
         best_validation: its validation metric.
@@ -147,6 +147,10 @@ class TaskResult(Record):
             ``None`` with fewer than two groups.
         chance: the main metric of uniform guessing, where defined.
         cut_items: items whose context was cut.
+        max_new_tokens: bound on answers, in tokens, where they were generated.
+        long_answers: items whose right answer is longer than that.
+        tied: items on which several candidates share the best score, so that each counts as the
+            answer by an equal part.
         seconds: wall time.
         data: fingerprints and versions of what was read.
     """
@@ -154,12 +158,15 @@ class TaskResult(Record):
     title: str
     kind: str
     metric: str
-    metrics: dict[str, float]
+    metrics: dict[str, FiniteFloat]
     items: int
     groups: int
-    standard_error: float | None
-    chance: float | None = None
+    standard_error: FiniteFloat | None
+    chance: FiniteFloat | None = None
     cut_items: int = 0
+    max_new_tokens: int | None = None
+    long_answers: int = 0
+    tied: int = 0
     seconds: float
     data: dict[str, Any]
 
@@ -195,7 +202,7 @@ class Result(Record):
     evaluation: EvaluationSpec
     protocol: dict[str, str]
     tasks: dict[str, TaskResult]
-    forgetting: dict[str, float] = {}
+    forgetting: dict[str, FiniteFloat] = {}
     evaluation_precision: dict[str, str] = {}
     evaluation_seconds: float
     tokens_per_second: float = 0.0

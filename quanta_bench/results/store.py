@@ -20,20 +20,24 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, RunInProgressError
 from quanta_bench.results import predictions
 from quanta_bench.results.integrity import (
     DamagedError,
     NewerSchemaError,
     check_adapter,
-    check_numbers,
     folder_digests,
     read_record,
     sealed,
 )
 from quanta_bench.results.predictions import ItemScores
 from quanta_bench.results.records import Result, TrainingRecord
-from quanta_bench.utils.folders import whole_folder
+from quanta_bench.utils.folders import check_writable, storage_errors, whole_folder
+
+ADVICE = (
+    "Make room there, or name another folder with --results; the same command then goes on "
+    "where it stopped."
+)
 
 T = TypeVar("T")
 Stamp = tuple[int, ...]
@@ -172,7 +176,6 @@ class Store:
         Raises:
             BenchError: a score is not a finite number; nothing is stored.
         """
-        check_numbers(self.run_folder(result.run), result)
         with whole_folder(self.run_folder(result.run)) as folder:
             digest = predictions.write(folder, lines)
             adapter = self.training_folder(result.training.id) / "adapter"
@@ -258,24 +261,50 @@ class Store:
         for folder in (self.training_folder(training), self.unfinished_folder(training)):
             shutil.rmtree(folder, ignore_errors=True)
 
-    @contextmanager
-    def computing(self, training: str) -> Iterator[None]:
-        """Hold a training for this process while its block runs.
+    def check_writable(self) -> None:
+        """Raise an error if nothing can be stored.
 
         Raises:
-            BenchError: another process is computing it.
+            StorageError: the folder is read-only, or its disk is full.
+        """
+        check_writable(self.root, ADVICE)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Report in one message that the store cannot be written, whatever finds out first.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+        """
+        with storage_errors(self.root, ADVICE):
+            yield
+
+    @contextmanager
+    def computing(self, training: str, *, wait: bool = False) -> Iterator[None]:
+        """Hold a training for this process while its block runs.
+
+        Args:
+            training: its name.
+            wait: wait while another process is computing it.
+
+        Raises:
+            RunInProgressError: another process is computing it, and ``wait`` is false.
         """
         path = self.unfinished_folder(training).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         try:
-            with FileLock(path, timeout=0):
-                yield
-                path.unlink(missing_ok=True)
+            lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
-            raise BenchError(
+            raise RunInProgressError(
                 f"Another process is computing {training} in {self.root}. Wait for it, or name "
                 "another folder with --results."
             ) from None
+        try:
+            yield
+            path.unlink(missing_ok=True)
+        finally:
+            lock.release()
 
     def bytes_used(self) -> int:
         """Disk space of everything below the root, each linked file once."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +14,29 @@ import torch
 from torch import nn
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError
-from quanta_bench.evaluation import evaluators, summary
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.errors import BenchError, RunCrashedError
+from quanta_bench.evaluation import evaluators, limits, summary
+from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
-from quanta_bench.models.heads import check_trains, head_of
-from quanta_bench.models.loading import (
-    LoadedModel,
-    is_here,
-    load_classifier,
-    load_model,
-)
+from quanta_bench.models.capabilities import can_pack
+from quanta_bench.models.heads import check_trains
+from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, resolve
-from quanta_bench.plugins import find_task
+from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.provenance import code_versions, stale, stale_training
 from quanta_bench.results.records import Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
-from quanta_bench.runs.identity import Identity, PlannedRun, model_reference
+from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
+from quanta_bench.task import Example, Task
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
+from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
+from quanta_bench.utils.folders import whole_file
 
 
 class Runner:
@@ -44,7 +44,7 @@ class Runner:
 
     Args:
         store: where results go.
-        reporter: who is told of progress.
+        reporter: receives progress.
         pools: where items come from.
         jobs: how many runs are computed at once on the machine; recorded.
     """
@@ -57,13 +57,16 @@ class Runner:
         self.reporter = reporter
         self.pools = pools or Pools()
         self._renewed: set[str] = set()
+        self._identities: dict[str, Identity] = {}
 
-    def identify(self, job: Job) -> Identity:
-        """The names of a job's run. Reads data and hashes the model, but computes nothing."""
-        return PlannedRun.of(job).identify(self.pools)
+    def identify(self, planned: PlannedRun) -> Identity:
+        """The names of a run. Reads data and hashes the model, but computes nothing."""
+        if planned.key not in self._identities:
+            self._identities[planned.key] = planned.identify(self.pools)
+        return self._identities[planned.key]
 
-    def find(self, job: Job) -> Result | None:
-        """The job's result if it is on disk, checked; a damaged one is set aside.
+    def find(self, planned: PlannedRun) -> Result | None:
+        """A run's result if it is stored; what is damaged of it is set aside.
 
         What was computed is named by the model's content, so nothing is looked for while the model
         itself would have to be downloaded first.
@@ -71,15 +74,23 @@ class Runner:
         Raises:
             NewerSchemaError: a later version of the suite wrote it.
         """
-        planned = PlannedRun.of(job)
         if not is_here(planned.model):
             return None
-        names = planned.identify(self.pools)
+        names = self.identify(planned)
         result = self._result(planned, names)
         if result is None:
             # What is damaged of a training is said before anything is computed.
             self._training(planned, names)
         return result
+
+    def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
+        """Whether a run's result, or the training that it would score, is of other code."""
+        if result is not None:
+            return bool(stale(result))
+        if not is_here(planned.model):
+            return False
+        record = self._training(planned, self.identify(planned))
+        return record is not None and bool(stale_training(record))
 
     def _result(self, planned: PlannedRun, names: Identity) -> Result | None:
         """A stored result of these specs and this content, or ``None``."""
@@ -87,7 +98,7 @@ class Runner:
         try:
             result = self.store.result(names.run)
             if result is not None:
-                _check_identity(folder, planned, names, result.training, result)
+                check_identity(folder, planned, names, result.training, result)
         except DamagedError as error:
             self.store.set_aside(folder, error)
             return None
@@ -99,7 +110,7 @@ class Runner:
         try:
             record = self.store.training(names.training)
             if record is not None:
-                _check_identity(folder, planned, names, record)
+                check_identity(folder, planned, names, record)
                 if planned.method.trains:
                     self.store.adapter(record)
         except DamagedError as error:
@@ -107,40 +118,54 @@ class Runner:
             return None
         return record
 
-    def is_stale(self, job: Job, result: Result | None) -> bool:
-        """Whether a job's result, or the training that it would score, is of other code."""
-        if result is not None:
-            return bool(stale(result))
-        planned = PlannedRun.of(job)
-        if not is_here(planned.model):
-            return False
-        record = self._training(planned, planned.identify(self.pools))
-        return record is not None and bool(stale_training(record))
-
-    def run(self, job: Job, *, fresh: bool = False) -> Result:
-        """The job's result, from disk if it is there.
-
-        Args:
-            job: the run.
-            fresh: compute it again, training included.
+    def run(self, job: Job, *, fresh: bool = False, wait: bool = False) -> Result:
+        """A job's result: plan it, then `compute` it.
 
         Raises:
-            BenchError: anything the user has to act on; what was finished stays on disk.
+            UsageError: a setting is refused; otherwise as `compute`.
+        """
+        return self.compute(PlannedRun.of(job), fresh=fresh, wait=wait)
+
+    def compute(self, planned: PlannedRun, *, fresh: bool = False, wait: bool = False) -> Result:
+        """A run's result, from the store if it is there.
+
+        Args:
+            planned: the run.
+            fresh: compute it again, training included.
+            wait: wait for another process that is computing the training.
+
+        Raises:
+            RunInProgressError: another process is computing the training, and ``wait`` is false.
+            StorageError: the store cannot be written.
+            RunCrashedError: something that nobody foresaw was raised, mostly by a plug-in.
+            BenchError: anything else the user has to act on; what was finished stays stored.
             KeyboardInterrupt: the user stopped; the same call goes on later.
         """
-        planned = PlannedRun.of(job)
-        names = planned.identify(self.pools)
-        done = self._result(planned, names)
-        if done is not None and not fresh:
-            return done
-        with self.store.computing(names.training):
+        try:
+            return self._find_or_compute(planned, fresh, wait)
+        except BenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            # Methods and tasks are plug-ins, which may raise anything, and even exit.
+            names = self._identities.get(planned.key)
+            log = names.run if names else planned.label
+            raise RunCrashedError(
+                report_crash(error, self.store.root, log, plugin_packages())
+            ) from error
+
+    def _find_or_compute(self, planned: PlannedRun, fresh: bool, wait: bool) -> Result:
+        names = self.identify(planned)
+        stored = self._result(planned, names)
+        if stored is not None and not fresh:
+            return stored
+        with self.store.writing(), self.store.computing(names.training, wait=wait):
             if fresh:
                 # Several scorings of one training train it once.
                 if names.training not in self._renewed:
                     self.store.forget(names.training)
                 self._renewed.add(names.training)
-            elif (done := self._result(planned, names)) is not None:
-                return done  # another process finished it meanwhile
+            elif (stored := self._result(planned, names)) is not None:
+                return stored  # another process finished it meanwhile
             return self._compute(planned, names)
 
     def _compute(self, planned: PlannedRun, names: Identity) -> Result:
@@ -156,9 +181,15 @@ class Runner:
             self._check_unfinished(names.training)
             folder = self.store.unfinished_folder(names.training)
             precision = _kept_precision(folder, spec, method, device)
-        base = _load(spec, getattr(torch, precision["base"]))
+        protocol = find_protocol(spec.protocol)
+        base = protocol.load(spec, planned.model, getattr(torch, precision["base"]))
+        extra = int(getattr(method.config, "num_virtual_tokens", 0) or 0)
+        scored = self._scored_items(planned.evaluation)
+        limits.check_evaluation(
+            base.model, base.tokenizer, planned.evaluation, [*scored.values()], extra=extra
+        )
         # Asked of the plain base, before a method changes it in place.
-        packed = spec.protocol != "head" and bool(method.cacheable) and can_pack(base.model)
+        packed = protocol.prompts and bool(method.cacheable) and can_pack(base.model)
         if record is None:
             record, model = self._train(
                 planned.label, spec, method, base, names, precision, device, packed, alone
@@ -201,7 +232,7 @@ class Runner:
                 pass
             return self._stored(names), model
         own = {id(parameter) for parameter in model.parameters()}
-        head = head_of(model) if spec.protocol == "head" else {}
+        head = find_protocol(spec.protocol).new_parameters(model)
         if spec.gradient_checkpointing:
             # Before adapting, so that a method that cannot work with it can refuse.
             trainer.recompute_activations(model)
@@ -209,6 +240,7 @@ class Runner:
         parameters = method.trainable(model)
         check_trains(head, parameters, method.name)
         data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
+        limits.check_training(model, data.train_items, spec.max_length)
         folder = self.store.unfinished_folder(names.training)
         trained = trainer.train(
             model,
@@ -266,6 +298,11 @@ class Runner:
             damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
             self.store.set_aside(folder, damage)
 
+    def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
+        """Each task that is scored, with its items."""
+        drawn = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
+        return dict(zip(spec.tasks, drawn, strict=True))
+
     def _judge(
         self,
         spec: TrainingSpec,
@@ -279,7 +316,7 @@ class Runner:
 
         None unless the spec chooses its checkpoint so.
         """
-        if spec.select != "score" or spec.protocol != "generate":
+        if spec.select != "score" or not find_protocol(spec.protocol).generates:
             return None
         drawn = self.pools.drawn(
             spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
@@ -287,7 +324,7 @@ class Runner:
         context = evaluators.Context(
             model,
             base.tokenizer,
-            EvaluationSpec(tasks=spec.tasks, protocol="generate", max_length=spec.max_length),
+            EvaluationSpec(tasks=spec.tasks, protocol=spec.protocol, max_length=spec.max_length),
             packed=False,
             cached=bool(method.cacheable),
             device=device,
@@ -311,8 +348,7 @@ class Runner:
         packed: bool,
     ) -> Result:
         device = next(model.parameters()).device
-        taken = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
-        drawn = dict(zip(spec.tasks, taken, strict=True))
+        drawn = self._scored_items(spec)
         texts = (spec.forgetting,) if spec.forgetting else ()
         taken = self.pools.drawn(
             texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
@@ -331,7 +367,7 @@ class Runner:
         start = time.perf_counter()
         results: dict[str, TaskResult] = {}
         predictions: list[Mapping[str, Any]] = []
-        with arithmetic(record.precision, device):
+        with arithmetic(record.precision, device), _finite_outputs(record):
             for reference, (task, examples) in drawn.items():
                 begun = time.perf_counter()
                 judged = evaluators.evaluate(context, task, examples)
@@ -341,7 +377,7 @@ class Runner:
                 )
                 predictions += [summary.line(reference, item) for item in judged]
             lost = {
-                reference: evaluators.perplexity(evaluators.evaluate(context, task, examples))
+                reference: _perplexity(reference, evaluators.evaluate(context, task, examples))
                 for reference, (task, examples) in forgetting.items()
             }
         result = Result(
@@ -366,40 +402,31 @@ class Runner:
         return self.store.write_run(result, predictions)
 
 
-def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
-    """The spec's base model, with a new head where the protocol has one."""
-    if spec.protocol != "head":
-        return load_model(model_reference(spec), dtype)
-    task = find_task(spec.tasks[0])
-    return load_classifier(model_reference(spec), dtype, outputs=task.outputs, seed=spec.seeds.init)
+def _perplexity(reference: str, judged: Sequence[evaluators.Judged]) -> float:
+    try:
+        return evaluators.perplexity(judged)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{reference}: {error}") from None
 
 
-def _check_identity(
-    folder: Path,
-    planned: PlannedRun,
-    names: Identity,
-    record: TrainingRecord,
-    result: Result | None = None,
-) -> None:
-    """Check that stored records are of the specs and the content that their name stands for.
-
-    Raises:
-        DamagedError: they are not.
-    """
-    same = (
-        record.id == names.training
-        and record.spec == planned.training
-        and record.model_fingerprint == names.model
-        and record.data == names.training_data
-    )
-    if same and result is not None:
-        content = {task: scored.data for task, scored in result.tasks.items()}
-        content |= result.forgetting_data
-        # Records of version 1 do not name the running text.
-        expected = {task: names.evaluation_data.get(task) for task in content}
-        same = result.evaluation == planned.evaluation and content == expected
-    if not same:
-        raise DamagedError(folder, "spec", "its spec or its data are not those of its name")
+@contextmanager
+def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
+    """Name the weights that gave outputs which are NaN or infinite, and what may help."""
+    try:
+        yield
+    except NonFiniteError as error:
+        spec, base = record.spec, record.precision["base"]
+        wider = "" if base == "float32" else " or compute in float32 (training.precision=float32)"
+        if not record.steps:
+            raise BenchError(
+                f"{error}. It was scored with the weights of {record.model} as they are, in "
+                f"{base}: check these{wider}."
+            ) from None
+        raise BenchError(
+            f"{error}. It was scored with the weights that {spec.method!r} had after step "
+            f"{record.best_step} of {record.steps}, at a learning rate of "
+            f"{spec.learning_rate:g}, in {base}: lower training.learning_rate{wider}."
+        ) from None
 
 
 _computed = 0
@@ -443,8 +470,6 @@ def _kept_precision(
     dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
     precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
     if method.trains:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "precision.part"
-        part.write_text(json.dumps(precision), encoding="utf-8")
-        part.replace(folder / "precision.json")
+        with whole_file(folder / "precision.json") as stream:
+            stream.write(json.dumps(precision).encode())
     return precision

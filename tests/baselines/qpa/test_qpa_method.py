@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from weight_writes import WRITES
 
 from baselines import peft_types
 from baselines.lora import Lora
@@ -116,20 +117,24 @@ def test_gradient_is_the_chain_rule_through_loras(
         torch.testing.assert_close(value.grad, expected.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_generates_once_for_a_pass_and_for_a_state(
+def test_generates_once_for_a_pass_and_for_a_block(
     qpa: Any, tiny: Any, ids: Any, passes: list[bool]
 ) -> None:
     method = qpa()
     model: Any = method.adapt(tiny(), 3)
-    optimizer = torch.optim.AdamW(method.trainable(model).values(), lr=1e-2)
     passes.clear()
     with torch.no_grad():
         for _ in range(3):
             model.eval()(input_ids=ids)
-    assert passes == [False]
-    with torch.inference_mode():
-        model(input_ids=ids)
-    model.generate(input_ids=ids[:1], max_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert passes == 3 * [False]
+
+    passes.clear()
+    with method.frozen(model):
+        with torch.no_grad():
+            model(input_ids=ids)
+        with torch.inference_mode():
+            model(input_ids=ids)
+        model.generate(input_ids=ids[:1], max_new_tokens=4, do_sample=False, pad_token_id=0)
     assert passes == [False]
 
     passes.clear()
@@ -137,15 +142,37 @@ def test_generates_once_for_a_pass_and_for_a_state(
         model.train()(input_ids=ids, labels=ids).loss.backward()
     assert passes == [True, True]
 
-    passes.clear()
-    with torch.no_grad():
-        before = model.eval()(input_ids=ids).logits
-    optimizer.step()
-    with torch.no_grad():
-        after = model(input_ids=ids).logits
-        assert torch.equal(after, model(input_ids=ids).logits)
-    assert passes == [False, False]
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("write", WRITES)
+def test_every_write_is_in_the_next_output(
+    qpa: Any, kind: dict[str, Any], write: str, tiny: Any, logits: Any
+) -> None:
+    method = qpa(**kind)
+    model: Any = method.adapt(tiny(), 3)
+    before = logits(model)
+    WRITES[write](list(method.trainable(model).values()))
+    after = logits(model)
     assert not torch.equal(before, after)
+    plain = method.adapt(tiny(), 3)
+    with torch.no_grad():
+        for name, value in method.trainable(plain).items():
+            value.copy_(method.trainable(model)[name])
+    assert torch.equal(logits(plain), after)
+    # Reads outside a pass follow too, and so does what is saved.
+    with settled(model):
+        assert torch.equal(logits(model), after)
+
+
+def test_a_failed_pass_leaves_nothing_behind(qpa: Any, tiny: Any, ids: Any, logits: Any) -> None:
+    method = qpa()
+    model: Any = method.adapt(tiny(), 3).train()
+    with pytest.raises(IndexError):
+        model(input_ids=ids + 10_000)
+    WRITES["data"](list(method.trainable(model).values()))
+    expected = logits(model)
+    with settled(model):
+        assert torch.equal(logits(model), expected)
 
 
 def test_what_inference_mode_generated_is_in_nobodys_way(

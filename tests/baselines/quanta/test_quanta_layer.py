@@ -1,8 +1,6 @@
-"""The folded matrix follows everything it is derived from; layers that can't be folded are not."""
+"""One adapted layer: Eq. 8 for every kind of base layer, and how `peft` chooses the targets."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
@@ -33,7 +31,7 @@ def vectors(count: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def expected(adapted: QuantaLinear, x: Tensor) -> Tensor:
-    """W0 x + (T - S) x + bias in double precision; for layers that are not folded in place."""
+    """W0 x + (T - S) x + bias in double precision."""
     base = adapted.get_base_layer()
     weight = base.weight.mT if isinstance(base, Conv1D) else base.weight
     delta = adapted.get_delta_weight("default").double()
@@ -41,19 +39,37 @@ def expected(adapted: QuantaLinear, x: Tensor) -> Tensor:
     return functional.linear(x.double(), weight.double() + delta, base.bias.double())
 
 
-@pytest.mark.parametrize("form", ["folded", "unfolded"])
 @pytest.mark.parametrize("kind", ["linear", "conv1d"])
 @pytest.mark.parametrize("shape", [(24,), (5, 24), (2, 3, 24), (0, 24)])
-def test_forward_is_equation_8(form: str, kind: str, shape: tuple[int, ...]):
+def test_forward_is_equation_8(kind: str, shape: tuple[int, ...]):
     base = linear() if kind == "linear" else Conv1D(12, 24).requires_grad_(False)
-    adapted = layer(base, form=form)
+    adapted = layer(base)
     x = torch.randn(shape)
-    if kind == "conv1d" and x.numel() == 0:
-        x = x.reshape(0, 24)
     result = adapted(x)
     assert result.dtype == torch.float32
     assert torch.allclose(result.double(), expected(adapted, x), atol=1e-6)
-    assert (adapted.quanta_folded is not None) == (form == "folded")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_change_of_dtype(dtype: torch.dtype):
+    adapted = layer()
+    adapted(vectors())
+    adapted.to(dtype)
+    x = vectors(dtype=dtype)
+    assert adapted(x).dtype == dtype
+    tolerance = 1e-12 if dtype == torch.float64 else 0.05
+    assert torch.allclose(adapted(x).double(), expected(adapted, x), atol=tolerance)
+
+
+def test_gradients_are_those_of_equation_8():
+    adapted, x = layer(linear(torch.float64)), vectors(dtype=torch.float64).requires_grad_()
+    gates = list(adapted.quanta_gates.parameters())
+    toward = torch.randn(5, 12, dtype=torch.float64)
+    found = torch.autograd.grad(adapted(x), [x, *gates], toward)
+    weight = adapted.get_base_layer().weight + adapted.update_matrix("default", torch.float64)
+    reference = torch.autograd.grad(functional.linear(x, weight), [x, *gates], toward)
+    for first, second in zip(found, reference, strict=True):
+        assert torch.allclose(first, second, atol=1e-12)
 
 
 def test_trained_and_frozen_gates_share_no_memory():
@@ -64,67 +80,7 @@ def test_trained_and_frozen_gates_share_no_memory():
         assert gate.data_ptr() != frozen.data_ptr()
 
 
-def test_folded_matrix_follows_the_base_weight():
-    adapted, x = layer(), vectors()
-    adapted(x)
-    with torch.no_grad():
-        adapted.base_layer.weight.mul_(2)  # in place
-    assert torch.allclose(adapted(x).double(), expected(adapted, x), atol=1e-6)
-    adapted.base_layer.weight.data = torch.randn(12, 24)  # replaced
-    assert torch.allclose(adapted(x).double(), expected(adapted, x), atol=1e-6)
-    adapted.base_layer.weight = nn.Parameter(torch.randn(12, 24), requires_grad=False)
-    assert torch.allclose(adapted(x).double(), expected(adapted, x), atol=1e-6)
-
-
-def test_folded_matrix_is_built_once():
-    adapted, x = layer(), vectors()
-    adapted(x)
-    first = adapted.quanta_folded
-    adapted(x)
-    adapted.enable_adapters(False)
-    adapted(x)
-    adapted.enable_adapters(True)
-    adapted.state_dict()
-    adapted(x)
-    assert adapted.quanta_folded is first
-
-
-def test_folded_matrix_follows_a_loaded_s_and_a_copy():
-    adapted, x = layer(), vectors()
-    other = layer(seed=4)
-    other(x)
-    other.load_state_dict(adapted.state_dict())
-    assert torch.equal(other(x), adapted(x))
-    assert torch.equal(copy.deepcopy(other)(x), adapted(x))
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_folded_matrix_follows_a_change_of_dtype(dtype: torch.dtype):
-    adapted = layer(form="folded")
-    adapted(vectors())
-    adapted.to(dtype)
-    x = vectors(dtype=dtype)
-    assert adapted(x).dtype == dtype == adapted.quanta_folded.dtype
-    tolerance = 1e-12 if dtype == torch.float64 else 0.05
-    assert torch.allclose(adapted(x).double(), expected(adapted, x), atol=tolerance)
-
-
-def test_built_under_inference_mode_and_autocast_it_still_trains():
-    adapted, x = layer(), vectors().requires_grad_()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        adapted(vectors())
-    folded = adapted.quanta_folded
-    assert folded.dtype == torch.float32
-    assert not folded.is_inference()
-    adapted(x).sum().backward()
-    reference = layer(form="unfolded")
-    reference.load_state_dict(adapted.state_dict())
-    again = vectors().requires_grad_()
-    reference(again).sum().backward()
-    assert torch.allclose(x.grad, again.grad, atol=1e-6)
-
-
-# Where W0 - S can't stand in for the layer.
+# Base layers that are more than a frozen weight.
 
 
 class Halved(nn.Linear):
@@ -132,7 +88,7 @@ class Halved(nn.Linear):
         return super().forward(x) / 2
 
 
-def test_layer_with_a_forward_of_its_own_is_not_folded():
+def test_a_forward_of_its_own():
     base = Halved(24, 12).requires_grad_(False)
     adapted = layer(base, trained=False)
     assert torch.equal(adapted(vectors()), base(vectors()))
@@ -145,22 +101,20 @@ def test_hooks_of_the_base_layer_still_run():
     assert seen
 
 
-def test_base_weight_that_trains_gets_its_gradient():
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_base_parameter_that_trains_gets_its_gradient(name: str):
     adapted = layer()
     adapted(vectors())
-    adapted.base_layer.weight.requires_grad_()
+    parameter = getattr(adapted.base_layer, name).requires_grad_()
     adapted(vectors()).sum().backward()
-    assert adapted.base_layer.weight.grad.abs().sum() > 0
-    assert adapted.quanta_folded is None
+    assert parameter.grad.abs().sum() > 0
 
 
 def test_weight_that_is_not_plain_is_not_merged():
     base = linear()
     base.weight = nn.Parameter(torch.zeros(12, 24, dtype=torch.int8), requires_grad=False)
-    adapted = layer(base)
-    assert not adapted.is_folded("default")
     with pytest.raises(ValueError, match=r"torch.int8; an adapter merges into plain"):
-        adapted.merge()
+        layer(base).merge()
 
 
 def test_adapter_of_another_kind_beneath():
@@ -178,38 +132,6 @@ def test_adapter_of_another_kind_beneath():
     before = beneath(vectors())
     adapted = layer(beneath.proj, trained=False)
     assert torch.equal(adapted(vectors()), before)
-
-
-# In place.
-
-
-def test_fold_in_place_keeps_one_matrix_and_restores_it():
-    base = linear(torch.float64)
-    original = base.weight.clone()
-    adapted, x = layer(base, fold_in_place=True), vectors(dtype=torch.float64)
-    beside = layer(linear(torch.float64))
-    beside.load_state_dict(adapted.state_dict())
-    assert torch.allclose(adapted(x), beside(x), atol=1e-12)
-    assert adapted.quanta_folded is None
-    assert not torch.allclose(base.weight, original, atol=1e-3)
-    saved = adapted.state_dict()["base_layer.weight"]
-    assert torch.allclose(saved, original, atol=1e-15)
-
-    def check(what: str) -> None:
-        assert torch.allclose(base.weight, original, atol=1e-15), what
-        assert torch.allclose(adapted(x), beside(x), atol=1e-12), what
-
-    adapted(x)
-    adapted.enable_adapters(False)
-    assert torch.allclose(adapted(x), base(x))
-    assert torch.allclose(base.weight, original, atol=1e-15)
-    adapted.enable_adapters(True)
-    adapted(x)
-    adapted.merge()
-    adapted.unmerge()
-    check("unmerge")
-    adapted.delete_adapter("default")
-    assert torch.allclose(base.weight, original, atol=1e-15)
 
 
 # Through peft's selection of targets.
@@ -254,10 +176,9 @@ def test_unsupported_layer_is_named():
         QuantaModel(Net(), QuantaConfig(target_modules=["conv"]), "default")
 
 
-@pytest.mark.parametrize("form", ["folded", "unfolded"])
-def test_compiles_to_one_graph(form: str):
-    adapted, x = layer(form=form), vectors()
-    eager = adapted(x)  # builds the folded matrix
+def test_compiles_to_one_graph():
+    adapted, x = layer(), vectors()
+    eager = adapted(x)
     compiled = torch.compile(adapted, backend="aot_eager", fullgraph=True)
     assert torch.allclose(compiled(x), eager, atol=1e-6)
     eager_gradients = torch.autograd.grad(adapted(x).sum(), list(adapted.quanta_gates.parameters()))

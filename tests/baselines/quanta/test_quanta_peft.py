@@ -13,7 +13,6 @@ import torch
 from paths import ROOT
 from peft import PeftModel, get_peft_model
 from quanta_models import (
-    FORMS,
     KINDS,
     TOKENS,
     adapted,
@@ -37,57 +36,27 @@ pytestmark = [
 # The start.
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_starts_as_the_base_model(kind: str, form: str):
-    start, model = logits(base_model(kind)), adapted(kind, form=form)
+def test_starts_as_the_base_model_to_the_bit(kind: str, dtype: torch.dtype):
+    start, model = logits(base_model(kind, dtype)), adapted(kind, dtype)
     assert len(layers(model)) == {"llama": 6, "gpt2": 6}[kind]
-    assert all(layer.is_folded("default") == (form == "folded") for layer in layers(model))
-    if form == "unfolded":
-        assert torch.equal(logits(model), start)
-    else:
-        assert (logits(model) - start).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_starts_exactly_as_the_base_model(kind: str):
-    start = logits(base_model(kind, torch.bfloat16))
-    model = adapted(kind, torch.bfloat16)  # form="auto"
-    assert not any(layer.is_folded("default") for layer in layers(model))
     assert torch.equal(logits(model), start)
-    assert logits(model).dtype == torch.bfloat16
+    assert logits(model).dtype == dtype
     model.train()
     assert torch.equal(logits(model), start)
+    with torch.enable_grad():
+        assert torch.equal(model(TOKENS).logits, start)
 
 
-def test_folding_bfloat16_moves_the_start():
-    start = logits(base_model(dtype=torch.bfloat16))
-    model = adapted(dtype=torch.bfloat16, form="folded")
-    assert (logits(model) - start).abs().max() > 1e-3
-
-
-def test_unfolded_starts_exactly_under_autocast():
-    model = adapted(form="unfolded")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_starts_as_the_base_model_under_autocast(dtype: torch.dtype):
+    model = adapted(dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(logits(model), logits(base_model()))
+        assert torch.equal(logits(model), logits(base_model(dtype=dtype)))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "dropout", "folded"),
-    [
-        (torch.float32, 0.0, True),
-        (torch.float64, 0.0, True),
-        (torch.bfloat16, 0.0, False),
-        (torch.float16, 0.0, False),
-        (torch.float32, 0.1, False),
-    ],
-)
-def test_automatic_form(dtype: torch.dtype, dropout: float, folded: bool):
-    model = adapted(dtype=dtype, dropout=dropout)
-    assert all(layer.is_folded("default") == folded for layer in layers(model))
-
-
-def test_form_follows_a_change_of_dtype():
+def test_starts_as_the_base_model_after_a_change_of_dtype():
     model = adapted()
     logits(model)
     model.bfloat16()
@@ -118,10 +87,9 @@ def test_start_does_not_depend_on_the_random_state_and_leaves_it():
 # Training.
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_declared_parameters_train(kind: str, form: str):
-    model = adapted(kind, form=form).train()
+def test_only_declared_parameters_train(kind: str):
+    model = adapted(kind).train()
     declared = {
         id(parameter)
         for layer in layers(model)
@@ -137,17 +105,6 @@ def test_only_declared_parameters_train(kind: str, form: str):
         assert moved == (".quanta_gates." in name), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_folded_and_unfolded_train_alike(kind: str):
-    outputs = []
-    for form in FORMS:
-        model = adapted(kind, torch.float64, form=form)
-        train(model)
-        outputs.append(logits(model))
-    assert torch.allclose(*outputs, rtol=1e-8, atol=1e-8)
-    assert not torch.allclose(outputs[0], logits(base_model(kind, torch.float64)), atol=1e-2)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_adapters_stay_in_float32(dtype: torch.dtype):
     model = adapted(dtype=dtype)
@@ -160,10 +117,9 @@ def test_adapters_stay_in_float32(dtype: torch.dtype):
     assert torch.equal(logits(low), logits(base_model(dtype=dtype))) or dtype == torch.float32
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_trains_under_autocast(form: str, dtype: torch.dtype):
-    model = adapted(dtype=dtype, form=form).train()
+def test_trains_under_autocast(dtype: torch.dtype):
+    model = adapted(dtype=dtype).train()
     with torch.autocast("cpu", torch.bfloat16):
         model(TOKENS, labels=TOKENS).loss.backward()
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
@@ -171,10 +127,9 @@ def test_trains_under_autocast(form: str, dtype: torch.dtype):
     assert all(g.isfinite().all() and g.abs().max() > 0 for g in gradients)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_gradient_checkpointing_gives_the_same_gradients(form: str):
+def test_gradient_checkpointing_gives_the_same_gradients():
     def gradients(checkpointing: bool) -> list[Tensor]:
-        model = adapted(form=form).train()
+        model = adapted().train()
         if checkpointing:
             model.base_model.model.gradient_checkpointing_enable()
             model.enable_input_require_grads()
@@ -203,10 +158,9 @@ def test_modules_to_save():
 # Merging.
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_merged_equals_unmerged_and_unmerge_is_exact(kind: str, form: str):
-    model = adapted(kind, form=form)
+def test_merged_equals_unmerged_and_unmerge_is_exact(kind: str):
+    model = adapted(kind)
     originals = base_weights(model)
     train(model)
     assert same(base_weights(model), originals)
@@ -266,37 +220,26 @@ def test_safe_merge_refuses_what_is_not_finite():
 # Switching.
 
 
-@pytest.mark.parametrize("form", [*FORMS, "in place"])
-def test_disabled_adapter_is_the_base_model(form: str):
-    fields = {"fold_in_place": True} if form == "in place" else {"form": form}
-    model, start = adapted(**fields), logits(base_model())
+def test_disabled_adapter_is_the_base_model():
+    model, start = adapted(), logits(base_model())
     train(model)
     output = logits(model)
     assert not torch.allclose(output, start, atol=1e-2)
     with model.disable_adapter():
-        off = logits(model)
-    if form == "in place":
-        assert torch.allclose(off, start, atol=1e-5)
-        assert torch.allclose(logits(model), output, atol=1e-5)
-    else:
-        assert torch.equal(off, start)
-        assert torch.equal(logits(model), output)
+        assert torch.equal(logits(model), start)
+    assert torch.equal(logits(model), output)
     model.merge_adapter()
     with model.disable_adapter():
         assert torch.allclose(logits(model), start, atol=1e-5)
 
 
-@pytest.mark.parametrize("forms", [("folded", "folded"), ("folded", "unfolded")])
-@pytest.mark.parametrize("in_place", [False, True])
-def test_several_adapters(forms: tuple[str, str], in_place: bool):
-    model = adapted(dtype=torch.float64, form=forms[0], fold_in_place=in_place)
+def test_several_adapters():
+    model = adapted(dtype=torch.float64)
     start = logits(base_model(dtype=torch.float64))
     train(model)
     first = logits(model)
     other = {"v_proj": (8, 8), ".*": (4, 4, 2, 2)}
-    second_config = config_for(
-        form=forms[1], dims=other, target_modules=["q_proj", "v_proj", "k_proj"], seed=5
-    )
+    second_config = config_for(dims=other, target_modules=["q_proj", "v_proj", "k_proj"], seed=5)
     model.add_adapter("second", second_config)
     assert torch.allclose(logits(model), first, atol=1e-12)
     model.set_adapter("second")
@@ -313,7 +256,6 @@ def test_several_adapters(forms: tuple[str, str], in_place: bool):
     x = torch.randn(3, 64, dtype=torch.float64)
     with torch.no_grad():
         deltas = q.get_delta_weight("default") + q.get_delta_weight("second")
-        q._unfold()
         expected = q.get_base_layer()(x) + x @ deltas.mT
         assert torch.allclose(q(x), expected, atol=1e-12)
     model.merge_adapter()
@@ -334,10 +276,9 @@ def test_several_adapters(forms: tuple[str, str], in_place: bool):
 # Saving.
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_reload_in_a_fresh_process_is_exact(kind: str, form: str, tmp_path: Path):
-    model = adapted(kind, form=form)
+def test_reload_in_a_fresh_process_is_exact(kind: str, tmp_path: Path):
+    model = adapted(kind)
     base = base_model(kind)
     base.save_pretrained(tmp_path / "base")
     train(model)
@@ -370,7 +311,6 @@ def test_saved_adapter_is_all_that_is_needed(
     with torch.no_grad():  # an S that no seed gives: it has to come from the file
         for buffer in layers(model)[0].quanta_frozen["default"].buffers():
             buffer += 0.01
-        layers(model)[0]._unfold()
     model.save_pretrained(tmp_path)
     other = PeftModel.from_pretrained(
         base_model(dtype=dtype), tmp_path, "renamed", low_cpu_mem_usage=low_cpu_mem_usage
@@ -379,7 +319,7 @@ def test_saved_adapter_is_all_that_is_needed(
     assert {p.dtype for layer in layers(other) for p in layer.quanta_gates.parameters()} == {
         torch.float32
     }
-    # Into a model that has run already, whose folded matrices must follow.
+    # Into a model that has run already.
     model.load_adapter(tmp_path, "again")
     again = adapted(dtype=dtype, seed=9)
     logits(again)
@@ -393,7 +333,7 @@ def test_saved_names_and_sizes(tmp_path: Path):
     from safetensors.torch import load_file
 
     model = adapted()
-    logits(model)  # so that the folded matrices are there, and must not be saved
+    logits(model)
     model.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -402,19 +342,12 @@ def test_saved_names_and_sizes(tmp_path: Path):
 
 
 def test_full_state_dict_round_trip():
-    model = adapted(fold_in_place=True)
+    model = adapted()
     train(model)
-    output = logits(model)
-    other = adapted(fold_in_place=True, seed=3)
+    other = adapted(seed=3)
     logits(other)
     other.load_state_dict(model.state_dict())
-    assert torch.allclose(logits(other), output, atol=1e-5)
-    for weight, original in zip(base_weights(other), base_weights(adapted()), strict=True):
-        assert not torch.allclose(weight, original, atol=1e-3)  # it runs with W0 - S
-    for name, tensor in other.base_model.model.state_dict().items():
-        if name.endswith("q_proj.base_layer.weight"):
-            plain = base_model().state_dict()[name.replace("base_layer.", "")]
-            assert torch.allclose(tensor, plain, atol=1e-6)
+    assert torch.equal(logits(other), logits(model))
 
 
 # Sizes without weights.

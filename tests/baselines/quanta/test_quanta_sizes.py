@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import pytest
 import torch
@@ -227,10 +226,6 @@ def test_dims_by_module():
         ({"dropout": -0.1}, r"dropout=-0\.1 is not in"),
         ({"dropout": 1.0}, r"dropout=1\.0 is not in"),
         ({"rectangular": "cut"}, "rectangular='cut' is not one of 'gate', 'pad'"),
-        ({"form": "fold"}, "form='fold' is not one of 'auto', 'folded', 'unfolded'"),
-        ({"form": "folded", "dropout": 0.1}, "form='folded' with dropout=0.1"),
-        ({"form": "unfolded", "fold_in_place": True}, "fold_in_place=True with form='unfolded'"),
-        ({"dropout": 0.1, "fold_in_place": True}, "fold_in_place=True with dropout=0.1"),
         ({"seed": "a"}, "seed='a'"),
         ({"parameter_budget": 0}, "parameter_budget=0"),
         ({"layers_pattern": "h"}, "layers_pattern='h' is given without layers_to_transform"),
@@ -241,8 +236,6 @@ def test_config_errors(fields: dict, message: str):
         QuantaConfig(**fields)
 
 
-def test_choosing_is_quick_for_large_primes():
-    started = time.perf_counter()
+def test_a_large_prime_is_refused_with_the_nearest_sizes():
     with pytest.raises(ValueError, match="nearest"):
         choose_dims(104_729)
-    assert time.perf_counter() - started < 5

@@ -36,20 +36,19 @@ def test_a_classification_head_is_counted_and_told_apart() -> None:
     assert describe("smollm2-135m", "full", {}).head == 0
 
 
-@pytest.mark.parametrize(("form", "circuits"), [("folded", 1), ("unfolded", 2)])
-def test_quantas_work_is_the_papers(form: str, circuits: int) -> None:
-    """d times the sum of dm dn, for T alone where S is folded into the weight (Section 6)."""
+def test_quantas_work_is_the_papers() -> None:
+    """d times the sum of dm dn, for T and for S (Section 6)."""
     config = LlamaConfig(
         hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=4, vocab_size=97,
     )  # fmt: skip
-    # Without weights, as `describe` counts: with them, a plan may merge gates or use the matrix.
+    # Without weights, as `describe` counts: with them, a plan may merge gates.
     with torch.device("meta"):
         model = LlamaForCausalLM(config).eval()
     before = multiply_adds(model, 10)
-    adapted = Quanta.from_settings({"dims": (4, 4, 4), "form": form}).adapt(model, 0)
+    adapted = Quanta.from_settings({"dims": (4, 4, 4)}).adapt(model, 0)
     pairs = 3 * 4 * 4
-    assert multiply_adds(adapted, 10) - before == circuits * 10 * 4 * 64 * pairs
+    assert multiply_adds(adapted, 10) - before == 2 * 10 * 4 * 64 * pairs
 
 
 def test_full_fine_tuning_adds_no_work() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from results_by_hand import Bench, items, suite, two_seeds
+from results_by_hand import Bench, items, sentences, suite, two_seeds
 
 from quanta_bench.report import render
 from quanta_bench.report.overwriting import filled_cells
@@ -36,7 +36,7 @@ def test_an_equal_or_fuller_table_takes_its_place(bench: Bench, tmp_path: Path) 
     for _ in range(2):
         paths = render.write(two_seeds(bench), tmp_path)
         assert paths[0].name == "t.md"
-    assert "2 (0, 1)" in (tmp_path / "t.md").read_text()
+    assert "37.5 ± 17.7" in (tmp_path / "t.md").read_text()
 
 
 def test_missing_predictions_cost_the_error_of_several_seeds_alone(bench: Bench) -> None:
@@ -47,8 +47,8 @@ def test_missing_predictions_cost_the_error_of_several_seeds_alone(bench: Bench)
         (bench.store.run_folder(result.run) / "predictions.jsonl").unlink()
     one = bench.table(suite(), {0: results[0]})
     assert one.rows[-1].cells["boolq"] == alone
-    assert not any("No standard error" in note for note in one.notes)
+    assert not any("No standard error" in note for note in sentences(one))
     both = bench.table(suite(), dict(enumerate(results)))
     assert both.rows[-1].cells["boolq"].standard_error is None
     assert both.rows[-1].cells["boolq"].mean == alone.mean
-    assert any("No standard error over items of LoRA r=8:" in note for note in both.notes)
+    assert any("No standard error over items of LoRA r=8:" in note for note in sentences(both))

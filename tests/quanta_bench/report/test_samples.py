@@ -30,6 +30,8 @@ from quanta_bench.task import Example
 
 LONGEST = 60
 """Of context and answer, in tokens; the tiny model's are bytes."""
+ANSWER = 4
+"""Of a generated answer, in tokens."""
 
 
 @dataclass
@@ -104,7 +106,9 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Done:
             **common,
             **over,
         )
-        scored = EvaluationSpec(tasks=(task,), protocol=protocol, max_length=LONGEST)
+        scored = EvaluationSpec(
+            tasks=(task,), protocol=protocol, max_length=LONGEST, max_new_tokens=ANSWER
+        )
         return Job(label, training, scored)
 
     jobs = [job("Base", "none", found.choice), job("Base", "none", found.written)]
@@ -312,8 +316,8 @@ def test_every_page_shows_prompts_answers_and_verdicts(made: Samples) -> None:
         for item in task.samples:
             assert f"```text\n{item.prompt}\n```" in text
             assert item.id in page
-    assert "| Model | Answer | Verdict |" in text
-    assert "| Model | Answer | Read as | Verdict |" in text
+    assert "| Row | Answer | Verdict |" in text
+    assert "| Row | Answer | Read as | Verdict |" in text
     # A bar inside an answer is no border of a cell.
     assert "| moo | moo |" not in text
     assert text.count("not picked by hand") == 1
@@ -324,7 +328,7 @@ def test_every_answer_that_counts_as_right_is_shown(made: Samples) -> None:
     task = made.tasks[-1].model_copy(deep=True)
     task.samples = [task.samples[0].model_copy(update={"gold": "1", "accepted": ["2", "two"]})]
     one = made.model_copy(update={"tasks": [task]})
-    assert "\nRight: 1 or 2 or two\n\n| Model" in sample_pages.as_markdown(one, 100)
+    assert "\nRight: 1 or 2 or two\n\n| Row" in sample_pages.as_markdown(one, 100)
     (line,) = csv.DictReader(io.StringIO(sample_pages.as_csv(one)))
     assert (line["gold"], line["accepted"]) == ("1", "2 | two")
 

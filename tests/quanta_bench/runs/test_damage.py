@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from results_by_hand import sentences
 from rich.console import Console
 
 from quanta_bench.report import render
@@ -255,7 +256,7 @@ def test_results_of_other_code_are_marked_and_renewed_alone(
     base, lora = table.rows[-2:]
     assert (base.stale, lora.stale) == ([], ["the method lora has changed"])
     assert "| LoRA † |" in render.as_markdown(table)
-    assert any("--fresh stale" in note for note in table.notes)
+    assert any("--fresh stale" in note for note in sentences(table))
     cells, failed, _, computed = damaged.again("stale")
     assert (failed, computed) == ([], 2)
     table = make_table(damaged.request, cells, Store(damaged.root))
@@ -299,7 +300,7 @@ def test_a_finished_table_is_printed_without_model_and_data(
     cells = by_spec.stored_cells(damaged.request.grid, Store(damaged.root))
     assert cells is not None
     assert damaged.table(cells) == whole[1]
-    notes = make_table(damaged.request, cells, Store(damaged.root)).notes
+    notes = sentences(make_table(damaged.request, cells, Store(damaged.root)))
     assert any("found by their specs" in note for note in notes)
     shutil.rmtree(damaged.run)
     assert by_spec.stored_cells(damaged.request.grid, Store(damaged.root)) is None

@@ -1,4 +1,4 @@
-"""The parameters that a `peft` adapter declares as its own, found by structure."""
+"""The parameters that `peft` adapters declare as their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def declared_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
+def adapter_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
     """The parameters of the active adapters that train, by name.
 
     A tuner layer lists its containers in ``adapter_layer_names``, and so do the wrappers around
@@ -25,7 +25,7 @@ def declared_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
     Returns:
         Each parameter under its first name in ``model.named_parameters()``.
     """
-    own = {id(parameter) for container in _containers(model) for parameter in container}
+    own = {id(parameter) for parameters in _parameters(model) for parameter in parameters}
     biases = any(
         getattr(model.peft_config[adapter], "bias", "none") != "none"
         for adapter in model.active_adapters
@@ -37,7 +37,8 @@ def declared_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
     }
 
 
-def _containers(model: PeftModel) -> Iterator[Iterator[nn.Parameter]]:
+def _parameters(model: PeftModel) -> Iterator[Iterator[nn.Parameter]]:
+    """The parameters of the active adapters, container by container."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
@@ -45,12 +46,12 @@ def _containers(model: PeftModel) -> Iterator[Iterator[nn.Parameter]]:
     for module in model.modules():
         if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
             for path in module.adapter_layer_names:
-                yield from _active(attrgetter(path)(module), active)
+                yield from _of_active(attrgetter(path)(module), active)
     if hasattr(model, "prompt_encoder"):
-        yield from _active(model.prompt_encoder, active)
+        yield from _of_active(model.prompt_encoder, active)
 
 
-def _active(container: nn.Module, active: set[str]) -> Iterator[Iterator[nn.Parameter]]:
+def _of_active(container: nn.Module, active: set[str]) -> Iterator[Iterator[nn.Parameter]]:
     """The parameters of the active adapters in one container, a dictionary by adapter name."""
     from torch import nn
 

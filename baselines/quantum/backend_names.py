@@ -1,4 +1,4 @@
-"""Backends by the words with which settings name them."""
+"""Backends by the names that settings have for them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from baselines.quantum.engine import EngineBackend
 from baselines.quantum.pennylane_backend import PennyLaneBackend
 
 
-def backend_from(words: str, shots: int | None = None, seed: int = 0) -> Backend:
+def backend_from(name: str, shots: int | None = None, seed: int = 0) -> Backend:
     """The backend that settings name.
 
     Args:
-        words: ``"engine"``, or ``"pennylane:"`` and the name of one of PennyLane's devices.
+        name: ``"engine"``, or ``"pennylane:"`` and the name of one of PennyLane's devices.
         shots: Circuit runs from which values are estimated; exact values if ``None``.
         seed: Seed of the samples.
 
     Raises:
-        ValueError: Unknown words, shots on the engine, PennyLane is not installed, or it has no
+        ValueError: Unknown name, shots on the engine, PennyLane is not installed, or it has no
             such device.
     """
-    kind, _, device = words.partition(":")
-    if words == "engine":
+    kind, _, device = name.partition(":")
+    if name == "engine":
         if shots is not None:
             raise ValueError(
                 f"shots={shots!r}: the backend 'engine' is exact; leave shots out, or choose a "
@@ -30,6 +30,6 @@ def backend_from(words: str, shots: int | None = None, seed: int = 0) -> Backend
     if kind == "pennylane" and device:
         return PennyLaneBackend(device, shots, seed=seed)
     raise ValueError(
-        f"backend={words!r} is neither 'engine' nor 'pennylane:' and the name of a device, such "
+        f"backend={name!r} is neither 'engine' nor 'pennylane:' and the name of a device, such "
         "as 'pennylane:default.qubit'"
     )
