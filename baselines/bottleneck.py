@@ -6,7 +6,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, Position, register
 from baselines.tuners.initial import kaiming_, normal_
+from baselines.tuners.settings import Count, Positive
 
 Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu"]
 Start: TypeAlias = Literal["zero", "normal"]
 
 STD = 0.02  # of the normal start
+LLAMA_BEFORE = ("gate_proj", "up_proj")
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -50,18 +52,10 @@ class BottleneckConfig(AdapterConfig, ABC):
         ValueError: A value that is out of range; the message names the field and the value.
     """
 
-    bottleneck: int = field(default=64)
+    bottleneck: Count = field(default=64)
     activation: Activation = field(default="tanh")
-    scale: float = field(default=1.0)
+    scale: Positive = field(default=1.0)
     start: Start = field(default="zero")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_integer("bottleneck", 1)
-        self.check_choice("activation", get_args(Activation))
-        self.check_choice("start", get_args(Start))
-        if isinstance(self.scale, bool) or not self.scale > 0:
-            self.refuse("scale", "is not above 0")
 
     @abstractmethod
     def position(self, name: str) -> Position:
@@ -85,14 +79,11 @@ class SeriesConfig(BottleneckConfig):
             components; of all other targets the output is.
     """
 
-    before: list[str] = field(default_factory=lambda: ["gate_proj", "up_proj"])
+    before: list[str] = field(default_factory=lambda: list(LLAMA_BEFORE))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = AdapterType.SERIES_ADAPTER
-        if isinstance(self.before, str):
-            self.refuse("before", "is not a list of names")
-        self.before = list(self.before)
 
     def position(self, name: str) -> Position:
         """On the input of the modules that `before` names, on the output of all others."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.origins import COMPARED, OURS
 from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, register
 from baselines.tuners.initial import kaiming_
-from baselines.tuners.method import TunerMethod, TunerSettings
+from baselines.tuners.method import TunerMethod
+from baselines.tuners.settings import Count, Positive, settings_class
 from quanta_bench.method import Row
 
 TARGETS = ("q_proj", "v_proj")
@@ -33,22 +33,20 @@ class KronaConfig(AdapterConfig):
     """Configuration of KronA (arXiv:2212.10650) as a `peft` method; see also `AdapterConfig`.
 
     Args:
-        side: Rows, and columns, of A; it must divide both widths of every adapted layer.
+        side: Rows, and columns, of A; it must divide both widths of every adapted layer. The
+            default divides the widths of nearly all models.
         scale: Factor of the update, a positive number.
 
     Raises:
         ValueError: A value is out of range; the message names the field, the value and the reason.
     """
 
-    side: int = field(default=16)
-    scale: float = field(default=1.0)
+    side: Count = field(default=16)
+    scale: Positive = field(default=1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = KronaType.KRONA
-        self.check_integer("side", 1)
-        if isinstance(self.scale, bool) or not 0 < self.scale < math.inf:
-            self.refuse("scale", "is not a positive number")
 
 
 class KronaAdapter(AdapterModule):
@@ -108,20 +106,7 @@ class KronaModel(AdapterTuner):
 register(KronaType.KRONA, KronaConfig, KronaModel)
 
 
-class KronaSettings(TunerSettings):
-    """Settings of KronA.
-
-    Attributes:
-        side: rows, and columns, of A; it must divide both widths of every adapted layer. The
-            default divides the widths of nearly all models.
-        scale: factor of the update.
-    """
-
-    side: int = Field(16, ge=1)
-    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
-
-
-class Krona(TunerMethod[KronaSettings]):
+class Krona(TunerMethod):
     """KronA: y = W x + s (A kron B) x.
 
     A (side x side) starts Kaiming-uniform with a = sqrt(5), B (out/side x in/side) at zero. That
@@ -131,7 +116,7 @@ class Krona(TunerMethod[KronaSettings]):
     name = "krona"
     title = "KronA"
     tuner_config = KronaConfig
-    Config = KronaSettings
+    Config = settings_class(KronaConfig)
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "KronA 64",

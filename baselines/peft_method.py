@@ -171,8 +171,9 @@ def _untie(model: PeftModel) -> None:
     """Give adapted layers weights of their own where they share them with other modules.
 
     Tuners of `peft` merge into the weight in place. An update of a tied output layer would change
-    the input embeddings too.
+    the input embeddings too. Only trainable tokens are meant to: they adapt both sides alike.
     """
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import nn
 
@@ -182,8 +183,8 @@ def _untie(model: PeftModel) -> None:
         for parameter in module.parameters(recurse=False)
     )
     for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            layer = cast("nn.Module", module.get_base_layer())
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer):
+            layer = module.get_base_layer()
             for name, parameter in list(layer.named_parameters(recurse=False)):
                 if owners[id(parameter)] > 1:
                     own = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)

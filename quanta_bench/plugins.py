@@ -56,8 +56,13 @@ def task_title(reference: str) -> str:
 
 
 def plugin_packages() -> set[str]:
-    """The top-level packages that plug-ins are defined in, by which a crash is traced to one."""
-    return METHODS.packages() | TASKS.packages() | BENCHMARKS.packages()
+    """The top-level packages of plug-ins, by which a crash is traced to one.
+
+    The suite's own package is none of them, though its benchmarks are plug-ins: its frames stand
+    around those of a method or task.
+    """
+    packages = METHODS.packages() | TASKS.packages() | BENCHMARKS.packages()
+    return packages - {__name__.partition(".")[0]}
 
 
 PROTOCOLS: Registry[type[Protocol]] = Registry(PROTOCOLS_GROUP, "protocol", Protocol)

@@ -150,6 +150,8 @@ class EvaluationSpec(Frozen):
             read.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
+        max_new_tokens: bound on a generated answer, in tokens; ``None`` for the task's own, or for
+            as many as its longest right answer takes where the task has none.
         forgetting: a perplexity task that shows what the model lost, or empty for none.
         forgetting_source: where its text comes from.
         forgetting_items: its items.
@@ -163,6 +165,7 @@ class EvaluationSpec(Frozen):
     protocol: str = DEFAULT_PROTOCOL
     normaliser: Normaliser = "token_mean"
     max_length: int = Field(1024, ge=8)
+    max_new_tokens: int | None = Field(None, ge=1)
     forgetting: str = ""
     forgetting_source: str = "embedded"
     forgetting_items: int = Field(20, ge=1)

@@ -5,6 +5,7 @@ A task plug-in imports this module and nothing else of the suite.
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,8 +36,12 @@ __all__ = [
     "UsageError",
     "UserRows",
     "did_you_mean",
+    "same_text",
     "split_by_group",
 ]
+
+DEFAULT_NEW_TOKENS = 32
+"""Tokens of a generated answer where neither its task nor a longer right answer asks for others."""
 
 Kind = Literal["choice", "generate", "perplexity", "classify"]
 Split = Literal["train", "validation", "test"]
@@ -184,6 +189,22 @@ class Answer:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts are equal but for case, outer spaces and Unicode's compositions.
+
+    Tokenizers normalise what they read, each in its way: an "é" that is trained as two characters
+    may come back as one, and a full-width letter as a plain one. So both sides are compared in
+    Unicode's NFKC with case folded, which is what all of these normalisations keep apart.
+    """
+    return _folded(one) == _folded(other)
+
+
+def _folded(text: str) -> str:
+    # Folding case may decompose characters again.
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", folded).strip()
+
+
 # --- the task ---------------------------------------------------------------------------------
 
 
@@ -204,7 +225,8 @@ class Task(ABC):
             ``head``: one a class, or a single one where a number is to be predicted; 0 for a task
             that is not put so. Such a task has :meth:`texts`; to predict a number it has
             :meth:`target` and :meth:`judge_value` too.
-        max_new_tokens: bound on generated answers.
+        max_new_tokens: bound on generated answers, in tokens; ``None`` for as many as the longest
+            right answer takes, and at least `DEFAULT_NEW_TOKENS`.
         stop: strings that end a generated answer.
         grouped_by: what items of a group share, in words, such as ``passage``.
         reads_source: whether its items come from the source of the run, rather than from a file of
@@ -222,7 +244,7 @@ class Task(ABC):
     protocols: tuple[str, ...] = ("choice-text",)
     outputs: int = 0
     template_version: ClassVar[int] = 1
-    max_new_tokens: ClassVar[int] = 32
+    max_new_tokens: ClassVar[int | None] = None
     stop: ClassVar[tuple[str, ...]] = ("\n",)
     grouped_by: ClassVar[str] = ""
     reads_source: ClassVar[bool] = True
@@ -286,9 +308,9 @@ class Task(ABC):
         return Answer(chosen, example.gold, {self.metric: float(chosen == example.gold)})
 
     def judge_text(self, example: Example, text: str) -> Answer:
-        """Parse a generated text and judge it. Default: equal to a reference, ignoring case."""
+        """Parse a generated text and judge it. Default: the :func:`same_text` as a reference."""
         answer = text.strip()
-        right = any(answer.casefold() == ref.strip().casefold() for ref in example.references)
+        right = any(same_text(answer, reference) for reference in example.references)
         gold = example.references[0] if example.references else ""
         return Answer(answer or None, gold, {self.metric: float(right)})
 

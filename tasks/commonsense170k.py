@@ -22,6 +22,7 @@ from tasks.boolq import BoolQ
 from tasks.commonsense import CommonsenseTask
 from tasks.hellaswag import HellaSwag
 from tasks.piqa import PIQA
+from tasks.places import parse_once
 from tasks.siqa import SIQA
 from tasks.winogrande import WinoGrande
 
@@ -70,7 +71,12 @@ class Commonsense170K(Task):
             else HubRows("zwhe99/commonsense_170k", None, "train")
         )
         rows = source.rows(location)
-        items = [self._example(row, number) for number, row in enumerate(rows)]
+        items = parse_once(
+            source,
+            self.name,
+            rows,
+            lambda: [self._example(row, number) for number, row in enumerate(rows)],
+        )
         held_out = validation_groups([item.group for item in items])
         return [item for item in items if (item.group in held_out) == (split == "validation")]
 

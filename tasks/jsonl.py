@@ -5,7 +5,7 @@ either
 
 - ``choices`` and ``answer``, the right choice's text or its index from 0: a choice task; or
 - ``target``, or ``answers`` of which each is accepted: the answer is generated and has to equal
-  one of them, ignoring case and outer spaces. One line, at most 32 tokens.
+  one of them, ignoring case, outer spaces and how Unicode composes its characters. One line.
 
 In CSV and TSV the columns are named by the first line, and a cell of ``choices`` or ``answers`` is
 a JSON list or texts separated by ``|``.
@@ -19,9 +19,9 @@ the same prompt). Without ``split``, groups fall by a stable hash: 60 % train, 2
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from quanta_bench.task import (
     Example,
@@ -36,6 +36,7 @@ from quanta_bench.task import (
     split_by_group,
 )
 from quanta_bench.utils.row_files import TEXT_TABLES, read_rows
+from tasks.places import parse_once
 
 SHARES = Fractions(train=0.6, validation=0.2)
 
@@ -81,12 +82,9 @@ class JsonLines(Task):
 
     def examples(self, source: Source, split: Split) -> list[Example]:
         """All items of a split, in the order of their rows."""
-        rows = [self._normalised(row) for row in source.rows(UserRows(self._path))]
-        items = [
-            self._example(row, f"{self._path}, row {number + 1}", number)
-            for number, row in enumerate(rows)
-        ]
-        if "split" in rows[0]:
+        rows = source.rows(UserRows(self._path))
+        items = parse_once(source, self.reference, rows, lambda: self._items(rows))
+        if "split" in items[0].fields:
             chosen = [item for item in items if item.fields["split"] == split]
         else:
             chosen = split_by_group(items, lambda item: item.group, split, SHARES)
@@ -106,9 +104,15 @@ class JsonLines(Task):
         for key in {"choices", "answers"} & values.keys():
             values[key] = list_of_cell(values[key])
         choices, answer = values.get("choices"), values.get("answer")
-        if choices is not None and answer not in choices and _is_index(answer):
+        if choices and answer is not None and answer not in choices and is_index(answer):
             values["answer"] = int(answer)
         return values
+
+    def _items(self, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+        return [
+            self._example(self._normalised(row), f"{self._path}, row {number + 1}", number)
+            for number, row in enumerate(rows)
+        ]
 
     def _example(self, row: Mapping[str, Any], place: str, number: int) -> Example:
         prompt = text_of(row, "prompt", place)
@@ -120,7 +124,8 @@ class JsonLines(Task):
                     f"{place}: 'split' is {row['split']!r}. "
                     f"{did_you_mean(str(row['split']), get_args(Split))}"
                 )
-        group = group_of(row, place) if "group" in row else prompt
+        group = group_of(row, place) if "group" in row else ""
+        group = group if group.strip() else prompt
         name = f"{self.name}/{number}"
         if self.kind == "choice":
             fields["choices"] = texts_of(row, "choices", place)
@@ -166,7 +171,8 @@ def list_of_cell(cell: str) -> Any:
     return [text.strip() for text in cell.split("|")]
 
 
-def _is_index(cell: Any) -> bool:
+def is_index(cell: object) -> TypeGuard[str]:
+    """Whether a cell is a whole number from 0 on."""
     return isinstance(cell, str) and cell.isascii() and cell.isdecimal()
 
 

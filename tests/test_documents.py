@@ -17,7 +17,7 @@ import pytest
 import yaml
 from paths import ROOT
 
-from quanta_bench.cli import run
+from quanta_bench.cli import single_run as run
 from quanta_bench.cli.main import app
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP
 from quanta_bench.suites.choice import parse_settings

@@ -94,10 +94,10 @@ def rename_for_model(
     unexpected = []
     for key, tensor in state_dict.items():
         full = PEFT_PREFIX + key.removeprefix(PEFT_PREFIX)
-        name = expected.get(full) or expected.get(_without_old_name(full, containers))
-        if name is not None and name not in renamed:
-            renamed[name] = tensor
-        elif name is None and (key in others or key.removeprefix(PEFT_PREFIX) in others):
+        new = expected.get(full, expected.get(_without_old_name(full, containers)))
+        if new is not None and new not in renamed:
+            renamed[new] = tensor
+        elif new is None and (key in others or key.removeprefix(PEFT_PREFIX) in others):
             renamed[key] = tensor
         else:
             unexpected.append(key)

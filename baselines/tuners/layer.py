@@ -97,7 +97,6 @@ class AdaptedLinear(MergingLayer):
         # "parts" is what files call the container; `transformers` finds it by the tuner's prefix.
         self.adapter_layer_names = (f"{prefix}parts",)
         self.add_module(self.adapter_layer_names[0], nn.ModuleDict())
-        self._without_values: set[str] = set()
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config, name)
 
@@ -107,15 +106,8 @@ class AdaptedLinear(MergingLayer):
         return cast(nn.ModuleDict, self.get_submodule(self.adapter_layer_names[0]))
 
     def adapter(self, adapter_name: str) -> AdapterModule:
-        """An adapter of this layer.
-
-        Raises:
-            RuntimeError: It was made to be loaded, and was not.
-        """
-        adapter = cast(AdapterModule, self.adapters[adapter_name])
-        if adapter_name in self._without_values and not torch.compiler.is_compiling():
-            self._check_values(adapter_name, adapter)
-        return adapter
+        """An adapter of this layer."""
+        return cast(AdapterModule, self.adapters[adapter_name])
 
     def adapter_names(self) -> tuple[str, ...]:
         """Names of the adapters that this layer has, active or not."""
@@ -132,19 +124,10 @@ class AdaptedLinear(MergingLayer):
             adapter = self._factory(config, self.in_features, self.out_features, name)
         if weight.dtype == torch.float64:
             adapter.double()
-        if config.inference_mode:
-            # Its values are to be loaded. Initial values would hide that some of them were not.
-            fill_with_nan(adapter)
-            self._without_values.add(adapter_name)
-        elif not weight.is_meta:
+        if not weight.is_meta:
             adapter.reset(generator_for(config.seed, name))
         self.adapters[adapter_name] = adapter
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Remove an adapter."""
-        self._without_values.discard(adapter_name)
-        super().delete_adapter(adapter_name)
 
     def cast_adapter(self, adapter_name: str, autocast: bool) -> None:
         """Bring an adapter to float32 from half precision, or else to the base layer's dtype."""
@@ -157,23 +140,6 @@ class AdaptedLinear(MergingLayer):
                 adapter.to(torch.float32)
         elif self._weight.dtype in DTYPES:
             adapter.to(self._weight.dtype)
-
-    def _check_values(self, adapter_name: str, adapter: AdapterModule) -> None:
-        empty = [
-            name
-            for name, value in adapter.state_dict().items()
-            if value.is_meta or (value.numel() and bool(torch.isnan(value).all()))
-        ]
-        if empty:
-            raise RuntimeError(
-                f"adapter {adapter_name!r}: {', '.join(empty)} of a "
-                f"{self.prefix.rstrip('_')} layer "
-                "have no values. The adapter was made for inference (inference_mode=True), and "
-                "no file that was loaded into it had these tensors. Load the adapter by "
-                "peft.PeftModel, which also reads files of earlier versions, or set "
-                "inference_mode=False for a new one"
-            )
-        self._without_values.discard(adapter_name)
 
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
@@ -225,14 +191,6 @@ class AdaptedLinear(MergingLayer):
 
     def __repr__(self) -> str:
         return self.prefix.rstrip("_") + "." + super().__repr__()
-
-
-@torch.no_grad()
-def fill_with_nan(module: nn.Module) -> None:
-    """Mark all saved tensors of a module as having no values yet."""
-    for value in module.state_dict().values():
-        if value.is_floating_point():
-            value.fill_(torch.nan)
 
 
 def _apply(adapter: AdapterModule, x: Tensor) -> Tensor:

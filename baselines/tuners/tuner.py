@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baselines.tuners import checkpoint
 from baselines.tuners.layer import AdaptedLinear, AdapterModule
-from baselines.tuners.merging import linear_features
+from baselines.tuners.merging import MergingLayer, linear_features
 
 
 class LinearTuner(BaseTuner):
@@ -39,7 +39,9 @@ class LinearTuner(BaseTuner):
         """Raise `ValueError` if a layer can't be adapted as configured."""
 
     @abstractmethod
-    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+    def new_layer(
+        self, target: nn.Module, adapter_name: str, config: Any, name: str
+    ) -> MergingLayer:
         """The adapted layer that takes the place of a target."""
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
@@ -63,12 +65,15 @@ class LinearTuner(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         if isinstance(target, self.tuner_layer_cls):
-            cast(Any, target).update_layer(adapter_name, peft_config, current_key)
-            return
-        layer = self.new_layer(target, adapter_name, peft_config, current_key)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)  # an additional adapter does not train until it is set
-        self._replace_module(parent, target_name, layer, target)
+            layer = cast(Any, target)
+            layer.update_layer(adapter_name, peft_config, current_key)
+        else:
+            layer = self.new_layer(target, adapter_name, peft_config, current_key)
+            if adapter_name not in self.active_adapters:
+                layer.requires_grad_(False)  # an additional adapter does not train until it is set
+            self._replace_module(parent, target_name, layer, target)
+        if peft_config.inference_mode:
+            layer.expect_values(adapter_name)
 
     def _check_merge_allowed(self) -> None:
         """Allow it: a merge leaves modules that share the layer's weight as they are."""
@@ -128,7 +133,9 @@ class AdapterTuner(LinearTuner):
         with torch.device("meta"):
             self.make_adapter(config, *linear_features(layer, name), name)
 
-    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+    def new_layer(
+        self, target: nn.Module, adapter_name: str, config: Any, name: str
+    ) -> MergingLayer:
         """The adapted layer that takes the place of a target."""
         return AdaptedLinear(target, self.prefix, self.make_adapter, adapter_name, config, name)
 

@@ -36,7 +36,7 @@ from quanta_bench.benchmarks.materials import (
     scratch,
 )
 from quanta_bench.data.pools import Pools
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.timing import in_own_process, memory_ratio, peak_above, speed_ratio
 from quanta_bench.training import trainer as training

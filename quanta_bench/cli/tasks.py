@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from quanta_bench.cli.options import Json, examples
+from quanta_bench.task import DEFAULT_NEW_TOKENS
 
 if TYPE_CHECKING:
     from quanta_bench.cli.page import Page
@@ -85,9 +86,16 @@ def _facts(name: str, task: Task | type[Task]) -> dict[str, str]:
         "metric": ", ".join(dict.fromkeys([task.metric, *task.metrics])),
         "protocols": ", ".join(task.protocols),
         "grouped by": task.grouped_by,
-        "longest answer": f"{task.max_new_tokens} tokens" if generates else "",
+        "longest answer": _longest_answer(task) if generates else "",
         "from": TASKS.origin(name),
     }
+
+
+def _longest_answer(task: Task | type[Task]) -> str:
+
+    if task.max_new_tokens is None:
+        return f"as long as the longest right answer, at least {DEFAULT_NEW_TOKENS} tokens"
+    return f"{task.max_new_tokens} tokens"
 
 
 def _sources(task: Task) -> dict[str, str]:

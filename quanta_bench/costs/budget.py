@@ -124,10 +124,9 @@ def search(
     of: Denominator = "base" if denominator == "base" else "base+added"
     budget = Budget.from_words(words)
     base = meta_model(model)
+    plugins, unusable = METHODS.usable()
     if methods:
         plugins, unusable = {name: METHODS.get(name) for name in methods}, {}
-    else:
-        plugins, unusable = METHODS.usable()
     rows, single = [], []
     for name, method in plugins.items():
         sizes = [dict(settings) for settings in method.sizes(base)]

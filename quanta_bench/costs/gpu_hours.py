@@ -34,7 +34,7 @@ from quanta_bench.spec import (
     meta_reference,
 )
 from quanta_bench.suites.grid import GridRow
-from quanta_bench.task import Split
+from quanta_bench.task import DEFAULT_NEW_TOKENS, Split
 
 UTILISATION = 0.4
 """Part of a GPU's arithmetic and of its bandwidth that a run is taken to reach. An assumption."""
@@ -296,7 +296,7 @@ class _Run:
 
     def _written(self, task: str, part: _Part) -> float:
         """Tokens that a batch generates; a model that was not trained may not come to an end."""
-        most = find_task(task).max_new_tokens
+        most = find_task(task).max_new_tokens or DEFAULT_NEW_TOKENS
         return min(most, part.lengths.generated) if self.method.trains else most
 
     # --- memory ---------------------------------------------------------------------------------
@@ -324,7 +324,8 @@ class _Run:
 
     def _row_bytes(self, task: str, lengths: Lengths) -> float:
         """Size of the keys and values of the longest row, with its answer."""
-        return (lengths.longest + find_task(task).max_new_tokens) * cache_bytes(self.model)
+        most = find_task(task).max_new_tokens or DEFAULT_NEW_TOKENS
+        return (lengths.longest + most) * cache_bytes(self.model)
 
 
 def _logits() -> float:

@@ -121,7 +121,9 @@ def parts(task: str, split: Split, protocol: str, drawn: int | None) -> list[tup
     items = there if drawn is None else min(there, drawn)
     if not found.mixture:
         if protocol not in found.lengths:
-            raise UsageError(f"the lengths of the task {task!r} put as {protocol!r} are not known")
+            raise UsageError(
+                f"the lengths of the task {task!r} under the protocol {protocol!r} are not known"
+            )
         return [(items, found.lengths[protocol])]
     whole = sum(found.mixture.values())
     return [

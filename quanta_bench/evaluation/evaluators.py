@@ -13,15 +13,18 @@ from torch import nn
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.bucketing import by_tokens, cheapest_cuts
-from quanta_bench.data.encoding import Encoded, pad_token
+from quanta_bench.data.encoding import Encoded
 from quanta_bench.data.loader import Batches, evaluation_tokens
 from quanta_bench.data.texts import collate_texts, encode_texts
 from quanta_bench.data.tokenization import encode_items
 from quanta_bench.data.windows import encode_windows, scoring_overlap
 from quanta_bench.evaluation import decisions, likelihood
 from quanta_bench.evaluation.classification import head_outputs, judge_outputs
-from quanta_bench.evaluation.decoding import FEWEST_ROWS, joinable, row_bytes, rows_together
+from quanta_bench.evaluation.decoding import FEWEST_ROWS, decode, rows_together
 from quanta_bench.evaluation.generation import NonFiniteLogitsError, generate, read_context
+from quanta_bench.evaluation.limits import answer_lengths, bound_on_new_tokens
+from quanta_bench.models.capabilities import decoding_of
+from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Kind, Task
@@ -47,12 +50,16 @@ class Judged:
         detail: what the judgement rests on: candidates' log-likelihoods, the generated text, or a
             head's outputs.
         cut: tokens cut from the text.
+        max_new_tokens: bound on the answer's tokens, where it was generated.
+        too_long: whether the right answer is longer than that.
     """
 
     example: Example
     answers: tuple[Answer, ...]
     detail: Mapping[str, Any]
     cut: int = 0
+    max_new_tokens: int | None = None
+    too_long: bool = False
 
     @property
     def tied(self) -> bool:
@@ -217,10 +224,12 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     """Generate an answer to each item and let the task parse it."""
     spec = context.spec
     prompts = [task.prompt(example, spec.protocol) for example in examples]
-    bounds = {"max_length": spec.max_length, "max_new_tokens": task.max_new_tokens}
+    lengths = answer_lengths(context.tokenizer, prompts)
+    most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)
+    bounds = {"max_length": spec.max_length, "max_new_tokens": most}
     widths = [len(read_context(context.tokenizer, prompt, **bounds)[0]) for prompt in prompts]
     order = sorted(range(len(examples)), key=lambda i: -widths[i])
-    cuts = _generation_cuts(context, task, [widths[i] for i in order])
+    cuts = _generation_cuts(context, most, [widths[i] for i in order])
     judged: dict[int, Judged] = {}
     for cut in cuts:
         chunk = order[cut]
@@ -242,18 +251,28 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
                 f"{error.value}"
             ) from None
         for i, (text, lost) in zip(chunk, answers, strict=True):
-            example = examples[i]
-            judged[i] = Judged(example, (task.judge_text(example, text),), {"text": text}, lost)
+            judged[i] = Judged(
+                examples[i],
+                (task.judge_text(examples[i], text),),
+                {"text": text},
+                lost,
+                most,
+                lengths[i] > most,
+            )
     return [judged[i] for i in range(len(examples))]
 
 
-def _generation_cuts(context: Context, task: Task, widths: Sequence[int]) -> list[slice]:
+def _generation_cuts(context: Context, most_new: int, widths: Sequence[int]) -> list[slice]:
     """Which items are answered together; ``widths`` of their prompts, the widest first."""
-    if widths and context.cached and joinable(context.model):
-        most = rows_together(row_bytes(context.model, widths[0] + task.max_new_tokens))
+    if not widths:
+        return []
+    longest = widths[0] + most_new
+    mode = decoding_of(context.model, decode, cacheable=context.cached, length=longest)
+    if mode.joined:
+        most = rows_together(mode.token_bytes * longest)
         # Prompts are read in batches of their own, so nothing is gained by answering few together.
         return cheapest_cuts(widths, charge=sum(widths), most=most)
-    return cheapest_cuts(widths, charge=STEP_CHARGE * task.max_new_tokens, most=GENERATION_BATCH)
+    return cheapest_cuts(widths, charge=STEP_CHARGE * most_new, most=GENERATION_BATCH)
 
 
 BY_KIND: Mapping[Kind, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {

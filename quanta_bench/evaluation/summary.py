@@ -55,6 +55,8 @@ def summarise(
         standard_error=None if math.isnan(error) else error,
         chance=find_protocol(protocol).chance(task, [item.example for item in judged]),
         cut_items=sum(item.cut > 0 for item in judged),
+        max_new_tokens=judged[0].max_new_tokens if judged else None,
+        long_answers=sum(item.too_long for item in judged),
         tied=sum(item.tied for item in judged),
         seconds=seconds,
         data=data,

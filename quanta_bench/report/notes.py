@@ -53,7 +53,12 @@ def notes(
         )
         scores += _forgetting(rows, several)
         training += _heads(results)
-        caveats += [*disagreements, *_unfinished(rows, several), *_mixtures(every)]
+        caveats += [
+            *disagreements,
+            *_unfinished(rows, several),
+            *_mixtures(every),
+            *_limits(results),
+        ]
     chosen = profile.sizes.get(size or profile.size)
     if chosen and chosen.about:
         caveats.append(f"Size {size or profile.size!r}: {chosen.about}")
@@ -224,6 +229,32 @@ def _unfinished(rows: Sequence[TableRow], several: bool) -> list[str]:
         for row in rows
         if not row.missing and len(row.done_seeds) < row.wanted_seeds
     ]
+
+
+def _limits(named: RowResults) -> list[str]:
+    """How many prompts were cut, and how many right answers were longer than answers could be."""
+    cut: dict[str, str] = {}
+    long: dict[str, str] = {}
+    for _, results in named:
+        for result in results:
+            for reference, task in result.tasks.items():
+                title = task_title(reference)
+                if task.cut_items:
+                    cut[title] = f"{task.cut_items:,} of {task.items:,} of {title}"
+                if task.long_answers:
+                    long[title] = (
+                        f"{task.long_answers:,} of {task.items:,} of {title} "
+                        f"({task.max_new_tokens} tokens)"
+                    )
+    notes = []
+    if cut:
+        notes.append(f"Prompts cut to fit evaluation.max_length: {'; '.join(cut.values())}.")
+    if long:
+        notes.append(
+            "Items whose right answer is longer than evaluation.max_new_tokens allows: "
+            f"{'; '.join(long.values())}."
+        )
+    return notes
 
 
 def _mixtures(results: Sequence[Result]) -> list[str]:

@@ -11,7 +11,7 @@ from quanta_bench.evaluation.generation import read_context
 from quanta_bench.models.loading import ModelRef, is_here, load_tokenizer
 from quanta_bench.plugins import find_protocol
 from quanta_bench.results.records import Result
-from quanta_bench.task import Example, Task
+from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Task
 
 
 def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[str, int | None]:
@@ -39,9 +39,8 @@ def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[
         encoded = encode(tokenizer, example, prompt, max_length=spec.max_length)
         kept, cut = list(encoded.contexts[0]), encoded.cut
     else:
-        kept, cut = read_context(
-            tokenizer, prompt, max_length=spec.max_length, max_new_tokens=task.max_new_tokens
-        )
+        most = result.tasks[reference].max_new_tokens or task.max_new_tokens or DEFAULT_NEW_TOKENS
+        kept, cut = read_context(tokenizer, prompt, max_length=spec.max_length, max_new_tokens=most)
     if not cut:
         return prompt.context, 0
     return str(tokenizer.decode(kept, skip_special_tokens=True)), cut

@@ -51,7 +51,7 @@ def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
 
 def _row(cell: Cells, suite: Suite, store: Store) -> TableRow:
     spec = cell.row.spec
-    known = spec.method in METHODS
+    known = not cell.row.missing
     row = TableRow(
         label=spec.label or spec.method,
         method=spec.method,

@@ -114,6 +114,8 @@ class TaskResult(Record):
             ``None`` with fewer than two groups.
         chance: the main metric of uniform guessing, where defined.
         cut_items: items whose context was cut.
+        max_new_tokens: bound on answers, in tokens, where they were generated.
+        long_answers: items whose right answer is longer than that.
         tied: items on which several candidates share the best score, so that each counts as the
             answer by an equal part.
         seconds: wall time.
@@ -129,6 +131,8 @@ class TaskResult(Record):
     standard_error: FiniteFloat | None
     chance: FiniteFloat | None = None
     cut_items: int = 0
+    max_new_tokens: int | None = None
+    long_answers: int = 0
     tied: int = 0
     seconds: float
     data: dict[str, Any]

@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, RunCrashedError
-from quanta_bench.evaluation import evaluators, summary
+from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.evaluation.decisions import NonFiniteError
-from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.method import Method
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, resolve
@@ -30,13 +30,18 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import Identity, PlannedRun
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
+from quanta_bench.task import Example, Task
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.folders import whole_file
+from quanta_bench.utils.settings import StrictModel
 
-_PRECISION: TypeAdapter[dict[str, str]] = TypeAdapter(dict[Literal["base", "arithmetic"], str])
+
+class _Precision(StrictModel):
+    base: str
+    arithmetic: str
 
 
 class Runner:
@@ -138,6 +143,11 @@ class Runner:
             precision = _kept_precision(folder, spec, method, device)
         protocol = find_protocol(spec.protocol)
         base = protocol.load(spec, planned.model, getattr(torch, precision["base"]))
+        extra = int(getattr(method.config, "num_virtual_tokens", 0) or 0)
+        scored = self._scored_items(planned.evaluation)
+        limits.check_evaluation(
+            base.model, base.tokenizer, planned.evaluation, [*scored.values()], extra=extra
+        )
         # Asked of the plain base, before a method changes it in place.
         packed = protocol.prompts and bool(method.cacheable) and can_pack(base.model)
         if record is None:
@@ -188,6 +198,7 @@ class Runner:
         parameters = method.trainable(model)
         check_trains(head, parameters, method.name)
         data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
+        limits.check_training(model, data.train_items, spec.max_length)
         folder = self.store.unfinished_folder(names.training)
         trained = trainer.train(
             model,
@@ -226,6 +237,11 @@ class Runner:
             shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
         trainer.clear(folder)
         return record, model
+
+    def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
+        """Each task that is scored, with its items."""
+        drawn = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
+        return dict(zip(spec.tasks, drawn, strict=True))
 
     def _judge(
         self,
@@ -272,8 +288,7 @@ class Runner:
         packed: bool,
     ) -> Result:
         device = next(model.parameters()).device
-        taken = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
-        drawn = dict(zip(spec.tasks, taken, strict=True))
+        drawn = self._scored_items(spec)
         texts = (spec.forgetting,) if spec.forgetting else ()
         taken = self.pools.drawn(
             texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
@@ -362,7 +377,7 @@ def _kept_precision(
     """
     path = folder / "precision.json"
     try:
-        return _PRECISION.validate_json(path.read_bytes())
+        return _Precision.model_validate_json(path.read_bytes()).model_dump()
     except FileNotFoundError:
         pass
     except ValidationError:

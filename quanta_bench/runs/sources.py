@@ -15,7 +15,7 @@ def model_sources(jobs: Iterable[tuple[TrainingSpec, EvaluationSpec]]) -> set[st
 
 def data_sources(jobs: Iterable[tuple[TrainingSpec, EvaluationSpec]]) -> set[str]:
     """The sources of data; a task of the user's own file reads from none."""
-    sources = set()
+    sources: set[str] = set()
     for training, evaluation in jobs:
         read = [(evaluation.source, evaluation.tasks)]
         if training.method not in METHODS or METHODS.get(training.method).trains:

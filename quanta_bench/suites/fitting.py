@@ -50,9 +50,13 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
     """
     try:
         base = meta_model(model)
-    except BenchError:
+    except UsageError:
+        if model.startswith("local:"):
+            raise  # its configuration is no good
         # A model of the hub has its configuration there; whether the row fits shows when it loads.
         return Fitted(row)
+    except BenchError:
+        return Fitted(row)  # what is wrong with the folder shows when it is loaded
     reason = _refusal(model, row)
     if not reason:
         return Fitted(row)

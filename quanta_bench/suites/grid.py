@@ -82,7 +82,14 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     rows = []
     for row in selected:
         model = _model(profile, row, choice)
-        row, note = _on_model(row, model, profile, choice, overrides)
+        try:
+            row, note = _on_model(row, model, profile, choice, overrides)
+        except UsageError as error:
+            if row.method in overrides.methods:
+                raise
+            # The user's model has no size of this method; the other rows are worth having.
+            rows.append(_missing_row(row, model, str(error), profile, seeds))
+            continue
         common = {"model": model, "method": row.method, "settings": row.settings}
         own = seeds if METHODS.get(row.method).trains else seeds[:1]
         jobs = []
@@ -124,7 +131,12 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                 note=note,
             )
         )
-    return rows + [_missing_row(name, reason, profile, seeds) for name, reason in missing.items()]
+    model = _model(profile, RowSpec(method=""), choice)
+    rows += [
+        _missing_row(RowSpec(method=name, label=name), model, reason, profile, seeds)
+        for name, reason in missing.items()
+    ]
+    return rows
 
 
 def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -159,16 +171,18 @@ def _on_model(
     return row, ""
 
 
-def _missing_row(method: str, reason: str, profile: Profile, seeds: tuple[int, ...]) -> GridRow:
-    """A row that stays empty, for a method that cannot be used."""
+def _missing_row(
+    row: RowSpec, model: ModelSpec, reason: str, profile: Profile, seeds: tuple[int, ...]
+) -> GridRow:
+    """A row that stays empty, with the reason."""
     return GridRow(
-        spec=RowSpec(method=method, label=method),
-        model=ModelSpec(name=profile.model, source=profile.model_source),
+        spec=row,
+        model=model,
         jobs=(),
         seeds=seeds,
         origin={},
         denominator=profile.denominator,
-        missing=reason,
+        missing=reason.removeprefix(f"{row.label}: ").rstrip("."),
     )
 
 

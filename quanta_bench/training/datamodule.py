@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from quanta_bench.data.bucketing import by_tokens, shuffled
-from quanta_bench.data.encoding import pad_token
 from quanta_bench.data.loader import Batches, evaluation_tokens, training_tokens
 from quanta_bench.data.pools import Pools
+from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.objectives import objective_of
 from quanta_bench.utils.device import this_device

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities import rank_zero
 
 RANK_VARIABLES = (
     "RANK",
@@ -54,12 +55,14 @@ def single_process() -> Iterator[SingleProcess]:
         for name, value in os.environ.items()
         if name in RANK_VARIABLES or name.startswith("PL_")
     }
-    rank = rank_zero_only.rank
+    # The decorator keeps the rank as an attribute of its own.
+    only: Any = rank_zero.rank_zero_only
+    rank = only.rank
     for name in hidden:
         del os.environ[name]
-    rank_zero_only.rank = 0
+    only.rank = 0
     try:
         yield SingleProcess()
     finally:
-        rank_zero_only.rank = rank
+        only.rank = rank
         os.environ.update(hidden)

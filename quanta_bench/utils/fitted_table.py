@@ -152,7 +152,10 @@ class FittedTable:
                     return _Layout([self._spread(whole, widths, length, spare)], length, gap)
         length, widths, blocks = min(
             (self._cut(length, width) for length in range(start, self._longest_length + 1)),
-            key=lambda layout: len(layout[2]),
+            key=lambda layout: (
+                max(self._taken(block, layout[1]) for block in layout[2]) > width,
+                len(layout[2]),
+            ),
         )
         spread = [
             self._spread(block, widths, length, width - self._taken(block, widths))
@@ -200,8 +203,8 @@ class FittedTable:
             open_ = [number for number, wish in wishes.items() if widths[number] < wish]
             if not open_:
                 break
-            # The one that lacks most gains most lines.
-            widths[max(open_, key=lambda number: wishes[number] / widths[number])] += 1
+            # A long text leaves the others what they need.
+            widths[min(open_, key=lambda number: widths[number])] += 1
             spare -= 1
         return widths
 

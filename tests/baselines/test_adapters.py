@@ -12,7 +12,7 @@ import torch
 from peft import PeftConfig, get_peft_model
 from torch import Tensor, nn
 
-from baselines.adapters import BottleneckSettings, Parallel, Series, SeriesSettings
+from baselines.adapters import Parallel, Series
 from baselines.bottleneck import Bottleneck, ParallelConfig, SeriesConfig
 from quanta_bench.method import BenchError, UsageError
 from quanta_bench.models.meta import count, meta_model
@@ -197,17 +197,15 @@ def test_merging_is_refused_with_the_reason(kind: Any, tiny: Any) -> None:
         Series.from_settings({}).merge(model)
 
 
-@pytest.mark.parametrize(
-    ("settings", "config"), [(SeriesSettings, SeriesConfig), (BottleneckSettings, ParallelConfig)]
-)
-def test_settings_are_the_fields_of_the_configuration(settings: Any, config: Any) -> None:
+@pytest.mark.parametrize("method", [Series, Parallel])
+def test_settings_are_the_fields_of_the_configuration(method: Any) -> None:
+    config = method.tuner_config
     own = {field.name for field in dataclasses.fields(config)}
     own -= {"seed", *(field.name for field in dataclasses.fields(PeftConfig))}
-    assert own == settings.model_fields.keys()
-    made = config()
+    settings = method.from_settings({}).config
+    assert own == set(dict(settings))
     for name in own - {"target_modules"}:
-        default = settings.model_fields[name].default
-        assert getattr(made, name) == (list(default) if isinstance(default, tuple) else default)
+        assert getattr(config(), name) == getattr(settings, name)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from baselines.loretta import (
     LorettaAdp,
     LorettaAdpConfig,
-    LorettaAdpSettings,
     LorettaRep,
     LorettaRepConfig,
-    LorettaRepSettings,
     TrainBottleneck,
     TrainProduct,
 )
@@ -221,18 +219,15 @@ def test_adp_cannot_be_merged(tiny: Any) -> None:
         LorettaAdp.from_settings({}).merge(model)
 
 
-@pytest.mark.parametrize(
-    ("settings", "config"),
-    [(LorettaRepSettings, LorettaRepConfig), (LorettaAdpSettings, LorettaAdpConfig)],
-)
-def test_settings_are_the_fields_of_the_configuration(settings: Any, config: Any) -> None:
+@pytest.mark.parametrize("method", [LorettaRep, LorettaAdp])
+def test_settings_are_the_fields_of_the_configuration(method: Any) -> None:
+    config = method.tuner_config
     own = {field.name for field in dataclasses.fields(config)}
     own -= {"seed", *(field.name for field in dataclasses.fields(PeftConfig))}
-    assert own == settings.model_fields.keys()
-    made = config()
+    settings = method.from_settings({}).config
+    assert own == set(dict(settings))
     for name in own - {"target_modules"}:
-        default = settings.model_fields[name].default
-        assert getattr(made, name) == (list(default) if isinstance(default, tuple) else default)
+        assert getattr(config(), name) == getattr(settings, name)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "quanta_bench.cli.main", *map(str, words)]
+    return [sys.executable, "-m", "quanta_bench.cli", *map(str, words)]
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +165,8 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tabel", "3"], "tabel"),
-        (["table"], "Missing argument"),
+        (["tabel", "3"], "quanta-bench: No such command 'tabel'. Did you mean 'table'?"),
+        (["table"], "quanta-bench: Missing argument 'name'. See `quanta-bench table --help`."),
         (["table", "3", "--sede", "0"], "--sede"),
         (["table", "33"], "There is no table '33'"),
         (["params", "--model", "llama2-7b"], "one of --method and --budget"),
@@ -195,6 +195,21 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["table", "3", "--rows", "some"], "--rows takes 'all'"),
         (["table", "3", "--set", "training.epochs"], "not of the form name=value"),
         (["table", "3", "--set", "training.epoch=1"], "Did you mean 'epochs'?"),
+        (["table", "3", "--set", "evaluation.tasks=[rte]"], "no column of table3 shows"),
+        (["table", "3", "--set", "training.epochs=yes"], "training.epochs: true is no value"),
+        (["table", "3", "--set", "lora.rr=1"], "no setting 'rr'"),
+        (["table", "3", "--set", "loar.r=1"], "Did you mean 'lora'"),
+        (["run", "--method", "lora", "--task", "piqa", "--set", "training.tasks=[]"], "is empty"),
+        (["run", "--method", "lora", "--task", "piqa", "--set", "evaluation.tasks=[]"], "is empty"),
+        (["run", "--method", "lora", "--task", "piqa", "--task", "piqa"], "more than once"),
+        (["run", "--method", "lora", "--task", "piqa", "--seed", "-1"], "training.seeds.init"),
+        (
+            ["run", "--method", "lora", "--task", "piqa", "--set", "dora.r=1"],
+            "no row has the method",
+        ),
+        (["methods", "loar"], "Did you mean 'lora'"),
+        (["tasks", "piqua"], "Did you mean 'piqa'"),
+        (["settings", "training.epoch"], "Did you mean 'training.epochs'"),
         (["table", "3", "--launcher", "ray"], "'ray' is not built yet"),
         (["table", "3", "--launcher", "rya"], "There is no launcher 'rya'"),
         (["run", "--method", "loar", "--task", "piqa"], "Did you mean 'lora'"),
@@ -209,6 +224,8 @@ def test_wrong_words_end_with_status_2(bench: Bench, words: list[str], said: str
     found = bench(*words)
     assert found.status == 2
     assert said in found.both
+    assert found.err.startswith("quanta-bench: ")
+    assert "Usage:" not in found.both
 
 
 def test_a_failure_ends_with_status_1_and_says_where(bench: Bench, tmp_path: Path) -> None:

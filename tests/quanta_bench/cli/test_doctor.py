@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from quanta_bench.cli import doctor
-from quanta_bench.cli.doctor import Finding, check
+from quanta_bench.cli import checks as doctor
+from quanta_bench.cli.checks import Finding, check
 
 
 def finding(name: str) -> Finding:

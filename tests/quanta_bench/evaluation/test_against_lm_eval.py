@@ -19,7 +19,7 @@ from quanta_bench.data.batches import collate
 from quanta_bench.data.windows import encode_windows
 from quanta_bench.evaluation import decisions, evaluators, likelihood
 from quanta_bench.evaluation.generation import generate
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt
 from tasks.arc import ArcChallenge

@@ -230,7 +230,7 @@ def test_similarity_from_the_command_line(call: Call, suite: Path, tmp_path: Pat
     # The row that cannot be merged is not trained for nothing, and its panel is a note.
     runs = sorted(path.name.partition("-")[0] for path in (results / "runs").iterdir())
     assert runs == ["lora", "lora"]
-    assert any("prefix 2 cannot be merged" in note for note in found["notes"])
+    assert any("prefix 2 cannot be merged" in note for note in found["notes"]["Caveats"])
     for folder in (results / "runs").iterdir():
         result = json.loads((folder / "result.json").read_text())
         assert result["training"]["spec"]["tasks"] == ["piqa"]

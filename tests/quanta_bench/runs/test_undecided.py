@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
-from quanta_bench.results.records import Result
+from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
@@ -137,3 +138,15 @@ def test_a_diverged_adapter_gains_nothing_by_the_order_of_choices(
         # The norms overflow, divide by infinity, and leave zeros: every token is as likely.
         assert task.tied == task.items
         assert scores == pytest.approx([1 / 3] * len(scores))
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity"])
+def test_a_stored_result_that_is_not_finite_is_not_read(bad: str) -> None:
+    values: dict[str, Any] = {
+        "title": "T", "kind": "choice", "metric": "accuracy", "metrics": {"accuracy": 0.5},
+        "items": 2, "groups": 2, "standard_error": 0.1, "seconds": 1.0, "data": {},
+    }  # fmt: skip
+    assert TaskResult.model_validate(values).tied == 0
+    for change in ({"metrics": {"accuracy": bad}}, {"standard_error": bad}, {"chance": bad}):
+        with pytest.raises(ValidationError, match="finite number"):
+            TaskResult.model_validate({**values, **change})

@@ -14,8 +14,8 @@ from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.request import make_request
 
-WIDTHS = {48: (4, 2), 64: (4, 4), 80: (4, 1), 96: (6, 3), 100: (5, 5), 134: (1, 1)}
-"""Heads, and heads of keys and values, by width; 134 is twice a prime."""
+WIDTHS = {48: (4, 2), 64: (4, 4), 80: (4, 1), 96: (6, 3), 100: (5, 5)}
+"""Heads, and heads of keys and values, by width."""
 
 
 def folder(root: Path, width: int) -> str:
@@ -90,10 +90,20 @@ def test_what_the_user_set_is_never_chosen_anew(tmp_path: Path) -> None:
         given = {f"quanta.{key}": value for key, value in settings.items()}
         return rows(model, Choice(model=model, methods=("quanta",), settings=given))["quanta"]
 
-    assert quanta(dims=[5, 4, 4]).spec.settings["dims"] == [5, 4, 4]
+    assert quanta(dims=[4, 5, 4]).spec.settings["dims"] == [4, 5, 4]
     assert quanta(dropout=0.5).spec.settings["dropout"] == 0.5
     with pytest.raises(UsageError, match="QuanTA 9-8-8"):
         quanta(dims=[9, 8, 8])
+
+
+def test_a_method_that_no_size_fits_leaves_its_row_empty(tmp_path: Path) -> None:
+    """QuanTA has three axes at least, and 134 is twice a prime."""
+    WIDTHS[134] = (1, 1)
+    model = folder(tmp_path, 134)
+    made = rows(model, Choice(model=model, methods=("lora", "quanta"), seeds=(0,)))
+    assert "does not fit" in made["quanta"].missing
+    assert not made["quanta"].jobs
+    assert made["lora"].jobs
 
 
 def test_a_model_without_a_configuration_here_is_left_to_its_loading() -> None:

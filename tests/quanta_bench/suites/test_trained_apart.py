@@ -89,12 +89,12 @@ def test_a_seed_is_done_when_all_its_parts_are(bench: Bench) -> None:
 
 def test_columns_of_two_metrics_of_a_task_and_averages_over_some(bench: Bench) -> None:
     result = bench.result({"boolq": items([1, 0]), "piqa": items([1, 1])})
-    metrics = {"accuracy": 0.5, "exact": 0.25}
+    metrics = {"accuracy": 0.5, "accuracy/sum": 0.25}
     tasks = {**result.tasks, "boolq": result.tasks["boolq"].model_copy(update={"metrics": metrics})}
     made = suite(
         {"rows": ["lora"]},
-        columns=["boolq", {"task": "boolq", "metric": "exact", "title": "EM"}, "piqa"],
-        averages=[{"title": "Some", "columns": ["boolq/exact", "piqa"]}, {"title": "All"}],
+        columns=["boolq", {"task": "boolq", "metric": "accuracy/sum", "title": "EM"}, "piqa"],
+        averages=[{"title": "Some", "columns": ["boolq/accuracy/sum", "piqa"]}, {"title": "All"}],
     )
     drawn = table(bench, made, {0: [result.model_copy(update={"tasks": tasks})]})
     assert [column.title for column in drawn.columns] == ["BOOLQ", "EM", "PIQA"]
@@ -104,7 +104,7 @@ def test_columns_of_two_metrics_of_a_task_and_averages_over_some(bench: Bench) -
     assert row.averages["All"].mean == pytest.approx(175 / 3)
     # The level of guessing is that of the main metric alone, and so is a run's error.
     assert set(chance.cells) == {"boolq", "piqa"}
-    assert row.cells["boolq/exact"].standard_error is None
+    assert row.cells["boolq/accuracy/sum"].standard_error is None
     assert "| EM |" in render.as_markdown(drawn)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig
 
-from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.models.attention import use_kept_probabilities
+from quanta_bench.models.capabilities import can_pack
 
 SMALL = {
     "vocab_size": 64,
