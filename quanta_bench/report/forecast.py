@@ -45,7 +45,11 @@ class Forecast:
     def _share(self, number: int) -> Share:
         """The trained parameters of a row, by its number in the grid."""
         if number not in self._shares:
-            self._shares[number] = share(self._request.grid[number], self._counts)
+            try:
+                self._shares[number] = share(self._request.grid[number], self._counts)
+            except (Exception, SystemExit):
+                # A method that fails here fails in its run too, where it is named and logged.
+                self._shares[number] = Share()
         return self._shares[number]
 
     def _size(self, task: str) -> int:

@@ -8,7 +8,7 @@ from typing import get_args
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.plugins import METHODS, find_protocol, find_task, is_registered
 from quanta_bench.spec import EvaluationSpec, Normaliser, TrainingSpec
-from quanta_bench.suites.schema import ColumnSpec
+from quanta_bench.suites.schema import ColumnSpec, Suite
 from quanta_bench.task import Task
 
 
@@ -101,24 +101,21 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
                 )
 
 
-def check_columns(
-    suite: str, columns: Sequence[ColumnSpec], evaluations: Iterable[EvaluationSpec]
-) -> None:
-    """Refuse to score a task that no column shows.
+def check_columns(suite: Suite, evaluations: Iterable[EvaluationSpec]) -> None:
+    """Refuse to score a task that neither a column nor the suite's own list of tasks names.
 
     Args:
-        suite: the suite's name.
-        columns: the columns.
-        evaluations: of the runs that are to fill them.
+        suite: the suite, as a profile has it.
+        evaluations: of the runs that are to fill its columns.
 
     Raises:
-        UsageError: names the task and the columns' tasks.
+        UsageError: names the task and those of the suite.
     """
-    shown = list(dict.fromkeys(column.task for column in columns))
+    shown = list(dict.fromkeys([*(column.task for column in suite.shown_columns), *suite.tasks]))
     for evaluation in evaluations:
         for task in evaluation.tasks:
             if task not in shown:
                 raise UsageError(
-                    f"evaluation.tasks names {task!r}, which no column of {suite} shows. "
+                    f"evaluation.tasks names {task!r}, which no column of {suite.name} shows. "
                     f"{did_you_mean(task, shown)}"
                 )

@@ -51,7 +51,7 @@ class Request:
         rows = grid(suite, profile_name, choice)
         evaluations = [scored for row in rows for _, scored in row.jobs]
         check_metrics(suite.shown_columns, evaluations)
-        check_columns(suite.name, suite.shown_columns, evaluations)
+        check_columns(suite, evaluations)
         notes = tuple(row.note for row in rows if row.note)
         profile = profile.model_copy(update={"notes": (*profile.notes, *notes)})
         return cls(suite, profile_name, profile, choice.size, rows)
