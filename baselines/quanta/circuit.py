@@ -306,14 +306,11 @@ class Circuit:
                 f"apply: x has shape {tuple(x.shape)}; the last size must be {self.in_features}, "
                 f"the product of {self.sizes}"
             )
-        stacks = [self._tensors(x, gates)]
+        stacks = [self.tensors(x, gates)]
         if minus is not None:
-            stacks.append(self._tensors(x, [gate.detach() for gate in minus]))
+            stacks.append(self.tensors(x, [gate.detach() for gate in minus]))
         every = [tensor for stack in stacks for tensor in stack]
-        if _autocasts(x, every):
-            dtype = torch.get_autocast_dtype(x.device.type)
-        else:
-            dtype = functools.reduce(torch.promote_types, (t.dtype for t in every), x.dtype)
+        dtype = result_dtype(x, every)
         x = x.to(dtype)
         # Without content, work and memory are counted, by the gates and not by a plan.
         if x.numel() and not x.is_meta and self._planned(every, dtype):
@@ -336,7 +333,7 @@ class Circuit:
     def _planned(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
         """Whether a plan covers these: few axes, real numbers, gates without batch dimensions."""
         return (
-            bool(self.steps)
+            len(self.steps) > 0
             and len(self.sizes) <= MOST_AXES
             and dtype.is_floating_point
             and all(
@@ -384,7 +381,12 @@ class Circuit:
         identity = torch.eye(self.in_features, dtype=dtype, device=device)
         return self.apply(identity, tensors).mT
 
-    def _tensors(self, x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
+    def tensors(self, x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
+        """One tensor for each gate, fixed ones too.
+
+        Raises:
+            ValueError: A wrong number of gates, or a gate of a wrong shape.
+        """
         shapes = self.gate_shapes
         if len(gates) != len(shapes):
             raise ValueError(
@@ -449,6 +451,13 @@ def _plan_for(circuit: Circuit, rows: Tensor) -> Plan:
         plan: Plan = _compiled_plan(circuit._key, rows.device.type)
         return plan
     return circuit.plan(max(1, rows.shape[0]), device=rows.device)
+
+
+def result_dtype(x: Tensor, tensors: Sequence[Tensor]) -> torch.dtype:
+    """The dtype that vectors and gates are computed in: autocast's, or what they promote to."""
+    if _autocasts(x, tensors):
+        return torch.get_autocast_dtype(x.device.type)
+    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), x.dtype)
 
 
 def _autocasts(x: Tensor, tensors: Sequence[Tensor]) -> bool:

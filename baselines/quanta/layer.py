@@ -145,38 +145,26 @@ class QuantaLinear(MergingLayer):
             if self._pays(names, x):
                 result = self._base(x, *args, **kwargs)
                 return result + functional.linear(x, self._kept_update(names, _dtype(x)))
-        if plain and len(names) == 1 and self._one_dtype(names[0], x):
-            return self._apply_circuit(names[0], x, add_base=True)
+        if plain and len(names) == 1 and not self._drops(names[0]):
+            trained, frozen = self._tensors(names[0], "T"), self._tensors(names[0], "S")
+            if _one_dtype(x, [self._weight, *trained, *frozen]):
+                return self.quanta_circuits[names[0]].apply(
+                    x,
+                    trained,
+                    minus=frozen,
+                    recompute=self.quanta_recompute[names[0]],
+                    weight=self._weight.mT if self._transposed else self._weight,
+                    bias=self._bias,
+                )
         result = total = self._base(x, *args, **kwargs)
         for name in names:
-            total = total + self._apply_circuit(name, x)
+            total = total + self.quanta_circuits[name].apply(
+                self.quanta_dropout[name](x),
+                self._tensors(name, "T"),
+                minus=self._tensors(name, "S"),
+                recompute=self.quanta_recompute[name],
+            )
         return total.to(result.dtype)
-
-    def _apply_circuit(self, name: str, x: Tensor, *, add_base: bool = False) -> Tensor:
-        """T x - S x, with the base layer's output added if that is asked for."""
-        dropout = self.quanta_dropout[name]
-        weight = bias = None
-        if add_base:
-            weight = self._weight.mT if self._transposed else self._weight
-            bias = self._bias
-        return self.quanta_circuits[name].apply(
-            dropout(x),
-            self._tensors(name, "T"),
-            minus=self._tensors(name, "S"),
-            recompute=self.quanta_recompute[name],
-            weight=weight,
-            bias=bias,
-        )
-
-    def _one_dtype(self, name: str, x: Tensor) -> bool:
-        """Whether the base layer and an adapter compute in one dtype, on the same input."""
-        if self._drops(name):
-            return False
-        dtypes = {gate.dtype for which in ("T", "S") for gate in self._tensors(name, which)}
-        dtypes |= {x.dtype, self._weight.dtype}
-        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
-            return torch.float64 not in dtypes
-        return len(dtypes) == 1
 
     def _drops(self, name: str) -> bool:
         return self.training and isinstance(self.quanta_dropout[name], nn.Dropout)
@@ -185,10 +173,12 @@ class QuantaLinear(MergingLayer):
         return cast(Tensor, self.base_layer(x, *args, **kwargs))
 
     def _tensors(self, name: str, which: Literal["T", "S"]) -> list[Tensor]:
-        if which == "T":
-            # Read one by one, not by parameters(): a gate may be computed from something else.
-            return list(cast(nn.ParameterList, self.quanta_gates[name]))
-        return list(self.quanta_frozen[name].buffers())
+        if which == "S":
+            return cast("list[Tensor]", list(self.quanta_frozen[name]._buffers.values()))
+        gates = cast(nn.ParameterList, self.quanta_gates[name])
+        own = cast("list[Tensor]", list(gates._parameters.values()))
+        # A gate that is computed from something else is no parameter of the list's own.
+        return own if len(own) == len(gates) else list(gates)
 
     def _active_names(self) -> tuple[str, ...]:
         return tuple(name for name in self.active_adapters if name in self.quanta_gates)
@@ -263,6 +253,14 @@ class QuantaLinear(MergingLayer):
 
     def __repr__(self) -> str:
         return "quanta." + super().__repr__()
+
+
+def _one_dtype(x: Tensor, others: Sequence[Tensor]) -> bool:
+    """Whether a base layer and an adapter compute in one dtype."""
+    dtypes = {x.dtype, *(other.dtype for other in others)}
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        return torch.float64 not in dtypes
+    return len(dtypes) == 1
 
 
 def _dtype(x: Tensor) -> torch.dtype:

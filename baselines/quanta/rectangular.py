@@ -18,14 +18,17 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.quanta.circuit import Circuit
+from baselines.quanta import fused
+from baselines.quanta.circuit import Circuit, result_dtype
 from baselines.quanta.dims import can_split, choose_dims
+from baselines.quanta.layout import Layout, layout_of
 
 Rectangular: TypeAlias = Literal["gate", "pad"]
 
@@ -50,6 +53,23 @@ class WeightCircuit:
         bias: Tensor | None = None,
     ) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``; all else as in `Circuit.apply`."""
+        if x.is_cuda and not torch.compiler.is_compiling():
+            dtype = result_dtype(x, [*gates, *(minus or ())])
+            layout = self._layout
+            if layout is not None and fused.fits(layout, x, dtype, self.out_features):
+                for stack in (gates, minus or gates):
+                    if [gate.shape for gate in stack] != layout.shapes:
+                        self.circuit.tensors(x, stack)  # says what is wrong
+                result = fused.run(
+                    layout,
+                    x.to(dtype).reshape(-1, self.in_features),
+                    gates,
+                    minus=minus,
+                    out_features=self.out_features,
+                    weight=None if weight is None else weight.to(dtype),
+                    bias=None if bias is None else bias.to(dtype),
+                )
+                return result.reshape(*x.shape[:-1], self.out_features)
         if self.pads:
             result = self.circuit.apply(
                 _resize(x, self.circuit.in_features), gates, minus=minus, recompute=recompute
@@ -59,6 +79,10 @@ class WeightCircuit:
         return self.circuit.apply(
             x, gates, minus=minus, recompute=recompute, weight=weight, bias=bias
         )
+
+    @cached_property
+    def _layout(self) -> Layout | None:
+        return layout_of(self.circuit)
 
     @property
     def pads(self) -> bool:

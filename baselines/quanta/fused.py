@@ -1,0 +1,255 @@
+"""A circuit on a GPU in few kernels: vectors stay on the chip between the gates.
+
+Needs Triton, which comes with PyTorch for CUDA; without it, and for circuits or dtypes that do not
+fit, the planner's path serves.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from baselines.quanta.layout import Layout
+
+WARPS = 4
+"""Warps of a program: what the tensor cores of a Hopper GPU take their operands from together."""
+
+SUM_BLOCK = 128
+"""Entries of gates that one program adds up over the programs before it."""
+
+ALIGNMENT = 16
+"""Bytes to whose multiples kernels expect addresses, so that they read four words at once."""
+
+Launch: TypeAlias = Callable[..., None]
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether Triton is installed."""
+    return importlib.util.find_spec("triton") is not None
+
+
+class Kernels:
+    """The kernels of one circuit, compiled for one device.
+
+    Args:
+        layout: of the circuit.
+        dtype: of the computation.
+        in_features: length of the vectors that come.
+        out_features: length of the vectors to return.
+        subtract: whether a second circuit is subtracted.
+        add: whether the result is added to what is there.
+        device: where they run.
+
+    Attributes:
+        block: vectors of a tile.
+        groups: groups of gates whose gradients a program computes.
+        processors: multiprocessors of the device.
+        fit: whether a multiprocessor has the shared memory for them.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        dtype: torch.dtype,
+        in_features: int,
+        out_features: int,
+        subtract: bool,
+        add: bool,
+        device: torch.device,
+    ) -> None:
+        from baselines.quanta import triton_kernels
+
+        self.block, self.groups = layout.block(dtype), len(layout.groups) - 1
+        constants = {
+            "BLOCK": self.block,
+            "GATES": layout.gates,
+            "COUNT": len(layout.gates),
+            "GROUPS": layout.groups,
+            "GROUP_COUNT": self.groups,
+            "IN_AXES": layout.in_axes,
+            "IN_SIZES": layout.in_sizes,
+            "IN_PADDED": layout.in_padded,
+            "IN_LENGTH": in_features,
+            "OUT_AXES": layout.out_axes,
+            "OUT_SIZES": layout.out_sizes,
+            "OUT_PADDED": layout.out_padded,
+            "OUT_LENGTH": out_features,
+            "SUBTRACT": subtract,
+            "ADD": add,
+            # Three products in TF32 give what one in float32 gives, on tensor cores.
+            "PRECISION": "tf32x3" if dtype == torch.float32 else "ieee",
+        }
+        self.processors, limit = 3, None
+        if device.type == "cuda":
+            properties = torch.cuda.get_device_properties(device)
+            self.processors = properties.multi_processor_count
+            limit = getattr(properties, "shared_memory_per_block_optin", 48 << 10)
+        self.fit = True
+
+        def compiled(kernel: Any, *types: Any, **more: Any) -> Launch:
+            launch, shared = _compiled(kernel, types, {**constants, **more})
+            self.fit &= limit is None or shared <= limit
+            return launch
+
+        self.forward = compiled(triton_kernels.forward_kernel, *4 * [dtype], 1)
+        self.backward = compiled(triton_kernels.backward_kernel, *4 * [dtype], 1)
+        self.gradients = compiled(triton_kernels.gradient_kernel, *3 * [dtype], torch.float32, 1, 1)
+        self.sum = compiled(triton_kernels.sum_kernel, *2 * [torch.float32], 1, 1, BLOCK=SUM_BLOCK)
+
+
+def _compiled(
+    kernel: Any, types: Sequence[Any], constants: Mapping[str, Any]
+) -> tuple[Launch, int]:
+    """What launches a kernel as ``launch(grid, *arguments)``, and its bytes of shared memory.
+
+    Launched by itself, a compiled kernel spares the bookkeeping of each call: with tuples among the
+    constants it costs more than a small kernel takes.
+    """
+    from triton.runtime import JITFunction
+
+    values = [constants[name] for name in kernel.arg_names if name in constants]
+    if not isinstance(kernel, JITFunction):  # Triton's interpreter
+        return lambda grid, *arguments: kernel[grid](*arguments, *values), 0
+    program = kernel.warmup(*types, *values, grid=(1,), num_warps=WARPS, num_stages=1)
+    return lambda grid, *arguments: program[grid](*arguments, *values), program.metadata.shared
+
+
+kernels_of = functools.cache(Kernels)
+"""The kernels for these arguments; compiled once."""
+
+
+def fits(layout: Layout, x: Tensor, dtype: torch.dtype, out_features: int) -> bool:
+    """Whether the kernels take these vectors; the first time, they are compiled for an answer.
+
+    Args:
+        layout: of the circuit.
+        x: the vectors.
+        dtype: in which they are computed.
+        out_features: length of the vectors to return.
+    """
+    if not x.is_cuda or not x.numel() or not layout.block(dtype) or not has_triton():
+        return False
+    return kernels_of(layout, dtype, x.shape[-1], out_features, True, True, x.device).fit
+
+
+def run(
+    layout: Layout,
+    x: Tensor,
+    gates: Sequence[Tensor],
+    *,
+    minus: Sequence[Tensor] | None,
+    out_features: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Send vectors through a circuit, or through the difference of two.
+
+    Args:
+        layout: of a circuit that `fits`.
+        x: Shape ``(t, in_features)``, in the dtype of the computation. Vectors shorter than the
+            circuit's are padded with zeros, longer ones cut.
+        gates: The gates, in any real dtype.
+        minus: Frozen gates whose result is subtracted.
+        out_features: Length of the vectors to return: padded or cut likewise.
+        weight: A frozen matrix ``(out_features, in_features)`` in the dtype of ``x``, whose product
+            with the vectors is added.
+        bias: A frozen vector ``(out_features,)`` in the dtype of ``x``, added with it.
+
+    Returns:
+        Shape ``(t, out_features)``, in the dtype of ``x``. Equal circuits differ by exactly zero.
+    """
+    result: Tensor = _Fused.apply(  # type: ignore[no-untyped-call]
+        layout, out_features, minus, weight, bias, x, *gates
+    )
+    return result
+
+
+class _Fused(torch.autograd.Function):
+    """The circuit and its frozen layer; keeps the vectors alone for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layout: Layout,
+        out_features: int,
+        minus: Sequence[Tensor] | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        x: Tensor,
+        *gates: Tensor,
+    ) -> Tensor:
+        x = _aligned(x)
+        # All gates in one vector take two launches.
+        packed = torch._C._nn.flatten_dense_tensors([*gates, *(minus or ())]).to(x.dtype)
+        if weight is not None:
+            y = linear(x, weight, bias)
+        elif out_features > layout.out_features:
+            y = x.new_zeros(len(x), out_features)
+        else:
+            y = x.new_empty(len(x), out_features)
+        kernels = kernels_of(
+            layout,
+            x.dtype,
+            x.shape[1],
+            out_features,
+            minus is not None,
+            weight is not None,
+            x.device,
+        )
+        trained, frozen = _halves(packed, layout.entries)
+        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+            grid = (-(-len(x) // kernels.block), 1, 1)
+            kernels.forward(grid, x, trained, frozen, y, len(x))
+        ctx.layout, ctx.kernels, ctx.dtype = layout, kernels, gates[0].dtype
+        ctx.save_for_backward(x, packed, weight)
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, packed, weight = ctx.saved_tensors
+        layout: Layout = ctx.layout
+        kernels: Kernels = ctx.kernels
+        grad = _aligned(grad)
+        trained, frozen = _halves(packed, layout.entries)
+        tiles = -(-len(x) // kernels.block)
+        dx: Tensor | None = None
+        gradients: Sequence[Tensor | None] = [None] * len(layout.shapes)
+        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+            if ctx.needs_input_grad[5]:
+                if weight is not None:
+                    dx = grad @ weight
+                elif x.shape[1] > layout.in_features:
+                    dx = torch.zeros_like(x)  # what the circuit cuts off gets no gradient
+                else:
+                    dx = torch.empty_like(x)
+                kernels.backward((tiles, 1, 1), grad, trained, frozen, dx, len(x))
+            if any(ctx.needs_input_grad[6:]):
+                programs, entries = min(tiles, kernels.processors), layout.entries
+                parts = x.new_empty(programs, entries, dtype=torch.float32)
+                total = x.new_empty(entries, dtype=torch.float32)
+                grid = (programs, kernels.groups, 1)
+                kernels.gradients(grid, x, trained, grad, parts, len(x), entries)
+                kernels.sum((-(-entries // SUM_BLOCK), 1, 1), parts, total, programs, entries)
+                total = total.to(ctx.dtype)
+                gradients = torch._C._nn.unflatten_dense_tensors(total, layout.templates)
+        return (None, None, None, None, None, dx, *gradients)
+
+
+def _halves(packed: Tensor, entries: int) -> tuple[Tensor, Tensor]:
+    """The gates of the circuit and of the one subtracted; the same twice where there is none."""
+    return packed[:entries], _aligned(packed[len(packed) - entries :])
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """A contiguous tensor whose address the kernels take."""
+    x = x.contiguous()
+    return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()

@@ -1,0 +1,151 @@
+"""A circuit as the kernels of `triton_kernels` see it: padded axes, packed gates, tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from baselines.quanta.circuit import Circuit
+
+TILE = 8192
+"""Numbers of a tile in 16 bits; half as many in float32. Two programs of four warps then share a
+multiprocessor of an H200, which was the fastest of seven pairs of tile and warps."""
+
+LARGEST_GATE = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 128}
+"""Rows or columns of the largest gate that fits into shared memory, by dtype."""
+
+SMALL_GATE = 16384
+"""Entries of gates whose gradients one program adds up in registers."""
+
+LEAST_AXIS = 4
+"""Axes are padded to this at least, so that a gate has the 16 columns that tensor cores take."""
+
+Numbers: TypeAlias = "tuple[Any, ...]"
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the kernels have to know of a circuit, as tuples of integers.
+
+    Attributes:
+        gates: for each gate, what `triton_kernels` says of ``GATES``.
+        shapes: of the gates.
+        templates: tensors of these shapes, without content.
+        entries: numbers of all gates.
+        in_features: length of the vectors that the circuit takes.
+        out_features: length of those it returns.
+        in_axes: number of entries of `in_sizes`; 0 where no input axis is padded.
+        in_sizes: for each input axis its padded size, its true size, and its stride in both.
+        in_padded: length of a padded input vector.
+        out_axes: as `in_axes`, for the output.
+        out_sizes: as `in_sizes`.
+        out_padded: as `in_padded`.
+        widest: length of the longest padded vector between gates.
+        largest: rows or columns of the largest padded gate.
+        narrowest: the least number of rows that a gate is applied to in one vector.
+        groups: where each group of gates ends whose gradients a program computes, after a first 0.
+    """
+
+    gates: Numbers
+    shapes: list[torch.Size]
+    templates: list[torch.Tensor]
+    entries: int
+    in_features: int
+    out_features: int
+    in_axes: int
+    in_sizes: Numbers
+    in_padded: int
+    out_axes: int
+    out_sizes: Numbers
+    out_padded: int
+    widest: int
+    largest: int
+    narrowest: int
+    groups: tuple[int, ...]
+
+    def block(self, dtype: torch.dtype) -> int:
+        """Vectors of a tile; 0 where none fits."""
+        if self.largest > LARGEST_GATE.get(dtype, 0):
+            return 0
+        block = min(64, TILE * 2 // dtype.itemsize // self.widest)
+        return block if block * self.narrowest >= 16 else 0
+
+
+def layout_of(circuit: Circuit) -> Layout | None:
+    """The layout of a circuit of trained gates, each on two axes in ascending order.
+
+    Returns:
+        The layout, or `None` for other circuits.
+    """
+    if not circuit.steps or not all(gate.trained for gate in circuit.gates):
+        return None
+    if any(len(step.axes) != 2 or step.axes[0] > step.axes[1] for step in circuit.steps):
+        return None
+    sizes = list(circuit.sizes)
+    gates, lengths, rows, widths = [], [math.prod(map(_padded, sizes))], [], []
+    offset = 0
+    for step in circuit.steps:
+        (m, n), padded = step.axes, [_padded(size) for size in sizes]
+        outer = math.prod(padded[:m]), math.prod(padded[m + 1 : n]), math.prod(padded[n + 1 :])
+        before, after = step.in_sizes, step.out_sizes
+        wide, narrow = [padded[m], padded[n]], [_padded(size) for size in after]
+        exact = int(wide == list(before) and narrow == list(after))
+        small = int(math.prod(wide) * math.prod(narrow) <= SMALL_GATE)
+        padding = outer[0], wide[0], outer[1], wide[1], outer[2], *narrow
+        gates.append((*padding, *before, *after, offset, exact, small))
+        offset += math.prod(step.shape)
+        sizes[m], sizes[n] = after
+        lengths.append(math.prod(map(_padded, sizes)))
+        rows.append(math.prod(outer))
+        widths += [math.prod(wide), math.prod(narrow)]
+    in_axes, in_sizes = _strides(circuit.sizes)
+    out_axes, out_sizes = _strides(circuit.out_sizes)
+    return Layout(
+        gates=tuple(gates),
+        shapes=[torch.Size(step.shape) for step in circuit.steps],
+        templates=[torch.empty(step.shape, device="meta") for step in circuit.steps],
+        entries=offset,
+        in_features=circuit.in_features,
+        out_features=circuit.out_features,
+        in_axes=in_axes,
+        in_sizes=in_sizes,
+        in_padded=lengths[0],
+        out_axes=out_axes,
+        out_sizes=out_sizes,
+        out_padded=lengths[-1],
+        widest=max(lengths),
+        largest=max(widths),
+        narrowest=min(rows),
+        groups=_groups([gate[1] * gate[3] * gate[5] * gate[6] for gate in gates]),
+    )
+
+
+def _groups(entries: Sequence[int]) -> tuple[int, ...]:
+    """Split gates into runs whose gradients fit into registers together, from the last on."""
+    ends, total = [len(entries)], 0
+    for index in range(len(entries) - 1, -1, -1):
+        if total and total + entries[index] > SMALL_GATE:
+            ends.append(index + 1)
+            total = 0
+        total += entries[index]
+    return (0, *reversed(ends))
+
+
+def _padded(size: int) -> int:
+    """The power of two that holds an axis."""
+    return max(LEAST_AXIS, 1 << (size - 1).bit_length())
+
+
+def _strides(sizes: Sequence[int]) -> tuple[int, Numbers]:
+    padded = [_padded(size) for size in sizes]
+    if padded == list(sizes):
+        return 0, (0,)
+    numbers: list[int] = []
+    for axis, size in enumerate(sizes):
+        strides = math.prod(padded[axis + 1 :]), math.prod(sizes[axis + 1 :])
+        numbers += [padded[axis], size, *strides]
+    return len(sizes), tuple(numbers)
