@@ -4,13 +4,16 @@
 #   SIZE=full            the size of a table or figure, as its suite names it
 #   ROWS=all             a row for every registered method
 #   ARGS="--seeds 0"     further words for the command
+#   LOWEST=1             the lowest versions that the project accepts, in an environment of their own
 #   TORCH_INDEX=URL      a package index to take torch from (a CPU build, for example)
 
-VENV := .venv
+VENV := $(if $(LOWEST),.venv-lowest,.venv)
 # An environment that is there goes on with the Python it was made with.
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 PROFILE ?= embedded
 BENCH := $(VENV)/bin/quanta-bench
+BOOTSTRAP = $(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) \
+	$(if $(LOWEST),--constraints constraints-lowest.txt) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 SUITE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 tableD1 tableH qpa
 FIGURES := figure2 figure4
@@ -20,11 +23,11 @@ OTHERS := params report fetch doctor list
 .PHONY: setup setup-dev setup-bench $(TABLES) $(FIGURES) $(OTHERS) bench test lint
 
 setup:
-	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+	@$(BOOTSTRAP)
 
 # What tests and lint need, and what benchmarks do.
 setup-dev setup-bench: setup-%:
-	@$(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) --extra $* $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+	@$(BOOTSTRAP) --extra $*
 
 $(TABLES): setup
 	@$(BENCH) table $@ $(SUITE_WORDS)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
-from baselines.bottleneck import Activation, ParallelConfig, SeriesConfig, Start
-from baselines.origins import COMPARED, OURS
+from baselines.bottleneck import LLAMA_BEFORE, ParallelConfig, SeriesConfig
+from baselines.origins import BOUNDED, COMPARED, OURS
 from baselines.targets import check_targets
-from baselines.tuners.method import Names, TunerMethod, TunerSettings
+from baselines.tuners.method import TunerMethod
+from baselines.tuners.settings import TunerSettings, settings_class
 from quanta_bench.method import YES, Claim, Row
 
 if TYPE_CHECKING:
@@ -19,46 +18,13 @@ if TYPE_CHECKING:
 PAPER = "QuanTA paper, Table E.2"
 READING = "our reading of the default modules: it gives the 0.747% of the QuanTA paper's Table 2"
 PUBLIC = "default of the public code of LLM-Adapters"
-LLAMA_BEFORE = ("gate_proj", "up_proj")
+LLAMA_MLP = ("gate_proj", "up_proj", "down_proj")
 WIDTHS = tuple(sorted({m * 2**n for m in (1, 3) for n in range(11)}))  # 1, 2, 3, 4, 6, .. 3072
 
 NOT_LINEAR = Claim(False, "an activation stands between its two projections, so it is not linear")
 
 
-class BottleneckSettings(TunerSettings):
-    """Settings of series and parallel adapters.
-
-    Attributes:
-        bottleneck: width between the two projections D and U.
-        activation: the function between them.
-        scale: what the adapter adds is multiplied by this.
-        start: ``"zero"``: U is zero, so the model starts as the base. ``"normal"``: D and U are
-            normal with standard deviation 0.02, as in the public code.
-    """
-
-    bottleneck: int = Field(64, ge=1)
-    activation: Activation = "tanh"
-    scale: float = Field(1.0, gt=0)
-    start: Start = "zero"
-
-
-class SeriesSettings(BottleneckSettings):
-    """Settings of series adapters.
-
-    Attributes:
-        target_modules: names of the modules to adapt, a regular expression for their full names,
-            or ``"all-linear"``.
-        before: names of those of them whose input is adapted; of all others the output is.
-    """
-
-    target_modules: Names = Field(("gate_proj", "up_proj", "down_proj"), min_length=1)
-    before: tuple[str, ...] = LLAMA_BEFORE
-
-
-C = TypeVar("C", bound=BottleneckSettings)
-
-
-class BottleneckMethod(TunerMethod[C]):
+class BottleneckMethod(TunerMethod):
     """What methods share that put a bottleneck adapter at each target."""
 
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
@@ -67,7 +33,7 @@ class BottleneckMethod(TunerMethod[C]):
     }
     mergeable = NOT_LINEAR
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: TunerSettings) -> None:
         super().__init__(config)
         zero = config.start == "zero"
         self.exact_start = YES if zero else Claim(False, "both projections start at random")
@@ -78,10 +44,10 @@ class BottleneckMethod(TunerMethod[C]):
         return ({"bottleneck": width} for width in WIDTHS)
 
 
-def check_before(model: nn.Module, before: tuple[str, ...]) -> None:
-    """Refuse a module to be adapted at its input that the model has not.
+def check_before(model: nn.Module, before: Iterable[str]) -> None:
+    """Refuse a name in ``before`` that no module of the model has.
 
-    The default names are LLaMA's; in another model there is nothing to do for them.
+    LLaMA's names, the default, are not checked: other models need not have them.
 
     Raises:
         UsageError: no module of the model has such a name.
@@ -89,7 +55,7 @@ def check_before(model: nn.Module, before: tuple[str, ...]) -> None:
     check_targets(model, [name for name in before if name not in LLAMA_BEFORE], "before")
 
 
-class Series(BottleneckMethod[SeriesSettings]):
+class Series(BottleneckMethod):
     """Series adapters: h + s U act(D h) in the place of the input h of a layer, or of its output.
 
     D (b x d) and U (d x b) are without biases. By default gate and up projections have their input
@@ -98,14 +64,14 @@ class Series(BottleneckMethod[SeriesSettings]):
 
     name = "series"
     title = "Series adapters"
-    Config = SeriesSettings
+    Config = settings_class(SeriesConfig, LLAMA_MLP)
     tuner_config = SeriesConfig
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "Series b=4",
             config={"bottleneck": 4},
-            training={"learning_rate": 1e-2},
-            origin={"learning_rate": COMPARED, "bottleneck": OURS, "start": OURS},
+            training={"learning_rate": 1e-3},
+            origin={"learning_rate": BOUNDED, "bottleneck": OURS, "start": OURS},
         ),
         "paper": Row(
             "Series b=64",
@@ -130,7 +96,7 @@ class Series(BottleneckMethod[SeriesSettings]):
         return super().adapt(model, seed)
 
 
-class Parallel(BottleneckMethod[BottleneckSettings]):
+class Parallel(BottleneckMethod):
     """Parallel adapters: y = W x + s U act(D x).
 
     D (b x in) and U (out x b) are without biases.
@@ -138,7 +104,7 @@ class Parallel(BottleneckMethod[BottleneckSettings]):
 
     name = "parallel"
     title = "Parallel adapters"
-    Config = BottleneckSettings
+    Config = settings_class(ParallelConfig)
     tuner_config = ParallelConfig
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(

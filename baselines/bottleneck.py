@@ -6,19 +6,21 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, Place, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, Position, register
 from baselines.tuners.initial import kaiming_, normal_
+from baselines.tuners.settings import Count, Positive
 
 Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu"]
 Start: TypeAlias = Literal["zero", "normal"]
 
 STD = 0.02  # of the normal start
+LLAMA_BEFORE = ("gate_proj", "up_proj")
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -50,30 +52,22 @@ class BottleneckConfig(AdapterConfig, ABC):
         ValueError: A value that is out of range; the message names the field and the value.
     """
 
-    bottleneck: int = field(default=64)
+    bottleneck: Count = field(default=64)
     activation: Activation = field(default="tanh")
-    scale: float = field(default=1.0)
+    scale: Positive = field(default=1.0)
     start: Start = field(default="zero")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_integer("bottleneck", 1)
-        self.check_choice("activation", get_args(Activation))
-        self.check_choice("start", get_args(Start))
-        if isinstance(self.scale, bool) or not self.scale > 0:
-            self.refuse("scale", "is not above 0")
-
     @abstractmethod
-    def place(self, name: str) -> Place:
-        """Where the adapter of a module stands."""
+    def position(self, name: str) -> Position:
+        """Where the adapter of a module acts."""
 
     def widths(self, name: str, in_features: int, out_features: int) -> tuple[int, int]:
         """Widths that the adapter of a module takes and returns, by those of the module."""
         return {
-            "before": (in_features, in_features),
-            "beside": (in_features, out_features),
-            "after": (out_features, out_features),
-        }[self.place(name)]
+            "input": (in_features, in_features),
+            "parallel": (in_features, out_features),
+            "output": (out_features, out_features),
+        }[self.position(name)]
 
 
 @dataclass
@@ -85,18 +79,15 @@ class SeriesConfig(BottleneckConfig):
             components; of all other targets the output is.
     """
 
-    before: list[str] = field(default_factory=lambda: ["gate_proj", "up_proj"])
+    before: list[str] = field(default_factory=lambda: list(LLAMA_BEFORE))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = AdapterType.SERIES_ADAPTER
-        if isinstance(self.before, str):
-            self.refuse("before", "is not a list of names")
-        self.before = list(self.before)
 
-    def place(self, name: str) -> Place:
-        """Before the modules that `before` names, after all others."""
-        return "before" if f".{name}".endswith(tuple(f".{end}" for end in self.before)) else "after"
+    def position(self, name: str) -> Position:
+        """On the input of the modules that `before` names, on the output of all others."""
+        return "input" if f".{name}".endswith(tuple(f".{end}" for end in self.before)) else "output"
 
 
 @dataclass
@@ -107,12 +98,12 @@ class ParallelConfig(BottleneckConfig):
         super().__post_init__()
         self.peft_type = AdapterType.PARALLEL_ADAPTER
 
-    def place(self, name: str) -> Place:
-        """Beside every module."""
-        return "beside"
+    def position(self, name: str) -> Position:
+        """In parallel to every module."""
+        return "parallel"
 
 
-class Bottleneck(Part):
+class Bottleneck(AdapterModule):
     """x to s U act(D x), for any two projections D and U.
 
     Args:
@@ -120,10 +111,10 @@ class Bottleneck(Part):
         down: the projection D.
         up: the projection U.
         config: names the activation and s.
-        place: where the adapter stands.
+        position: where the adapter acts.
     """
 
-    why_no_matrix: ClassVar[str] = (
+    not_linear: ClassVar[str] = (
         "a bottleneck adapter is not linear, so no matrix can be added to the weight in its place"
     )
 
@@ -133,14 +124,14 @@ class Bottleneck(Part):
         down: nn.Module,
         up: nn.Module,
         config: BottleneckConfig,
-        place: Place,
+        position: Position,
     ) -> None:
         super().__init__()
         self.in_features = in_features
         self.down, self.up = down, up
         self.activation = ACTIVATIONS[config.activation]
         self.scale = config.scale
-        self.place = place
+        self.position = position
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``."""
@@ -171,10 +162,10 @@ class DenseBottleneck(Bottleneck):
     up: Dense
 
     def __init__(
-        self, in_features: int, out_features: int, config: BottleneckConfig, place: Place
+        self, in_features: int, out_features: int, config: BottleneckConfig, position: Position
     ) -> None:
         down, up = Dense(in_features, config.bottleneck), Dense(config.bottleneck, out_features)
-        super().__init__(in_features, down, up, config, place)
+        super().__init__(in_features, down, up, config, position)
         self.start = config.start
 
     def reset(self, generator: torch.Generator) -> None:
@@ -193,10 +184,10 @@ class SeriesModel(AdapterTuner):
     prefix: str = "series_adapter_"
 
     @staticmethod
-    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+    def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
         """The adapter of a layer of these widths."""
-        taken, returned = config.widths(name, in_features, out_features)
-        return DenseBottleneck(taken, returned, config, config.place(name))
+        in_width, out_width = config.widths(name, in_features, out_features)
+        return DenseBottleneck(in_width, out_width, config, config.position(name))
 
 
 class ParallelModel(SeriesModel):

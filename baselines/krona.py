@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.origins import COMPARED, OURS
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, register
 from baselines.tuners.initial import kaiming_
-from baselines.tuners.method import TunerMethod, TunerSettings
+from baselines.tuners.method import TunerMethod
+from baselines.tuners.settings import Count, Positive, settings_class
 from quanta_bench.method import Row
 
 TARGETS = ("q_proj", "v_proj")
@@ -33,25 +33,23 @@ class KronaConfig(AdapterConfig):
     """Configuration of KronA (arXiv:2212.10650) as a `peft` method; see also `AdapterConfig`.
 
     Args:
-        side: Rows, and columns, of A; it must divide both widths of every adapted layer.
+        side: Rows, and columns, of A; it must divide both widths of every adapted layer. The
+            default divides the widths of nearly all models.
         scale: Factor of the update, a positive number.
 
     Raises:
         ValueError: A value is out of range; the message names the field, the value and the reason.
     """
 
-    side: int = field(default=16)
-    scale: float = field(default=1.0)
+    side: Count = field(default=16)
+    scale: Positive = field(default=1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = KronaType.KRONA
-        self.check_integer("side", 1)
-        if isinstance(self.scale, bool) or not 0 < self.scale < math.inf:
-            self.refuse("scale", "is not a positive number")
 
 
-class KronaPart(Part):
+class KronaAdapter(AdapterModule):
     """scale (A kron B), with A (side, side) and B (out / side, in / side)."""
 
     def __init__(self, config: KronaConfig, in_features: int, out_features: int) -> None:
@@ -87,8 +85,10 @@ class KronaModel(AdapterTuner):
     prefix = "krona_"
 
     @staticmethod
-    def make_part(config: KronaConfig, in_features: int, out_features: int, name: str) -> Part:
-        """The part for a layer of these widths.
+    def make_adapter(
+        config: KronaConfig, in_features: int, out_features: int, name: str
+    ) -> AdapterModule:
+        """The adapter of a layer of these widths.
 
         Raises:
             ValueError: ``side`` does not divide both.
@@ -100,26 +100,13 @@ class KronaModel(AdapterTuner):
                 f"{in_features} in and {out_features} out; the numbers that do are "
                 f"{', '.join(map(str, _divisors(common)))}"
             )
-        return KronaPart(config, in_features, out_features)
+        return KronaAdapter(config, in_features, out_features)
 
 
 register(KronaType.KRONA, KronaConfig, KronaModel)
 
 
-class KronaSettings(TunerSettings):
-    """Settings of KronA.
-
-    Attributes:
-        side: rows, and columns, of A; it must divide both widths of every adapted layer. The
-            default divides the widths of nearly all models.
-        scale: factor of the update.
-    """
-
-    side: int = Field(16, ge=1)
-    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
-
-
-class Krona(TunerMethod[KronaSettings]):
+class Krona(TunerMethod):
     """KronA: y = W x + s (A kron B) x.
 
     A (side x side) starts Kaiming-uniform with a = sqrt(5), B (out/side x in/side) at zero. That
@@ -129,7 +116,7 @@ class Krona(TunerMethod[KronaSettings]):
     name = "krona"
     title = "KronA"
     tuner_config = KronaConfig
-    Config = KronaSettings
+    Config = settings_class(KronaConfig)
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "KronA 64",

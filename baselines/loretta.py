@@ -6,18 +6,18 @@ import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from baselines.adapters import NOT_LINEAR, SeriesSettings, check_before
+from baselines.adapters import LLAMA_MLP, NOT_LINEAR, check_before
 from baselines.bottleneck import Bottleneck, SeriesConfig, Start
-from baselines.origins import COMPARED, OURS
+from baselines.origins import BOUNDED, COMPARED, OURS
 from baselines.tensor_train import TensorTrain, choose_modes, paired_modes
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, Place, register
-from baselines.tuners.method import TunerMethod, TunerSettings
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, Position, register
+from baselines.tuners.method import TunerMethod
+from baselines.tuners.settings import Count, Positive, TunerSettings, settings_class
 from quanta_bench.method import YES, Claim, Row
 
 if TYPE_CHECKING:
@@ -58,22 +58,15 @@ class TrainConfig(AdapterConfig):
         ValueError: A value that is out of range; the message names the field and the value.
     """
 
-    rank: int = field(default=8)
-    bottleneck: int = field(default=64)
-    modes: dict[int, list[int]] | None = field(default=None)
+    rank: Count = field(default=8)
+    bottleneck: Count = field(default=64)
+    modes: dict[int, list[Count]] | None = field(default=None)
     start: Start = field(default="normal")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_integer("rank", 1)
-        self.check_integer("bottleneck", 1)
-        self.check_choice("start", get_args(Start))
-        if self.modes is None:
-            return
-        # Saved as JSON, the widths become strings.
-        self.modes = {int(width): list(sizes) for width, sizes in self.modes.items()}
-        for width, sizes in self.modes.items():
-            if min(sizes, default=0) < 1 or math.prod(sizes) != width * self.bottleneck:
+        for width, sizes in (self.modes or {}).items():
+            if math.prod(sizes) != width * self.bottleneck:
                 self.refuse(
                     "modes",
                     f"has for the width {width} sizes whose product is not {width} * bottleneck = "
@@ -113,13 +106,11 @@ class LorettaRepConfig(TrainConfig):
         alpha: The update is scaled by ``alpha / bottleneck``.
     """
 
-    alpha: float = field(default=16.0)
+    alpha: Positive = field(default=16.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = LorettaType.LORETTA_REP
-        if isinstance(self.alpha, bool) or not self.alpha > 0:
-            self.refuse("alpha", "is not above 0")
 
 
 @dataclass
@@ -138,7 +129,7 @@ class LorettaAdpConfig(SeriesConfig, TrainConfig):
         self.peft_type = LorettaType.LORETTA_ADP
 
 
-class TrainProduct(Part):
+class TrainProduct(AdapterModule):
     """x to (alpha / b) B A x, with tensor trains A (b x in) and B (out x b)."""
 
     def __init__(
@@ -179,11 +170,11 @@ class TrainBottleneck(Bottleneck):
         config: LorettaAdpConfig,
         in_features: int,
         out_features: int,
-        place: Place,
+        position: Position,
         name: str,
     ) -> None:
         down, up = config.trains(in_features, out_features, name, bias=True)
-        super().__init__(in_features, down, up, config, place)
+        super().__init__(in_features, down, up, config, position)
         self.config = config
 
     def reset(self, generator: torch.Generator) -> None:
@@ -197,7 +188,7 @@ class LorettaRepModel(AdapterTuner):
     prefix: str = "loretta_rep_"
 
     @staticmethod
-    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+    def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
         """The update of a layer of these widths."""
         return TrainProduct(config, in_features, out_features, name)
 
@@ -208,10 +199,10 @@ class LorettaAdpModel(AdapterTuner):
     prefix: str = "loretta_adp_"
 
     @staticmethod
-    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
+    def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
         """The adapter of a layer of these widths."""
-        taken, returned = config.widths(name, in_features, out_features)
-        return TrainBottleneck(config, taken, returned, config.place(name), name)
+        in_width, out_width = config.widths(name, in_features, out_features)
+        return TrainBottleneck(config, in_width, out_width, config.position(name), name)
 
 
 register(LorettaType.LORETTA_REP, LorettaRepConfig, LorettaRepModel)
@@ -221,49 +212,7 @@ register(LorettaType.LORETTA_ADP, LorettaAdpConfig, LorettaAdpModel)
 # The methods.
 
 
-class TrainSettings(TunerSettings):
-    """What the settings of both forms have in common.
-
-    Attributes:
-        rank: the rank rho of every tensor train.
-        bottleneck: the width b between the two matrices.
-        modes: for a layer's width, the modes of its trains; chosen by a rule where not given.
-        start: ``"normal"`` as published, or ``"zero"``: the last core of the second matrix is
-            zero, and its bias if it has one, so the model starts as the base.
-    """
-
-    rank: int = Field(8, ge=1)
-    bottleneck: int = Field(64, ge=1)
-    modes: dict[int, tuple[int, ...]] | None = None
-    start: Start = "normal"
-
-
-class LorettaRepSettings(TrainSettings):
-    """Settings of LoRETTA's reparameterisation.
-
-    Attributes:
-        alpha: the update is scaled by ``alpha / bottleneck``.
-    """
-
-    alpha: float = Field(16.0, gt=0)
-
-
-class LorettaAdpSettings(SeriesSettings, TrainSettings):
-    """Settings of LoRETTA's adapters: those of series adapters and of tensor trains.
-
-    Attributes:
-        before: names of the targets whose input is adapted; of all others the output is.
-        start: as for `TrainSettings`.
-    """
-
-    before: tuple[str, ...] = ()
-    start: Start = "normal"
-
-
-C = TypeVar("C", bound=TrainSettings)
-
-
-class LorettaMethod(TunerMethod[C]):
+class LorettaMethod(TunerMethod):
     """What both forms share."""
 
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
@@ -272,7 +221,7 @@ class LorettaMethod(TunerMethod[C]):
     }
     source = "Yang et al. 2024, arXiv:2402.11417."
 
-    def __init__(self, config: C) -> None:
+    def __init__(self, config: TunerSettings) -> None:
         super().__init__(config)
         zero = config.start == "zero"
         self.exact_start = YES if zero else Claim(False, "all cores of both trains start at random")
@@ -283,7 +232,7 @@ class LorettaMethod(TunerMethod[C]):
         return ({"rank": rank} for rank in RANKS)
 
 
-class LorettaRep(LorettaMethod[LorettaRepSettings]):
+class LorettaRep(LorettaMethod):
     """LoRETTA by reparameterisation: y = W x + (alpha / b) B A x.
 
     The matrices A (in x b) and B (b x out), applied from the right, are each one tensor train of
@@ -292,7 +241,7 @@ class LorettaRep(LorettaMethod[LorettaRepSettings]):
 
     name = "loretta_rep"
     title = "LoRETTA"
-    Config = LorettaRepSettings
+    Config = settings_class(LorettaRepConfig)
     tuner_config = LorettaRepConfig
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
@@ -327,7 +276,7 @@ class LorettaRep(LorettaMethod[LorettaRepSettings]):
     )
 
 
-class LorettaAdp(LorettaMethod[LorettaAdpSettings]):
+class LorettaAdp(LorettaMethod):
     """LoRETTA by adapters: h + U act(D h) in the place of a layer's output h.
 
     The matrices of D and U are tensor trains as in the other form, and both have biases, which
@@ -336,16 +285,16 @@ class LorettaAdp(LorettaMethod[LorettaAdpSettings]):
 
     name = "loretta_adp"
     title = "LoRETTA, adapters"
-    Config = LorettaAdpSettings
+    Config = settings_class(LorettaAdpConfig, LLAMA_MLP)
     tuner_config = LorettaAdpConfig
     mergeable = NOT_LINEAR
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "LoRETTA adapters rank 6",
             config={"rank": 6, "start": "zero"},
-            training={"learning_rate": 3e-2},
+            training={"learning_rate": 3e-3},
             origin={
-                "learning_rate": COMPARED,
+                "learning_rate": BOUNDED,
                 **dict.fromkeys(("rank", "bottleneck"), OURS),
                 "start": OURS_ZERO,
             },

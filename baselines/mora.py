@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from baselines.origins import COMPARED, OURS
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
-from baselines.tuners.method import TunerMethod, TunerSettings
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, register
+from baselines.tuners.method import TunerMethod
+from baselines.tuners.settings import Count, settings_class
 from quanta_bench.method import Row
 
 TARGETS = ("q_proj", "v_proj")
@@ -42,14 +42,12 @@ class MoraConfig(AdapterConfig):
         ValueError: A value is out of range; the message names the field, the value and the reason.
     """
 
-    r: int = field(default=8)
+    r: Count = field(default=8)
     mora_type: Literal[1, 6] = field(default=6)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = MoraType.MORA
-        self.check_integer("r", 1)
-        self.check_choice("mora_type", (1, 6))
 
 
 def side_of_square(r: int, in_features: int, out_features: int, mora_type: int) -> int:
@@ -61,7 +59,7 @@ def side_of_square(r: int, in_features: int, out_features: int, mora_type: int) 
     return max(side // 2 * 2, 2) if mora_type == 6 else side
 
 
-class MoraPart(Part):
+class MoraAdapter(AdapterModule):
     """Decompress(M compress(x)), with M (side, side) the only parameter.
 
     The input is repeated from its beginning to a multiple of ``side`` and split into chunks of that
@@ -131,7 +129,7 @@ class MoraPart(Part):
     # The angles are not saved. Whatever gives M another device or dtype, or values for the first
     # time, computes them anew: those of a part made on the meta device are none.
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MoraPart:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MoraAdapter:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._set_angles()
         return self
@@ -155,28 +153,17 @@ class MoraModel(AdapterTuner):
     prefix = "mora_"
 
     @staticmethod
-    def make_part(config: MoraConfig, in_features: int, out_features: int, name: str) -> Part:
-        """The part for a layer of these widths; any fit."""
-        return MoraPart(config, in_features, out_features)
+    def make_adapter(
+        config: MoraConfig, in_features: int, out_features: int, name: str
+    ) -> AdapterModule:
+        """The adapter of a layer of these widths; any fit."""
+        return MoraAdapter(config, in_features, out_features)
 
 
 register(MoraType.MORA, MoraConfig, MoraModel)
 
 
-class MoraSettings(TunerSettings):
-    """Settings of MoRA.
-
-    Attributes:
-        r: rank of the LoRA adapter that has about as many parameters.
-        mora_type: ``1`` (sharing) or ``6`` (rotation). Its authors use 6 for small ranks such as 8
-            and 1 for large ones such as 128.
-    """
-
-    r: int = Field(8, ge=1)
-    mora_type: Literal[1, 6] = 6
-
-
-class Mora(TunerMethod[MoraSettings]):
+class Mora(TunerMethod):
     """MoRA: y = W x + decompress(M compress(x)), with M square and zero at the start.
 
     M has about as many parameters as LoRA's two matrices of rank r.
@@ -185,7 +172,7 @@ class Mora(TunerMethod[MoraSettings]):
     name = "mora"
     title = "MoRA"
     tuner_config = MoraConfig
-    Config = MoraSettings
+    Config = settings_class(MoraConfig)
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "MoRA r=8",

@@ -4,3 +4,6 @@ from __future__ import annotations
 
 OURS = "our choice"
 COMPARED = "compared on validation items, see results/study/rates"
+BOUNDED = (
+    "leaves the perplexity of running text within 1.5 times the base's, see results/study/rates"
+)

@@ -1,15 +1,16 @@
-"""What all methods share that are tuners of the library `peft`."""
+"""What methods share that are tuners of the library `peft`."""
 
 from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from baselines.declared import declared_parameters
+from baselines.adapter_parameters import adapter_parameters
 from baselines.seeding import isolated_rng
 from baselines.targets import check_targets
 from quanta_bench.method import BenchError, Method, MethodConfig, UsageError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 C = TypeVar("C", bound=MethodConfig)
+
+MISSING_TENSORS = "(Adapter name .*)?Found missing adapter keys"
 
 
 class PeftMethod(Method[C]):
@@ -77,7 +80,7 @@ class PeftMethod(Method[C]):
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters that the tuner's layers declare and train, by name."""
-        return declared_parameters(cast("PeftModel", model))
+        return adapter_parameters(cast("PeftModel", model))
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the adapter as `peft` does: ``PeftModel.from_pretrained`` loads the folder."""
@@ -99,11 +102,14 @@ class PeftMethod(Method[C]):
             raise BenchError(f"{folder} holds no adapter: adapter_config.json is not there.")
         model.requires_grad_(False)
         before = {id(parameter) for parameter in model.parameters()}
-        # The seed does not matter, for all is overwritten; the random state stays as it was.
+        # The seed does not matter, as every value is overwritten; the random state is restored.
         with isolated_rng(0), _quiet():
             try:
+                # `peft` only warns of tensors that are missing, which then keep their start.
+                warnings.filterwarnings("error", MISSING_TENSORS, UserWarning)
                 loaded = PeftModel.from_pretrained(model, str(folder))
-            except (RuntimeError, ValueError, KeyError) as error:
+                _check_nothing_left_over(loaded, folder)
+            except (RuntimeError, ValueError, KeyError, UserWarning) as error:
                 raise BenchError(
                     f"The adapter in {folder} does not fit this {type(model).__name__}: {error}"
                 ) from error
@@ -127,8 +133,10 @@ class PeftMethod(Method[C]):
             raise BenchError(
                 f"The method {self.name!r} cannot be merged: peft has no merge for it."
             )
+        _untie(cast("PeftModel", model))
         try:
-            return cast("nn.Module", merge_and_unload())
+            with _quiet():
+                return cast("nn.Module", merge_and_unload())
         except (NotImplementedError, ValueError, TypeError) as error:
             raise BenchError(f"The method {self.name!r} cannot be merged: {error}") from error
 
@@ -138,6 +146,49 @@ def _to_float32(parameters: dict[str, nn.Parameter]) -> None:
     for parameter in parameters.values():
         if parameter.is_floating_point():
             parameter.data = parameter.data.float()
+
+
+def _check_nothing_left_over(model: PeftModel, folder: Path) -> None:
+    """Refuse a file with tensors that the loaded adapter has not: `peft` does not mention them.
+
+    Raises:
+        ValueError: there is one; the message names it.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        return
+    with safe_open(path, framework="pt") as file:
+        saved = set(file.keys())
+    extra = sorted(saved - set(get_peft_model_state_dict(model, save_embedding_layers=False)))
+    if extra:
+        raise ValueError(f"it holds {len(extra)} tensors that are not of this adapter: {extra[0]}")
+
+
+def _untie(model: PeftModel) -> None:
+    """Give adapted layers weights of their own where they share them with other modules.
+
+    Tuners of `peft` merge into the weight in place. An update of a tied output layer would change
+    the input embeddings too. Only trainable tokens are meant to: they adapt both sides alike.
+    """
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from torch import nn
+
+    owners = Counter(
+        id(parameter)
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+    )
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer):
+            layer = module.get_base_layer()
+            for name, parameter in list(layer.named_parameters(recurse=False)):
+                if owners[id(parameter)] > 1:
+                    own = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+                    setattr(layer, name, own)
 
 
 def _pass_prefix_at_each_call(model: PeftModel) -> None:
@@ -180,7 +231,7 @@ def _with_head(model: Any, modules: Iterable[str] | None) -> list[str] | None:
 
 @contextmanager
 def _building(model: nn.Module, seed: int, what: str) -> Iterator[None]:
-    """Seeded, on the model's device where that is the meta device, errors put into words."""
+    """Seeded, on the meta device for a model that is there, with errors as the suite has them."""
     import torch
 
     meta = any(parameter.is_meta for parameter in model.parameters())
@@ -208,10 +259,13 @@ def _building(model: nn.Module, seed: int, what: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back two warnings that no user of the suite can act on."""
+    """Silence warnings of `peft` on which no user of the suite can act."""
     with warnings.catch_warnings():
         # transformers 5 has renamed an attribute that `peft` reads of every model it adapts.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
         # A setting of which `peft` knows the right value, for GPT-2's layers, and takes it.
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
+        # Shared weights are separated before a merge.
+        warnings.filterwarnings("ignore", "Model with `tie_word_embeddings=True`", UserWarning)
+        warnings.filterwarnings("ignore", ".*no longer tied after merging", UserWarning)
         yield

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from baselines.origins import COMPARED, OURS
 from baselines.quantum import Ansatz, QuantumNetwork, backend_from
+from baselines.quantum.ansatz import MOST_QUBITS, Entangler, Rotation
 from baselines.tensor_train import TensorTrain, even_modes
-from baselines.tuners import AdapterConfig, AdapterTuner, Part, register
+from baselines.tuners import AdapterConfig, AdapterModule, AdapterTuner, register
 from baselines.tuners.initial import generator_for, uniform_
-from baselines.tuners.method import TunerMethod, TunerSettings
+from baselines.tuners.method import TunerMethod
+from baselines.tuners.settings import Count, Finite, settings_class
 from quanta_bench.method import Claim, Row
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ NOT_A_MATRIX = (
     "QTHA computes a nonlinear function of the layer's input, in a quantum network, and not a "
     "matrix that could be added to the weight; keep the adapter beside it"
 )
-SCALINGS = ("tanh", "none")
-ANGLE_STARTS = ("uniform", "zero")
 
 
 class QthaType(enum.StrEnum):
@@ -70,42 +70,32 @@ class QthaConfig(AdapterConfig):
         ValueError: A value is out of range; the message names the field, the value and the reason.
     """
 
-    qubits: int = field(default=4)
-    depth: int = field(default=1)
-    rotations: Sequence[str] = field(default=("ry",))
-    entangler: str = field(default="chain")
-    encoding: str = field(default="ry")
-    scaling: str = field(default="tanh")
-    rank: int = field(default=7)
-    cores: int = field(default=3)
-    modes: Sequence[Sequence[int]] = field(default=())
-    alpha: float = field(default=8.0)
-    classical_weight: float = field(default=1.0)
-    quantum_weight: float = field(default=1.0)
-    angle_start: str = field(default="uniform")
+    qubits: Annotated[int, Field(ge=1, le=MOST_QUBITS)] = field(default=4)
+    depth: Annotated[int, Field(ge=0)] = field(default=1)
+    rotations: Annotated[list[Rotation], Field(min_length=1)] = field(
+        default_factory=lambda: ["ry"]
+    )
+    entangler: Entangler = field(default="chain")
+    encoding: Literal["ry", "rx"] = field(default="ry")
+    scaling: Literal["tanh", "none"] = field(default="tanh")
+    rank: Count = field(default=7)
+    cores: Count = field(default=3)
+    modes: list[list[Count]] = field(default_factory=list)
+    alpha: Finite = field(default=8.0)
+    classical_weight: Finite = field(default=1.0)
+    quantum_weight: Finite = field(default=1.0)
+    angle_start: Literal["uniform", "zero"] = field(default="uniform")
     backend: str = field(default="engine")
-    shots: int | None = field(default=None)
+    shots: Count | None = field(default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = QthaType.QTHA
-        self.rotations = list(self.rotations)
-        self.modes = [list(sizes) for sizes in self.modes]
-        for name in ("rank", "cores"):
-            self.check_integer(name, 1)
-        self.check_choice("scaling", SCALINGS)
-        self.check_choice("angle_start", ANGLE_STARTS)
-        for name in ("alpha", "classical_weight", "quantum_weight"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value):
-                self.refuse(name, "is not a finite number")
         for sizes in self.modes:
-            if len(sizes) != self.cores or not all(isinstance(n, int) and n > 0 for n in sizes):
+            if len(sizes) != self.cores:
                 self.refuse(
                     "modes",
-                    f"has {sizes}, which is not {self.cores} positive sizes, one for each "
-                    "of the cores",
+                    f"has {sizes}; give {self.cores} sizes, one for each of the cores",
                 )
         try:
             self.ansatz()
@@ -130,10 +120,10 @@ class QthaConfig(AdapterConfig):
         return even_modes(width, self.cores)
 
 
-class QthaPart(Part):
+class QthaAdapter(AdapterModule):
     """(alpha / n) B(wc * z + wq * q), with z = A(x) and q = <Z> of the circuit that encodes z."""
 
-    why_no_matrix = NOT_A_MATRIX
+    not_linear = NOT_A_MATRIX
 
     def __init__(self, config: QthaConfig, in_features: int, out_features: int, name: str) -> None:
         super().__init__()
@@ -171,11 +161,14 @@ class QthaPart(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``; all vectors go through the network at once."""
-        z = self.down(x).to(self.angles.dtype)
+        # The network computes in single precision at least, half-precision parameters too.
+        wide = torch.promote_types(self.angles.dtype, torch.float32)
+        z = self.down(x).to(wide)
         encoded = math.pi * torch.tanh(z) if self.config.scaling == "tanh" else z
         q = self.network.expectations(self.angles, encoded)
         scale = self.config.alpha / self.config.qubits
-        result: Tensor = self.up(scale * (self.classical * z + self.quantum * q))
+        mixed = scale * (self.classical * z + self.quantum * q)
+        result: Tensor = self.up(mixed.to(self.classical.dtype))
         return result
 
 
@@ -185,50 +178,14 @@ class QthaModel(AdapterTuner):
     prefix = "qtha_"
 
     @staticmethod
-    def make_part(config: QthaConfig, in_features: int, out_features: int, name: str) -> Part:
-        """The part for a layer of these widths, which may be any."""
-        return QthaPart(config, in_features, out_features, name)
+    def make_adapter(
+        config: QthaConfig, in_features: int, out_features: int, name: str
+    ) -> AdapterModule:
+        """The adapter of a layer of these widths, which may be any."""
+        return QthaAdapter(config, in_features, out_features, name)
 
 
 register(QthaType.QTHA, QthaConfig, QthaModel)
-
-
-class QthaSettings(TunerSettings):
-    """Settings of QTHA: those of `QthaConfig`, which documents each, but for the seed.
-
-    Attributes:
-        qubits: number of qubits, and width between the two matrix product operators.
-        depth: trained blocks of the quantum network.
-        rotations: rotations of a block on each qubit, in the order in which they act.
-        entangler: CNOTs that end a block.
-        encoding: rotation that encodes a number on its qubit.
-        scaling: how a number z becomes an angle: pi tanh(z), or z itself.
-        rank: every rank of the two matrix product operators.
-        cores: number of cores of each.
-        modes: sizes into which widths are split; evenly where none fit.
-        alpha: the update is scaled by ``alpha / qubits``.
-        classical_weight: start of the weights of z.
-        quantum_weight: start of the weights of the quantum network's values.
-        angle_start: start of the trained angles.
-        backend: ``"engine"``, or ``"pennylane:"`` and a device's name.
-        shots: circuit runs from which a device estimates values; exact values if ``None``.
-    """
-
-    qubits: int = Field(4, ge=1, le=24)
-    depth: int = Field(1, ge=0)
-    rotations: tuple[Literal["rx", "ry", "rz"], ...] = Field(("ry",), min_length=1)
-    entangler: Literal["chain", "ring", "none"] = "chain"
-    encoding: Literal["ry", "rx"] = "ry"
-    scaling: Literal["tanh", "none"] = "tanh"
-    rank: int = Field(7, ge=1)
-    cores: int = Field(3, ge=1)
-    modes: tuple[tuple[int, ...], ...] = ()
-    alpha: float = Field(8.0, allow_inf_nan=False)
-    classical_weight: float = Field(1.0, allow_inf_nan=False)
-    quantum_weight: float = Field(1.0, allow_inf_nan=False)
-    angle_start: Literal["uniform", "zero"] = "uniform"
-    backend: str = "engine"
-    shots: int | None = Field(None, ge=1)
 
 
 def _row(rank: int, of_lora: str, rate: str) -> Row:
@@ -244,7 +201,7 @@ def _row(rank: int, of_lora: str, rate: str) -> Row:
     )
 
 
-class Qtha(TunerMethod[QthaSettings]):
+class Qtha(TunerMethod):
     """QTHA, in our reading: y = W x + (alpha / n) B(wc * z + wq * q(z)), z = A x.
 
     A and B are matrix product operators (in -> n and n -> out), q(z) the expectation values of Z
@@ -255,7 +212,7 @@ class Qtha(TunerMethod[QthaSettings]):
     name = "qtha"
     title = "QTHA-style (our reading)"
     tuner_config = QthaConfig
-    Config = QthaSettings
+    Config = settings_class(QthaConfig)
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": _row(7, "LoRA r=8 on SmolLM2-135M (109,500 to 460,800)", COMPARED),
         "paper": _row(15, "LoRA r=8 on LLaMA2-7B (1,014,528 to 4,194,304)", OURS),

@@ -1,26 +1,44 @@
 """Make or renew the virtual environment that every make target runs in.
 
 Needs only the standard library, since it runs before anything is installed, and parses on an old
-Python, so that it can say that a newer one is needed.
+Python, so that it can say that a newer one is needed. For the same reasons progress is shown by
+hand: of what pip says only downloads and problems are shown, and of the time in between how much
+is on disk. Everything goes to standard error: standard output belongs to the command that follows.
 """
 
 import argparse
+import collections
+import contextlib
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 
+BEAT = 5.0
+"""Seconds of silence after which a line says what is being done."""
 
-def state() -> str:
+LARGE = 10e6
+"""Bytes of a download that is shown by itself."""
+
+UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
+DOWNLOAD = re.compile(r"Downloading (?P<file>\S+) \((?P<size>[\d.]+) (?P<unit>kB|MB|GB)\)")
+
+
+def state(constraints: str) -> str:
     """What the environment is made from; it is renewed when this changes.
 
     The index of torch is not part of it: it is named for one command, and what it gave stays.
     """
-    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", constraints)]
     parts.append(sys.version.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -64,46 +82,190 @@ def make_environment(folder: Path, clear: bool) -> None:
     # A copied interpreter does not find its shared library in some builds of Python.
     builder = venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt", clear=clear)
     try:
-        builder.create(folder)
+        with Progress("making the environment", folder):
+            builder.create(folder)
     except subprocess.CalledProcessError as error:
-        said = error.output or b""
-        sys.stderr.write(said if isinstance(said, str) else said.decode(errors="replace"))
+        output = error.output or b""
+        sys.stderr.write(output if isinstance(output, str) else output.decode(errors="replace"))
         sys.exit(advice)
 
 
-def pip(python: Path, *words: str) -> None:
-    """Run pip in the environment; its own words explain a failure."""
-    environment = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1")
-    # What pip says goes to standard error: standard output is the command's that follows.
-    done = subprocess.call([str(python), "-m", "pip", "install", *words], env=environment, stdout=2)
-    if done:
-        sys.exit(
-            "Set-up failed: pip could not install %s (see above). Check the network or the package "
-            "index, then run the same command again." % words[-1]
+def bytes_in(folder: Path) -> int:
+    """What the files in a folder take; those that go away meanwhile count nothing."""
+    total = 0
+    for path, _, names in os.walk(str(folder)):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(path) / name).lstat().st_size
+    return total
+
+
+def size(count: float) -> str:
+    """A number of bytes in words: ``12 MB``, ``1.8 GB``."""
+    return "%.1f GB" % (count / 1e9) if count >= 1e9 else "%.0f MB" % (count / 1e6)
+
+
+class Progress:
+    """Says what is being done whenever nothing has been said for some seconds.
+
+    Args:
+        doing: what is being done.
+        folder: the folder that grows meanwhile.
+    """
+
+    def __init__(self, doing: str, folder: Path) -> None:
+        self.doing = doing
+        self.folder = folder
+        self._terminal = sys.stderr.isatty()
+        self._width = 0
+        self._start = self._last = time.monotonic()
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._beat)
+        self._thread.daemon = True
+
+    def __enter__(self) -> "Progress":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        with self._lock:
+            self._clear()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        with self._lock:
+            self._clear()
+            sys.stderr.write("  %s\n" % line)
+            sys.stderr.flush()
+            self._last = time.monotonic()
+
+    def _clear(self) -> None:
+        if self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            self._width = 0
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT / 10):
+            if time.monotonic() - self._last < BEAT:
+                continue
+            passed = time.monotonic() - self._start
+            count = bytes_in(self.folder)
+            on_disk = ", %s on disk" % size(count) if count >= 1e6 else ""
+            line = "  %d s: %s%s" % (passed, self.doing, on_disk)
+            with self._lock:
+                if self._terminal:
+                    # In one place, which the next line takes.
+                    line = line[: max(20, shutil.get_terminal_size().columns - 1)]
+                    self._clear()
+                    sys.stderr.write(line)
+                    self._width = len(line)
+                else:
+                    sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+                self._last = time.monotonic()
+
+
+def install(python: Path, what: str, *arguments: str) -> None:
+    """Run pip in the environment; what it says of a failure is shown.
+
+    Args:
+        python: the environment's interpreter.
+        what: what is installed, in words.
+        arguments: of ``pip install``.
+    """
+    # pip downloads into a temporary folder before it installs: of one of our own the size is known.
+    with tempfile.TemporaryDirectory(prefix="quanta-bench-") as downloads:
+        environment = dict(
+            os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_PROGRESS_BAR="off", TMPDIR=downloads
         )
+        process = subprocess.Popen(
+            [str(python), "-m", "pip", "install", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        last = collections.deque(maxlen=15)  # type: collections.deque[str]
+        try:
+            with Progress("looking for " + what, Path(downloads)) as progress:
+                for line in process.stdout or ():
+                    text = line.decode(errors="replace").strip()
+                    last.append(text)
+                    show(text, progress, python)
+        except KeyboardInterrupt:
+            # A terminal sends Ctrl-C to pip too, which ends by itself.
+            process.terminate()
+            process.wait()
+            raise
+        if process.wait():
+            sys.stderr.write("\n".join(last) + "\n")
+            sys.exit(
+                "Set-up failed: pip could not install %s (see above). Check the network or the "
+                "package index, then run the same command again." % what
+            )
+
+
+def show(line: str, progress: Progress, python: Path) -> None:
+    """Show of a line of pip's what matters: downloads, the installation itself, problems."""
+    download = DOWNLOAD.search(line)
+    if download:
+        name = Path(download.group("file")).name.split("-")[0]
+        count = float(download.group("size")) * UNITS[download.group("unit")]
+        progress.doing = "downloading %s, %s" % (name, size(count))
+        if count >= LARGE:
+            progress.say(progress.doing)
+    elif line.startswith("Collecting "):
+        progress.doing = "looking for " + line.split()[1]
+    elif line.startswith("Installing collected packages:"):
+        count = line.count(",") + 1
+        progress.folder = python.parent.parent
+        progress.doing = "installing %d package%s" % (count, "s" if count > 1 else "")
+        progress.say(progress.doing)
+    elif line.startswith(("ERROR", "error:")) or (
+        # One for each package and place that pip is told to look in: no problem, and many lines.
+        line.startswith("WARNING") and not line.startswith("WARNING: Location ")
+    ):
+        progress.say(line)
 
 
 def announce(arguments: argparse.Namespace) -> None:
-    """Say what is about to be downloaded, and how large it is."""
+    """Say what is about to be downloaded, how large it is, and what of it is kept where."""
     sys.stderr.write(
         """Setting up %s, once, from your package index:
   torch              about 0.2 GB as a CPU build. On Linux the public index has the CUDA build,
                      about 3 GB; for the CPU build where your index has none:
                      make TORCH_INDEX=https://download.pytorch.org/whl/cpu ...
   everything else    about 0.25 GB, in the versions of constraints.txt
-The offline model and data (0.18 GB) are fetched when first needed.
+Kept: the environment, about 1.8 GB with the CPU build, and pip's own cache of downloads
+(`pip cache purge` empties it). The offline model and data are fetched when first needed:
+0.18 GB to download, of which 0.67 GB unpacked and converted are kept in the user's cache.
 """
         % arguments.folder
     )
 
 
 def main() -> None:
+    """Bring the environment up to date; Ctrl-C leaves one that the next call completes."""
+    try:
+        set_up()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopping: set-up is not complete; the same command goes on.\n")
+        sys.exit(130)
+
+
+def set_up() -> None:
     """Bring the environment up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv")
     parser.add_argument("--torch-index", help="package index to take torch from")
     parser.add_argument(
         "--extra", choices=("dev", "bench"), help="also what tests and lint, or benchmarks, need"
+    )
+    parser.add_argument(
+        "--constraints", default="constraints.txt", help="file of the project with the versions"
     )
     arguments = parser.parse_args()
     if sys.version_info < OLDEST_PYTHON:
@@ -114,24 +276,24 @@ def main() -> None:
     folder = arguments.folder
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     same = version_of(python) == sys.version
-    wanted = state()
+    current = state(arguments.constraints)
     stamps = [folder / ".made"]
     if arguments.extra:
         stamps.append(folder / (".made-" + arguments.extra))
-    if same and all(stamp.exists() and stamp.read_text() == wanted for stamp in stamps):
+    if same and all(stamp.exists() and stamp.read_text() == current for stamp in stamps):
         return
     check_folder(folder)
     announce(arguments)
     # Packages of another Python would stay beside the new ones and never be found.
     make_environment(folder, clear=folder.exists() and not same)
-    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    constraints = ["--constraint", str(ROOT / arguments.constraints)]
     index = ["--index-url", arguments.torch_index] if arguments.torch_index else []
-    # Not quiet: this is a large download, and pip's bar is the only sign of life.
-    pip(python, *constraints, *index, "torch")
+    install(python, "torch", *constraints, *index, "torch")
     extra = "[%s]" % arguments.extra if arguments.extra else ""
-    pip(python, "--quiet", *constraints, "--editable", str(ROOT) + extra)
+    install(python, "the suite", *constraints, "--editable", str(ROOT) + extra)
+    sys.stderr.write("Set up: %s, %s.\n" % (folder, size(bytes_in(folder))))
     for stamp in stamps:
-        stamp.write_text(wanted)
+        stamp.write_text(current)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two kinds of failure a user sees: something was wrong, or the words were wrong."""
+"""What can go wrong, as a user sees it: a failure, or a command line or file that is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The user's words are off: an unknown name, key or option value. Exit status 2."""
+    """The user asked for what cannot be: an unknown name or key, a bad value. Exit status 2."""
 
     exit_status = 2
 
@@ -31,6 +31,18 @@ class MissingDataError(SourceError):
     A table leaves such a column out and says why. Any other :class:`SourceError` stops it: data
     that are there and cannot be read, or a source that is not there at all.
     """
+
+
+class StorageError(BenchError):
+    """A folder cannot be written: the disk is full, or read-only. No other run can succeed."""
+
+
+class RunCrashedError(BenchError):
+    """A run ended by an unforeseen exception; the message names it, its place and its log."""
+
+
+class RunInProgressError(BenchError):
+    """Another process is computing this training at the moment."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
+from quanta_bench.utils.settings import StrictModel, problems
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,10 +30,12 @@ __all__ = [
 ]
 
 
-class MethodConfig(BaseModel):
-    """Base of a method's settings: frozen, and closed to unknown keys."""
+class MethodConfig(StrictModel):
+    """Base of a method's settings: frozen, closed to unknown keys, numbers finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Document each setting under ``Attributes:`` in the docstring: ``quanta-bench methods NAME``
+    shows these lines with the defaults and ranges of the fields.
+    """
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Method(ABC, Generic[C]):
     Class attributes:
         name: the registered name.
         title: the method's name in words.
+        version: raised when the method computes something else; stored with every result.
         Config: the settings, a subclass of :class:`MethodConfig`.
         rows: the default row in each profile (``"embedded"``, ``"paper"``).
         search: for each tunable setting, the values a search tries.
@@ -93,6 +97,7 @@ class Method(ABC, Generic[C]):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    version: ClassVar[int] = 1
     Config: type[C]
     rows: ClassVar[Mapping[str, Row]] = {}
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
@@ -123,11 +128,9 @@ class Method(ABC, Generic[C]):
         try:
             return cls(cls.Config.model_validate(dict(settings)))
         except ValidationError as error:
-            lines = "; ".join(
-                f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
-                for problem in error.errors()
-            )
-            raise UsageError(f"Settings of the method {cls.name!r} refused: {lines}.") from None
+            raise UsageError(
+                f"Settings of the method {cls.name!r} refused: {problems(error)}."
+            ) from None
 
     @abstractmethod
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:

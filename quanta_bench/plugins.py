@@ -1,16 +1,26 @@
-"""The registered methods, built from a name and plain settings."""
+"""The registered methods, tasks, protocols and benchmarks, and how each is made from its name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from quanta_bench.benchmark import Benchmark
 from quanta_bench.method import Method
-from quanta_bench.registry import BENCHMARKS_GROUP, METHODS_GROUP, TASKS_GROUP, Registry
+from quanta_bench.protocol import Protocol
+from quanta_bench.registry import (
+    BENCHMARKS_GROUP,
+    METHODS_GROUP,
+    PROTOCOLS_GROUP,
+    TASKS_GROUP,
+    Registry,
+)
 from quanta_bench.task import Task
 
 METHODS: Registry[type[Method[Any]]] = Registry(METHODS_GROUP, "method", Method)
+TASKS: Registry[type[Task]] = Registry(TASKS_GROUP, "task", Task)
+BENCHMARKS: Registry[type[Benchmark]] = Registry(BENCHMARKS_GROUP, "benchmark", Benchmark)
 
 
 def build_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
@@ -22,11 +32,11 @@ def build_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
     return METHODS.get(name).from_settings(settings)
 
 
-TASKS: Registry[type[Task]] = Registry(TASKS_GROUP, "task", Task)
-
-
+@cache
 def find_task(reference: str) -> Task:
-    """The task named by ``name`` or ``name:argument``.
+    """The task named by ``name`` or ``name:argument``; one instance for the life of the process.
+
+    A task is without state, and one of a user's own file reads and checks that file when made.
 
     Raises:
         UsageError: no such task, or an argument it does not take.
@@ -35,9 +45,33 @@ def find_task(reference: str) -> Task:
     return TASKS.get(name)(argument if colon else None)
 
 
+def is_registered(reference: str) -> bool:
+    """Whether a task reference, ``name`` or ``name:argument``, names a registered task."""
+    return reference.partition(":")[0] in TASKS
+
+
 def task_title(reference: str) -> str:
     """The heading of a task's column; the task's own name where it is not registered."""
-    return find_task(reference).title if reference.partition(":")[0] in TASKS else reference
+    return find_task(reference).title if is_registered(reference) else reference
 
 
-BENCHMARKS: Registry[type[Benchmark]] = Registry(BENCHMARKS_GROUP, "benchmark", Benchmark)
+def plugin_packages() -> set[str]:
+    """The top-level packages of plug-ins, by which a crash is traced to one.
+
+    The suite's own package is none of them, though its benchmarks are plug-ins: its frames stand
+    around those of a method or task.
+    """
+    packages = METHODS.packages() | TASKS.packages() | BENCHMARKS.packages()
+    return packages - {__name__.partition(".")[0]}
+
+
+PROTOCOLS: Registry[type[Protocol]] = Registry(PROTOCOLS_GROUP, "protocol", Protocol)
+
+
+def find_protocol(name: str) -> Protocol:
+    """A protocol by its registered name.
+
+    Raises:
+        UsageError: no such protocol.
+    """
+    return PROTOCOLS.get(name)()

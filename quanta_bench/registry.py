@@ -13,13 +13,17 @@ T = TypeVar("T")
 METHODS_GROUP = "quanta_bench.methods"
 TASKS_GROUP = "quanta_bench.tasks"
 BENCHMARKS_GROUP = "quanta_bench.benchmarks"
+PROTOCOLS_GROUP = "quanta_bench.protocols"
 
 
 class Registry(Generic[T]):
     """The plug-ins of one entry-point group, by name.
 
     Built-ins and third-party plug-ins are declared the same way, so nothing here knows any of
-    them. A plug-in's module is imported only when that plug-in is asked for.
+    them. A plug-in's module is imported only when that plug-in is asked for: one that is broken,
+    or two of one name, stop only what uses them.
+
+    By hand, for ``importlib.metadata`` gives entry points, and nothing that checks and keeps them.
 
     Args:
         group: the entry-point group, for example ``"quanta_bench.methods"``.
@@ -31,7 +35,7 @@ class Registry(Generic[T]):
         self.group = group
         self.noun = noun
         self._base = base
-        self._points: dict[str, EntryPoint] | None = None
+        self._points: dict[str, list[EntryPoint]] | None = None
         self._loaded: dict[str, T] = {}
 
     def __repr__(self) -> str:
@@ -48,22 +52,59 @@ class Registry(Generic[T]):
         return sorted(self._entries())
 
     def origin(self, name: str) -> str:
-        """The distribution that registered ``name``, as ``"package version"``."""
-        dist = self._entry(name).dist
-        return f"{dist.name} {dist.version}" if dist is not None else "unknown package"
+        """The distribution that registered ``name``, as ``"package version"``.
+
+        Where several did, all of them, separated by commas.
+
+        Raises:
+            UsageError: no plug-in has that name.
+        """
+        return ", ".join(map(_distribution, self._registered(name)))
+
+    def packages(self) -> set[str]:
+        """The top-level packages that plug-ins are defined in."""
+        points = (point for points in self._entries().values() for point in points)
+        return {point.module.partition(".")[0] for point in points}
+
+    def module(self, name: str) -> str:
+        """The module that ``name`` is registered from. Imports nothing.
+
+        Raises:
+            UsageError: no plug-in has that name.
+        """
+        return str(self._registered(name)[0].module)
 
     def get(self, name: str) -> T:
         """The plug-in called ``name``.
 
         Raises:
             UsageError: no plug-in has that name; the message points at the nearest one.
-            BenchError: the plug-in cannot be imported, or is not of the right kind.
+            BenchError: the plug-in cannot be imported, is not of the right kind, or shares its
+                name with another.
         """
         if name not in self._loaded:
-            self._loaded[name] = self._load(self._entry(name))
+            point, *others = self._registered(name)
+            if others:
+                targets = [f"{_owner(one)} ({one.value})" for one in (point, *others)]
+                raise BenchError(
+                    f"{len(targets)} packages register a {self.noun} called {name!r}: "
+                    f"{' and '.join(targets)}. Rename one of them or uninstall its package."
+                )
+            self._loaded[name] = self._load(point)
         return self._loaded[name]
 
-    def _entry(self, name: str) -> EntryPoint:
+    def usable(self) -> tuple[dict[str, T], dict[str, str]]:
+        """Every plug-in that can be used, and the reason for each that cannot; both by name."""
+        plugins: dict[str, T] = {}
+        reasons: dict[str, str] = {}
+        for name in self.names():
+            try:
+                plugins[name] = self.get(name)
+            except BenchError as error:
+                reasons[name] = str(error)
+        return plugins, reasons
+
+    def _registered(self, name: str) -> list[EntryPoint]:
         entries = self._entries()
         if name not in entries:
             raise UsageError(
@@ -74,9 +115,10 @@ class Registry(Generic[T]):
     def _load(self, point: EntryPoint) -> T:
         try:
             loaded = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A plug-in's module runs as it is imported; a script without a guard may even exit.
             raise BenchError(
-                f"The {self.noun} {point.name!r} ({point.value}, from {self.origin(point.name)}) "
+                f"The {self.noun} {point.name!r} ({point.value}, from {_distribution(point)}) "
                 f"cannot be imported: {type(error).__name__}: {error}"
             ) from error
         if self._base is not None and not (
@@ -93,21 +135,21 @@ class Registry(Generic[T]):
             )
         return cast(T, loaded)
 
-    def _entries(self) -> dict[str, EntryPoint]:
+    def _entries(self) -> dict[str, list[EntryPoint]]:
+        """The entry points of each name: more than one where packages collide."""
         if self._points is None:
-            found: dict[str, EntryPoint] = {}
+            self._points = {}
             for point in entry_points(group=self.group):
-                other = found.get(point.name)
-                # An editable install can list the same line twice; only different targets collide.
-                if other is not None and other.value != point.value:
-                    raise BenchError(
-                        f"Two packages register a {self.noun} called {point.name!r}: "
-                        f"{_owner(other)} ({other.value}) and {_owner(point)} ({point.value}). "
-                        "Rename one of them or uninstall its package."
-                    )
-                found[point.name] = point
-            self._points = found
+                same_name = self._points.setdefault(point.name, [])
+                # An editable install can list the same line twice; only other targets collide.
+                if point.value not in [other.value for other in same_name]:
+                    same_name.append(point)
         return self._points
+
+
+def _distribution(point: EntryPoint) -> str:
+    dist = point.dist
+    return f"{dist.name} {dist.version}" if dist is not None else "unknown package"
 
 
 def _owner(point: EntryPoint) -> str:

@@ -14,19 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.utils.settings import StrictModel, problems
 
-Protocol = Literal["choice-text", "choice-label", "generate", "head"]
+DEFAULT_PROTOCOL = "choice-text"
+"""Of the registered protocols (:mod:`quanta_bench.protocol`), the one where none is named."""
+
 Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 
 
-class Frozen(BaseModel):
+class Frozen(StrictModel):
     """Base of all specs: immutable, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ModelSpec(Frozen):
@@ -43,22 +44,22 @@ class ModelSpec(Frozen):
     revision: str = "main"
 
     @classmethod
-    def from_words(cls, words: str) -> ModelSpec:
+    def from_reference(cls, reference: str) -> ModelSpec:
         """A model from ``NAME`` (embedded), ``hub:NAME``, ``hub:NAME@REVISION`` or ``local:DIR``.
 
         Raises:
-            UsageError: another word stands before the colon.
+            UsageError: the source before the colon is another one.
         """
-        kind, colon, rest = words.partition(":")
+        kind, colon, rest = reference.partition(":")
         if not colon:
-            return cls(name=words)
+            return cls(name=reference)
         if kind == "hub":
             name, _, revision = rest.partition("@")
             return cls(name=name, source="hub", revision=revision or "main")
         if kind == "local":
-            return cls(name=".", source=words)
+            return cls(name=".", source=reference)
         raise UsageError(
-            f"A model is NAME, hub:NAME, hub:NAME@REVISION or local:DIR, not {words!r}."
+            f"A model is NAME, hub:NAME, hub:NAME@REVISION or local:DIR, not {reference!r}."
         )
 
 
@@ -87,12 +88,14 @@ class TrainingSpec(Frozen):
         source: where their data comes from.
         train_items: training items drawn per task; ``None`` takes all.
         validation_items: validation items drawn per task; ``None`` takes all.
-        protocol: how items are put to the model.
+        protocol: registered name of the protocol: how items become prompts and answers are
+            read.
         loss: what is minimised: over candidates, over text, or over the labels that a
             classification head gives (protocol ``head``), a class each or a number.
         learning_rate: peak learning rate of AdamW.
         batch_size: items per optimiser step.
-        accumulate: number of parts a step's items are computed in, to save memory.
+        accumulate: number of parts a step's items are computed in, at least, to save memory; the
+            gradient is that of the whole batch.
         epochs: passes over the training items.
         schedule: learning-rate schedule after the warm-up.
         warmup: fraction of the steps with a rising learning rate.
@@ -116,7 +119,7 @@ class TrainingSpec(Frozen):
     source: str = "embedded"
     train_items: int | None = Field(None, ge=1)
     validation_items: int | None = Field(None, ge=1)
-    protocol: Protocol = "choice-text"
+    protocol: str = DEFAULT_PROTOCOL
     loss: Loss = "candidates"
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(8, ge=1)
@@ -143,9 +146,12 @@ class EvaluationSpec(Frozen):
         split: which split is scored.
         items: items per task; ``None`` takes all.
         sample: seed of the draw when ``items`` is set.
-        protocol: how items are put to the model.
+        protocol: registered name of the protocol: how items become prompts and answers are
+            read.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
+        max_new_tokens: bound on a generated answer, in tokens; ``None`` for the task's own, or for
+            as many as its longest right answer takes where the task has none.
         forgetting: a perplexity task that shows what the model lost, or empty for none.
         forgetting_source: where its text comes from.
         forgetting_items: its items.
@@ -155,23 +161,14 @@ class EvaluationSpec(Frozen):
     source: str = "embedded"
     split: Literal["validation", "test"] = "test"
     items: int | None = Field(None, ge=1)
-    sample: int = 0
-    protocol: Protocol = "choice-text"
+    sample: int = Field(0, ge=0, lt=2**32)
+    protocol: str = DEFAULT_PROTOCOL
     normaliser: Normaliser = "token_mean"
     max_length: int = Field(1024, ge=8)
+    max_new_tokens: int | None = Field(None, ge=1)
     forgetting: str = ""
     forgetting_source: str = "embedded"
     forgetting_items: int = Field(20, ge=1)
-
-
-def sources_of(training: TrainingSpec, evaluation: EvaluationSpec) -> set[str]:
-    """Every source that a run reads from."""
-    read = {training.model.source, evaluation.source}
-    if training.tasks:
-        read.add(training.source)
-    if evaluation.forgetting:
-        read.add(evaluation.forgetting_source)
-    return read
 
 
 def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, Any]) -> Any:
@@ -188,10 +185,8 @@ def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, 
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
-        raise UsageError(f"Settings refused: {problems}.") from None
+        part = "training." if kind is TrainingSpec else "evaluation."
+        raise UsageError(f"Settings refused: {problems(error, part)}.") from None
 
 
 def canonical(value: Any) -> str:
@@ -218,7 +213,7 @@ Denominator = Literal["base", "base+added"]
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is asked for.
+    """A run to compute.
 
     Attributes:
         label: the row it belongs to.
@@ -231,6 +226,6 @@ class Job:
     evaluation: EvaluationSpec
 
 
-def model_words(model: ModelSpec) -> str:
-    """The words by which `quanta_bench.models.meta.meta_model` knows a run's model."""
+def meta_reference(model: ModelSpec) -> str:
+    """The name or folder by which :func:`quanta_bench.models.meta.meta_model` finds a model."""
     return model.source if model.name == "." else model.name

@@ -1,10 +1,11 @@
-"""The interface of a task: where its rows lie, how they are put to a model, how answers are judged.
+"""The interface of a task: where its rows lie, how they become prompts, how answers are judged.
 
 A task plug-in imports this module and nothing else of the suite.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,8 +36,12 @@ __all__ = [
     "UsageError",
     "UserRows",
     "did_you_mean",
+    "same_text",
     "split_by_group",
 ]
+
+DEFAULT_NEW_TOKENS = 32
+"""Tokens of a generated answer where neither its task nor a longer right answer asks for others."""
 
 Kind = Literal["choice", "generate", "perplexity", "classify"]
 Split = Literal["train", "validation", "test"]
@@ -98,7 +103,7 @@ class LineRows:
 
 @dataclass(frozen=True)
 class UserRows:
-    """A JSON list or JSON-lines file that the user named, independent of any source."""
+    """A file of rows that the user named (JSON lines, JSON, CSV, TSV, Parquet), not in a source."""
 
     path: str
 
@@ -184,6 +189,22 @@ class Answer:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts are equal but for case, outer spaces and Unicode's compositions.
+
+    Tokenizers normalise what they read, each in its way: an "é" that is trained as two characters
+    may come back as one, and a full-width letter as a plain one. So both sides are compared in
+    Unicode's NFKC with case folded, which is what all of these normalisations keep apart.
+    """
+    return _folded(one) == _folded(other)
+
+
+def _folded(text: str) -> str:
+    # Folding case may decompose characters again.
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", folded).strip()
+
+
 # --- the task ---------------------------------------------------------------------------------
 
 
@@ -198,15 +219,19 @@ class Task(ABC):
         metrics: every metric of :meth:`aggregate`, where these are more than that one. A table's
             columns can name them; what the suite itself adds (perplexities, other normalisers) is
             left out.
-        protocols: protocols the task can be put in, the default first.
+        protocols: registered protocols under which the task can be run, the default first.
+        version: raised when answers are judged otherwise; stored with every result.
         template_version: raised whenever the text a model sees changes; enters every run's hash.
         outputs: numbers that a classification head gives for an item, under the protocol
             ``head``: one a class, or a single one where a number is to be predicted; 0 for a task
             that is not put so. Such a task has :meth:`texts`; to predict a number it has
             :meth:`target` and :meth:`judge_value` too.
-        max_new_tokens: bound on generated answers.
+        max_new_tokens: bound on generated answers, in tokens; ``None`` for as many as the longest
+            right answer takes, and at least `DEFAULT_NEW_TOKENS`.
         stop: strings that end a generated answer.
         grouped_by: what items of a group share, in words, such as ``passage``.
+        reads_source: whether its items come from the source of the run, rather than from a file of
+            the user's own.
 
     Args:
         argument: what follows the colon in ``--task name:argument``; most tasks take none.
@@ -219,10 +244,12 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]] = ()
     protocols: tuple[str, ...] = ("choice-text",)
     outputs: int = 0
+    version: ClassVar[int] = 1
     template_version: ClassVar[int] = 1
-    max_new_tokens: ClassVar[int] = 32
+    max_new_tokens: ClassVar[int | None] = None
     stop: ClassVar[tuple[str, ...]] = ("\n",)
     grouped_by: ClassVar[str] = ""
+    reads_source: ClassVar[bool] = True
 
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None:
@@ -241,7 +268,7 @@ class Task(ABC):
 
     @property
     def reference(self) -> str:
-        """The words that name this task on the command line."""
+        """What names this task on the command line: ``name`` or ``name:argument``."""
         return self.name
 
     @abstractmethod
@@ -256,14 +283,14 @@ class Task(ABC):
 
     @abstractmethod
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The item as the protocol puts it to a model."""
+        """The item's prompt under a protocol, by its registered name."""
 
     def texts(self, example: Example) -> tuple[str, ...]:
-        """What an encoder reads of an item under the protocol ``head``: one text, or a pair."""
+        """The one or two texts of an item that an encoder reads under the protocol ``head``."""
         raise BenchError(f"The task {self.name!r} does not say what an encoder reads of an item.")
 
     def target(self, example: Example) -> float:
-        """What a head is trained towards: the number of the class, or the number to predict.
+        """The target of a classification head: the number of the class, or the number to predict.
 
         Raises:
             BenchError: the item has none.
@@ -283,11 +310,11 @@ class Task(ABC):
         return Answer(chosen, example.gold, {self.metric: float(chosen == example.gold)})
 
     def judge_text(self, example: Example, text: str) -> Answer:
-        """Parse a generated text and judge it. Default: equal to a reference, ignoring case."""
-        said = text.strip()
-        right = any(said.casefold() == ref.strip().casefold() for ref in example.references)
+        """Parse a generated text and judge it. Default: the :func:`same_text` as a reference."""
+        answer = text.strip()
+        right = any(same_text(answer, reference) for reference in example.references)
         gold = example.references[0] if example.references else ""
-        return Answer(said or None, gold, {self.metric: float(right)})
+        return Answer(answer or None, gold, {self.metric: float(right)})
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
         """Metrics over a split, as fractions. Default: the mean of each per-item score."""
@@ -301,11 +328,14 @@ class Task(ABC):
         """Words of the text to predict, for a perplexity per word; ``None`` leaves that out."""
         return None
 
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
-        """The main metric of uniform guessing over these items, or ``None`` if undefined."""
-        if not self.chooses or not examples:
+    def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
+        """The main metric of uniform guessing over these items, or ``None`` if undefined.
+
+        Args:
+            examples: the items.
+            choices: among how many candidates or classes each item is guessed; empty where nothing
+                is chosen.
+        """
+        if not self.chooses or not choices:
             return None
-        if protocol == "head":
-            return 1 / self.outputs if self.outputs > 1 else None
-        sizes = [len(self.prompt(example, protocol).candidates) for example in examples]
-        return sum(1 / size for size in sizes) / len(sizes)
+        return sum(1 / count for count in choices) / len(choices)

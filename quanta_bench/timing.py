@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
 from quanta_bench.benchmark import Finding, Side, Target
 from quanta_bench.utils.device import peak_memory, reset_peak_memory
@@ -117,7 +118,7 @@ def time_ratio(
         title: in place of ``"time, OF / OVER"``.
 
     Returns:
-        The ratio with a 95 % interval: rounds are drawn again with replacement.
+        The ratio with a 95 % interval: rounds are resampled with replacement.
 
     Raises:
         ValueError: the sides have different numbers of samples, or none.
@@ -174,10 +175,7 @@ def median_ratio(of: Any, over: Any) -> tuple[float, float, float]:
     Raises:
         ValueError: there are none, or not equally many.
     """
-    _check_paired(of, over)
-    ratios = np.asarray(of) / np.asarray(over)
-    drawn = np.median(ratios[_resamples(len(ratios))], axis=1)
-    return float(np.median(ratios)), *_interval(drawn)
+    return _bootstrap(lambda a, b, axis: np.median(a / b, axis=axis), of, over)
 
 
 def total_ratio(of: tuple[Any, Any], over: tuple[Any, Any]) -> tuple[float, float, float]:
@@ -190,30 +188,36 @@ def total_ratio(of: tuple[Any, Any], over: tuple[Any, Any]) -> tuple[float, floa
     Raises:
         ValueError: there are none, or not equally many.
     """
-    _check_paired(of[0], over[0])
-    (a, m), (b, n) = of, over
-    drawn = _resamples(len(a))
 
-    def ratio(rows: Any) -> Any:
-        one = a[rows].sum(-1) / m[rows].sum(-1)
-        return one / (b[rows].sum(-1) / n[rows].sum(-1))
+    def ratio(a: Any, m: Any, b: Any, n: Any, axis: int) -> Any:
+        return (a.sum(axis) / m.sum(axis)) / (b.sum(axis) / n.sum(axis))
 
-    return float(ratio(np.arange(len(a)))), *_interval(ratio(drawn))
+    return _bootstrap(ratio, *of, *over)
 
 
-def _check_paired(of: Any, over: Any) -> None:
-    if not len(of) or len(of) != len(over):
-        raise ValueError(f"a ratio needs samples of the same rounds, not {len(of)} and {len(over)}")
+def _bootstrap(statistic: Callable[..., Any], *samples: Any) -> tuple[float, float, float]:
+    """A statistic of paired samples, with the percentile interval over resampled rounds.
 
-
-def _resamples(count: int) -> Any:
-    """(resamples, count) indices; the same every time, so that a report repeats itself."""
-    return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
-
-
-def _interval(drawn: Any) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)
+    The seed is fixed, so that a report repeats itself. A single round has no spread to resample.
+    """
+    arrays = [np.asarray(sample) for sample in samples]
+    counts = {len(array) for array in arrays}
+    if counts == {0} or len(counts) > 1:
+        rounds = " and ".join(str(len(array)) for array in arrays)
+        raise ValueError(f"a ratio needs samples of the same rounds, not {rounds}")
+    value = float(statistic(*arrays, axis=-1))
+    if counts == {1}:
+        return value, value, value
+    interval = stats.bootstrap(
+        arrays,
+        statistic,
+        paired=True,
+        method="percentile",
+        confidence_level=COVERAGE,
+        n_resamples=RESAMPLES,
+        rng=0,
+    ).confidence_interval
+    return value, float(interval.low), float(interval.high)
 
 
 def peak_above(work: Callable[[], object]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from quanta_bench.task import (
@@ -115,16 +115,24 @@ class CommonsenseTask(Task):
                 f"The task {self.reference!r} cannot be put as {protocol!r}. "
                 f"{did_you_mean(protocol, self.protocols)}"
             )
-        gold = right_choice(example)
-        if protocol == "choice-text":
-            context, candidates = self.text(example.fields)
-            return Prompt(context, candidates, candidates[gold])
-        instruction, labels = self.instruction(example.fields), self.labels(example.fields)
-        if protocol == "choice-label":
-            candidates = tuple(f" {answer_sentence(label)}." for label in labels)
-            return Prompt(f"{instruction}\nAnswer:", candidates, candidates[gold])
-        context, space = wrap(instruction)
-        return Prompt(context, target=f"{space}{answer_sentence(labels[gold])}")
+        template = {
+            "choice-text": self._choices_in_words,
+            "choice-label": self._labels_to_choose,
+            "generate": self._instruction_to_answer,
+        }[protocol]
+        return template(example.fields, right_choice(example))
+
+    def _choices_in_words(self, fields: Fields, gold: int) -> Prompt:
+        context, candidates = self.text(fields)
+        return Prompt(context, candidates, candidates[gold])
+
+    def _labels_to_choose(self, fields: Fields, gold: int) -> Prompt:
+        candidates = tuple(f" {answer_sentence(label)}." for label in self.labels(fields))
+        return Prompt(f"{self.instruction(fields)}\nAnswer:", candidates, candidates[gold])
+
+    def _instruction_to_answer(self, fields: Fields, gold: int) -> Prompt:
+        context, space = wrap(self.instruction(fields))
+        return Prompt(context, target=f"{space}{answer_sentence(self.labels(fields)[gold])}")
 
     def judge_text(self, example: Example, text: str) -> Answer:
         """Judge the first label in a generated text, as LLM-Adapters does.
@@ -136,10 +144,6 @@ class CommonsenseTask(Task):
         said = found.group() if found else None
         gold = self.labels(example.fields)[right_choice(example)]
         return Answer(said, gold, {self.metric: float(said == gold)})
-
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
-        """Accuracy of guessing one of the choices; words that are generated have none."""
-        return None if protocol == "generate" else super().chance(examples, protocol)
 
 
 def right_choice(example: Example) -> int:

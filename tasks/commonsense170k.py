@@ -22,6 +22,7 @@ from tasks.boolq import BoolQ
 from tasks.commonsense import CommonsenseTask
 from tasks.hellaswag import HellaSwag
 from tasks.piqa import PIQA
+from tasks.places import parse_once
 from tasks.siqa import SIQA
 from tasks.winogrande import WinoGrande
 
@@ -70,7 +71,12 @@ class Commonsense170K(Task):
             else HubRows("zwhe99/commonsense_170k", None, "train")
         )
         rows = source.rows(location)
-        items = [self._example(row, number) for number, row in enumerate(rows)]
+        items = parse_once(
+            source,
+            self.name,
+            rows,
+            lambda: [self._example(row, number) for number, row in enumerate(rows)],
+        )
         held_out = validation_groups([item.group for item in items])
         return [item for item in items if (item.group in held_out) == (split == "validation")]
 
@@ -96,10 +102,6 @@ class Commonsense170K(Task):
     def judge_text(self, example: Example, text: str) -> Answer:
         """Judged by the item's own task."""
         return self._tasks[example.fields["task"]].judge_text(example, text)
-
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
-        """Accuracy of guessing one of the choices; words that are generated have none."""
-        return None if protocol == "generate" else super().chance(examples, protocol)
 
 
 def validation_groups(groups: Sequence[str]) -> set[str]:

@@ -221,7 +221,7 @@ class MRPC(GlueTask):
         score = float(f1_score(gold, said, zero_division=0.0))
         return {**super().aggregate(answers), self.metric: score}
 
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
+    def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
         """F1 of the counts that guessing is expected to give."""
         same = sum(example.gold == 1 for example in examples)
         # Half of these are found, and half of all are said to be such.
@@ -255,7 +255,7 @@ class CoLA(GlueTask):
         found = float(matthews_corrcoef(gold, said)) if both_vary(gold, said) else 0.0
         return {**super().aggregate(answers), self.metric: found}
 
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
+    def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
         """Guessing correlates with nothing."""
         return 0.0 if examples else None
 
@@ -319,7 +319,7 @@ class STSB(GlueTask):
             found["spearman"] = float(stats.spearmanr(gold, said).statistic)
         return {**super().aggregate(answers), **found}
 
-    def chance(self, examples: Sequence[Example], protocol: str) -> float | None:
+    def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
         """Guessing correlates with nothing."""
         return 0.0 if examples else None
 

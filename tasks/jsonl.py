@@ -1,22 +1,27 @@
-"""A user's own data, from a file: ``--task jsonl:PATH``.
+"""A user's own data: ``--task file:PATH``, or ``jsonl:PATH`` for the same under its older name.
 
-The file is JSON lines or a JSON list. Each row has ``prompt`` and either
+The file is JSON lines, a JSON list, CSV, TSV or Parquet, by its ending. Each row has ``prompt`` and
+either
 
 - ``choices`` and ``answer``, the right choice's text or its index from 0: a choice task; or
 - ``target``, or ``answers`` of which each is accepted: the answer is generated and has to equal
-  one of them, ignoring case and outer spaces. One line, at most 32 tokens.
+  one of them, ignoring case, outer spaces and how Unicode composes its characters. One line.
 
-Optional: ``split`` (train, validation or test; in all rows or in none) and ``group`` (rows that
-belong together and never fall into different splits; without it, rows of the same prompt). Without
-``split``, groups fall by a stable hash: 60 % train, 20 % validation, 20 % test.
+In CSV and TSV the columns are named by the first line, and a cell of ``choices`` or ``answers`` is
+a JSON list or texts separated by ``|``.
+
+Optional: ``split`` (train, validation or test; in all rows or in none) and ``group`` (a text or a
+whole number: rows that belong together and never fall into different splits; without it, rows of
+the same prompt). Without ``split``, groups fall by a stable hash: 60 % train, 20 % validation,
+20 % test. A value that is null, or an empty cell, counts as absent.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from quanta_bench.task import (
     Example,
@@ -30,27 +35,38 @@ from quanta_bench.task import (
     did_you_mean,
     split_by_group,
 )
+from quanta_bench.utils.row_files import TEXT_TABLES, read_rows
+from tasks.places import parse_once
 
 SHARES = Fractions(train=0.6, validation=0.2)
 
 
 class JsonLines(Task):
-    """Rows from a file that the user named. The whole file is checked when the task is made.
+    """Rows from a file of yours: JSON lines, a JSON list, CSV, TSV or Parquet.
+
+    Each row has ``prompt`` and either ``choices`` with ``answer`` (the right choice's text or its
+    index from 0), or ``target``, or ``answers`` of which each is accepted. Optional: ``split``
+    (train, validation or test) and ``group`` (rows that never fall into different splits). In CSV
+    and TSV, ``choices`` and ``answers`` are JSON lists or texts separated by ``|``.
+
+    The whole file is checked before anything is computed.
 
     Args:
         argument: path of the file.
     """
 
     name = "jsonl"
-    title = "jsonl"
+    title = "Your own file"
     grouped_by = "prompt, or the file's own groups"
+    reads_source = False
 
     def __init__(self, argument: str | None = None) -> None:
         if not argument:
-            raise UsageError("The task 'jsonl' needs a file; write 'jsonl:PATH'.")
+            raise UsageError(f"The task {self.name!r} needs a file; write '{self.name}:PATH'.")
         self._path = argument
         self.title = Path(argument).stem
-        rows = read(argument)
+        self._cells = Path(argument).suffix.lower() in TEXT_TABLES
+        rows = [(place, self._normalised(row)) for place, row in read_rows(argument)]
         # A file asks for one kind of answer; the first row says which.
         self.kind = "choice" if "choices" in rows[0][1] else "generate"
         self.protocols = ("choice-text",) if self.kind == "choice" else ("generate",)
@@ -61,30 +77,45 @@ class JsonLines(Task):
 
     @property
     def reference(self) -> str:
-        """The words that name this task on the command line."""
+        """The task as it is named on the command line."""
         return f"{self.name}:{self._path}"
 
     def examples(self, source: Source, split: Split) -> list[Example]:
         """All items of a split, in the order of their rows."""
         rows = source.rows(UserRows(self._path))
-        items = [
-            self._example(row, f"{self._path}, row {number + 1}", number)
-            for number, row in enumerate(rows)
-        ]
-        if "split" in rows[0]:
-            found = [item for item in items if item.fields["split"] == split]
+        items = parse_once(source, self.reference, rows, lambda: self._items(rows))
+        if "split" in items[0].fields:
+            chosen = [item for item in items if item.fields["split"] == split]
         else:
-            found = split_by_group(items, lambda item: item.group, split, SHARES)
-        if not found:
+            chosen = split_by_group(items, lambda item: item.group, split, SHARES)
+        if not chosen:
             raise UsageError(
                 f"{self._path}: none of its {len(rows)} rows falls into the {split} split; "
                 f"add rows, or give each row a key 'split'."
             )
-        return found
+        return chosen
+
+    def _normalised(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row without its absent values, and with lists where cells of text stand for them."""
+        values = {key: value for key, value in row.items() if value is not None}
+        if not self._cells:
+            return values
+        values = {key: value for key, value in values.items() if value != ""}
+        for key in {"choices", "answers"} & values.keys():
+            values[key] = list_of_cell(values[key])
+        choices, answer = values.get("choices"), values.get("answer")
+        if choices and answer is not None and answer not in choices and is_index(answer):
+            values["answer"] = int(answer)
+        return values
+
+    def _items(self, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+        return [
+            self._example(self._normalised(row), f"{self._path}, row {number + 1}", number)
+            for number, row in enumerate(rows)
+        ]
 
     def _example(self, row: Mapping[str, Any], place: str, number: int) -> Example:
         prompt = text_of(row, "prompt", place)
-        group = str(row.get("group", prompt))
         fields: dict[str, Any] = {"prompt": prompt}
         if "split" in row:
             fields["split"] = row["split"]
@@ -93,6 +124,8 @@ class JsonLines(Task):
                     f"{place}: 'split' is {row['split']!r}. "
                     f"{did_you_mean(str(row['split']), get_args(Split))}"
                 )
+        group = group_of(row, place) if "group" in row else ""
+        group = group if group.strip() else prompt
         name = f"{self.name}/{number}"
         if self.kind == "choice":
             fields["choices"] = texts_of(row, "choices", place)
@@ -104,14 +137,14 @@ class JsonLines(Task):
         return Example(name, group, fields, references=answers)
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The row's own words.
+        """The row's own text.
 
         " A" and "A" are different tokens, so the one space between prompt and answer always
         belongs to the answer, however the user wrote it. After a line break there is none.
         """
         if protocol not in self.protocols:
             raise UsageError(
-                f"The task {self.reference!r} cannot be put as {protocol!r}. "
+                f"The task {self.reference!r} does not have the protocol {protocol!r}. "
                 f"{did_you_mean(protocol, self.protocols)}"
             )
         context = example.fields["prompt"].rstrip(" ")
@@ -122,36 +155,25 @@ class JsonLines(Task):
         return Prompt(context, candidates, candidates[example.gold])
 
 
-def read(path: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The rows of a file, each with the words that say where it stands.
+class UserFile(JsonLines):  # noqa: D101 - the same, under the name that takes every format
+    __doc__ = JsonLines.__doc__
 
-    Raises:
-        UsageError: there is no such file, it is empty, or it is not JSON.
-    """
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from error
-    if text.lstrip().startswith("["):
-        rows = [(f"{path}, row {n}", row) for n, row in enumerate(parse(text, path, 1), 1)]
-    else:
-        # Not splitlines(): it also splits at characters that JSON allows inside a text.
-        lines = enumerate(text.split("\n"), 1)
-        rows = [(f"{path}, line {n}", parse(line, path, n)) for n, line in lines if line.strip()]
-    if not rows:
-        raise UsageError(f"{path} holds no rows.")
-    for place, row in rows:
-        if not isinstance(row, dict):
-            raise UsageError(f"{place}: not a JSON object but {str(row)[:40]!r}.")
-    return rows
+    name = "file"
 
 
-def parse(text: str, path: str, line: int) -> Any:
-    """A JSON value that starts at a line of the file."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}, line {line + error.lineno - 1}: {error.msg}.") from error
+def list_of_cell(cell: str) -> Any:
+    """The list that a cell of a text table stands for."""
+    if cell.lstrip().startswith("["):
+        try:
+            return json.loads(cell)
+        except json.JSONDecodeError:
+            return cell  # refused where a list is required
+    return [text.strip() for text in cell.split("|")]
+
+
+def is_index(cell: object) -> TypeGuard[str]:
+    """Whether a cell is a whole number from 0 on."""
+    return isinstance(cell, str) and cell.isascii() and cell.isdecimal()
 
 
 def value_of(row: Mapping[str, Any], key: str, place: str) -> Any:
@@ -166,7 +188,16 @@ def text_of(row: Mapping[str, Any], key: str, place: str) -> str:
     value = value_of(row, key, place)
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{place}: {key!r} has to be a text that is not blank, not {value!r}.")
-    return value
+    return unicode_text(value, key, place)
+
+
+def unicode_text(text: str, key: str, place: str) -> str:
+    """A text, refused if it holds half of a surrogate pair, which no tokenizer can read."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(
+            f"{place}: {key!r} holds half of a surrogate pair, which is no Unicode text: {text!a}."
+        )
+    return text
 
 
 def texts_of(row: Mapping[str, Any], key: str, place: str) -> tuple[str, ...]:
@@ -178,6 +209,14 @@ def texts_of(row: Mapping[str, Any], key: str, place: str) -> tuple[str, ...]:
     if len({text.strip() for text in texts}) != len(texts):
         raise UsageError(f"{place}: {key!r} holds the same text twice.")
     return texts
+
+
+def group_of(row: Mapping[str, Any], place: str) -> str:
+    """A row's group, a text or a whole number, as text."""
+    group = row["group"]
+    if isinstance(group, bool) or not isinstance(group, (str, int)):
+        raise UsageError(f"{place}: 'group' has to be a text or a whole number, not {group!r}.")
+    return unicode_text(str(group), "group", place)
 
 
 def gold_of(row: Mapping[str, Any], choices: tuple[str, ...], place: str) -> int:

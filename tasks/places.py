@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from quanta_bench.task import (
     Example,
@@ -27,6 +28,8 @@ CUT = Fractions(train=0.5, validation=0.1)
 CARVED = Fractions(train=0.9, validation=0.1)
 """Of a published training set, where the test split lies elsewhere."""
 
+
+Rows = list[dict[str, Any]]
 
 _OTHERS = re.compile(r"[\W_]+")
 
@@ -124,6 +127,27 @@ def read_split(
     return split_by_group(pool, lambda item: item.group, split, place.fractions)
 
 
+_parsed: WeakKeyDictionary[Source, dict[Hashable, tuple[Rows, list[Example]]]] = WeakKeyDictionary()
+"""The items of rows that a source keeps, so that splits cut from the same rows share them."""
+
+
+def parse_once(
+    source: Source, key: Hashable, rows: Rows, parse: Callable[[], list[Example]]
+) -> list[Example]:
+    """The items of rows, parsed once for as long as a source gives the same list of rows.
+
+    Args:
+        source: where the rows come from.
+        key: what is made of which rows.
+        rows: the rows.
+        parse: makes the items.
+    """
+    known = _parsed.setdefault(source, {})
+    if key not in known or known[key][0] is not rows:
+        known[key] = rows, parse()
+    return known[key][1]
+
+
 def read_rows(
     task: Task,
     location: Location,
@@ -136,16 +160,21 @@ def read_rows(
     Raises:
         MissingDataError, SourceError: as :func:`read_split`.
     """
-    items = []
-    for number, row in enumerate(source.rows(location)):
-        try:
-            items.append(example(row, f"{task.name}/{part}/{number}"))
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise SourceError(
-                f"Row {number + 1} of {_name(location)} is not a {task.title} row: "
-                f"{type(error).__name__}: {error}."
-            ) from error
-    return items
+    rows = source.rows(location)
+
+    def parse() -> list[Example]:
+        items = []
+        for number, row in enumerate(rows):
+            try:
+                items.append(example(row, f"{task.name}/{part}/{number}"))
+            except (KeyError, ValueError, TypeError, AttributeError) as error:
+                raise SourceError(
+                    f"Row {number + 1} of {_name(location)} is not a {task.title} row: "
+                    f"{type(error).__name__}: {error}."
+                ) from error
+        return items
+
+    return parse_once(source, (task.reference, location, part), rows, parse)
 
 
 def _name(location: Location) -> str:

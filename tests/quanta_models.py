@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from peft import PeftModel, get_peft_model
+from tiny_models import tiny_gpt2, tiny_llama
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from baselines.quanta import QuantaConfig, QuantaLinear
 
@@ -18,31 +18,9 @@ DIMS = {"llama": {"down_proj": (4, 4, 4, 2), ".*": (4, 4, 4)}, "gpt2": None}
 def base_model(kind: str = "llama", dtype: torch.dtype = torch.float32) -> nn.Module:
     torch.manual_seed(1)
     if kind == "gpt2":
-        config = GPT2Config(
-            n_embd=48,
-            n_layer=2,
-            n_head=4,
-            n_inner=96,
-            n_positions=32,
-            vocab_size=50,
-            bos_token_id=0,
-            eos_token_id=0,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
-        )
-        model = GPT2LMHeadModel(config)
+        model = tiny_gpt2(seed=1, n_embd=48, n_inner=96, n_positions=32, vocab_size=50)
     else:
-        config = LlamaConfig(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            vocab_size=50,
-            attention_bias=True,
-        )
-        model = LlamaForCausalLM(config)
+        model = tiny_llama(seed=1, intermediate_size=128, vocab_size=50, attention_bias=True)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):  # zero by default, which would hide a lost bias
             nn.init.normal_(parameter, std=0.1)

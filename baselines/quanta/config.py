@@ -6,10 +6,11 @@ import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from baselines.quanta.rectangular import Rectangular
 from baselines.tuners.config import AdapterConfig
+from baselines.tuners.settings import Count, Probability
 
 Dims: TypeAlias = "tuple[int, ...] | None"
 Recompute: TypeAlias = Literal["auto", "always", "never"]
@@ -57,10 +58,10 @@ class QuantaConfig(AdapterConfig):
     """
 
     dims: tuple[int, ...] | dict[str, Dims] | None = field(default=None)
-    parameter_budget: int | None = field(default=None)
+    parameter_budget: Count | None = field(default=None)
     rectangular: Rectangular = field(default="gate")
     recompute: Recompute = field(default="auto")
-    dropout: float = field(default=0.0)
+    dropout: Probability = field(default=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,11 +73,6 @@ class QuantaConfig(AdapterConfig):
             }
         else:
             self.dims = _checked_dims("dims", self.dims)
-        self.check_choice("rectangular", get_args(Rectangular))
-        self.check_choice("recompute", get_args(Recompute))
-        self.check_share("dropout")
-        if self.parameter_budget is not None and self.parameter_budget < 1:
-            self.refuse("parameter_budget", "is below 1")
 
     def dims_for(self, name: str) -> Dims:
         """The axis sizes asked for the module of this name; `None` to choose them.

@@ -6,9 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from baselines.origins import COMPARED, OURS
 from baselines.quanta.config import QuantaConfig
@@ -16,39 +14,18 @@ from baselines.quanta.dims import MAX_AXES, MIN_AXES
 from baselines.quanta.layer import QuantaLinear
 from baselines.tuners.frozen import frozen
 from baselines.tuners.merging import linear_features
-from baselines.tuners.method import TunerMethod, TunerSettings
+from baselines.tuners.method import TunerMethod
+from baselines.tuners.settings import QUERY_AND_VALUE, settings_class
 from quanta_bench.method import Row
 
 if TYPE_CHECKING:
     from torch import nn
 
-Axes: TypeAlias = tuple[int, ...] | None
-
 PAPER = "QuanTA paper, Table E.3"
 PUBLIC = "the parameter counts of the paper's public code, which pads"
 
 
-class QuantaSettings(TunerSettings):
-    """Settings of QuanTA: those of `QuantaConfig`, which documents each, but for the seed.
-
-    Attributes:
-        dims: sizes of the axes into which a layer's width is split, such as ``(9, 8, 8)`` for 576;
-            by module if a dictionary from regular expressions; chosen if ``None``.
-        parameter_budget: most parameters for one layer, where sizes are chosen.
-        rectangular: how a layer of unequal widths is fitted: ``"gate"`` or ``"pad"``.
-        recompute: ``"always"`` computes again in the backward pass what stands between the gates,
-            ``"never"`` keeps it, ``"auto"`` decides by its size.
-        dropout: probability of dropout on the adapter's input.
-    """
-
-    dims: Axes | dict[str, Axes] = None
-    parameter_budget: int | None = Field(None, ge=1)
-    rectangular: Literal["gate", "pad"] = "gate"
-    recompute: Literal["auto", "always", "never"] = "auto"
-    dropout: float = Field(0.0, ge=0, lt=1)
-
-
-class Quanta(TunerMethod[QuantaSettings]):
+class Quanta(TunerMethod):
     """QuanTA: y = W0 x + T x - S x, T a product of gates, each on two axes of the hidden space.
 
     S is a frozen copy of T's start, so the adapted model starts as the base.
@@ -57,7 +34,7 @@ class Quanta(TunerMethod[QuantaSettings]):
     name = "quanta"
     tuner_config = QuantaConfig
     title = "QuanTA"
-    Config = QuantaSettings
+    Config = settings_class(QuantaConfig)
     rows: ClassVar[Mapping[str, Row]] = {
         "embedded": Row(
             "QuanTA 6-6-4-4",
@@ -133,7 +110,6 @@ class Quanta(TunerMethod[QuantaSettings]):
 
 def _target_shapes(model: nn.Module) -> Iterator[tuple[int, int]]:
     """Input and output width of each module that is adapted by default."""
-    targets = QuantaSettings().target_modules
     for name, module in model.named_modules():
-        if name.rpartition(".")[2] in targets:
+        if name.rpartition(".")[2] in QUERY_AND_VALUE:
             yield linear_features(module, name)

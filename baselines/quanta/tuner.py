@@ -29,7 +29,9 @@ class QuantaModel(LinearTuner):
         """Raise `ValueError` if a layer can't be adapted as configured."""
         plan_layer(layer, config, name)
 
-    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+    def new_layer(
+        self, target: nn.Module, adapter_name: str, config: Any, name: str
+    ) -> QuantaLinear:
         """The adapted layer that takes the place of a target."""
         return QuantaLinear(target, adapter_name, config, name)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from baselines.quantum.ansatz import Ansatz
 from baselines.quantum.backend import Backend
+from baselines.quantum.backend_names import backend_from
 from baselines.quantum.engine import EngineBackend
 from baselines.quantum.network import QuantumNetwork
 from baselines.quantum.pennylane_backend import PennyLaneBackend
-from baselines.quantum.words import backend_from
 
 __all__ = [
     "Ansatz",

@@ -1,19 +1,26 @@
-"""What the configurations of all tuners here have in common."""
+"""What the configurations of all our tuners have in common."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, TypeAlias
 
 from peft import PeftConfig
+from pydantic import Field
+
+from baselines.tuners.settings import validate
+
+Names: TypeAlias = Annotated[list[str] | str, Field(min_length=1)]
+"""Names, or one regular expression. `peft` wants a set of the names, and gets one."""
 
 
 @dataclass
 class AdapterConfig(PeftConfig):
     """Which modules a tuner adapts, and the seed of its start.
 
-    A subclass is a dataclass too, sets ``peft_type`` in `__post_init__` after calling this one, and
-    checks its own fields there with `refuse`.
+    A subclass is a dataclass too and sets ``peft_type`` in `__post_init__` after calling this one,
+    which checks each field against its annotation: its type, and its range if it has one
+    (``Annotated[int, Field(ge=1)]``). What needs several fields is checked there with `refuse`.
 
     Args:
         target_modules: Names of the modules to adapt, a regular expression for their full names,
@@ -30,8 +37,8 @@ class AdapterConfig(PeftConfig):
             field, the value and the reason.
     """
 
-    target_modules: list[str] | set[str] | str | None = field(default=None)
-    exclude_modules: list[str] | set[str] | str | None = field(default=None)
+    target_modules: Names | set[str] | None = field(default=None)
+    exclude_modules: Names | set[str] | None = field(default=None)
     layers_to_transform: list[int] | int | None = field(default=None)
     layers_pattern: list[str] | str | None = field(default=None)
     modules_to_save: list[str] | None = field(default=None)
@@ -39,9 +46,10 @@ class AdapterConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
-        if isinstance(self.target_modules, (list, tuple)):
+        validate(self)
+        if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
-        if isinstance(self.exclude_modules, (list, tuple)):
+        if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             self.refuse("seed", "is not an integer")
@@ -55,32 +63,3 @@ class AdapterConfig(PeftConfig):
             ValueError: always.
         """
         raise ValueError(f"{type(self).__name__}: {name}={getattr(self, name)!r} {why}")
-
-    def check_integer(self, name: str, least: int) -> None:
-        """Refuse a field that is not an integer of at least ``least``.
-
-        Raises:
-            ValueError: it is not.
-        """
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            self.refuse(name, f"is not an integer of at least {least}")
-
-    def check_choice(self, name: str, choices: tuple[Any, ...]) -> None:
-        """Refuse a field whose value is none of ``choices``.
-
-        Raises:
-            ValueError: it is not.
-        """
-        if getattr(self, name) not in choices:
-            self.refuse(name, f"is not one of {', '.join(map(repr, choices))}")
-
-    def check_share(self, name: str) -> None:
-        """Refuse a field that is not a number in [0, 1), as a probability of dropout is.
-
-        Raises:
-            ValueError: it is not.
-        """
-        value = getattr(self, name)
-        if isinstance(value, bool) or not 0 <= value < 1:
-            self.refuse(name, "is not in [0, 1)")

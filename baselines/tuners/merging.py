@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -16,8 +16,9 @@ from transformers.pytorch_utils import Conv1D
 class MergingLayer(nn.Module, BaseTunerLayer):
     """A `nn.Linear` or a `transformers` `Conv1D` with adapters whose updates are matrices.
 
-    The base weight is not touched before a merge, and W0 itself is kept beside the merged weight:
-    taking the update off again would leave rounding behind.
+    The base weight is not touched before a merge. A merged weight is a new parameter, so modules
+    that share W0, as a tied embedding does, keep it. W0 itself is kept for `unmerge`: taking the
+    update off again would leave rounding behind.
 
     Args:
         base_layer: The layer to adapt.
@@ -29,9 +30,12 @@ class MergingLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
+        # A buffer, so that it moves with the model; the parameter may be another module's too.
         self.register_buffer("unmerged_weight", None, persistent=False)
+        self._unmerged_parameter: tuple[nn.Parameter, ...] = ()
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
+        self._unloaded: set[str] = set()
 
     @abstractmethod
     def adapter_names(self) -> tuple[str, ...]:
@@ -45,6 +49,55 @@ class MergingLayer(nn.Module, BaseTunerLayer):
             ValueError: The update is not a matrix; the message says why.
         """
 
+    @torch.no_grad()
+    def expect_values(self, adapter_name: str) -> None:
+        """Declare that the values of an adapter are to be loaded.
+
+        They are NaN until then: initial values would hide that a file had lacked some of them,
+        of which `transformers` only writes a report.
+        """
+        for value in self._saved_tensors(adapter_name).values():
+            if value.is_floating_point():
+                value.fill_(torch.nan)
+        if not self._unloaded:
+            self.register_forward_pre_hook(_check_values)
+        self._unloaded.add(adapter_name)
+
+    def check_values(self, adapter_names: Iterable[str]) -> None:
+        """Check that adapters whose values were to be loaded have them.
+
+        Raises:
+            RuntimeError: A tensor of one has none.
+        """
+        for adapter_name in self._unloaded & set(adapter_names) & set(self.adapter_names()):
+            without = [
+                name
+                for name, value in self._saved_tensors(adapter_name).items()
+                if value.is_meta or (value.numel() and bool(torch.isnan(value).all()))
+            ]
+            if without:
+                raise RuntimeError(
+                    f"adapter {adapter_name!r}: {', '.join(without)} of {type(self).__name__} have "
+                    "no values. The adapter was made for inference (inference_mode=True), and no "
+                    "file that was loaded into it had these tensors. Load the adapter by "
+                    "peft.PeftModel, which also reads files of earlier versions; or set "
+                    "inference_mode=False for a new one"
+                )
+            self._unloaded.discard(adapter_name)
+
+    def _saved_tensors(self, adapter_name: str) -> dict[str, Tensor]:
+        return {
+            f"{container}.{name}": value
+            for container, modules in self.named_children()
+            if isinstance(modules, nn.ModuleDict) and adapter_name in modules
+            for name, value in modules[adapter_name].state_dict().items()
+        }
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter."""
+        self._unloaded.discard(adapter_name)
+        super().delete_adapter(adapter_name)
+
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates of adapters to the base weight, in float32 or better, rounded once.
 
@@ -54,6 +107,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
                 already is not merged again.
 
         Raises:
+            RuntimeError: Values of an adapter were to be loaded and were not.
             ValueError: The weight is not a plain floating-point one (quantised, say), the merged
                 weight is not finite, or an update is not a matrix.
         """
@@ -62,6 +116,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         names = [name for name in names if name in own]
         if not names:
             return
+        self.check_values(names)
         weight = self._weight
         if type(weight) is not nn.Parameter or not weight.is_floating_point():
             raise ValueError(
@@ -69,6 +124,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
                 "adapter merges into plain floating-point weights only. Load the base model "
                 "without quantisation and merge there"
             )
+        first = self.unmerged_weight is None
         original = weight.data if self.unmerged_weight is None else self.unmerged_weight
         merged = [*self.merged_adapters, *names]
         with exact(original):
@@ -78,15 +134,23 @@ class MergingLayer(nn.Module, BaseTunerLayer):
             raise ValueError(
                 f"merge: adapters {names} give a weight that is not finite; nothing was merged"
             )
-        self._weight.data = result
+        if first:
+            # In a tuple, where `nn.Module` does not see it.
+            self._unmerged_parameter = (weight,)
+        self._set_weight(nn.Parameter(result, requires_grad=weight.requires_grad))
         self.unmerged_weight = original
         self.merged_adapters = merged
 
     def unmerge(self) -> None:
         """Put W0 back, bit for bit. Without merged adapters, do nothing."""
         if self.unmerged_weight is not None:
-            self._weight.data = self.unmerged_weight
-        self.unmerged_weight = None
+            (parameter,) = self._unmerged_parameter
+            kept = self.unmerged_weight
+            if (parameter.dtype, parameter.device) != (kept.dtype, kept.device):
+                parameter.data = kept  # the model was moved or cast in the meantime
+            parameter.requires_grad_(self._weight.requires_grad)
+            self._set_weight(parameter)
+        self._forget_unmerged()
         self.merged_adapters = []
 
     def unload_and_optionally_merge_module(
@@ -95,7 +159,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         """Return the base layer, with adapters merged or without (called by `peft`)."""
         if merge:
             self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        self.unmerged_weight = None
+        self._forget_unmerged()
         return self.get_base_layer()
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
@@ -103,6 +167,13 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         with exact(self._weight):
             update = self.update_matrix(adapter_name, self._precision)
         return update.mT if self._transposed else update
+
+    def _forget_unmerged(self) -> None:
+        self.unmerged_weight = None
+        self._unmerged_parameter = ()
+
+    def _set_weight(self, parameter: nn.Parameter) -> None:
+        cast(Any, self.get_base_layer()).weight = parameter
 
     @property
     def _weight(self) -> Tensor:
@@ -125,6 +196,12 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         if self._transposed:
             matrix = matrix.mT
         return cast(Tensor, (weight.to(matrix.dtype) + matrix).to(weight.dtype))
+
+
+def _check_values(layer: MergingLayer, args: Any) -> None:
+    # After the first pass there is nothing to check.
+    if layer._unloaded and not layer.disable_adapters and not torch.compiler.is_compiling():
+        layer.check_values(layer.active_adapters)
 
 
 @contextmanager

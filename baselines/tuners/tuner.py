@@ -1,4 +1,4 @@
-"""A `peft` tuner whose adapters are parts at linear layers."""
+"""`peft` tuners of linear layers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from abc import abstractmethod
 from typing import Any, cast
 
 import torch
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-from torch import nn
+from torch import Tensor, nn
 
-from baselines.tuners.layer import AdaptedLinear, Part
-from baselines.tuners.merging import linear_features
+from baselines.tuners import checkpoint
+from baselines.tuners.layer import AdaptedLinear, AdapterModule
+from baselines.tuners.merging import MergingLayer, linear_features
 
 
 class LinearTuner(BaseTuner):
-    """What all tuners of linear layers here share: targets are checked before any is replaced.
+    """What all tuners of linear layers here share.
+
+    Targets are checked before any is replaced. Tensors of an adapter are found in the modules and
+    not by their names, so an adapter may have any name; and a file that lacks one, or has one too
+    many, is refused.
 
     Raises:
         ValueError: A target is not a linear layer, or its sizes do not fit; the model is left as
@@ -33,13 +39,15 @@ class LinearTuner(BaseTuner):
         """Raise `ValueError` if a layer can't be adapted as configured."""
 
     @abstractmethod
-    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+    def new_layer(
+        self, target: nn.Module, adapter_name: str, config: Any, name: str
+    ) -> MergingLayer:
         """The adapted layer that takes the place of a target."""
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         inside: tuple[str, ...] = ()
         for name, module in model.named_modules():
-            if name.startswith(inside):  # a part of another adapter
+            if name.startswith(inside):  # belongs to another adapter
                 continue
             if isinstance(module, BaseTunerLayer):
                 inside = (*inside, f"{name}.")
@@ -57,18 +65,49 @@ class LinearTuner(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         if isinstance(target, self.tuner_layer_cls):
-            cast(Any, target).update_layer(adapter_name, peft_config, current_key)
-            return
-        layer = self.new_layer(target, adapter_name, peft_config, current_key)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)  # an additional adapter does not train until it is set
-        self._replace_module(parent, target_name, layer, target)
+            layer = cast(Any, target)
+            layer.update_layer(adapter_name, peft_config, current_key)
+        else:
+            layer = self.new_layer(target, adapter_name, peft_config, current_key)
+            if adapter_name not in self.active_adapters:
+                layer.requires_grad_(False)  # an additional adapter does not train until it is set
+            self._replace_module(parent, target_name, layer, target)
+        if peft_config.inference_mode:
+            layer.expect_values(adapter_name)
+
+    def _check_merge_allowed(self) -> None:
+        """Allow it: a merge leaves modules that share the layer's weight as they are."""
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        return checkpoint.select(state_dict, model, cls.prefix, adapter_name)
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        return checkpoint.without_adapter_name(key, cls.prefix, adapter_name)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        return checkpoint.rename_for_model(state_dict, model, cls.prefix, adapter_name)
 
 
 class AdapterTuner(LinearTuner):
-    """A tuner that puts one part at each targeted linear layer.
+    """A tuner that puts one `AdapterModule` at each targeted linear layer.
 
-    A subclass sets `prefix`, which begins the names of its parameters, and says how a part is made.
+    A subclass sets `prefix`, which begins the names of its containers, and makes the modules.
     """
 
     prefix: str
@@ -76,8 +115,8 @@ class AdapterTuner(LinearTuner):
 
     @staticmethod
     @abstractmethod
-    def make_part(config: Any, in_features: int, out_features: int, name: str) -> Part:
-        """The part for a layer of these widths, its tensors uninitialised.
+    def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
+        """The adapter of a layer of these widths, its tensors uninitialised.
 
         Args:
             config: the tuner's configuration.
@@ -92,11 +131,20 @@ class AdapterTuner(LinearTuner):
     def check_target(self, layer: nn.Module, config: Any, name: str) -> None:
         """Raise `ValueError` if a layer can't be adapted as configured."""
         with torch.device("meta"):
-            self.make_part(config, *linear_features(layer, name), name)
+            self.make_adapter(config, *linear_features(layer, name), name)
 
-    def new_layer(self, target: nn.Module, adapter_name: str, config: Any, name: str) -> nn.Module:
+    def new_layer(
+        self, target: nn.Module, adapter_name: str, config: Any, name: str
+    ) -> MergingLayer:
         """The adapted layer that takes the place of a target."""
-        return AdaptedLinear(target, type(self), adapter_name, config, name)
+        return AdaptedLinear(target, self.prefix, self.make_adapter, adapter_name, config, name)
+
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        # Adapters are made in float32. `peft` expects those of the base layer's dtype, and so has
+        # nothing to do where it is asked not to change them.
+        for module in self.model.modules():
+            if isinstance(module, AdaptedLinear) and module.prefix == self.prefix:
+                module.cast_adapter(adapter_name, autocast_adapter_dtype)
 
 
 def base_layer_of(module: Any) -> nn.Module:

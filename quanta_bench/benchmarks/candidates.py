@@ -7,7 +7,7 @@ from quanta_bench.benchmarks.materials import Materials, adapted, make, own_sett
 from quanta_bench.benchmarks.steps import collated, stepper
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.timing import interleave, speed_ratio
 from quanta_bench.training.datamodule import BenchData
 

@@ -9,12 +9,12 @@ import torch
 
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Finding, Outcome, at_least, at_most
 from quanta_bench.benchmarks.materials import Materials
-from quanta_bench.data.encoding import pad_token
 from quanta_bench.evaluation import evaluators
 from quanta_bench.evaluation.generation import cut_at, read_context
 from quanta_bench.models.loading import LoadedModel
+from quanta_bench.models.special_tokens import end_tokens, pad_token
 from quanta_bench.spec import EvaluationSpec
-from quanta_bench.task import Example, Task
+from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Task
 from quanta_bench.timing import interleave, speed_ratio
 
 OURS = "ours"
@@ -63,7 +63,7 @@ def written_out(task: Task, tokens: int) -> Task:
     that of lm-evaluation-harness.
     """
     found = copy(task)
-    found.max_new_tokens = min(tokens, task.max_new_tokens)  # type: ignore[misc]
+    found.max_new_tokens = min(tokens, task.max_new_tokens or tokens)  # type: ignore[misc]
     found.stop = ("Question:",)  # type: ignore[misc]
     return found
 
@@ -130,15 +130,15 @@ def one_at_a_time(
 ) -> str:
     """One prompt's answer by ``transformers`` alone, without padding."""
     prompt = task.prompt(item, spec.protocol)
-    ids, _ = read_context(
-        base.tokenizer, prompt, max_length=spec.max_length, max_new_tokens=task.max_new_tokens
-    )
+    most = task.max_new_tokens or DEFAULT_NEW_TOKENS
+    ids, _ = read_context(base.tokenizer, prompt, max_length=spec.max_length, max_new_tokens=most)
     rows = torch.tensor([ids], device=materials.device)
     options = {"stop_strings": list(task.stop), "tokenizer": base.tokenizer} if task.stop else {}
     output = base.model.generate(
         input_ids=rows,
         attention_mask=torch.ones_like(rows),
-        max_new_tokens=task.max_new_tokens,
+        max_new_tokens=most,
+        eos_token_id=end_tokens(base.tokenizer, base.model),
         do_sample=False,
         num_beams=1,
         pad_token_id=pad_token(base.tokenizer),

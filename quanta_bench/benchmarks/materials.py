@@ -50,7 +50,7 @@ class Materials:
     @property
     def model(self) -> ModelRef:
         """The base model."""
-        spec = ModelSpec.from_words(self.words)
+        spec = ModelSpec.from_reference(self.words)
         return ModelRef(spec.name, spec.source, spec.revision)
 
     @property
@@ -98,7 +98,7 @@ class Materials:
             **training,
         }
         return TrainingSpec(
-            model=ModelSpec.from_words(self.words),
+            model=ModelSpec.from_reference(self.words),
             method=method,
             settings=dict(settings),
             tasks=tuple(suite.tasks),

@@ -10,8 +10,8 @@ from quanta_bench.benchmarks.materials import PROFILE, Materials, adapted, make,
 from quanta_bench.benchmarks.steps import Step, collated, stepper
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
-from quanta_bench.evaluation.packing import can_pack
 from quanta_bench.method import Row
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.plugins import METHODS
 from quanta_bench.timing import interleave, time_ratio
 from quanta_bench.training.datamodule import BenchData

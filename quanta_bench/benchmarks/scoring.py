@@ -25,7 +25,7 @@ from quanta_bench.benchmarks.materials import Materials
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.data.tokenization import encode_items
 from quanta_bench.evaluation import evaluators
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.loading import LoadedModel
 from quanta_bench.models.output_layer import output_layer
 from quanta_bench.spec import EvaluationSpec

@@ -22,8 +22,8 @@ def collated(data: BenchData, device: torch.device) -> list[list[Any]]:
     """A training's batches as micro-batches, as its loader has them, in its order."""
     return [
         [one.to(device) for one in data.micro_batches(batch)]
-        for stretch in data.stretches
-        for batch in stretch
+        for interval in data.intervals
+        for batch in interval
     ]
 
 
@@ -37,15 +37,15 @@ def stepper(
 ) -> Step:
     """A function that does the next optimiser step, over and over through the batches.
 
-    Forward and backward of a step's parts, the gradient's norm clipped, AdamW: what a run does,
-    without its bookkeeping.
+    Forward and backward of a step's micro-batches, the gradient's norm clipped, AdamW: what a run
+    does, without its bookkeeping.
 
     Args:
         model: the adapted model.
         method: the method that adapted it.
-        spec: rate, parts of a step.
+        spec: the learning rate, the weight decay and the bound on the norm.
         data: the objective.
-        batches: in micro-batches, one batch for each part.
+        batches: each step's batch, in micro-batches.
         materials: the precision.
     """
     parameters = list(method.trainable(model).values())
@@ -53,9 +53,8 @@ def stepper(
     endless: Iterator[Sequence[Any]] = itertools.cycle(batches)
 
     def step() -> None:
-        for batch in itertools.islice(endless, spec.accumulate):
-            with materials.autocast():
-                accumulate_gradients(data.objective, model, batch, scale=1 / spec.accumulate)
+        with materials.autocast():
+            accumulate_gradients(data.objective, model, next(endless))
         torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm or float("inf"))
         optimizer.step()
         optimizer.zero_grad()

@@ -36,7 +36,7 @@ from quanta_bench.benchmarks.materials import (
     scratch,
 )
 from quanta_bench.data.pools import Pools
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.timing import in_own_process, memory_ratio, peak_above, speed_ratio
 from quanta_bench.training import trainer as training
@@ -191,7 +191,7 @@ def curve(materials: Materials, items_a_task: int, tell: Tell) -> Case:
     spec = answers(materials, items_a_task, precision="float32")
     ours = Ours(materials, spec, torch.float32)
     start = {name: value.detach().clone() for name, value in trained(ours.model)}
-    batches = [batch for stretch in ours.data.stretches for batch in stretch]
+    batches = [batch for interval in ours.data.intervals for batch in interval]
     losses = ours.run().losses
     trainer = reference.trainer(
         materials, [item for batch in batches for item in batch], spec, torch.float32, in_order=True

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from quanta_bench.cli import console
+from quanta_bench.cli.options import TableOptions, comma_separated
 from quanta_bench.errors import UsageError
 from quanta_bench.report.appendix import TABLES, Appendix
 from quanta_bench.utils.quiet import settle_libraries
@@ -22,28 +21,23 @@ def find(name: str) -> Appendix | None:
     return TABLES.get(name) or TABLES.get(f"table{name}")
 
 
-def show(table: Appendix, profile: str, folder: Path, given: Mapping[str, Any]) -> None:
-    """Make a table, write it into a folder and print it.
-
-    Args:
-        table: the table.
-        profile: the profile.
-        folder: the results folder.
-        given: the values of the other options, by name; an option that was not given is falsy.
+def show(table: Appendix, options: TableOptions) -> None:
+    """Make a table, write it into the results folder and print it.
 
     Raises:
-        UsageError: an option was given that means nothing to the table.
+        UsageError: an option is given that means nothing to the table.
         BenchError: there is nothing to show.
     """
-    for option, value in given.items():
-        if value and option not in table.takes:
-            raise UsageError(f"{table.name} takes no {option}, only {', '.join(table.takes)}.")
+    for flag in options.given():
+        # Where several runs are computed at once says the environment, for every table.
+        if flag not in (*table.takes, "--jobs"):
+            raise UsageError(f"{table.name} takes no {flag}, only {', '.join(table.takes)}.")
     make = _data_sets if table.name == "tableD1" else _samples
-    texts, drawn = make(profile, folder, given)
-    from quanta_bench.report import grids
+    texts, drawn = make(options)
+    from quanta_bench.report import sections
 
-    paths = grids.write(folder, table.name, texts)
-    if given["--json"]:
+    paths = sections.write(options.folder, table.name, texts)
+    if options.as_json:
         typer.echo(texts["json"], nl=False)
     else:
         shown = console.console()
@@ -51,30 +45,32 @@ def show(table: Appendix, profile: str, folder: Path, given: Mapping[str, Any]) 
         shown.print(f"Written: {', '.join(map(str, paths))}.", style="dim")
 
 
-def _data_sets(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:
-    from quanta_bench.report import data_table, grids
+def _data_sets(options: TableOptions) -> Made:
+    from quanta_bench.report import data_table, sections
 
-    shown = console.console(errors=given["--json"])
-    made = data_table.take_inventory(profile, given["--source"], shown.print)
-    parts = data_table.parts(made)
+    shown = console.console(errors=options.as_json)
+    made = data_table.take_inventory(options.profile, options.source, shown.print)
+    shown_sections = data_table.sections(made)
+    notes = {"Notes": made.notes}
     texts = {
-        "md": grids.as_markdown(made.title, parts, made.notes),
+        "md": sections.as_markdown(made.title, shown_sections, notes),
         "csv": data_table.as_csv(made),
-        "tex": grids.as_latex(made.title, parts, made.notes),
+        "tex": sections.as_latex(made.name, made.title, shown_sections, notes),
         "json": made.model_dump_json(indent=1) + "\n",
     }
-    return texts, grids.on_screen(parts, made.notes)
+    return texts, sections.on_screen(shown_sections, notes, f"{made.name}.md")
 
 
-def _samples(profile: str, folder: Path, given: Mapping[str, Any]) -> Made:
-    from quanta_bench.cli.options import words
+def _samples(options: TableOptions) -> Made:
     from quanta_bench.report import sample_pages, samples
     from quanta_bench.results.store import Store
     from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
-    wanted = samples.read_wanted(parse_settings(given["--set"] or []), words(given["--methods"]))
-    made = samples.take_samples(profile, Store(folder), wanted)
+    wanted = samples.read_wanted(
+        parse_settings(options.settings or []), comma_separated(options.methods)
+    )
+    made = samples.take_samples(options.profile, Store(options.folder), wanted)
     texts = {
         "md": sample_pages.as_markdown(made, wanted.characters),
         "csv": sample_pages.as_csv(made),

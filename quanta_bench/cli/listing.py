@@ -1,4 +1,4 @@
-"""What there is, as data and as a table on the screen."""
+"""Lists of methods, tasks, models, benchmarks and targets, as data and as a table on the screen."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
-
 from quanta_bench.bench import runner
 from quanta_bench.errors import BenchError
+from quanta_bench.method import Claim
 from quanta_bench.models.meta import known_models
 from quanta_bench.plugins import BENCHMARKS, METHODS, TASKS
 from quanta_bench.report.appendix import TABLES
 from quanta_bench.suites.loading import load_suite, shipped
+from quanta_bench.utils.fitted_table import FittedTable
+
+TYPED = ("name", "make", "command", "hub_name")
+"""Columns of what a user types, which is never broken."""
 
 
 @dataclass(frozen=True)
@@ -22,29 +25,32 @@ class Listing:
 
     rows: list[dict[str, Any]]
 
-    def on_screen(self) -> Table:
-        """One line a row."""
-        grid = Table(box=None, pad_edge=False, header_style="bold")
-        for key in self.rows[0]:
-            grid.add_column(key.replace("_", " "), overflow="fold")
+    def on_screen(self) -> FittedTable:
+        """One row each."""
+        table = FittedTable()
+        for number, key in enumerate(self.rows[0]):
+            count = any(isinstance(row[key], int) for row in self.rows)
+            prose = not count and key not in TYPED
+            table.add_column(key.replace("_", " "), right=count, label=not number, prose=prose)
         for row in self.rows:
-            grid.add_row(*(_text(value) for value in row.values()))
-        return grid
+            table.add_row(*map(_text, row.values()))
+        return table
 
 
 def methods() -> Listing:
-    """The registered methods and what each says of itself."""
+    """The registered methods and what each says of itself; of one that cannot be used, why."""
+    usable, reasons = METHODS.usable()
     rows = []
     for name in METHODS:
-        method = METHODS.get(name)
+        method = usable.get(name)
         rows.append(
             {
                 "name": name,
-                "title": method.title,
-                "settings": ", ".join(method.Config.model_fields),
-                "rows_in": ", ".join(method.rows),
-                "mergeable": _claim(method.mergeable),
-                "exact_start": _claim(method.exact_start),
+                "title": method.title if method else reasons[name],
+                "settings": ", ".join(method.Config.model_fields) if method else "",
+                "rows_in": ", ".join(method.rows) if method else "",
+                "mergeable": claim_text(method.mergeable) if method else "",
+                "exact_start": claim_text(method.exact_start) if method else "",
                 "from": METHODS.origin(name),
             }
         )
@@ -52,18 +58,19 @@ def methods() -> Listing:
 
 
 def tasks() -> Listing:
-    """The registered tasks."""
+    """The registered tasks; of one that cannot be used, why."""
+    usable, reasons = TASKS.usable()
     rows = []
     for name in TASKS:
-        task = TASKS.get(name)
+        task = usable.get(name)
         rows.append(
             {
                 "name": name,
-                "title": task.title,
-                "kind": task.kind,
-                "metric": task.metric,
-                "protocols": ", ".join(task.protocols),
-                "about": (inspect.getdoc(task) or "").partition("\n")[0],
+                "title": str(getattr(task, "title", name)) if task else reasons[name],
+                "kind": task.kind if task else "",
+                "metric": task.metric if task else "",
+                "protocols": ", ".join(task.protocols) if task else "",
+                "about": (inspect.getdoc(task) or "").partition("\n")[0] if task else "",
                 "from": TASKS.origin(name),
             }
         )
@@ -71,7 +78,7 @@ def tasks() -> Listing:
 
 
 def benchmarks() -> Listing:
-    """The registered benchmarks."""
+    """The registered benchmarks; of one that cannot be used, why."""
     rows = []
     for name in runner.chosen(()):
         try:
@@ -150,7 +157,7 @@ def targets() -> Listing:
         {
             "make": "doctor",
             "command": "quanta-bench doctor",
-            "what": "is everything usable here?",
+            "what": "a check of this machine, the sources and the plug-ins",
             "profiles": "",
         },
         {"make": "test", "command": "pytest", "what": "the tests", "profiles": ""},
@@ -159,7 +166,8 @@ def targets() -> Listing:
     return Listing(rows)
 
 
-def _claim(claim: Any) -> str:
+def claim_text(claim: Claim) -> str:
+    """A claim in words: yes, or no and why."""
     return "yes" if claim else f"no: {claim.reason}"
 
 

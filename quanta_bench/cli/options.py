@@ -1,113 +1,248 @@
-"""The options that commands share, and how their words are read."""
+"""The options that commands share, each declared once: `SuiteOptions` is a command's options.
+
+The command line is made from the dataclass (`takes_options`), and the same object is what a
+command works with.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from quanta_bench.runs.sweep import Fresh
     from quanta_bench.suites.choice import Choice
 
-Profile = Annotated[str, typer.Option(help="embedded (offline, small) or paper (GPUs and a hub).")]
-Methods = Annotated[
-    str,
-    typer.Option(help="Rows to keep, by method: quanta,lora. With +name a row is added."),
-]
-Rows = Annotated[str, typer.Option(help="all: a row for every registered method.")]
-SeedsOption = Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1,2.")]
-SizeOption = Annotated[
-    str, typer.Option(help="Size of the data, as the suite names it: small, full.")
-]
-ModelsOption = Annotated[
-    str, typer.Option("--models", help="Keep the rows of these models: llama2-7b,llama3-8b.")
-]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="A model for all rows: hub:NAME@REVISION or local:DIR.")
-]
-SourceOption = Annotated[
-    str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override, such as training.epochs=1 or evaluation.items=10."),
-]
-Results = Annotated[
-    Path | None, typer.Option(help="Results folder. [default: results/local/PROFILE]")
-]
+# The two that nearly every command has.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Fresh = Annotated[bool, typer.Option(help="Compute again what is already there.")]
-GpuOption = Annotated[
-    str,
-    typer.Option("--gpu", help="With --dry-run: estimate for this GPU, such as h100-80gb."),
-]
-Jobs = Annotated[
+FreshOption = Annotated[
     str,
     typer.Option(
-        "--jobs",
-        envvar="QUANTA_BENCH_JOBS",
-        help="Runs computed at once: a number, or auto: by cores and memory, one with a GPU.",
+        "--fresh",
+        metavar="[all|stale]",
+        help="Compute finished runs again: all (also without a value), or stale, those that other "
+        "code than the present computed.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option(help="Print the plan and compute nothing.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="Base model: smollm2-135m, hub:NAME@REVISION or local:DIR.")
+]
+DataSource = Annotated[
+    str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
+]
 
 
-def words(text: str) -> tuple[str, ...]:
-    """The words of a list such as ``quanta,lora``."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What `table` and `figure` can be told of a suite. Each field is one option."""
+
+    profile: Annotated[
+        str, typer.Option("--profile", help="embedded (offline, small) or paper (GPUs and a hub).")
+    ] = "embedded"
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods", help="Rows to keep, by method: quanta,lora. With +name a row is added."
+        ),
+    ] = ""
+    rows: Annotated[
+        str, typer.Option("--rows", help="all: add a row for every registered method.")
+    ] = ""
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1,2.")] = (
+        ""
+    )
+    size: Annotated[
+        str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
+    ] = ""
+    models: Annotated[
+        str, typer.Option("--models", help="Keep the rows of these models: llama2-7b,llama3-8b.")
+    ] = ""
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="A model for all rows: hub:NAME@REVISION or local:DIR. Sizes that cannot fit it "
+            "are chosen anew.",
+        ),
+    ] = ""
+    source: DataSource = ""
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting: training.epochs=1, evaluation.items=10 or, of a method, "
+            "lora.r=16. Repeat it for several. `quanta-bench settings` lists them.",
+        ),
+    ] = None
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", help="Results folder. [default: results/local/PROFILE]"),
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and compute nothing.")
+    ] = False
+    gpu: Annotated[
+        str,
+        typer.Option("--gpu", help="With --dry-run: estimate for this GPU, such as h100-80gb."),
+    ] = ""
+    jobs: Annotated[
+        str,
+        typer.Option(
+            "--jobs",
+            envvar="QUANTA_BENCH_JOBS",
+            help="Runs computed at once: a number, or auto: by cores and memory, one with a GPU.",
+        ),
+    ] = "auto"
+    fresh: FreshOption = ""
+    as_json: Json = False
+
+    @property
+    def folder(self) -> Path:
+        """The results folder."""
+        return self.results or Path("results") / "local" / self.profile
+
+    def check(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            UsageError: a GPU to estimate for is named where runs are to be computed.
+        """
+        if self.gpu and not self.dry_run:
+            raise UsageError("--gpu goes with --dry-run; a run takes the GPU that the machine has.")
+
+    def choice(self) -> Choice:
+        """What the options select and override.
+
+        Raises:
+            UsageError: an option cannot be read.
+        """
+        from quanta_bench.suites.choice import Choice, parse_settings
+
+        if self.rows not in ("", "default", "all"):
+            raise UsageError(
+                f"--rows takes 'all', not {self.rows!r}; name single rows with --methods."
+            )
+        return Choice(
+            methods=comma_separated(self.methods),
+            all_rows=self.rows == "all",
+            seeds=whole_numbers(self.seeds),
+            size=self.size,
+            models=comma_separated(self.models),
+            model=self.model,
+            source=self.source,
+            settings=parse_settings(self.settings or []),
+        )
+
+    def given(self) -> list[str]:
+        """The flags of the options that are not at their defaults, such as ``--size``."""
+        return [
+            flag_of(type(self), field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
 
 
-def numbers(text: str) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class TableOptions(SuiteOptions):
+    """Those, and what only a table has."""
+
+    published: Annotated[
+        bool, typer.Option("--published", help="Print the paper's own table too.")
+    ] = False
+
+
+def flag_of(options: type, name: str) -> str:
+    """The flag of a field, such as ``--set`` for ``settings``."""
+    hint = get_type_hints(options, include_extras=True)[name]
+    return str(hint.__metadata__[0].default)
+
+
+class FreshAlone(TyperCommand):
+    """A command whose option ``--fresh`` may stand without its value, for ``--fresh all``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the value where it was left out."""
+        filled = []
+        for argument, following in zip(args, [*args[1:], ""], strict=True):
+            alone = argument == "--fresh" and following not in ("all", "stale")
+            filled += [argument, "all"] if alone else [argument]
+        return super().parse_args(ctx, filled)
+
+
+def read_fresh(text: str) -> Fresh:
+    """Which runs to compute again.
+
+    Raises:
+        UsageError: neither ``all`` nor ``stale``.
+    """
+    if text in ("", "all", "stale"):
+        return cast("Fresh", text)
+    raise UsageError(f"--fresh takes all or stale, not {text!r}.")
+
+
+def takes_options(options: type[SuiteOptions]) -> Callable[[Callable[..., None]], Any]:
+    """Give a command the fields of a dataclass as options.
+
+    The command's last parameter, ``options``, is then an object of that class.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        hints = get_type_hints(options, include_extras=True)
+        arguments = [parameter for name, parameter in own.items() if name != "options"]
+        fields = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hints[field.name],
+            )
+            for field in dataclasses.fields(options)
+        ]
+
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> None:
+            chosen = {field.name: values.pop(field.name) for field in fields}
+            command(**values, options=options(**chosen))
+
+        # Typer reads the signature and, beside it, the hints.
+        wrapper.__signature__ = inspect.Signature([*arguments, *fields])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {one.name: one.annotation for one in [*arguments, *fields]}
+        del wrapper.__wrapped__
+        return wrapper
+
+    return decorate
+
+
+def examples(*commands: str) -> str:
+    """The end of a help page: commands to copy, a line each."""
+    # The mark \b keeps click from joining the lines.
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """The parts of a list such as ``quanta,lora``."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
     """The numbers of a list such as ``0,1,2``.
 
     Raises:
         UsageError: one of them is no whole number.
     """
     try:
-        return tuple(int(word) for word in words(text))
+        return tuple(int(part) for part in comma_separated(text))
     except ValueError:
         raise UsageError(f"{text!r} is not a list of whole numbers such as 0,1,2.") from None
-
-
-def check_dry(gpu: str, dry_run: bool) -> None:
-    """Refuse a GPU to estimate for where runs are to be computed.
-
-    Raises:
-        UsageError: a GPU is named without a dry run.
-    """
-    if gpu and not dry_run:
-        raise UsageError("--gpu goes with --dry-run; a run takes the GPU that the machine has.")
-
-
-def read_choice(
-    methods: str,
-    rows: str,
-    seeds: str,
-    size: str,
-    models: str,
-    model: str,
-    source: str,
-    settings: Any,
-) -> Choice:
-    """What the options of a suite's command select and override.
-
-    Raises:
-        UsageError: an option cannot be read.
-    """
-    from quanta_bench.suites.choice import Choice, parse_settings
-
-    if rows not in ("", "default", "all"):
-        raise UsageError(f"--rows takes 'all', not {rows!r}; name single rows with --methods.")
-    return Choice(
-        methods=words(methods),
-        all_rows=rows == "all",
-        seeds=numbers(seeds),
-        size=size,
-        models=words(models),
-        model=model,
-        source=source,
-        settings=parse_settings(settings or []),
-    )

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quanta_bench.costs.gpu_hours import Cost
 from quanta_bench.costs.plan import Plan, PlanRow
+from quanta_bench.utils.fitted_table import FittedTable
 
 ONE_GPU = "a run of this suite has one, and does not spread a model over several (FSDP)"
 
 
 def on_screen(plan: Plan) -> RenderableType:
     """The plan as Rich draws it: the rows, then each distinct set of hyper-parameters."""
-    rows = Table(title=f"{plan.title}: plan of the profile {plan.profile!r}", title_justify="left")
+    rows = FittedTable(f"{plan.title}: plan of the profile {plan.profile!r}")
     estimates = ("GPU-hours a seed", "GPU memory") if plan.gpu else ()
     numbers = ("Trained", "%", *estimates)
     headings = ("Model", "Row", *numbers[:2], "Printed", "", "Seeds", *estimates)
     for heading in (*headings, "Figures in the paper"):
-        rows.add_column(heading, justify="right" if heading in numbers else "left")
+        rows.add_column(
+            heading,
+            right=heading in numbers,
+            label=heading in ("Model", "Row"),
+            prose=heading in ("", "Seeds", "Figures in the paper"),
+        )
     groups: dict[str, list[PlanRow]] = {}
     for row in plan.rows:
         rows.add_row(
@@ -40,12 +45,12 @@ def on_screen(plan: Plan) -> RenderableType:
     for members in groups.values():
         first = members[0]
         names = ", ".join(f"{row.label} ({row.model})" for row in members)
-        grid = Table(title=names, title_justify="left", box=None, pad_edge=False)
-        for heading in ("setting", "value", "origin"):
-            grid.add_column(heading, overflow="fold")
+        settings = FittedTable(names)
+        for heading in ("Setting", "Value", "Origin"):
+            settings.add_column(heading, label=heading == "Setting", prose=heading != "Setting")
         for setting in [*first.settings, *first.training]:
-            grid.add_row(setting.name, str(setting.value), setting.origin)
-        parts += [Text(), grid]
+            settings.add_row(setting.name, str(setting.value), setting.origin)
+        parts += [Text(), settings]
     parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {plan.evaluation}"))
     parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
     return Group(*parts)

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from quanta_bench.costs.plan import share
@@ -18,6 +17,7 @@ from quanta_bench.models.meta import Counts
 from quanta_bench.suites.grid import grid
 from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.suites.schema import Suite
+from quanta_bench.utils.fitted_table import FittedTable
 
 PROFILE = "paper"
 FINE = ("agrees", "known-ambiguous", "")
@@ -120,14 +120,19 @@ def on_screen(found: Audit) -> RenderableType:
     parts: list[RenderableType] = []
     notes: dict[str, int] = {}
     for name, title in found.titles.items():
-        grid = Table()
+        table = FittedTable(title)
         for heading in ("Model", "Row", "Trained", "%", "of", "Printed", "Verdict"):
-            grid.add_column(heading, justify="right" if heading in ("Trained", "%") else "left")
+            table.add_column(
+                heading,
+                right=heading in ("Trained", "%"),
+                label=heading in ("Model", "Row"),
+                prose=heading in ("of", "Verdict"),
+            )
         for row in found.rows:
             if row.table != name:
                 continue
             note = notes.setdefault(row.reason, len(notes) + 1) if row.reason else 0
-            grid.add_row(
+            table.add_row(
                 row.model,
                 row.label,
                 "–" if row.trainable is None else f"{row.trainable:,}",
@@ -136,6 +141,6 @@ def on_screen(found: Audit) -> RenderableType:
                 row.printed or "–",
                 (row.verdict or "–") + (f" ({note})" if note else ""),
             )
-        parts += [Text(title, style="bold"), grid, Text()]
+        parts += [table, Text()]
     parts += [Text(f"({number}) {reason}") for reason, number in notes.items()]
     return Group(*parts, Text(found.summary, style="bold"))

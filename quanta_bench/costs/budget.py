@@ -1,29 +1,26 @@
 """Which settings bring each method nearest to a given number of trained parameters.
 
-A method lists the sizes that it can have. To count all of them on a large model would take minutes,
-so they are ranked by an estimate, the counts on one and on two layers continued to the model's own
-depth, and the best of them are counted in full. What is reported is always counted.
+A method lists the sizes that it can have; :mod:`quanta_bench.models.nearest` chooses among them.
+What is reported is always counted on the whole model.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.models.meta import Count, count, meta_model
-from quanta_bench.plugins import METHODS, build_method
+from quanta_bench.errors import UsageError
+from quanta_bench.models.meta import Count, meta_model
+from quanta_bench.models.nearest import distance, nearest_size
+from quanta_bench.plugins import METHODS
 from quanta_bench.spec import Denominator
-
-FULL_COUNTS = 3
-"""How many of the settings nearest by estimate are counted on the whole model."""
+from quanta_bench.utils.fitted_table import FittedTable
 
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -46,24 +43,24 @@ class Budget(BaseModel):
         Raises:
             UsageError: the words are none of these, or not positive.
         """
-        found = re.fullmatch(r"\s*(\d[\d_,]*\.?\d*|\.\d+)\s*([%kKmMbB]?)\s*", words)
-        value = float(re.sub("[_,]", "", found.group(1))) if found else 0.0
-        if not found or value == 0:
+        match = re.fullmatch(r"\s*(\d[\d_,]*\.?\d*|\.\d+)\s*([%kKmMbB]?)\s*", words)
+        value = float(re.sub("[_,]", "", match.group(1))) if match else 0.0
+        if not match or value == 0 or math.isinf(value):
             raise UsageError(
                 "A budget is a positive share such as 0.04% or a number such as 2.7M, "
                 f"not {words!r}."
             )
-        unit = found.group(2).lower()
+        unit = match.group(2).lower()
         if unit == "%":
             return cls(percent=value)
         return cls(parameters=value * UNITS[unit])
 
-    def ratio(self, found: Count, denominator: Denominator) -> float:
+    def ratio(self, count: Count, denominator: Denominator) -> float:
         """How many times the budget a count is."""
         if self.parameters is not None:
-            return found.trainable / self.parameters
+            return count.trainable / self.parameters
         assert self.percent is not None
-        return 100 * found.share(denominator) / self.percent
+        return 100 * count.share(denominator) / self.percent
 
 
 class Nearest(BaseModel):
@@ -96,7 +93,8 @@ class Search(BaseModel):
         budget: the budget as the user wrote it.
         denominator: what shares are of.
         methods: the nearest settings of each method, nearest method first.
-        single: methods that have one size, and so no place in the search.
+        single: methods that have one size on this model, and so nothing to choose.
+        unusable: why the other methods cannot be used, by name.
     """
 
     model: str
@@ -104,6 +102,7 @@ class Search(BaseModel):
     denominator: Denominator
     methods: list[Nearest]
     single: list[str]
+    unusable: dict[str, str] = {}
 
 
 def search(
@@ -125,103 +124,64 @@ def search(
     of: Denominator = "base" if denominator == "base" else "base+added"
     budget = Budget.from_words(words)
     base = meta_model(model)
-    depth = int(getattr(getattr(base, "config", None), "num_hidden_layers", 1))
-    found, single = [], []
-    for name in methods or METHODS.names():
-        sizes = [dict(settings) for settings in METHODS.get(name).sizes(base)]
+    plugins, unusable = METHODS.usable()
+    if methods:
+        plugins, unusable = {name: METHODS.get(name) for name in methods}, {}
+    rows, single = [], []
+    for name, method in plugins.items():
+        sizes = [dict(settings) for settings in method.sizes(base)]
         if sizes:
-            found.append(_nearest(model, depth, name, sizes, budget, of))
+            nearest = nearest_size(model, name, sizes, lambda count: budget.ratio(count, of))
+            count = nearest.count
+            rows.append(
+                Nearest(
+                    method=name,
+                    settings=nearest.settings,
+                    trainable=count.trainable if count else None,
+                    percent=100 * count.share(of) if count else None,
+                    ratio=nearest.ratio,
+                    tried=len(sizes),
+                    reason=nearest.reason,
+                )
+            )
         elif methods:
-            found.append(Nearest(method=name, reason="it has just one size, or none on this model"))
+            rows.append(Nearest(method=name, reason="it has only one size on this model"))
         else:
             single.append(name)
     return Search(
         model=model,
         budget=words,
         denominator=of,
-        methods=sorted(found, key=lambda row: _distance(row.ratio)),
+        methods=sorted(rows, key=lambda row: distance(row.ratio)),
         single=single,
+        unusable=unusable,
     )
 
 
-def _nearest(
-    model: str,
-    depth: int,
-    name: str,
-    sizes: list[dict[str, Any]],
-    budget: Budget,
-    denominator: Denominator,
-) -> Nearest:
-    estimates: list[tuple[float, int]] = []
-    reason = ""
-    for index, settings in enumerate(sizes):
-        try:
-            one, two = (_count(model, name, settings, layers) for layers in (1, min(2, depth)))
-        except BenchError as error:
-            reason = reason or str(error)
-            continue
-        ratio = budget.ratio(_continued(one, two, depth), denominator)
-        estimates.append((_distance(ratio), index))
-    best = Nearest(method=name, tried=len(sizes), reason=reason)
-    for _, index in sorted(estimates)[:FULL_COUNTS]:
-        try:
-            counted = _count(model, name, sizes[index], None)
-        except BenchError as error:
-            reason = str(error)
-            continue
-        ratio = budget.ratio(counted, denominator)
-        if _distance(ratio) < _distance(best.ratio):
-            best = Nearest(
-                method=name,
-                settings=sizes[index],
-                trainable=counted.trainable,
-                percent=100 * counted.share(denominator),
-                ratio=ratio,
-                tried=len(sizes),
-            )
-    return best
-
-
-def _count(model: str, name: str, settings: Mapping[str, Any], layers: int | None) -> Count:
-    return count(meta_model(model, layers), build_method(name, settings))
-
-
-def _continued(one: Count, two: Count, depth: int) -> Count:
-    """The counts on one and two layers, continued in a straight line to a depth."""
-
-    def at_depth(first: int, second: int) -> int:
-        return max(0, first + (depth - 1) * (second - first))
-
-    return Count(
-        trainable=at_depth(one.trainable, two.trainable),
-        base=at_depth(one.base, two.base),
-        added=at_depth(one.added, two.added),
-    )
-
-
-def _distance(ratio: float | None) -> float:
-    """How far a ratio is from 1, twice as much being as far as half."""
-    return abs(math.log(ratio)) if ratio else math.inf
-
-
-def on_screen(found: Search) -> RenderableType:
+def on_screen(search: Search) -> RenderableType:
     """A line for each method, nearest first, and the reasons where there are no settings."""
-    of = "of base" if found.denominator == "base" else "of base + added"
-    grid = Table(title=f"Nearest to {found.budget} on {found.model}", title_justify="left")
+    of = "of base" if search.denominator == "base" else "of base + added"
+    table = FittedTable(f"Nearest to {search.budget} on {search.model}")
     for heading in ("Method", "Settings", "Trained", f"% {of}", "Times the budget"):
-        grid.add_column(heading, justify="left" if heading in ("Method", "Settings") else "right")
+        table.add_column(
+            heading,
+            right=heading not in ("Method", "Settings"),
+            label=heading == "Method",
+            prose=heading == "Settings",
+        )
     notes = []
-    for row in found.methods:
+    for row in search.methods:
         if row.trainable is None or row.percent is None:
             notes.append(f"· {row.method}: {row.reason}")
             continue
         settings = ", ".join(f"{key}={_text(value)}" for key, value in row.settings.items())
-        grid.add_row(
+        table.add_row(
             row.method, settings, f"{row.trainable:,}", f"{row.percent:.4g}", f"{row.ratio:.3f}"
         )
-    if found.single:
-        notes.append(f"· Of one size, and not in the table: {', '.join(found.single)}")
-    return Group(grid, *map(Text, notes))
+    if search.single:
+        notes.append(f"· With only one size on this model: {', '.join(search.single)}")
+    notes += [f"· {reason}" for reason in search.unusable.values()]
+    return Group(table, *map(Text, notes))
 
 
 def _text(value: Any) -> str:

@@ -25,10 +25,16 @@ from quanta_bench.costs.gpus import Gpu
 from quanta_bench.costs.workloads import Lengths, parts, workloads
 from quanta_bench.method import Method
 from quanta_bench.models.meta import Counts, cache_bytes, vocabulary
-from quanta_bench.plugins import build_method, find_task
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical, model_words
+from quanta_bench.plugins import build_method, find_protocol, find_task
+from quanta_bench.spec import (
+    DEFAULT_PROTOCOL,
+    EvaluationSpec,
+    TrainingSpec,
+    canonical,
+    meta_reference,
+)
 from quanta_bench.suites.grid import GridRow
-from quanta_bench.task import Split
+from quanta_bench.task import DEFAULT_NEW_TOKENS, Split
 
 UTILISATION = 0.4
 """Part of a GPU's arithmetic and of its bandwidth that a run is taken to reach. An assumption."""
@@ -135,7 +141,7 @@ class _Run:
         method: Method[Any],
     ) -> None:
         self.training, self.evaluation, self.method = training, evaluation, method
-        self.model = model_words(training.model)
+        self.model = meta_reference(training.model)
         self.packed = bool(method.cacheable)
         self.precision = "float32" if training.precision == "float32" else "bfloat16"
         self.speed = UTILISATION * (gpu.bfloat16 if self.precision == "bfloat16" else gpu.float32)
@@ -200,7 +206,7 @@ class _Run:
         spec = self.evaluation
         asked = [(task, spec.split, spec.protocol, spec.items) for task in spec.tasks]
         if spec.forgetting:
-            asked.append((spec.forgetting, "test", "choice-text", spec.forgetting_items))
+            asked.append((spec.forgetting, "test", DEFAULT_PROTOCOL, spec.forgetting_items))
         return {
             task: [
                 _part(items, lengths, spec.max_length, scored=True)
@@ -253,7 +259,7 @@ class _Run:
         spec = self.training
         by_task = self._trained_parts("validation", spec.validation_items)
         seconds = self._reading_seconds([part for some in by_task.values() for part in some])
-        if spec.select == "score" and spec.protocol == "generate":
+        if spec.select == "score" and find_protocol(spec.protocol).generates:
             seconds += sum(
                 self._writing_seconds(task, part) for task, some in by_task.items() for part in some
             )
@@ -290,7 +296,7 @@ class _Run:
 
     def _written(self, task: str, part: _Part) -> float:
         """Tokens that a batch generates; a model that was not trained may not come to an end."""
-        most = find_task(task).max_new_tokens
+        most = find_task(task).max_new_tokens or DEFAULT_NEW_TOKENS
         return min(most, part.lengths.generated) if self.method.trains else most
 
     # --- memory ---------------------------------------------------------------------------------
@@ -318,7 +324,8 @@ class _Run:
 
     def _row_bytes(self, task: str, lengths: Lengths) -> float:
         """Size of the keys and values of the longest row, with its answer."""
-        return (lengths.longest + find_task(task).max_new_tokens) * cache_bytes(self.model)
+        most = find_task(task).max_new_tokens or DEFAULT_NEW_TOKENS
+        return (lengths.longest + most) * cache_bytes(self.model)
 
 
 def _logits() -> float:

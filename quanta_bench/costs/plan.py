@@ -14,7 +14,7 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.method import Row
 from quanta_bench.models.meta import Counts
 from quanta_bench.plugins import METHODS, build_method
-from quanta_bench.spec import EvaluationSpec, TrainingSpec
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, meta_reference
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.loading import absent_tasks
 from quanta_bench.suites.request import Request
@@ -119,9 +119,10 @@ def make_plan(request: Request, gpu: str = "") -> Plan:
     runs = sum(len(row.jobs) for row in grid if not row.missing)
     notes.append(f"{runs} runs.")
     if absent := absent_tasks(suite):
-        notes.append(f"Not available in this version, so nothing can run: {', '.join(absent)}.")
+        notes.append(f"Nothing can run, for these tasks are not registered: {', '.join(absent)}.")
     counts = Counts()
-    evaluation = _of_parts([job[1] for job in _first_seed(grid[0])]) if grid else {}
+    first = next((row for row in grid if not row.missing), None)
+    evaluation = _of_parts([job[1] for job in _first_seed(first)]) if first else {}
     rows = [_row(row, request.profile_name, counts) for row in grid]
     if gpu or any(row.model.source != "embedded" for row in grid):
         gpu = gpu or DEFAULT_GPU
@@ -175,10 +176,12 @@ def share(row: GridRow, counts: Counts) -> Share:
     if row.missing:
         return Share(verdict="missing method", reason=row.missing)
     try:
-        found = counts.get(row.model.name, row.spec.method, row.spec.settings)
+        found = counts.get(meta_reference(row.model), row.spec.method, row.spec.settings)
         fraction, of = found.share(row.denominator), str(row.denominator)
         if row.reference is not None:
-            other = counts.get(row.model.name, row.reference.method, row.reference.settings)
+            other = counts.get(
+                meta_reference(row.model), row.reference.method, row.reference.settings
+            )
             fraction, of = found.trainable / other.trainable, row.reference.label
     except BenchError as error:
         # A model of the user's own has no shipped configuration; its plan is shown all the same.
@@ -196,7 +199,6 @@ def share(row: GridRow, counts: Counts) -> Share:
 
 
 def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
-    training = _of_parts([job[0] for job in _first_seed(row)])
     shown = PlanRow(
         label=row.spec.label or row.spec.method,
         method=row.spec.method,
@@ -208,6 +210,7 @@ def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
     )
     if row.missing:
         return shown
+    training = _of_parts([job[0] for job in _first_seed(row)])
     shown.settings = _settings(row, profile)
     skipped = {"model", "method", "settings", "seeds", "precision", "source"}
     shown.training = [

@@ -16,6 +16,7 @@ from pydantic import Field
 from quanta_bench.data.encoding import encode, encode_pair
 from quanta_bench.data.windows import TRAINING_OVERLAP, scoring_overlap, spans
 from quanta_bench.errors import UsageError
+from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import Frozen
 from quanta_bench.task import Example, Split, Task
 from quanta_bench.utils.yaml import parse_yaml
@@ -120,7 +121,9 @@ def parts(task: str, split: Split, protocol: str, drawn: int | None) -> list[tup
     items = there if drawn is None else min(there, drawn)
     if not found.mixture:
         if protocol not in found.lengths:
-            raise UsageError(f"the lengths of the task {task!r} put as {protocol!r} are not known")
+            raise UsageError(
+                f"the lengths of the task {task!r} under the protocol {protocol!r} are not known"
+            )
         return [(items, found.lengths[protocol])]
     whole = sum(found.mixture.values())
     return [
@@ -141,7 +144,8 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
     """
     from quanta_bench.evaluation.evaluators import GENERATION_BATCH
 
-    if protocol == "head":
+    put = find_protocol(protocol)
+    if not put.prompts:
         read = [len(tokenizer(*item.fields["sentences"])["input_ids"]) for item in examples]
         # The start token, and an end token after each sentence and between two.
         extra = [2 * len(item.fields["sentences"]) for item in examples]
@@ -157,7 +161,7 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
             text=True,
         )
     encoded = [
-        encode(tokenizer, example, prompt, max_length=UNBOUNDED, closed=protocol == "generate")
+        encode(tokenizer, example, prompt, max_length=UNBOUNDED, closed=put.closed)
         for example, prompt in zip(examples, prompts, strict=True)
     ]
     answers = [len(tokens) for item in encoded for tokens in item.candidates]
@@ -168,7 +172,7 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
         candidates=_mean([len(item.candidates) for item in encoded]),
         answer=_mean(answers),
         longest=max(len(item.contexts[0]) + sum(map(len, item.candidates)) for item in encoded),
-        generated=_mean([max(batch) for batch in batches]) if protocol == "generate" else 0,
+        generated=_mean([max(batch) for batch in batches]) if put.generates else 0,
     )
 
 

@@ -162,7 +162,7 @@ def _packed_mask(rows: Sequence[_Row], width: int) -> tuple[Tensor, Tensor]:
         positions[r, : len(row.ids)] = torch.tensor(row.positions)
     query, key = segment[:, :, None], segment[:, None, :]
     causal = torch.ones(width, width, dtype=torch.bool).tril()
-    seen = causal & (key >= 0) & ((key == 0) | (key == query))
+    visible = causal & (key >= 0) & ((key == 0) | (key == query))
     # A row of padding that attends to nothing would give NaN; let it see itself. Nothing reads it.
     padding = (segment < 0)[:, :, None] & torch.eye(width, dtype=torch.bool)
-    return (seen | padding)[:, None], positions
+    return (visible | padding)[:, None], positions

@@ -13,7 +13,7 @@ from quanta_bench.task import Example
 
 
 class Item(Protocol):
-    """An item in token ids, whatever it is put as."""
+    """An item in token ids, under any protocol."""
 
     @property
     def example(self) -> Example:
@@ -41,14 +41,21 @@ Python adds to that; at a budget of 512 the charge is 32.
 """
 
 
-def by_tokens(items: Sequence[T], budget: int, *, packed: bool) -> list[list[T]]:
-    """Batches of items of similar length, each of at most ``budget`` tokens, padding counted.
+def by_tokens(
+    items: Sequence[T], budget: int, *, packed: bool, most: int | None = None
+) -> list[list[T]]:
+    """Batches of items of similar length, cut by :func:`cheapest_cuts`.
 
-    A single item over the budget makes a batch of its own. Cut by :func:`cheapest_cuts`.
+    Args:
+        items: the items.
+        budget: bound on a batch's tokens, padding counted; a single item over it makes a batch of
+            its own.
+        packed: whether an item's candidates share a row.
+        most: bound on a batch's items.
     """
     ordered = sorted(items, key=lambda item: (-item.cost(packed), item.task, item.example.id))
     widths = [item.cost(packed) for item in ordered]
-    cuts = cheapest_cuts(widths, budget=budget, charge=budget * BATCH_CHARGE)
+    cuts = cheapest_cuts(widths, budget=budget, charge=budget * BATCH_CHARGE, most=most)
     return [ordered[cut] for cut in cuts]
 
 

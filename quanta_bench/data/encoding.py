@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from quanta_bench.errors import BenchError
+from quanta_bench.models.special_tokens import end_token, opening_tokens, start_tokens
 from quanta_bench.task import Example, Prompt
 
 
@@ -51,24 +52,6 @@ class Encoded:
         return self.length * len(self.candidates)
 
 
-def start_token(tokenizer: Any) -> int:
-    """The token that stands in for an empty context.
-
-    Raises:
-        BenchError: the tokenizer has neither a start nor an end token.
-    """
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise BenchError("The tokenizer has no start or end token to stand for an empty context.")
-
-
-def pad_token(tokenizer: Any) -> int:
-    """The token that fills rows up. It is masked everywhere, so any would do."""
-    pad = tokenizer.pad_token_id
-    return start_token(tokenizer) if pad is None else int(pad)
-
-
 def cut_context(tokenizer: Any, ids: list[int], room: int, prompt: Prompt) -> list[int]:
     """A context's tokens cut to ``room``: from the left, or before the prompt's tail if it has one.
 
@@ -84,32 +67,73 @@ def cut_context(tokenizer: Any, ids: list[int], room: int, prompt: Prompt) -> li
 
 
 def cut_left(tokenizer: Any, ids: list[int], room: int) -> list[int]:
-    """The last ``room`` tokens of a context, with its start token in front if it had one."""
+    """The last ``room`` tokens of a context, with its start tokens in front if it had them."""
     if len(ids) <= room:
         return ids
-    if room > 1 and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id:
-        return [ids[0], *ids[len(ids) - room + 1 :]]
+    starts = [opening_tokens(tokenizer)]
+    if tokenizer.bos_token_id is not None:
+        starts.append([tokenizer.bos_token_id])
+    for start in starts:
+        if start and len(start) < room and ids[: len(start)] == start:
+            return [*start, *ids[len(ids) - room + len(start) :]]
     return ids[len(ids) - room :]
 
 
-def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+def split_spaces(context: str, continuation: str) -> tuple[str, str]:
+    """Move the spaces between a context and its continuation to where they are tokenised.
+
+    A tokenizer attaches a space to the word that follows: " A" and "A" are different tokens. So
+    spaces at the end of a context belong to the continuation, unless that brings one itself.
+    """
+    if continuation.startswith(" ") and context.strip(" "):
+        return context, continuation
+    kept = context.rstrip(" ")
+    return kept, context[len(kept) :] + continuation
+
+
+def encode_context(tokenizer: Any, context: str, continuation: str = "") -> list[int]:
+    """Token ids of a context that is to be continued; at least one.
+
+    Args:
+        tokenizer: a ``transformers`` tokenizer.
+        context: the context.
+        continuation: what may follow. Only whether it begins with a space is looked at.
+
+    Raises:
+        BenchError: the context is empty and the tokenizer has nothing to stand in for it.
+    """
+    kept, _ = split_spaces(context, continuation[:1])
+    if not kept:
+        return start_tokens(tokenizer)
+    return [*opening_tokens(tokenizer), *tokenizer.encode(kept, add_special_tokens=False)]
+
+
+def encode_pair(
+    tokenizer: Any, context: str, continuation: str, *, generated: bool = False
+) -> tuple[list[int], list[int]]:
     """Token ids of a context and of what continues it.
 
     The two are tokenised as one text and split where the context alone ends: tokenised apart,
-    a sentencepiece vocabulary would put a second space mark in front of the continuation, and
-    " A" and "A" are different tokens. Spaces at the end of the context belong to the
-    continuation for the same reason.
+    a sentencepiece vocabulary would put a second space mark in front of the continuation.
+
+    Args:
+        tokenizer: a ``transformers`` tokenizer.
+        context: the context.
+        continuation: what follows it.
+        generated: keep the context as :func:`encode_context` gives it, as generation reads it, even
+            where its last token would merge with the first of the continuation; the continuation
+            is then tokenised by itself.
     """
-    kept = context.rstrip(" ")
-    continuation = context[len(kept) :] + continuation
+    start = encode_context(tokenizer, context, continuation)
+    kept, continuation = split_spaces(context, continuation)
     if not kept:
-        ids = list(tokenizer.encode(continuation, add_special_tokens=False))
-        return [start_token(tokenizer)], ids
-    start = list(tokenizer.encode(kept))
-    whole = list(tokenizer.encode(kept + continuation))
-    if tokenizer.eos_token_id is not None and start[-1:] == [tokenizer.eos_token_id]:
-        # Some tokenizers close every text; an end mark between context and answer is wrong.
-        start, whole = start[:-1], whole[:-1]
+        return start, list(tokenizer.encode(continuation, add_special_tokens=False))
+    whole = [
+        *opening_tokens(tokenizer),
+        *tokenizer.encode(kept + continuation, add_special_tokens=False),
+    ]
+    if generated and whole[: len(start)] != start:
+        return start, list(tokenizer.encode(continuation, add_special_tokens=False))
     return whole[: len(start)], whole[len(start) :]
 
 
@@ -132,8 +156,9 @@ def encode(
         max_length: bound in tokens; contexts are cut (:func:`cut_context`), continuations never.
         task: position of the task in the list that is being run.
         target_only: encode the target as the one continuation, for language modelling.
-        closed: end continuations with the end token, for answers that are to be generated: a
-            model that never saw an answer end goes on after it.
+        closed: the answers are to be generated. Continuations end with the end token, since a
+            model that never saw an answer end goes on after it, and contexts are those that
+            generation reads.
 
     Raises:
         BenchError: a continuation has no token, or is longer than ``max_length``.
@@ -142,9 +167,10 @@ def encode(
     gold = example.gold or 0
     if target_only or not texts:
         texts, gold = (prompt.target,), 0
-    pairs = [encode_pair(tokenizer, prompt.context, text) for text in texts]
-    if closed and tokenizer.eos_token_id is not None:
-        pairs = [(context, [*tokens, tokenizer.eos_token_id]) for context, tokens in pairs]
+    pairs = [encode_pair(tokenizer, prompt.context, text, generated=closed) for text in texts]
+    end = end_token(tokenizer)
+    if closed and end is not None:
+        pairs = [(context, [*tokens, end]) for context, tokens in pairs]
     longest = max(len(continuation) for _, continuation in pairs)
     # One room for all: candidates are compared after the same context.
     room = max_length - longest

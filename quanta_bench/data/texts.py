@@ -1,4 +1,4 @@
-"""What a classification head reads and answers: pairs of texts in, classes or a number out."""
+"""Inputs and targets of a classification head: one or two texts, a class or a number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quanta_bench.task import Example, Task
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """An item's one or two texts in token ids, with the tokenizer's own marks around them.
+    """An item's one or two texts in token ids, with the tokenizer's special tokens.
 
     Attributes:
         example: the item itself.
@@ -74,7 +74,7 @@ def encode_texts(
         tokenizer: a ``transformers`` tokenizer; its ``model_max_length`` is a bound too.
         task: the task.
         examples: its items.
-        max_length: bound in tokens, the tokenizer's own marks counted.
+        max_length: bound in tokens, special tokens included.
         number: position of the task in the list that is being run.
 
     Raises:
@@ -88,11 +88,11 @@ def encode_texts(
             raise BenchError(
                 f"Item {example.id} of {task.name} has {len(texts)} texts; a head reads one or two."
             )
-        # Not verbose: a text that is too long is no news here.
-        found = whole = tokenizer(*texts, verbose=False)
+        # Not verbose: texts that are too long are counted, not warned of.
+        encoding = whole = tokenizer(*texts, verbose=False)
         if len(whole["input_ids"]) > room:
-            found = tokenizer(*texts, truncation="longest_first", max_length=room)
-        ids, types = found["input_ids"], found.get("token_type_ids")
+            encoding = tokenizer(*texts, truncation="longest_first", max_length=room)
+        ids, types = encoding["input_ids"], encoding.get("token_type_ids")
         encoded.append(
             EncodedTexts(
                 example,

@@ -13,6 +13,7 @@ from typing import Any
 
 from quanta_bench.data.encoding import Encoded, cut_left, encode_pair
 from quanta_bench.errors import BenchError
+from quanta_bench.models.special_tokens import end_token
 from quanta_bench.task import Example, Prompt
 
 TRAINING_OVERLAP = 2
@@ -88,8 +89,9 @@ def encode_windows(
     before, tokens = encode_pair(tokenizer, prompt.context, prompt.target)
     if not tokens:
         raise BenchError(f"Item {example.id} has no text to predict.")
-    if closed and tokenizer.eos_token_id is not None:
-        tokens = [*tokens, tokenizer.eos_token_id]
+    end = end_token(tokenizer)
+    if closed and end is not None:
+        tokens = [*tokens, end]
     whole = before + tokens
     windows = []
     for start, end in spans(len(before), len(tokens), max_length, overlap):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quanta_bench.data.texts import TextBatch
+from quanta_bench.evaluation.decisions import check_finite, judge
 from quanta_bench.task import Answer, Example, Task
 
 
@@ -33,8 +34,16 @@ def head_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs, targets, reduction="none")
 
 
-def judge_outputs(task: Task, example: Example, outputs: Sequence[float]) -> Answer:
-    """Judge what a head says of an item: the largest class, the first of equals, or the number."""
+def judge_outputs(task: Task, example: Example, outputs: Sequence[float]) -> tuple[Answer, ...]:
+    """Judge a head's outputs for an item: the largest class, or the number.
+
+    Returns:
+        One answer, or one for each class that ties for the largest output.
+
+    Raises:
+        NonFiniteError: an output is NaN or infinite.
+    """
+    check_finite(outputs, "output", example, task.reference)
     if task.outputs == 1:
-        return task.judge_value(example, outputs[0])
-    return task.judge_choice(example, max(range(len(outputs)), key=outputs.__getitem__))
+        return (task.judge_value(example, outputs[0]),)
+    return judge(task, example, outputs)

@@ -4,7 +4,9 @@ Reading a prompt is bound by arithmetic, so small batches of like length are qui
 no padding. A step that writes a token reads all weights, whatever the number of rows, so many rows
 cost little more than one. ``generate`` of ``transformers`` does both in one batch, and keeps the
 rows that have ended until the last one has. :func:`decode` takes the place of its loop, and
-leaves to it all else: what the model's own configuration asks for, and when an answer ends.
+leaves to it all else: what the model's own configuration asks for, and when an answer ends. By
+``quanta-bench bench generation`` it answers 1.6 to 2.5 times as many items of DROP a second on two
+cores as ``generate`` does one at a time, and 6.3 times as many of GSM8K.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationMixin, PreTrainedConfig
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from quanta_bench.data.bucketing import BATCH_CHARGE, cheapest_cuts
@@ -46,36 +48,7 @@ def rows_together(row_bytes: float) -> int:
     Args:
         row_bytes: size of the keys and values of the longest row, with its answer.
     """
-    return max(FEWEST_ROWS, min(MOST_ROWS, int(CACHE_BYTES / row_bytes)))
-
-
-def row_bytes(model: nn.Module, length: int) -> int:
-    """Bytes of the keys and values of ``length`` tokens in a model's own dtype."""
-    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kept = getattr(config, "num_key_value_heads", None) or heads
-    size = next(model.parameters()).element_size()
-    return int(2 * size * config.num_hidden_layers * kept * width * length)
-
-
-def joinable(model: nn.Module) -> bool:
-    """Whether rows that a model has read in different batches can be continued in one.
-
-    So it is where all that the model keeps of a row are keys and values of every token, and
-    nothing but a mask and positions says where the row begins. Otherwise, as with windows of
-    attention, recurrent states or trained prefixes, ``generate`` keeps to its own loop.
-    """
-    config = getattr(model, "config", None)
-    if not isinstance(config, PreTrainedConfig) or config.is_encoder_decoder:
-        return False
-    if any(adapter.is_prompt_learning for adapter in getattr(model, "peft_config", {}).values()):
-        return False
-    base = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
-    prepare = getattr(type(base), "prepare_inputs_for_generation", None)
-    if prepare is not GenerationMixin.prepare_inputs_for_generation:
-        return False
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+    return max(FEWEST_ROWS, min(MOST_ROWS, int(CACHE_BYTES / max(1, row_bytes))))
 
 
 class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -93,8 +66,11 @@ class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def _hold(self, keys: Tensor, values: Tensor) -> None:
         """Copy keys and values to where there is room behind them."""
-        spare = (*keys.shape[:2], RESERVE, keys.shape[3])
-        self._stores = [torch.cat([one, one.new_zeros(spare)], 2) for one in (keys, values)]
+        # Latent attention has values of another width than its keys.
+        self._stores = [
+            torch.cat([one, one.new_zeros(*one.shape[:2], RESERVE, one.shape[3])], 2)
+            for one in (keys, values)
+        ]
         self._see(keys.shape[2])
 
     def _see(self, length: int) -> tuple[Tensor, Tensor]:
@@ -134,7 +110,8 @@ def decode(
     """Continue rows greedily, as ``custom_generate`` of ``transformers``' ``generate``.
 
     Args:
-        model: a model that is :func:`joinable`.
+        model: a model whose rows may be joined
+            (:class:`quanta_bench.models.capabilities.Decoding`).
         input_ids: (rows, length) prompts, padded on the left.
         logits_processor: what the generation configuration does to (rows, vocabulary) logits.
         stopping_criteria: says of (rows, length) token ids which rows have ended.

@@ -1,11 +1,11 @@
-"""Scoring a model on tasks: one evaluator a kind of task, one judged record an item."""
+"""Evaluators: score a model on the items of a task, one judged record an item."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,17 +13,21 @@ from torch import nn
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.bucketing import by_tokens, cheapest_cuts
-from quanta_bench.data.encoding import Encoded, pad_token
+from quanta_bench.data.encoding import Encoded
 from quanta_bench.data.loader import Batches, evaluation_tokens
 from quanta_bench.data.texts import collate_texts, encode_texts
 from quanta_bench.data.tokenization import encode_items
 from quanta_bench.data.windows import encode_windows, scoring_overlap
-from quanta_bench.evaluation import likelihood
+from quanta_bench.evaluation import decisions, likelihood
 from quanta_bench.evaluation.classification import head_outputs, judge_outputs
-from quanta_bench.evaluation.decoding import FEWEST_ROWS, joinable, row_bytes, rows_together
-from quanta_bench.evaluation.generation import generate, read_context
+from quanta_bench.evaluation.decoding import FEWEST_ROWS, decode, rows_together
+from quanta_bench.evaluation.generation import NonFiniteLogitsError, generate, read_context
+from quanta_bench.evaluation.limits import answer_lengths, bound_on_new_tokens
+from quanta_bench.models.capabilities import decoding_of
+from quanta_bench.models.special_tokens import pad_token
+from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, Normaliser
-from quanta_bench.task import Answer, Example, Task
+from quanta_bench.task import Answer, Example, Kind, Task
 
 GENERATION_BATCH = FEWEST_ROWS
 """Items whose answers are generated together at most, where prompts cannot be read apart."""
@@ -41,16 +45,31 @@ class Judged:
 
     Attributes:
         example: the item.
-        answer: what the model answered and how it was judged.
+        answers: what the model answered and how it was judged: one answer, or one for each of the
+            candidates that tie for the best score, all equally likely.
         detail: what the judgement rests on: candidates' log-likelihoods, the generated text, or a
             head's outputs.
         cut: tokens cut from the text.
+        max_new_tokens: bound on the answer's tokens, where it was generated.
+        too_long: whether the right answer is longer than that.
     """
 
     example: Example
-    answer: Answer
+    answers: tuple[Answer, ...]
     detail: Mapping[str, Any]
     cut: int = 0
+    max_new_tokens: int | None = None
+    too_long: bool = False
+
+    @property
+    def tied(self) -> bool:
+        """Whether several candidates share the best score."""
+        return len(self.answers) > 1
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answers as one, with their expected scores."""
+        return decisions.expected(self.answers)
 
 
 @dataclass(frozen=True)
@@ -76,29 +95,38 @@ class Context:
     advance: Callable[[int], None]
 
 
-def _likelihoods(context: Context, items: Sequence[Encoded]) -> list[list[float]]:
-    """The log-likelihoods of each encoded item's candidates, in the items' order."""
+def _likelihoods(context: Context, task: Task, items: Sequence[Encoded]) -> list[list[float]]:
+    """The log-likelihoods of each encoded item's candidates, in the items' order.
+
+    Raises:
+        NonFiniteError: one of them is NaN or infinite.
+    """
     pad = pad_token(context.tokenizer)
     batches = by_tokens(items, evaluation_tokens(context.device), packed=context.packed)
-    found: dict[int, list[float]] = {id(item): [] for item in items}
+    sums: dict[int, list[float]] = {id(item): [] for item in items}
     begun: set[str] = set()
     with torch.no_grad():
         for batch in Batches(
             batches, partial(collate, pad_token=pad, packed=context.packed)
         ).loader():
             moved = batch.to(context.device)
-            sums = likelihood.log_likelihoods(context.model, moved).tolist()
-            for value, index in zip(sums, batch.example.tolist(), strict=True):
-                found[id(batch.items[index])].append(value)
+            values = likelihood.log_likelihoods(context.model, moved).tolist()
+            for value, index in zip(values, batch.example.tolist(), strict=True):
+                sums[id(batch.items[index])].append(value)
             # Windows of one text count as one.
             new = {item.example.id for item in batch.items} - begun
             begun |= new
             context.advance(len(new))
-    return [found[id(item)] for item in items]
+    for item in items:
+        # A window of a text is an item with one candidate.
+        decisions.check_finite(
+            sums[id(item)], "the log-likelihood of candidate", item.example, task.reference
+        )
+    return [sums[id(item)] for item in items]
 
 
 def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
-    """Pick each item's likeliest candidate; the first of equals."""
+    """Judge each item by its likeliest candidate; candidates that tie share it."""
     items = encode_items(
         context.tokenizer,
         [(task, examples)],
@@ -106,34 +134,42 @@ def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
         max_length=context.spec.max_length,
     )
     judged = []
-    for item, sums in zip(items, _likelihoods(context, items), strict=True):
-        detail = {
+    for item, sums in zip(items, _likelihoods(context, task, items), strict=True):
+        detail: dict[str, Any] = {
             "log_likelihoods": sums,
             "tokens": [len(candidate) for candidate in item.candidates],
             "bytes": list(item.sizes),
         }
-        answer = task.judge_choice(item.example, pick(detail, context.spec.normaliser))
-        judged.append(Judged(item.example, answer, detail, item.cut))
+        scores = normalised(detail, context.spec.normaliser)
+        answers = decisions.judge(task, item.example, scores)
+        detail["tied"] = _tied(scores)
+        judged.append(Judged(item.example, answers, detail, item.cut))
     return judged
 
 
-def pick(detail: Mapping[str, Any], normaliser: Normaliser) -> int:
-    """The likeliest candidate under a normaliser; the first of equals."""
+def normalised(detail: Mapping[str, Any], normaliser: Normaliser) -> list[float]:
+    """An item's log-likelihoods made comparable across lengths, one a candidate."""
     sums = detail["log_likelihoods"]
     sizes = {"sum": [1] * len(sums), "token_mean": detail["tokens"], "byte_mean": detail["bytes"]}
-    scores = [total / size for total, size in zip(sums, sizes[normaliser], strict=True)]
-    return max(range(len(scores)), key=scores.__getitem__)
+    return [total / size for total, size in zip(sums, sizes[normaliser], strict=True)]
 
 
 def by_normaliser(task: Task, judged: Sequence[Judged]) -> dict[str, float]:
     """The main metric under each normaliser, as ``accuracy/sum`` and so on."""
-    found = {}
+    metrics = {}
     for normaliser in get_args(Normaliser):
         answers = [
-            task.judge_choice(item.example, pick(item.detail, normaliser)) for item in judged
+            decisions.judge(task, item.example, normalised(item.detail, normaliser))
+            for item in judged
         ]
-        found[f"{task.metric}/{normaliser}"] = task.aggregate(answers)[task.metric]
-    return found
+        metrics[f"{task.metric}/{normaliser}"] = decisions.aggregate(task, answers)[task.metric]
+    return metrics
+
+
+def _tied(scores: Sequence[float]) -> list[int]:
+    """The candidates that share the best score; none where one has it alone."""
+    best = decisions.winners(scores)
+    return list(best) if len(best) > 1 else []
 
 
 def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
@@ -142,15 +178,16 @@ def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[
     pad = pad_token(context.tokenizer)
     batches = by_tokens(items, evaluation_tokens(context.device), packed=False)
     laid_out = Batches(batches, partial(collate_texts, pad_token=pad, outputs=task.outputs))
-    found: dict[int, Judged] = {}
+    judged: dict[int, Judged] = {}
     with torch.no_grad():
         for batch in laid_out.loader():
             outputs = head_outputs(context.model, batch.to(context.device)).tolist()
-            for item, said in zip(batch.items, outputs, strict=True):
-                answer = judge_outputs(task, item.example, said)
-                found[id(item)] = Judged(item.example, answer, {"outputs": said}, item.cut)
+            for item, values in zip(batch.items, outputs, strict=True):
+                answers = judge_outputs(task, item.example, values)
+                detail = {"outputs": values, "tied": _tied(values)}
+                judged[id(item)] = Judged(item.example, answers, detail, item.cut)
             context.advance(len(batch.items))
-    return [found[id(item)] for item in items]
+    return [judged[id(item)] for item in items]
 
 
 def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
@@ -169,7 +206,7 @@ def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[J
         )
         for example in examples
     ]
-    sums = iter(_likelihoods(context, [window for windows in texts for window in windows]))
+    sums = iter(_likelihoods(context, task, [window for windows in texts for window in windows]))
     judged = []
     for example, windows in zip(examples, texts, strict=True):
         total = math.fsum(next(sums)[0] for _ in windows)
@@ -179,7 +216,7 @@ def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[J
         if words is not None:
             detail["words"] = [words]
         answer = Answer(None, "", {"nats_per_token": -total / tokens})
-        judged.append(Judged(example, answer, detail, windows[0].cut))
+        judged.append(Judged(example, (answer,), detail, windows[0].cut))
     return judged
 
 
@@ -187,78 +224,99 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     """Generate an answer to each item and let the task parse it."""
     spec = context.spec
     prompts = [task.prompt(example, spec.protocol) for example in examples]
-    bounds = {"max_length": spec.max_length, "max_new_tokens": task.max_new_tokens}
+    lengths = answer_lengths(context.tokenizer, prompts)
+    most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)
+    bounds = {"max_length": spec.max_length, "max_new_tokens": most}
     widths = [len(read_context(context.tokenizer, prompt, **bounds)[0]) for prompt in prompts]
     order = sorted(range(len(examples)), key=lambda i: -widths[i])
-    cuts = _generation_cuts(context, task, [widths[i] for i in order])
+    cuts = _generation_cuts(context, most, [widths[i] for i in order])
     judged: dict[int, Judged] = {}
     for cut in cuts:
         chunk = order[cut]
-        answers = generate(
-            context.model,
-            context.tokenizer,
-            [prompts[i] for i in chunk],
-            **bounds,
-            stop=task.stop,
-            use_cache=context.cached,
-            device=context.device,
-            advance=context.advance,
-        )
+        try:
+            answers = generate(
+                context.model,
+                context.tokenizer,
+                [prompts[i] for i in chunk],
+                **bounds,
+                stop=task.stop,
+                use_cache=context.cached,
+                device=context.device,
+                advance=context.advance,
+            )
+        except NonFiniteLogitsError as error:
+            item = examples[chunk[error.prompt]]
+            raise decisions.NonFiniteError(
+                f"{task.reference}, item {item.id}: the largest logit of a generated token is "
+                f"{error.value}"
+            ) from None
         for i, (text, lost) in zip(chunk, answers, strict=True):
-            example = examples[i]
-            judged[i] = Judged(example, task.judge_text(example, text), {"text": text}, lost)
+            judged[i] = Judged(
+                examples[i],
+                (task.judge_text(examples[i], text),),
+                {"text": text},
+                lost,
+                most,
+                lengths[i] > most,
+            )
     return [judged[i] for i in range(len(examples))]
 
 
-def _generation_cuts(context: Context, task: Task, widths: Sequence[int]) -> list[slice]:
+def _generation_cuts(context: Context, most_new: int, widths: Sequence[int]) -> list[slice]:
     """Which items are answered together; ``widths`` of their prompts, the widest first."""
-    if widths and context.cached and joinable(context.model):
-        most = rows_together(row_bytes(context.model, widths[0] + task.max_new_tokens))
+    if not widths:
+        return []
+    longest = widths[0] + most_new
+    mode = decoding_of(context.model, decode, cacheable=context.cached, length=longest)
+    if mode.joined:
+        most = rows_together(mode.token_bytes * longest)
         # Prompts are read in batches of their own, so nothing is gained by answering few together.
         return cheapest_cuts(widths, charge=sum(widths), most=most)
-    return cheapest_cuts(widths, charge=STEP_CHARGE * task.max_new_tokens, most=GENERATION_BATCH)
+    return cheapest_cuts(widths, charge=STEP_CHARGE * most_new, most=GENERATION_BATCH)
 
 
-EVALUATORS: Mapping[str, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {
+BY_KIND: Mapping[Kind, Callable[[Context, Task, Sequence[Example]], list[Judged]]] = {
     "choice": choose,
     "classify": choose,
     "perplexity": predict,
     "generate": answer,
-    "head": classify,
 }
+"""The evaluator of each kind of task, where a language model reads prompts."""
 
 
 def evaluate(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
-    """Score one task's items with the evaluator of its kind.
-
-    A task of choosing under the ``generate`` protocol is answered in words and parsed; under
-    ``head`` a classification head answers.
-    """
-    protocol = context.spec.protocol
-    by_protocol = protocol == "head" or (protocol == "generate" and task.chooses)
-    return EVALUATORS[protocol if by_protocol else task.kind](context, task, examples)
+    """Score one task's items as the spec's protocol does."""
+    return find_protocol(context.spec.protocol).evaluate(context, task, examples)
 
 
 def mean_score(context: Context, tasks: Sequence[tuple[Task, Sequence[Example]]]) -> float:
     """The mean over tasks of each one's main metric, as a fraction."""
-    found = []
+    scores = []
     for task, examples in tasks:
-        answers = [item.answer for item in evaluate(context, task, examples)]
-        found.append(task.aggregate(answers)[task.metric])
-    return math.fsum(found) / len(found)
+        answers = [item.answers for item in evaluate(context, task, examples)]
+        scores.append(decisions.aggregate(task, answers)[task.metric])
+    return math.fsum(scores) / len(scores)
 
 
 def perplexity(judged: Sequence[Judged], unit: Literal["tokens", "words"] = "tokens") -> float:
-    """Perplexity per token or word over items judged by :func:`predict`, weighted by length."""
+    """Perplexity per token or word over items judged by :func:`predict`, weighted by length.
+
+    Raises:
+        NonFiniteError: it is beyond float64 (from 710 nats a unit on).
+    """
     total = sum(sum(item.detail["log_likelihoods"]) for item in judged)
     nats = -total / sum(sum(item.detail[unit]) for item in judged)
-    # Above 709 nats a unit, the exponential leaves float64.
-    return math.exp(nats) if nats < 700 else math.inf
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        raise decisions.NonFiniteError(
+            f"the perplexity per {unit.removesuffix('s')}, exp({nats:.5g}), is beyond float64"
+        ) from None
 
 
 def perplexities(judged: Sequence[Judged]) -> dict[str, float]:
     """The perplexity per token and, where the task counts words, per word."""
-    found = {"perplexity": perplexity(judged)}
+    values = {"perplexity": perplexity(judged)}
     if all("words" in item.detail for item in judged):
-        found["word_perplexity"] = perplexity(judged, "words")
-    return found
+        values["word_perplexity"] = perplexity(judged, "words")
+    return values

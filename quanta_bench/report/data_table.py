@@ -6,8 +6,6 @@ reached is stood in for by one whose files hold no rows, which shows what would 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -17,7 +15,7 @@ from pydantic import BaseModel
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
 from quanta_bench.plugins import METHODS, TASKS, find_task
 from quanta_bench.report.appendix import TABLES
-from quanta_bench.report.grids import Part, Shown
+from quanta_bench.report.sections import Column, Section
 from quanta_bench.results.published import published_rows
 from quanta_bench.sources.names import Kind
 from quanta_bench.sources.rows import EmbeddedData, KeptRows, location_name, parse_source
@@ -26,6 +24,7 @@ from quanta_bench.spec import EvaluationSpec, TrainingSpec
 from quanta_bench.suites.grid import grid
 from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.task import HubRows, Location, Source, Split, Task
+from quanta_bench.utils.escaping import csv_text
 
 NAME = "tableD1"
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -357,8 +356,8 @@ def _notes(made: Inventory, unnamed: Sequence[str]) -> list[str]:
 # --- as a table -------------------------------------------------------------------------------
 
 
-def parts(made: Inventory) -> list[Part[Any]]:
-    """The data sets; what is drawn from them."""
+def sections(made: Inventory) -> list[Section[Any]]:
+    """The data sets; where they are read from; what is drawn from them."""
 
     def pool_of(split: Split) -> Any:
         return lambda row: _size(row.pools.get(split))
@@ -366,21 +365,35 @@ def parts(made: Inventory) -> list[Part[Any]]:
     def drawn(split: Split) -> Any:
         return lambda pair: _number(getattr(pair[1], split))
 
+    def named(column: str, text: Any, **options: Any) -> Column[Any]:
+        return Column(column, text, right=False, **options)
+
     sets = [
-        Shown("Data set", lambda row: row.title, right=False),
-        Shown("Task", lambda row: row.task, right=False),
-        *(Shown(split.capitalize(), pool_of(split)) for split in SPLITS),
-        Shown("Split", how_split, right=False),
-        Shown("Read from", lambda row: ", ".join(_files(row)) or "–", right=False),
-        Shown("Paper", _printed),
+        named("Data set", lambda row: row.title, label=True),
+        *(Column(split.capitalize(), pool_of(split)) for split in SPLITS),
+        Column("Paper", _printed),
+    ]
+    reading = [
+        named("Data set", lambda row: row.title, label=True),
+        named("Task", lambda row: row.task, label=True),
+        named(
+            "Read from",
+            lambda row: ", ".join(_files(row)) or "–",
+            shorter=(lambda row: "\n".join(_files(row)) or "–",),
+        ),
+        named("Split", how_split, prose=True),
     ]
     draws = [
-        Shown("Data set", lambda pair: pair[0].title, right=False),
-        Shown("Drawn by", lambda pair: ", ".join(pair[1].suites), right=False),
-        *(Shown(split.capitalize(), drawn(split)) for split in SPLITS),
+        named("Data set", lambda pair: pair[0].title, label=True),
+        *(Column(split.capitalize(), drawn(split)) for split in SPLITS),
+        named("Drawn by", lambda pair: ", ".join(pair[1].suites), prose=True),
     ]
     pairs = [(row, draw) for row in made.rows for draw in row.draws]
-    return [Part(made.title, sets, made.rows), Part("Drawn at the default sizes", draws, pairs)]
+    return [
+        Section(made.title, sets, made.rows),
+        Section("Where they are read from, and how they are split", reading, made.rows),
+        Section("Drawn at the default sizes", draws, pairs),
+    ]
 
 
 def _files(row: DataSet) -> list[str]:
@@ -406,10 +419,7 @@ def _printed(row: DataSet) -> str:
 
 def as_csv(made: Inventory) -> str:
     """One line a data set and split; ``drawn`` is ``suite:items``, several apart by spaces."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    columns = "task title kind source split items groups grouped_by read_from how printed drawn"
-    out.writerow(columns.split())
+    lines = []
     for row in made.rows:
         for split in SPLITS:
             pool = row.pools.get(split)
@@ -419,9 +429,10 @@ def as_csv(made: Inventory) -> str:
                 for name in draw.suites
                 if getattr(draw, split) is not None
             ]
-            sizes = [pool.items, pool.groups] if pool else ["", ""]
+            sizes = [pool.items, pool.groups] if pool else [None, None]
             read = pool.read[0] if pool and pool.read else ""
             start = [row.task, row.title, row.kind, made.source, split, *sizes, row.grouped_by]
             printed = row.printed.get(split, "")
-            out.writerow([*start, read, how_split(row), printed, " ".join(drawn)])
-    return text.getvalue()
+            lines.append([*start, read, how_split(row), printed, " ".join(drawn)])
+    header = "task title kind source split items groups grouped_by read_from how printed drawn"
+    return csv_text(header.split(), lines)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quanta_bench.report.screen_notes import Notes
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -42,10 +44,10 @@ class Drawn:
         title: of the whole.
         pictures: its pictures, the main one first.
         shown: the numbers in short, for the screen.
-        notes: what a reader has to know.
+        notes: sentences by heading.
     """
 
     title: str
     pictures: Sequence[Picture]
     shown: Numbers
-    notes: Sequence[str]
+    notes: Notes

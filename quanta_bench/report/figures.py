@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
-from quanta_bench.report import plots
+from quanta_bench.report import plots, sections
 from quanta_bench.report.figure import Drawn, Number
+from quanta_bench.report.overwriting import free_name
+from quanta_bench.report.sections import Column, Section
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.request import Request
-
-if TYPE_CHECKING:
-    pass
+from quanta_bench.utils.escaping import csv_text
 
 
 def narrow(request: Request) -> Request:
     """A request of only those rows that its figure shows.
 
     Raises:
-        UsageError: it shows none of those that are selected, or names a row or a module that is not
-            there.
+        UsageError: it shows none of those that are selected, or names a row or a module that does
+            not exist.
     """
     if request.suite.figure and request.suite.figure.kind == "similarity":
         from quanta_bench.report import subspace_figure
@@ -57,13 +56,20 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
 
 
 def write(drawn: Drawn, folder: Path) -> list[Path]:
-    """Write every picture as PNG and SVG and its numbers as CSV; returns the files."""
+    """Write every picture as PNG and SVG, its numbers as CSV, and the notes; returns the files.
+
+    Files of an earlier picture that has more numbers are kept; see
+    :func:`quanta_bench.report.overwriting.free_name`.
+    """
     paths = []
+    names = []
     for picture in drawn.pictures:
-        paths += plots.save(picture.figure, folder, picture.name)
-        path = folder / f"{picture.name}.csv"
-        paths.append(plots.write_csv(path, picture.numbers.header, picture.numbers.rows))
-    return paths
+        numbers = csv_text(picture.numbers.header, picture.numbers.rows)
+        names.append(free_name(folder, picture.name, numbers))
+        paths += plots.save(picture.figure, folder, names[-1])
+        paths += sections.write(folder, names[-1], {"csv": numbers})
+    markdown = sections.as_markdown(drawn.title, [_section(drawn)], drawn.notes)
+    return paths + sections.write(folder, names[0], {"md": markdown})
 
 
 def as_data(drawn: Drawn, paths: Sequence[Path]) -> dict[str, Any]:
@@ -72,20 +78,31 @@ def as_data(drawn: Drawn, paths: Sequence[Path]) -> dict[str, Any]:
         "title": drawn.title,
         "shown": drawn.shown.records(),
         "pictures": {picture.name: picture.numbers.records() for picture in drawn.pictures},
-        "notes": list(drawn.notes),
+        "notes": {heading: list(texts) for heading, texts in drawn.notes.items()},
         "files": [str(path) for path in paths],
     }
 
 
 def on_screen(drawn: Drawn) -> RenderableType:
     """The short table and the notes as Rich draws them."""
-    grid = Table(title=Text(drawn.title, style="bold"), title_justify="left")
-    for number, heading in enumerate(drawn.shown.header):
-        words = any(isinstance(row[number], str) for row in drawn.shown.rows)
-        grid.add_column(heading.replace("_", " "), justify="left" if words else "right")
-    for row in drawn.shown.rows:
-        grid.add_row(*(Text(_text(value)) for value in row))
-    return Group(grid, *(Text(f"· {note}", style="dim") for note in drawn.notes))
+    return sections.on_screen([_section(drawn)], drawn.notes, f"{drawn.pictures[0].name}.md")
+
+
+def _section(drawn: Drawn) -> Section[tuple[Number, ...]]:
+    """The short table: texts to the left, numbers to the right."""
+    rows = drawn.shown.rows
+    texts = [any(isinstance(row[at], str) for row in rows) for at in range(len(rows[0]))]
+    # The texts that come first say what is shown.
+    labels = sum(1 for _ in takewhile(bool, texts))
+
+    def text_at(at: int) -> Callable[[tuple[Number, ...]], str]:
+        return lambda row: _text(row[at])
+
+    columns = [
+        Column(heading.replace("_", " "), text_at(at), right=not texts[at], label=at < labels)
+        for at, heading in enumerate(drawn.shown.header)
+    ]
+    return Section(drawn.title, columns, rows)
 
 
 def _text(value: Number) -> str:

@@ -1,4 +1,4 @@
-"""What stands under a table: all that a reader has to know, in sentences."""
+"""The notes of a table: how it was scored, how its models were trained, and its caveats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from quanta_bench.plugins import task_title
+from quanta_bench.plugins import find_protocol, task_title
+from quanta_bench.report.screen_notes import CAVEATS, SCORES, TRAINING
 from quanta_bench.results.records import Result
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.schema import Profile
@@ -14,61 +15,130 @@ from quanta_bench.suites.schema import Profile
 if TYPE_CHECKING:
     from quanta_bench.report.table import TableRow
 
+RowResults = Sequence[tuple[str, Sequence[Result]]]
+"""The results of each row, with a name that tells the rows apart."""
+
 
 def notes(
     profile: Profile, size: str, cells: Sequence[Cells], rows: Sequence[TableRow]
-) -> list[str]:
-    """The notes of a table, from whatever results are there."""
-    results = [result for cell in cells for result in cell.everything()]
+) -> dict[str, list[str]]:
+    """The notes of a table by heading, from the results so far.
+
+    Args:
+        profile: the profile of the suite.
+        size: name of the size; empty for the profile's own.
+        cells: each row's results.
+        rows: the table's rows, in the order of ``cells``.
+
+    Returns:
+        Sentences by heading, the most important first; no heading is empty.
+    """
     several = len({cell.row.model.name for cell in cells}) > 1
     named = [
         (_name(cell.row.spec.label or cell.row.spec.method, cell.row.model.name, several), cell)
         for cell in cells
     ]
-    runs = [(name, cell.everything()) for name, cell in named]
-    said = [profile.about] if profile.about else []
-    chosen = size or profile.size
-    if chosen in profile.sizes and profile.sizes[chosen].about:
-        said.append(f"Size {chosen!r}. {profile.sizes[chosen].about}")
-    if results:
-        said.append(
-            "Cells are the mean over seeds ± the standard deviation over seeds; the second table "
-            "gives each seed and, in brackets, the standard error over items, robust to groups of "
-            "related items."
-        )
-        said += _by_part(profile, runs)
-        said += _heads(runs)
-        said += _forgetting(rows, several)
-        said += _mixtures(results)
-    said += [f"{name}: {cell.row.missing}." for name, cell in named if cell.row.missing]
+    results = [(name, cell.everything()) for name, cell in named]
+    every = [result for _, of_row in results for result in of_row]
+    caveats = [f"{name}: {cell.row.missing}." for name, cell in named if cell.row.missing]
     absent = {task: reason for cell in cells for task, reason in cell.row.absent.items()}
-    said += [f"{task_title(task)} is not filled: {reason}" for task, reason in absent.items()]
-    said += profile.notes
-    said += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
-    return said
+    caveats += [f"{task_title(task)} is not filled: {reason}" for task, reason in absent.items()]
+    scores: list[str] = []
+    training: list[str] = []
+    if every:
+        scores, training, disagreements = _methods(profile, results)
+        scores.append(
+            "Cells are the mean over seeds ± the standard deviation over seeds; standard errors "
+            "over items are robust to groups of related items."
+        )
+        scores += _forgetting(rows, several)
+        training += _heads(results)
+        caveats += [
+            *disagreements,
+            *_unfinished(rows, several),
+            *_mixtures(every),
+            *_limits(results),
+        ]
+    chosen = profile.sizes.get(size or profile.size)
+    if chosen and chosen.about:
+        caveats.append(f"Size {size or profile.size!r}: {chosen.about}")
+    caveats += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
+    caveats += profile.notes
+    if profile.about:
+        training.append(profile.about)
+    by_heading = {SCORES: scores, TRAINING: training, CAVEATS: caveats}
+    return {heading: texts for heading, texts in by_heading.items() if texts}
 
 
-Named = Sequence[tuple[str, Sequence[Result]]]
-"""The results of rows, with the names that tell these apart."""
+def _methods(profile: Profile, named: RowResults) -> tuple[list[str], list[str], list[str]]:
+    """How rows were scored, how they were trained, and where rows disagree.
 
-
-def _by_part(profile: Profile, named: Named) -> list[str]:
-    """How it was scored and trained; where tasks are trained apart, for each where these differ."""
+    Where tasks are trained apart, a sentence that does not hold for all of them names its task.
+    """
     if profile.trained == "together":
-        return _scoring(named) + _training(named)
+        return _one_training(named)
     tasks = dict.fromkeys(task for _, results in named for r in results for task in r.tasks)
-    said = {}
-    for task in tasks:
-        own = [(name, [r for r in results if task in r.tasks]) for name, results in named]
-        said[task] = _scoring(own) + _training(own)
-    first, *others = said.values()
-    shared = [note for note in first if all(note in notes for notes in others)]
+    by_task = {
+        task: _one_training(
+            [(name, [r for r in results if task in r.tasks]) for name, results in named]
+        )
+        for task in tasks
+    }
+    scores, training, disagreements = (
+        _shared_first({task: kinds[number] for task, kinds in by_task.items()})
+        for number in range(3)
+    )
+    return scores, training, disagreements
+
+
+def _shared_first(by_task: dict[str, list[str]]) -> list[str]:
+    first, *others = by_task.values()
+    shared = [text for text in first if all(text in texts for texts in others)]
     return shared + [
-        f"{task_title(task)}: {note}"
-        for task, notes in said.items()
-        for note in notes
-        if note not in shared
+        f"{task_title(task)}: {text}"
+        for task, texts in by_task.items()
+        for text in texts
+        if text not in shared
     ]
+
+
+def _one_training(named: RowResults) -> tuple[list[str], list[str], list[str]]:
+    protocols = _Statement("Protocol: ", "MIXED PROTOCOLS:", _by_row(named, _protocol))
+    losses = _Statement("Trained with ", "MIXED TRAINING:", _by_row(named, _loss))
+    sizes = _Statement("", "DIFFERENT SIZES OF TRAINING SET:", _by_row(named, _sizes))
+    training = [*losses.agreed(), *sizes.agreed()]
+    if losses.rows:
+        training.append("The checkpoint with the best validation is scored.")
+        training.append(f"Learning rates: {_listed(_by_row(named, _rate))}.")
+    bases = _by_row(named, _base_dtype)
+    if bases:
+        trained = " Everything that trains is float32." if losses.rows else ""
+        training.append(f"Base weights: {_listed(bases)}.{trained}")
+    disagreements = [*protocols.disagreed(), *losses.disagreed(), *sizes.disagreed()]
+    return protocols.agreed(), training, disagreements
+
+
+class _Statement:
+    """Something that should hold for all rows alike.
+
+    Args:
+        start: begins the sentence if all rows agree.
+        warning: begins a sentence for each value if they do not.
+        rows: names of rows by value.
+    """
+
+    def __init__(self, start: str, warning: str, rows: dict[str, list[str]]) -> None:
+        self._start = start
+        self._warning = warning
+        self.rows = rows
+
+    def agreed(self) -> list[str]:
+        return [f"{self._start}{text}." for text in self.rows] if len(self.rows) == 1 else []
+
+    def disagreed(self) -> list[str]:
+        if len(self.rows) == 1:
+            return []
+        return [f"{self._warning} {', '.join(names)}: {text}." for text, names in self.rows.items()]
 
 
 def _name(label: str, model: str, several: bool) -> str:
@@ -76,8 +146,8 @@ def _name(label: str, model: str, several: bool) -> str:
     return f"{label} ({model})" if several and model else label
 
 
-def _by_row(named: Named, describe: Callable[[Result], str]) -> dict[str, list[str]]:
-    """Which rows a description holds for; a description of ``""`` is left out."""
+def _by_row(named: RowResults, describe: Callable[[Result], str]) -> dict[str, list[str]]:
+    """The names of the rows by description; an empty description is left out."""
     rows: dict[str, list[str]] = defaultdict(list)
     for name, results in named:
         for result in results:
@@ -91,65 +161,40 @@ def _listed(rows: dict[str, list[str]]) -> str:
     return "; ".join(f"{value} ({', '.join(names)})" for value, names in rows.items())
 
 
-def _agreed(rows: dict[str, list[str]], one: str, several: str) -> list[str]:
-    """One note if all rows agree; otherwise a loud one for each way of doing it."""
-    if len(rows) == 1:
-        return [f"{one}{text}." for text in rows]
-    return [f"{several} {', '.join(labels)}: {text}." for text, labels in rows.items()]
+def _protocol(result: Result) -> str:
+    protocol = result.protocol
+    scoring = find_protocol(protocol["put"]).scoring(protocol["normaliser"])
+    return f"{protocol['put']}, {scoring}, data from {result.evaluation.source}"
 
 
-def _scoring(named: Named) -> list[str]:
-    def describe(result: Result) -> str:
-        how = result.protocol
-        source = result.evaluation.source
-        # Where nothing is compared, the normaliser of the record is idle.
-        judged = {
-            "generate": "answers generated and parsed",
-            "head": "answered by a classification head",
-        }.get(how["put"], f"scored by {how['normaliser']}")
-        return f"put as {how['put']}, {judged}, data from {source}"
-
-    return _agreed(_by_row(named, describe), "Protocol: ", "MIXED PROTOCOLS:")
+def _loss(result: Result) -> str:
+    protocol = result.protocol
+    if not protocol["loss"]:
+        return ""
+    return (
+        f"the loss {protocol['loss']!r} and the protocol {protocol['trained_as']}, "
+        f"data from {result.training.spec.source}"
+    )
 
 
-def _training(named: Named) -> list[str]:
-    def describe(result: Result) -> str:
-        how = result.protocol
-        if not how["loss"]:
-            return ""
-        source = result.training.spec.source
-        return f"trained as {how['trained_as']} with the loss {how['loss']!r}, data from {source}"
-
-    def sizes(result: Result) -> str:
-        done = result.training
-        if not done.steps:
-            return ""
-        return f"{done.train_items} items with {done.validation_items} for validation"
-
-    def base(result: Result) -> str:
-        done = result.training
-        trained = done.precision["base"] if done.steps else ""
-        return result.evaluation_precision.get("base") or trained
-
-    def rate(result: Result) -> str:
-        return f"{result.training.spec.learning_rate:g}" if result.training.steps else ""
-
-    protocols = _by_row(named, describe)
-    said = []
-    if protocols:
-        said += _agreed(protocols, "Models were ", "MIXED TRAINING:")
-        said += _agreed(_by_row(named, sizes), "Trained on ", "DIFFERENT SIZES OF TRAINING SET:")
-        said.append("The checkpoint with the best validation is scored.")
-    bases = _by_row(named, base)
-    if bases:
-        trained = " Everything that trains is float32." if protocols else ""
-        said.append(f"Base weights: {_listed(bases)}.{trained}")
-    if protocols:
-        said.append(f"Learning rates: {_listed(_by_row(named, rate))}.")
-    return said
+def _sizes(result: Result) -> str:
+    training = result.training
+    if not training.steps:
+        return ""
+    return f"{training.train_items} training items, {training.validation_items} for validation"
 
 
-def _heads(named: Named) -> list[str]:
+def _base_dtype(result: Result) -> str:
+    training = result.training
+    trained = training.precision["base"] if training.steps else ""
+    return result.evaluation_precision.get("base") or trained
+
+
+def _rate(result: Result) -> str:
+    return f"{result.training.spec.learning_rate:g}" if result.training.steps else ""
+
+
+def _heads(named: RowResults) -> list[str]:
     """What of the parameters is a classification head's; a table shows those of its first task."""
     firsts = {name: results[0].training for name, results in named if results}
     without = [
@@ -166,19 +211,54 @@ def _heads(named: Named) -> list[str]:
 
 
 def _forgetting(rows: Sequence[TableRow], several: bool) -> list[str]:
-    found = [
+    by_row = [
         f"{_name(row.label, row.model, several)} {row.perplexity:.1f}"
         for row in rows
         if row.perplexity is not None
     ]
-    if not found:
+    if not by_row:
         return []
-    text = ", ".join(found)
-    return [f"Perplexity per token of running text afterwards (what was forgotten): {text}."]
+    return [f"Forgetting, as perplexity per token of running text: {', '.join(by_row)}."]
+
+
+def _unfinished(rows: Sequence[TableRow], several: bool) -> list[str]:
+    """Rows without all of their seeds."""
+    return [
+        f"{_name(row.label, row.model, several)}: {len(row.done_seeds)} of {row.wanted_seeds} "
+        "seeds are finished."
+        for row in rows
+        if not row.missing and len(row.done_seeds) < row.wanted_seeds
+    ]
+
+
+def _limits(named: RowResults) -> list[str]:
+    """How many prompts were cut, and how many right answers were longer than answers could be."""
+    cut: dict[str, str] = {}
+    long: dict[str, str] = {}
+    for _, results in named:
+        for result in results:
+            for reference, task in result.tasks.items():
+                title = task_title(reference)
+                if task.cut_items:
+                    cut[title] = f"{task.cut_items:,} of {task.items:,} of {title}"
+                if task.long_answers:
+                    long[title] = (
+                        f"{task.long_answers:,} of {task.items:,} of {title} "
+                        f"({task.max_new_tokens} tokens)"
+                    )
+    notes = []
+    if cut:
+        notes.append(f"Prompts cut to fit evaluation.max_length: {'; '.join(cut.values())}.")
+    if long:
+        notes.append(
+            "Items whose right answer is longer than evaluation.max_new_tokens allows: "
+            f"{'; '.join(long.values())}."
+        )
+    return notes
 
 
 def _mixtures(results: Sequence[Result]) -> list[str]:
-    """Say so where rows were computed with different code, packages or machines."""
+    """Warn where rows were computed with different code, packages or machines."""
     environments = [result.training.environment for result in results]
     environments += [result.evaluation_environment for result in results]
 
@@ -186,11 +266,11 @@ def _mixtures(results: Sequence[Result]) -> list[str]:
         count = len(set(values))
         return [f"Rows were computed with {count} different {what}."] if count > 1 else []
 
-    said = distinct(
+    warnings = distinct(
         "sets of package versions", (str(sorted(e.packages.items())) for e in environments)
     )
-    said += distinct("commits of this suite", (e.git_commit for e in environments))
-    said += distinct("devices", (e.device for e in environments))
+    warnings += distinct("commits of this suite", (e.git_commit for e in environments))
+    warnings += distinct("devices", (e.device for e in environments))
     if any(environment.git_dirty for environment in environments):
-        said.append("Some rows were computed with uncommitted changes to this suite.")
-    return said
+        warnings.append("Some rows were computed with uncommitted changes to this suite.")
+    return warnings

@@ -10,6 +10,7 @@ from quanta_bench.plugins import METHODS
 from quanta_bench.report import plots
 from quanta_bench.report.figure import Drawn, Numbers, Picture
 from quanta_bench.report.plots import Curve, Level, Point
+from quanta_bench.report.screen_notes import SCORES
 from quanta_bench.report.table import TableRow, Value
 from quanta_bench.report.tables import make_table
 from quanta_bench.results.store import Store
@@ -91,12 +92,12 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     levels = [
         Level(place.row.label, place.value.mean, place.error) for place in places if place.line
     ]
-    bars = caption(places)
+    bars = caption(places, first.tasks[task].items)
     figure = plots.against_parameters(
         curves,
         levels,
         metric=f"{first.tasks[task].title}, {shown}{unit}",
-        errors=bars,
+        caption=bars,
         title=table.title if several else f"{table.title}\n{first.training.model}",
     )
     numbers = Numbers(HEADER, [_record(place) for place in places])
@@ -106,18 +107,22 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         table.title,
         [Picture(table.name, figure, numbers)],
         Numbers(short, [tuple(row[at] for at in kept) for row in numbers.rows]),
-        [f"{bars[0].upper()}{bars[1:]}.".replace("\n", " "), *table.notes],
+        {
+            **table.notes,
+            SCORES: [f"{bars[0].upper()}{bars[1:]}.", *table.notes[SCORES]],
+        },
     )
 
 
-def caption(places: Sequence[Place]) -> str:
-    """What the error bars of these rows are."""
+def caption(places: Sequence[Place], items: int) -> str:
+    """What the error bars of these rows are, and of how many seeds and items."""
+    counts = sorted({len(place.value.seeds) for place in places})
+    seeds = " or ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
+    size = f"{seeds} a row, {items:,} test items"
     kinds = {ITEMS if place.value.deviation is None else DEVIATION for place in places}
-    if kinds == {ITEMS}:
-        return f"bars and bands: {ITEMS}, one seed"
-    if kinds == {DEVIATION}:
-        return f"bars and bands: {DEVIATION}"
-    return f"bars and bands: {DEVIATION};\nwhere there is one seed, {ITEMS}"
+    if len(kinds) == 1:
+        return f"{size}; bars and ±: {kinds.pop()}"
+    return f"{size}; bars and ±: {DEVIATION}, of one seed {ITEMS}"
 
 
 def _grouped(places: Sequence[Place]) -> dict[str, list[Place]]:

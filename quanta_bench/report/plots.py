@@ -1,14 +1,13 @@
-"""Pictures of results, legible in grey and to the colour-blind; each with its numbers as CSV."""
+"""Pictures of results, legible in grey and to the colour-blind."""
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,18 +64,21 @@ class Level:
 
 
 def against_parameters(
-    curves: Sequence[Curve], levels: Sequence[Level], *, metric: str, errors: str, title: str = ""
+    curves: Sequence[Curve], levels: Sequence[Level], *, metric: str, caption: str, title: str = ""
 ) -> Figure:
     """A metric against trainable parameters on a logarithmic axis, a curve a method.
+
+    A level's error stands in the legend: a band over the whole width would hide the curves.
 
     Args:
         curves: methods with their sizes.
         levels: methods drawn as lines over the whole width.
         metric: the vertical axis, with its unit.
-        errors: what the bars are, for the caption under the axis.
+        caption: what the error bars are, of how many seeds and items; below the axis.
         title: printed above.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.add_subplot()
@@ -89,25 +91,28 @@ def against_parameters(
             yerr=bars if any(bars) else None,
             color=colour,
             marker=marker,
-            linestyle=dashes,
+            linestyle=dashes if len(points) > 1 else "",
             markersize=6,
             linewidth=1.4,
             capsize=2.5,
             label=curve.name,
         )
     for level, dashes in zip(levels, itertools.cycle(("-", "--", ":")), strict=False):
-        axes.axhline(level.mean, color="#555555", linestyle=dashes, linewidth=1.2, label=level.name)
-        if level.error:
-            low, high = level.mean - level.error, level.mean + level.error
-            axes.axhspan(low, high, color="#555555", alpha=0.12, linewidth=0)
+        error = "" if level.error is None else f" ± {level.error:.1f}"
+        label = f"{level.name}, {level.mean:.1f}{error}"
+        axes.axhline(level.mean, color="#555555", linestyle=dashes, linewidth=1.2, label=label)
     axes.set_xscale("log")
-    axes.set_xlabel(f"trainable parameters\n{errors}", fontsize=9)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("trainable parameters")
     axes.set_ylabel(metric)
     axes.grid(True, which="major", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     # Beside the curves, never over them.
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    figure.supxlabel(caption, x=0.01, ha="left", fontsize=8)
     _set_title(figure, title)
     return figure
 
@@ -121,7 +126,7 @@ class Panel:
     """A heat map of subspace similarity.
 
     Attributes:
-        title: what is compared, and of which module.
+        title: the module, or what else is shown.
         values: similarity, shape (m, n), in [0, 1].
         rows: name of the first run, whose number of vectors runs downwards.
         columns: name of the second run.
@@ -134,7 +139,7 @@ class Panel:
 
 
 def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> Figure:
-    """Subspace similarities on one scale; only ``i <= j``, as in the paper's figures.
+    """Subspace similarities on one scale that fits them; only ``i <= j``, as in the paper.
 
     Args:
         panels: row by row.
@@ -151,25 +156,31 @@ def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> F
         raise ValueError("heat_maps: no panels")
     across = min(across, len(panels))
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(3.3 * across + 0.9, 2.9 * down + 0.4), layout="constrained")
+    figure = Figure(figsize=(3.1 * across + 0.9, 2.6 * down + 0.5), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     for place in list(grid.flat)[len(panels) :]:
         place.set_visible(False)
-    image = None
-    for axes, panel in zip(grid.flat, panels, strict=False):
+    shown = []
+    for panel in panels:
         values = np.ma.array(panel.values.numpy(), mask=False)
-        rows, columns = panel.values.shape
-        values.mask = np.tri(rows, columns, k=-1, dtype=bool)
+        values.mask = np.tri(values.shape[0], values.shape[1], k=-1, dtype=bool)
+        shown.append(values)
+    # Up to the next 0.05, so that pictures of similar runs have the same scale.
+    most = min(1.0, math.ceil(max(float(values.max()) for values in shown) * 20 - 1e-9) / 20)
+    image: Any = None
+    for axes, panel, values in zip(grid.flat, panels, shown, strict=False):
         # One map of growing lightness: in grey it stays in order.
-        image = axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="upper")
+        image = axes.imshow(
+            values, vmin=0, vmax=most or 1.0, cmap="cividis", aspect="auto", origin="upper"
+        )
         axes.set_title(panel.title, fontsize=9)
         axes.set_xlabel(f"first j vectors, {panel.columns}", fontsize=8)
-        axes.set_ylabel(f"first i vectors, {panel.rows}", fontsize=8)
+        axes.set_ylabel(f"first i vectors,\n{panel.rows}", fontsize=8)
         for side, size in ((axes.xaxis, values.shape[1]), (axes.yaxis, values.shape[0])):
             marks = sorted({0, size // 4 - 1, size // 2 - 1, size * 3 // 4 - 1, size - 1} - {-1})
             side.set_ticks(marks, [str(mark + 1) for mark in marks], fontsize=7)
-    if image is not None:
-        figure.colorbar(image, ax=list(grid.flat), label="subspace similarity", shrink=0.85)
+    label = "subspace similarity (0: orthogonal, 1: one span holds the other)"
+    figure.colorbar(image, ax=list(grid.flat), label=label, shrink=0.85, aspect=40)
     _set_title(figure, title)
     return figure
 
@@ -224,13 +235,3 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         figure.savefig(paths[0], dpi=200)
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
-    """Write the numbers of a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.writer(lines)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path

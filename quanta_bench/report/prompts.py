@@ -9,8 +9,9 @@ from quanta_bench.data.encoding import encode
 from quanta_bench.errors import BenchError
 from quanta_bench.evaluation.generation import read_context
 from quanta_bench.models.loading import ModelRef, is_here, load_tokenizer
+from quanta_bench.plugins import find_protocol
 from quanta_bench.results.records import Result
-from quanta_bench.task import Example, Task
+from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Task
 
 
 def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[str, int | None]:
@@ -34,13 +35,12 @@ def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[
     tokenizer = tokenizer_of(ModelRef(model.name, model.source, model.revision))
     if tokenizer is None:
         return prompt.context, None
-    if task.chooses and spec.protocol != "generate":
+    if find_protocol(spec.protocol).compares(task):
         encoded = encode(tokenizer, example, prompt, max_length=spec.max_length)
         kept, cut = list(encoded.contexts[0]), encoded.cut
     else:
-        kept, cut = read_context(
-            tokenizer, prompt, max_length=spec.max_length, max_new_tokens=task.max_new_tokens
-        )
+        most = result.tasks[reference].max_new_tokens or task.max_new_tokens or DEFAULT_NEW_TOKENS
+        kept, cut = read_context(tokenizer, prompt, max_length=spec.max_length, max_new_tokens=most)
     if not cut:
         return prompt.context, 0
     return str(tokenizer.decode(kept, skip_special_tokens=True)), cut

@@ -2,42 +2,73 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import RenderableType
 
-from quanta_bench.report import grids
-from quanta_bench.report.grids import Part, Shown
+from quanta_bench.report import sections as shown
+from quanta_bench.report.overwriting import free_name
+from quanta_bench.report.sections import Column, Section
 from quanta_bench.report.table import Table, TableRow, Value
+from quanta_bench.report.tables import STALE, long_form
+from quanta_bench.utils.escaping import spreadsheet
 
 FORMATS = ("md", "csv", "tex", "json")
 
+ValueOf = Callable[[TableRow], Value | None]
+"""A row's value in a column."""
+
+
+class SeedLine(NamedTuple):
+    """A line of the section of seeds.
+
+    Attributes:
+        row: the row.
+        seed: the seed; ``None`` for the line of standard errors.
+        first: whether it is the row's first line, which has its name.
+    """
+
+    row: TableRow
+    seed: int | None
+    first: bool
+
 
 def cell(value: Value | None) -> str:
-    """Mean ± deviation over seeds, to a tenth of a percent."""
-    if value is None:
-        return "–"
-    digits = value.decimals
-    spread = "" if value.deviation is None else f" ± {value.deviation:.{digits}f}"
-    return f"{value.mean:.{digits}f}{spread}"
+    """Mean ± deviation over seeds, to the value's own decimals."""
+    if value is None or value.deviation is None:
+        return mean(value)
+    return f"{mean(value)} ± {value.deviation:.{value.decimals}f}"
 
 
-def seeds_cell(value: Value | None) -> str:
-    """Each seed's value, and the standard error over items in brackets."""
-    if value is None:
-        return "–"
-    digits = value.decimals
-    each = " / ".join(f"{number:.{digits}f}" for number in value.seeds.values())
-    error = "" if value.standard_error is None else f" ({value.standard_error:.{digits}f})"
-    return each + error
+def close_cell(value: Value | None) -> str:
+    """As :func:`cell`, without spaces."""
+    return cell(value).replace(" ± ", "±")
+
+
+def mean(value: Value | None) -> str:
+    """Mean over seeds."""
+    return "–" if value is None else f"{value.mean:.{value.decimals}f}"
+
+
+def label(row: TableRow) -> str:
+    """A row's name, marked where other code than the present computed it."""
+    return f"{row.label} {STALE}" if row.stale else row.label
 
 
 def parameters(row: TableRow) -> str:
     """Number of trained parameters with thousands separators."""
     return "–" if row.trainable is None else f"{row.trainable:,}"
+
+
+def rounded_parameters(row: TableRow) -> str:
+    """Number of trained parameters to three digits: ``461K``, ``135M``."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        # What rounds to a thousand of a unit is one of the next.
+        if row.trainable is not None and row.trainable >= 0.9995 * size:
+            return f"{row.trainable / size:.3g}{unit}"
+    return parameters(row)
 
 
 def percent(row: TableRow) -> str:
@@ -53,94 +84,98 @@ def heading(table: Table) -> str:
     return f"% of {kinds.pop()}" if len(kinds) == 1 else "%"
 
 
-def seeds_done(row: TableRow) -> str:
-    """Number of seeds that are there, of those asked for where some are not, and which."""
-    count = len(row.done_seeds)
-    wanted = f" of {row.wanted_seeds}" if row.wanted_seeds > count else ""
-    return f"{count}{wanted} ({', '.join(map(str, row.done_seeds))})"
+def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
+    """The means and, once a seed is finished, each seed's values with their standard errors."""
+    several = len({row.model for row in table.rows if row.model}) > 1
+    values = _values(table)
+    names = [Column[TableRow]("Method", label, right=False, label=True)]
+    if several:
+        names.append(Column("Model", lambda row: row.model, right=False, label=True))
+    trained = [
+        Column("Trained", parameters, (parameters, rounded_parameters)),
+        Column(heading(table), percent),
+    ]
+    means = Section(
+        table.title, [*names, *trained, *(_means(*value) for value in values)], table.rows
+    )
+    lines = [
+        SeedLine(row, seed, number == 0)
+        for row in table.rows
+        for number, seed in enumerate([*row.done_seeds, None] if row.done_seeds else [])
+    ]
+    if not lines:
+        return [means]
+    labels = [
+        Column[SeedLine](
+            "Method", lambda line: label(line.row) if line.first else "", right=False, label=True
+        )
+    ]
+    if several:
+        labels.append(
+            Column(
+                "Model", lambda line: line.row.model if line.first else "", right=False, label=True
+            )
+        )
+    labels.append(
+        Column("Seed", lambda line: "s.e." if line.seed is None else str(line.seed), label=True)
+    )
+    seeds = Section(
+        "Each seed, and the standard error over items (s.e.) of the mean over seeds",
+        [*labels, *(_of_seeds(*value) for value in values)],
+        lines,
+    )
+    return [means, seeds]
 
 
-def parts(table: Table) -> list[Part[TableRow]]:
-    """The means and, once a seed is there, each seed's values."""
-    names: list[Shown[TableRow]] = [Shown("Method", lambda row: row.label, right=False)]
-    if len({row.model for row in table.rows if row.model}) > 1:
-        names.append(Shown("Model", lambda row: row.model, right=False))
-    trained = [Shown("Trained", parameters), Shown(heading(table), percent)]
-    found = [Part(table.title, [*names, *trained, *_values(table, cell)], table.rows)]
-    done = [row for row in table.rows if row.done_seeds]
-    if done:
-        seeds = Shown("Seeds", seeds_done, right=False)
-        columns = [*names, seeds, *_values(table, seeds_cell)]
-        found.append(Part("Each seed (standard error over items)", columns, done))
-    return found
+def _values(table: Table) -> list[tuple[str, int | None, ValueOf]]:
+    """Heading, number of items and value of each task's column, then of the averages."""
+
+    def of_task(key: str) -> ValueOf:
+        return lambda row: row.cells.get(key)
+
+    def of_average(title: str) -> ValueOf:
+        return lambda row: row.averages.get(title)
+
+    tasks = [(column.title, column.items, of_task(column.key)) for column in table.columns]
+    return [*tasks, *((title, None, of_average(title)) for title in table.averages)]
 
 
-def _values(table: Table, show: Callable[[Value | None], str]) -> list[Shown[TableRow]]:
-    """The columns, then the averages."""
+def _means(title: str, items: int | None, value: ValueOf) -> Column[TableRow]:
+    return Column(
+        title,
+        lambda row: cell(value(row)),
+        (lambda row: close_cell(value(row)), lambda row: mean(value(row))),
+        items=items,
+    )
 
-    def cell_of(key: str) -> Callable[[TableRow], str]:
-        return lambda row: show(row.cells.get(key))
 
-    def average_of(title: str) -> Callable[[TableRow], str]:
-        return lambda row: show(row.averages.get(title))
+def _of_seeds(title: str, items: int | None, value: ValueOf) -> Column[SeedLine]:
+    def text(line: SeedLine) -> str:
+        shown_value = value(line.row)
+        if shown_value is None:
+            return "–"
+        seed = line.seed
+        number = shown_value.standard_error if seed is None else shown_value.seeds.get(seed)
+        return "–" if number is None else f"{number:.{shown_value.decimals}f}"
 
-    columns = [Shown(c.title, cell_of(c.key), items=c.items) for c in table.columns]
-    return columns + [Shown(title, average_of(title)) for title in table.averages]
+    return Column(title, text, items=items)
 
 
 def as_markdown(table: Table) -> str:
     """GitHub Markdown: the table, each seed's values, the notes."""
-    return grids.as_markdown(table.title, parts(table), table.notes)
+    return shown.as_markdown(table.title, sections(table), table.notes)
 
 
 def as_latex(table: Table) -> str:
-    """A LaTeX ``table`` with booktabs rules: the table, each seed's values, the notes."""
-    return grids.as_latex(table.title, parts(table), table.notes)
+    """LaTeX with booktabs rules: the table with its notes, and each seed's values."""
+    return shown.as_latex(table.name, table.title, sections(table), table.notes)
 
 
 def as_csv(table: Table) -> str:
-    """One line a row and column, the averages last; empty where a value is not there."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(
-        [
-            "label",
-            "method",
-            "model",
-            "trainable_parameters",
-            "percent",
-            "denominator",
-            "task",
-            "items",
-            "mean",
-            "deviation_over_seeds",
-            "standard_error_over_items",
-            "seeds",
-            "values",
-        ]
-    )
-    for row in table.rows:
-        start = [row.label, row.method, row.model, row.trainable, row.percent, row.denominator]
-        columns: list[tuple[str, int | str, Value | None]] = [
-            *((c.key, c.items, row.cells.get(c.key)) for c in table.columns),
-            *((title, "", value) for title, value in row.averages.items()),
-        ]
-        for task, items, value in columns:
-            if value is None:
-                continue
-            out.writerow(
-                [
-                    *start,
-                    task,
-                    items,
-                    value.mean,
-                    value.deviation,
-                    value.standard_error,
-                    " ".join(map(str, value.seeds)),
-                    " ".join(map(str, value.seeds.values())),
-                ]
-            )
-    return text.getvalue()
+    """One line a row and column, the averages last; empty where there is no value."""
+    safe = long_form(table).astype(object).map(spreadsheet)
+    text: str = safe.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def as_json(table: Table) -> str:
@@ -149,12 +184,18 @@ def as_json(table: Table) -> str:
 
 
 def write(table: Table, folder: Path) -> list[Path]:
-    """Write the table in every format; returns the files."""
+    """Write the table in every format; returns the files.
+
+    Files of an earlier table that has more filled cells are kept; see
+    :func:`quanta_bench.report.overwriting.free_name`.
+    """
     texts = (as_markdown(table), as_csv(table), as_latex(table), as_json(table))
-    return grids.write(folder, table.name, dict(zip(FORMATS, texts, strict=True)))
+    name = free_name(folder, table.name, texts[FORMATS.index("csv")])
+    return shown.write(folder, name, dict(zip(FORMATS, texts, strict=True)))
 
 
 def on_screen(table: Table, *, notes: bool = True) -> RenderableType:
-    """The table as Rich draws it; with its second part and notes once it is done."""
-    drawn = parts(table)
-    return grids.on_screen(drawn, table.notes) if notes else grids.on_screen(drawn[:1], ())
+    """The table as Rich draws it; with each seed's values and the notes once it is done."""
+    if not notes:
+        return shown.on_screen(sections(table)[:1], {})
+    return shown.on_screen(sections(table), table.notes, f"{table.name}.md")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from functools import partial
 
@@ -11,9 +9,11 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from quanta_bench.report import grids
-from quanta_bench.report.grids import Part, Shown
+from quanta_bench.report import sections
 from quanta_bench.report.samples import Output, Sample, Samples, TaskSamples
+from quanta_bench.report.screen_notes import ScreenNotes
+from quanta_bench.report.sections import Column, Section
+from quanta_bench.utils.escaping import csv_text, one_line, printable
 
 
 def shorten(text: str, characters: int) -> str:
@@ -27,68 +27,72 @@ def shorten(text: str, characters: int) -> str:
 
 def as_markdown(made: Samples, characters: int) -> str:
     """GitHub Markdown: a heading a task, a prompt and a table of answers an item, the notes."""
-    return grids.fill(
+    return sections.fill(
         "samples.md.jinja",
         made=made,
         columns=partial(_columns, _several_models(made), characters),
         cut=_cut,
         fence=_fence,
         shorten=lambda text: shorten(text, characters),
+        printable=printable,
     )
 
 
 def on_screen(made: Samples, characters: int) -> RenderableType:
     """The prompts and answers as Rich draws them, and the notes."""
-    drawn: list[RenderableType] = [Text(made.title, style="bold")]
+    pages: list[RenderableType] = [Text(printable(made.title), style="bold")]
     several = _several_models(made)
     for task in made.tasks:
         columns = _columns(several, characters, task)
         for item in task.samples:
-            prompt = Text(shorten(item.prompt, characters))
-            listed = "".join(
+            prompt = Text(printable(shorten(item.prompt, characters)))
+            choices = "".join(
                 f"\n({number}) {shorten(choice, characters)}"
                 for number, choice in enumerate(item.choices, 1)
             )
-            prompt.append(listed, style="cyan")
+            prompt.append(printable(choices), style="cyan")
             right = " or ".join(shorten(one, characters) for one in (item.gold, *item.accepted))
-            prompt.append(f"\nRight: {right}", style="green")
-            title = Text(f"{task.title}, {item.id}{_cut(item)}")
-            drawn.append(Panel(prompt, title=title, title_align="left"))
-            drawn.append(grids.on_screen([Part("", columns, item.outputs)], ()))
-    return Group(*drawn, *(Text(f"· {note}", style="dim") for note in made.notes))
+            prompt.append(printable(f"\nRight: {right}"), style="green")
+            title = Text(one_line(f"{task.title}, {item.id}{_cut(item)}"))
+            pages.append(Panel(prompt, title=title, title_align="left", expand=False))
+            pages += [sections.screen_table(Section("", columns, item.outputs)), ""]
+    return Group(*pages, ScreenNotes({"Notes": made.notes}, "tableH.md"))
 
 
 def as_csv(made: Samples) -> str:
     """One line an item and model, with whole texts."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    columns = "task item prompt tokens_cut choices gold accepted label method model seed run"
-    out.writerow(f"{columns} output parsed score metric verdict".split())
+    lines = []
     for task in made.tasks:
         for item in task.samples:
             lists = (" | ".join(item.choices), item.gold, " | ".join(item.accepted))
             start = [task.task, item.id, item.prompt, item.cut, *lists]
-            for found in item.outputs:
-                who = [found.label, found.method, found.model, found.seed, found.run]
-                said = [found.text, found.parsed, found.score, found.metric, found.verdict]
-                out.writerow([*start, *who, *said])
-    return text.getvalue()
+            for output in item.outputs:
+                who = [output.label, output.method, output.model, output.seed, output.run]
+                answer = [output.text, output.parsed, output.score, output.metric, output.verdict]
+                lines.append([*start, *who, *answer])
+    columns = "task item prompt tokens_cut choices gold accepted label method model seed run"
+    return csv_text(f"{columns} output parsed score metric verdict".split(), lines)
 
 
-def _columns(several: bool, characters: int, task: TaskSamples) -> list[Shown[Output]]:
+def _columns(several: bool, characters: int, task: TaskSamples) -> list[Column[Output]]:
     """The columns of a task's answers: whose, what, how it was read, whether it is right."""
 
-    def whose(output: Output) -> str:
+    def row_name(output: Output) -> str:
         return f"{output.label} ({output.model})" if several else output.label
 
-    def said(output: Output) -> str:
+    def answer(output: Output) -> str:
         # A cell has one line.
         return " ⏎ ".join(shorten(output.text.strip(), characters).splitlines()) or "–"
 
-    columns = [Shown("Model", whose, right=False), Shown("Answer", said, right=False)]
+    columns = [
+        Column("Row", row_name, right=False, label=True),
+        Column("Answer", answer, right=False, prose=True),
+    ]
     if task.generated:
-        columns.append(Shown("Read as", lambda output: output.parsed or "–", right=False))
-    return [*columns, Shown("Verdict", lambda output: output.verdict, right=False)]
+        columns.append(
+            Column("Read as", lambda output: output.parsed or "–", right=False, prose=True)
+        )
+    return [*columns, Column("Verdict", lambda output: output.verdict, right=False)]
 
 
 def _several_models(made: Samples) -> bool:

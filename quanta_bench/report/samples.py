@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.evaluation.stats import mean
-from quanta_bench.plugins import METHODS, find_task, task_title
+from quanta_bench.plugins import METHODS, find_protocol, find_task, task_title
 from quanta_bench.report.appendix import TABLES
 from quanta_bench.report.prompts import seen
 from quanta_bench.results.records import Result
@@ -168,6 +168,7 @@ def take_samples(profile: str, store: Store, wanted: Wanted) -> Samples:
         BenchError: there is no run to show, or none of which the prompts can be made again.
     """
     results = [r for r in store.results() if not wanted.methods or _method(r) in wanted.methods]
+    stored = [result for result in results if store.has_predictions(result.run)]
     scored = {task for result in results for task in result.tasks}
     for task in wanted.tasks:
         if task not in scored:
@@ -178,11 +179,19 @@ def take_samples(profile: str, store: Store, wanted: Wanted) -> Samples:
         raise BenchError(
             f"There is no finished run{of} in {store.root}; `quanta-bench table 3{on}` makes some."
         )
+    lacking = len(results) - len(stored)
+    if not stored:
+        raise BenchError(
+            f"None of the {lacking} finished runs in {store.root} has its predictions stored, "
+            "which are what this table shows."
+        )
     pools = Pools()
     made, notes = [], []
-    for task in wanted.tasks or _in_order(scored):
+    if lacking:
+        notes.append(f"{lacking} finished runs are left out: their predictions are not stored.")
+    for task in wanted.tasks or _in_order({task for result in stored for task in result.tasks}):
         try:
-            compared = _compare([r for r in results if task in r.tasks], task, pools)
+            compared = _compare([r for r in stored if task in r.tasks], task, pools)
             made.append(_sample(compared, store, wanted.items))
             notes += compared.notes
         except BenchError as error:
@@ -235,28 +244,30 @@ def _compare(results: Sequence[Result], reference: str, pools: Pools) -> _Compar
     task = find_task(reference)
     if task.kind == "perplexity":
         raise BenchError("its texts are predicted and not answered.")
-    results = [result for result in results if result.evaluation.protocol != "head"]
+    if not results:
+        raise BenchError("the predictions of its runs are not stored.")
+    results = [result for result in results if find_protocol(result.evaluation.protocol).prompts]
     if not results:
         raise BenchError(
             "a classification head answered it, which reads no prompt and says no words."
         )
     same: dict[str, list[Result]] = {}
-    stale: list[str] = []
+    changed: list[str] = []
     for result in results:
         spec = result.evaluation
         try:
             pool = pools.get(reference, spec.source, spec.split)
         except BenchError as error:
-            stale.append(str(error))
+            changed.append(str(error))
             continue
         if result.tasks[reference].data != pool.identity:
-            stale.append("its data or its template are no longer those that runs were scored with.")
+            changed.append("its data or template have changed since its runs were scored.")
             continue
         fields = {"source", "split", "items", "sample", "protocol", "normaliser", "max_length"}
         key = canonical(spec.model_dump(mode="json", include=fields))
         same.setdefault(key, []).append(result)
     if not same:
-        raise BenchError(stale[0])
+        raise BenchError(changed[0])
     sets = {key: _one_a_row(found) for key, found in same.items()}
     # The key last, so that equals are told apart by something that does not change.
     key = max(sets, key=lambda key: (len(sets[key]), sets[key][0].tasks[reference].items, key))
@@ -297,7 +308,7 @@ def _label(result: Result) -> str:
 def _sample(compared: _Compared, store: Store, items: int) -> TaskSamples:
     answers: dict[str, list[tuple[Result, Mapping[str, Any], Answer]]] = {}
     for result in compared.results:
-        for line in store.predictions(result.run):
+        for line in store.predictions(result.run) or ():
             if line["task"] == compared.reference and line["id"] in compared.examples:
                 judged = _judged(compared, result, line)
                 answers.setdefault(line["id"], []).append((result, line, judged))
@@ -385,7 +396,7 @@ def _one(
                 model=result.training.model,
                 seed=result.training.spec.seeds.init,
                 run=result.run,
-                text=line["text"] if "text" in line else _named(judged.prediction, choices),
+                text=line["text"] if "text" in line else _chosen(line, judged, choices),
                 parsed=_parsed(judged) if "text" in line else None,
                 score=judged.scores[metric],
                 metric=metric,
@@ -398,6 +409,12 @@ def _one(
 def _named(answer: str | int | float | None, choices: Sequence[str]) -> str:
     """An answer in words; a number that is stored of a choice is its index."""
     return choices[answer] if isinstance(answer, int) and choices else str(answer)
+
+
+def _chosen(line: Mapping[str, Any], answer: Answer, choices: Sequence[str]) -> str:
+    """The winning candidate in words, or those that tie."""
+    tied = [_named(index, choices) for index in line.get("tied", ())]
+    return " = ".join(tied) if tied else _named(answer.prediction, choices)
 
 
 def _parsed(answer: Answer) -> str | None:

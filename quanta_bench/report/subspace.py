@@ -81,6 +81,17 @@ def by_chance(first: int, second: int, width: int) -> float:
     return max(first, second) / width
 
 
+def by_chance_each(rows: int, columns: int, width: int) -> Tensor:
+    """:func:`by_chance` for the first i of ``rows`` and the first j of ``columns`` vectors.
+
+    Returns:
+        Shape (rows, columns), float64.
+    """
+    first = torch.arange(1, rows + 1, dtype=torch.float64)
+    second = torch.arange(1, columns + 1, dtype=torch.float64)
+    return torch.maximum(first[:, None], second[None, :]) / width
+
+
 def similarity(left: Tensor, right: Tensor) -> Tensor:
     """Similarity of the spans of the first i columns and of the first j (paper, Eq. A.1).
 
@@ -140,9 +151,9 @@ def updates(
 
 
 def _bound(ranks: Mapping[str, Mapping[str, tuple[int, int]]], name: str) -> int | None:
-    """A module's bound; around an adapted model, wrappers put words before the module's name."""
-    for found, bounds in ranks.items():
-        if "update" in bounds and (found == name or found.endswith(f".{name}")):
+    """A module's bound; wrappers of an adapted model put prefixes before the module's name."""
+    for module, bounds in ranks.items():
+        if "update" in bounds and (module == name or module.endswith(f".{name}")):
             return bounds["update"][1]
     return None
 
@@ -156,13 +167,13 @@ def matrix_of(model: nn.Module, name: str) -> Tensor:
     from transformers.pytorch_utils import Conv1D
 
     known = {
-        found: module
-        for found, module in model.named_modules()
+        full_name: module
+        for full_name, module in model.named_modules()
         if getattr(getattr(module, "weight", None), "ndim", 0) == 2
     }
     if name not in known:
         raise UsageError(f"The model has no weight matrix in {name!r}. {did_you_mean(name, known)}")
     weight: Any = known[name].weight
     promoted = torch.promote_types(weight.dtype, torch.float32)
-    found: Tensor = weight.detach().to(promoted)
-    return found.mT if isinstance(known[name], Conv1D) else found
+    matrix: Tensor = weight.detach().to(promoted)
+    return matrix.mT if isinstance(known[name], Conv1D) else matrix

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.plugins import METHODS, build_method
 from quanta_bench.report.figure import Drawn, Number, Numbers, Picture
+from quanta_bench.report.screen_notes import CAVEATS, SCORES, TRAINING
 from quanta_bench.report.tables import make_table
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.request import Request
@@ -80,9 +81,11 @@ def choose(request: Request) -> Chosen:
     pairs, notes = [], []
     for pair in drawing.pairs[name]:
         reasons = [_reason(label, rows, known) for label in pair]
-        told = [reason for reason in reasons if reason]
-        if told:
-            notes.append(f"{' and '.join(pair)} are not compared: {'; '.join(dict.fromkeys(told))}")
+        given = [reason for reason in reasons if reason]
+        if given:
+            notes.append(
+                f"{' and '.join(pair)} are not compared: {'; '.join(dict.fromkeys(given))}"
+            )
         else:
             pairs.append(pair)
     if not pairs:
@@ -128,7 +131,7 @@ def _reason(label: str, rows: dict[str, GridRow], known: set[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Trained:
+class RunSpectra:
     """One run's updates, by module.
 
     Attributes:
@@ -152,41 +155,52 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     from quanta_bench.report import plots, subspace
 
     chosen = choose(request)
-    runs: dict[str, Trained] = {}
+    runs: dict[str, RunSpectra] = {}
     for cell in cells:
         if cell.results:
             seed = min(cell.results)
-            runs[cell.row.spec.label] = _trained(cell.results[seed][0], seed, store, chosen)
-    notes = list(chosen.notes)
+            runs[cell.row.spec.label] = _run_spectra(cell.results[seed][0], seed, store, chosen)
+    caveats = list(chosen.notes)
     panels: list[Panel] = []
     numbers: list[tuple[Number, ...]] = []
     short: list[tuple[Number, ...]] = []
+    # A map of random spans for each pair, below those of its modules.
+    random: dict[tuple[str, str, int], Panel] = {}
     for module in chosen.modules:
         for first, second in chosen.pairs:
             if first not in runs or second not in runs:
                 continue
             left, right = runs[first].spectra[module], runs[second].spectra[module]
             if not len(left.values) or not len(right.values):
-                idle = " and ".join(
+                unchanged = " and ".join(
                     label
                     for label in (first, second)
                     if not len(runs[label].spectra[module].values)
                 )
-                notes.append(f"{module}: {idle} left it as it was, so nothing is compared.")
+                caveats.append(f"{module}: not changed by {unchanged}, so nothing is compared.")
                 continue
             most = chosen.vectors
-            found = subspace.similarity(left.right[:, :most], right.right[:, :most])
-            panels.append(plots.Panel(_short(module), found, first, second))
-            numbers += _entries(module, first, second, found)
-            short.append(_summary(module, first, second, found, left, right))
+            values = subspace.similarity(left.right[:, :most], right.right[:, :most])
+            panels.append(plots.Panel(_short(module), values, first, second))
+            numbers += _entries(module, first, second, values)
+            short.append(_summary(module, first, second, values, left, right))
+            width = len(left.right)
+            random[first, second, width] = plots.Panel(
+                f"random spans in {width:,} dimensions",
+                subspace.by_chance_each(values.shape[0], values.shape[1], width),
+                first,
+                second,
+            )
     if not panels:
         raise BenchError(
-            f"{request.suite.name}: no comparison has both its runs. {' '.join(notes)}".strip()
+            f"{request.suite.name}: no comparison has both its runs. {' '.join(caveats)}".strip()
         )
     name = make_table(request, cells, store).name
     model = next(iter(runs.values())).model
     maps = plots.heat_maps(
-        panels, across=len(chosen.pairs), title=f"{request.suite.title}\n{model}"
+        [*panels, *random.values()],
+        across=len(dict.fromkeys((panel.rows, panel.columns) for panel in panels)),
+        title=f"{request.suite.title}\n{model}, {_seeds(runs)}",
     )
     return Drawn(
         request.suite.title,
@@ -195,11 +209,11 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
             _spectra(f"{name}-spectra", runs, chosen, model),
         ],
         Numbers(SHORT, short),
-        [*notes, *_said(request, runs)],
+        _notes(request, runs, caveats),
     )
 
 
-def _trained(result: Result, seed: int, store: Store, chosen: Chosen) -> Trained:
+def _run_spectra(result: Result, seed: int, store: Store, chosen: Chosen) -> RunSpectra:
     import torch
 
     from quanta_bench.models.loading import ModelRef, load_model
@@ -215,51 +229,51 @@ def _trained(result: Result, seed: int, store: Store, chosen: Chosen) -> Trained
         chosen.modules,
     )
     spectra = {module: _cut(update) for module, update in updates.items()}
-    return Trained(seed, result.training.model, spectra)
+    return RunSpectra(seed, result.training.model, spectra)
 
 
 def _cut(update: Update) -> Spectrum:
     """The update's spectrum without vectors that are only rounding."""
     from quanta_bench.report import subspace
 
-    found = subspace.spectrum(update.matrix)
-    kept = found.rank if update.bound is None else min(update.bound, found.rank)
-    return subspace.Spectrum(found.values[:kept], found.right[:, :kept])
+    whole = subspace.spectrum(update.matrix)
+    kept = whole.rank if update.bound is None else min(update.bound, whole.rank)
+    return subspace.Spectrum(whole.values[:kept], whole.right[:, :kept])
 
 
-def _entries(module: str, first: str, second: str, found: Tensor) -> list[tuple[Number, ...]]:
+def _entries(module: str, first: str, second: str, values: Tensor) -> list[tuple[Number, ...]]:
     """The entries that are drawn, those with i <= j."""
     return [
         (module, first, second, i, j, value)
-        for i, row in enumerate(found.tolist(), start=1)
+        for i, row in enumerate(values.tolist(), start=1)
         for j, value in enumerate(row, start=1)
         if i <= j
     ]
 
 
 def _summary(
-    module: str, first: str, second: str, found: Tensor, left: Spectrum, right: Spectrum
+    module: str, first: str, second: str, values: Tensor, left: Spectrum, right: Spectrum
 ) -> tuple[Number, ...]:
     from quanta_bench.report.subspace import by_chance
 
     width = len(left.right)
-    rows, columns = found.shape
-    drawn = [(i, j) for i in range(rows) for j in range(i, columns)]
-    count = max(1, len(drawn))
+    rows, columns = values.shape
+    entries = [(i, j) for i in range(rows) for j in range(i, columns)]
+    count = max(1, len(entries))
     return (
         module,
         first,
         second,
-        *found.shape,
-        float(found[-1, -1]),
-        sum(float(found[i, j]) for i, j in drawn) / count,
-        sum(by_chance(i + 1, j + 1, width) for i, j in drawn) / count,
+        *values.shape,
+        float(values[-1, -1]),
+        sum(float(values[i, j]) for i, j in entries) / count,
+        sum(by_chance(i + 1, j + 1, width) for i, j in entries) / count,
         left.effective_rank,
         right.effective_rank,
     )
 
 
-def _spectra(name: str, runs: dict[str, Trained], chosen: Chosen, model: str) -> Picture:
+def _spectra(name: str, runs: dict[str, RunSpectra], chosen: Chosen, model: str) -> Picture:
     from quanta_bench.report import plots
 
     panels = [
@@ -287,18 +301,25 @@ def _short(module: str) -> str:
     return parts[-1] + (f", layer {layers[0]}" if layers else "")
 
 
-def _said(request: Request, runs: dict[str, Trained]) -> list[str]:
-    seeds = {run.seed for run in runs.values()}
-    told = [request.profile.about] if request.profile.about else []
-    told.append(
+def _seeds(runs: dict[str, RunSpectra]) -> str:
+    seeds = sorted({run.seed for run in runs.values()})
+    listed = ", ".join(map(str, seeds))
+    return f"seed {listed}" if len(seeds) == 1 else f"each row's first seed ({listed})"
+
+
+def _notes(
+    request: Request, runs: dict[str, RunSpectra], caveats: Sequence[str]
+) -> dict[str, list[str]]:
+    scores = [
         "Similarity of the spans of the first i and the first j right singular vectors "
-        "(paper, Eq. A.1); 1 if one span holds the other, 0 if they are orthogonal, max(i, j) / n "
-        "for random spans in n dimensions. Layers are counted from 0."
-    )
-    told.append(
-        "Updates are what merging adds to float32 weights, of "
-        + ("seed " if len(seeds) == 1 else "the first seed of each row, ")
-        + f"{', '.join(map(str, sorted(seeds)))}; vectors beyond a method's bound on the rank, or "
-        "below rounding, are left out."
-    )
-    return [*told, *request.profile.notes]
+        "(paper, Eq. A.1): 1 if one span holds the other, 0 if they are orthogonal, max(i, j) / n "
+        "for random spans in n dimensions. Layers are counted from 0.",
+        f"Updates are what merging adds to float32 weights, {_seeds(runs)}; vectors beyond a "
+        "method's bound on the rank, or below rounding, are left out.",
+    ]
+    notes = {
+        SCORES: scores,
+        TRAINING: [request.profile.about],
+        CAVEATS: [*caveats, *request.profile.notes],
+    }
+    return {heading: texts for heading, texts in notes.items() if any(texts)}

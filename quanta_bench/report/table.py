@@ -56,6 +56,8 @@ class TableRow(BaseModel):
         perplexity: of running text after the run, mean over seeds, where measured.
         footnote: what the method has to say of itself.
         missing: why the row is empty, if it cannot run.
+        stale: what of the code has changed since the row was computed, in words.
+        without_error: columns whose error over items takes predictions that are not stored.
     """
 
     label: str
@@ -71,6 +73,8 @@ class TableRow(BaseModel):
     perplexity: float | None = None
     footnote: str = ""
     missing: str = ""
+    stale: list[str] = []
+    without_error: list[str] = []
 
 
 class Table(BaseModel):
@@ -83,7 +87,7 @@ class Table(BaseModel):
         averages: headings of the averages.
         columns: columns in order.
         rows: rows in order, the chance level first.
-        notes: what a reader has to know, each a sentence or two.
+        notes: sentences by heading, as `quanta_bench.report.notes` gives them.
     """
 
     name: str
@@ -92,4 +96,4 @@ class Table(BaseModel):
     averages: list[str]
     columns: list[Column]
     rows: list[TableRow]
-    notes: list[str]
+    notes: dict[str, list[str]]

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.evaluation import stats
 from quanta_bench.models.meta import Count
 from quanta_bench.plugins import METHODS, task_title
 from quanta_bench.report import notes
+from quanta_bench.report.screen_notes import CAVEATS
 from quanta_bench.report.table import Column, Table, TableRow, Value
-from quanta_bench.results.records import Result
+from quanta_bench.results import frames
+from quanta_bench.results.provenance import stale
+from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import ColumnSpec, Suite
 
+STALE = "†"
+"""Stands behind the label of a row that other code than the present computed."""
+
 
 def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
-    """The table of a request, from whatever results are there."""
+    """The table of a request, from whatever results there are."""
     suite, profile = request.suite, request.profile
     everything = [result for cell in cells for result in cell.everything()]
     columns = [_column(spec, everything) for spec in suite.shown_columns]
-    rows = [_row(cell, suite, store) for cell in cells]
+    rows = [_row(cell) for cell in cells]
+    _fill(rows, cells, suite, store)
     chance = _chance(everything, suite)
     return Table(
         # A size of the user's choice does not overwrite the files of the default one.
@@ -34,8 +43,17 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         averages=[average.title for average in suite.shown_averages],
         columns=columns,
         rows=([chance] if chance else []) + rows,
-        notes=notes.notes(profile, request.size, cells, rows),
+        notes=_with_caveats(
+            notes.notes(profile, request.size, cells, rows),
+            [*_stale_rows(rows), *_not_compared(cells), *_without_errors(rows, columns)],
+        ),
     )
+
+
+def _with_caveats(by_heading: dict[str, list[str]], caveats: list[str]) -> dict[str, list[str]]:
+    """Notes with more caveats, these first."""
+    both = [*caveats, *by_heading.get(CAVEATS, [])]
+    return by_heading | ({CAVEATS: both} if both else {})
 
 
 def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
@@ -49,9 +67,10 @@ def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
     )
 
 
-def _row(cell: Cells, suite: Suite, store: Store) -> TableRow:
+def _row(cell: Cells) -> TableRow:
+    """A row without its cells."""
     spec = cell.row.spec
-    known = spec.method in METHODS
+    known = not cell.row.missing
     row = TableRow(
         label=spec.label or spec.method,
         method=spec.method,
@@ -62,93 +81,114 @@ def _row(cell: Cells, suite: Suite, store: Store) -> TableRow:
         footnote=METHODS.get(spec.method).footnote if known else "",
         missing=cell.row.missing,
     )
-    # While no seed is complete, what is there of one is worth seeing.
-    seeds = row.done_seeds or sorted(cell.results)
-    results = [result for seed in seeds for result in cell.results[seed]]
+    results = [result for _, result in _shown(cell)]
     if not results:
         return row
     first = results[0].training
     row.trainable = first.trainable_parameters
     count = Count(first.trainable_parameters, first.base_parameters, first.added_parameters)
     row.percent = 100 * count.share(cell.row.denominator)
-    lines = {result.run: store.predictions(result.run) for result in results}
-    for column in suite.shown_columns:
-        scored = {
-            seed: result
-            for seed in seeds
-            for result in cell.results[seed]
-            if column.task in result.tasks
-        }
-        if scored:
-            by_seed = {seed: _shown(result, column) for seed, result in scored.items()}
-            error = _item_error(column, scored.values(), lines)
-            whole = all(_scale(result, column.task) == 1 for result in scored.values())
-            row.cells[column.key] = _value(by_seed, error, decimals=2 if whole else 1)
-    for average in suite.shown_averages:
-        value = _average(row, average.columns or [c.key for c in suite.shown_columns])
-        if value is not None:
-            row.averages[average.title] = value
     lost = [value for result in results for value in result.forgetting.values()]
     row.perplexity = stats.mean(lost) if lost else None
+    row.stale = list(dict.fromkeys(change for result in results for change in stale(result)))
     return row
 
 
-def _average(row: TableRow, columns: Sequence[str]) -> Value | None:
-    """A row's mean over columns, by seed; ``None`` while one of them is not there."""
-    if not all(column in row.cells for column in columns):
-        return None
-    cells = [row.cells[column] for column in columns]
-    shared = [seed for seed in cells[0].seeds if all(seed in cell.seeds for cell in cells)]
-    if not shared:
-        return None
-    by_seed = {seed: stats.mean([cell.seeds[seed] for cell in cells]) for seed in shared}
-    errors = [cell.standard_error for cell in cells]
+def _shown(cell: Cells) -> list[tuple[int, Result]]:
+    """The results of a row that its cells show, each with its seed."""
+    # While no seed is complete, what there is of one is worth seeing.
+    seeds = cell.complete or sorted(cell.results)
+    return [(seed, result) for seed in seeds for result in cell.results[seed]]
+
+
+def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store: Store) -> None:
+    """Compute the cells and averages of all rows."""
+    runs = {
+        (number, seed, result.run): result
+        for number, cell in enumerate(cells)
+        for seed, result in _shown(cell)
+    }
+    values = _values(runs, suite.shown_columns)
+    by_key = {column.key: column for column in suite.shown_columns}
+    by_cell = values.groupby(["row", "column"], sort=False)
+    statistics = by_cell["value"].agg(["mean", "std"]).to_dict("index")
+    for (number, key), group in by_cell:
+        scored = [runs[number, seed, run] for seed, run in zip(group.seed, group.run, strict=True)]
+        mean, deviation = statistics[number, key].values()
+        error = _item_error(by_key[key], scored, store)
+        if error is None:
+            rows[number].without_error.append(key)
+        whole = all(one.tasks[by_key[key].task].kind == "perplexity" for one in scored)
+        rows[number].cells[key] = Value(
+            mean=mean,
+            deviation=None if math.isnan(deviation) else deviation,
+            standard_error=_known(error),
+            seeds=dict(zip(group.seed, group.value, strict=True)),
+            decimals=2 if whole else 1,
+        )
+    by_seed = values.pivot(index=["row", "seed"], columns="column", values="value")
+    for average in suite.shown_averages:
+        keys = average.columns or list(by_key)
+        # An average of fewer columns would be another number.
+        means = by_seed.reindex(columns=keys).dropna().mean(axis="columns")
+        for number, group in means.groupby(level="row"):
+            rows[number].averages[average.title] = _average(rows[number], keys, group)
+
+
+def _values(
+    runs: Mapping[tuple[int, int, str], Result], columns: Sequence[ColumnSpec]
+) -> pd.DataFrame:
+    """The values of all cells, one line a row, column and seed, in percent for fractions.
+
+    Returns:
+        The columns row, seed, run, column, value; rows and columns in the table's order.
+
+    Raises:
+        UsageError: a task has no such metric as a column names.
+    """
+    for column in columns:
+        for result in runs.values():
+            if column.task in result.tasks:
+                _metric(result.tasks[column.task], column)
+    asked = pd.DataFrame(list(runs), columns=["row", "seed", "run"])
+    named = pd.DataFrame(
+        [(column.key, column.task, column.metric) for column in columns],
+        columns=["column", "task", "named"],
+    )
+    measured = frames.metrics({result.run: result for result in runs.values()}.values())
+    values = asked.merge(named, how="cross").merge(measured, on=["run", "task"])
+    values = values[(values.metric == values.named) | ((values.named == "") & values.main)]
+    scale = np.where(values.kind == "perplexity", 1.0, 100.0)
+    return values.assign(value=values.value * scale)[["row", "seed", "run", "column", "value"]]
+
+
+def _average(row: TableRow, keys: Sequence[str], by_seed: pd.Series[float]) -> Value:
+    errors = [row.cells[key].standard_error for key in keys]
     known = [error for error in errors if error is not None]
-    # An average with an unknown part has an unknown error, not a smaller one.
-    whole = stats.error_of_average(known) if len(known) == len(errors) else None
-    return _value(by_seed, whole)
-
-
-def _value(by_seed: dict[int, float], error: float | None, *, decimals: int = 1) -> Value:
-    values = list(by_seed.values())
     return Value(
-        mean=stats.mean(values),
-        deviation=stats.deviation(values) if len(values) > 1 else None,
-        standard_error=error,
-        seeds=by_seed,
-        decimals=decimals,
+        mean=by_seed.mean(),
+        deviation=by_seed.std() if len(by_seed) > 1 else None,
+        # An average with an unknown part has an unknown error, not a smaller one.
+        standard_error=stats.error_of_average(known) if len(known) == len(errors) else None,
+        seeds=dict(zip(by_seed.index.get_level_values("seed"), by_seed, strict=True)),
     )
 
 
-def _scale(result: Result, task: str) -> float:
-    return 1.0 if result.tasks[task].kind == "perplexity" else 100.0
-
-
-def _metric(result: Result, column: ColumnSpec) -> str:
-    """The metric of a column in a result.
+def _metric(scored: TaskResult, column: ColumnSpec) -> str:
+    """The metric of a column in a task's scores.
 
     Raises:
         UsageError: the task has no such metric.
     """
-    found = result.tasks[column.task]
-    name = column.metric or found.metric
-    if name not in found.metrics:
+    name = column.metric or scored.metric
+    if name not in scored.metrics:
         raise UsageError(
-            f"The task {column.task!r} has no metric {name!r}. {did_you_mean(name, found.metrics)}"
+            f"The task {column.task!r} has no metric {name!r}. {did_you_mean(name, scored.metrics)}"
         )
     return name
 
 
-def _shown(result: Result, column: ColumnSpec) -> float:
-    value = result.tasks[column.task].metrics[_metric(result, column)]
-    return value * _scale(result, column.task)
-
-
-def _item_error(
-    column: ColumnSpec,
-    results: Iterable[Result],
-    lines: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> float | None:
+def _item_error(column: ColumnSpec, results: Sequence[Result], store: Store) -> float | None:
     """Standard error of a row's mean over items; an item's score is its mean over seeds.
 
     Seeds that were scored on different items (a varied sample) are independent draws.
@@ -156,39 +196,91 @@ def _item_error(
     Args:
         column: the column.
         results: one a seed.
-        lines: each run's judged items.
+        store: where their predictions are.
+
+    Returns:
+        The error in the table's unit; NaN where there is none, with a single group; ``None`` where
+        predictions that it takes are not stored.
     """
-    results = list(results)
-    groups: dict[str, str] = {}
-    # Per seed, each item's score where the metric is one of single items.
-    scores: list[dict[str, float | None]] = []
-    for result in results:
-        own = [line for line in lines[result.run] if line["task"] == column.task]
-        groups |= {line["id"]: line["group"] for line in own}
-        scores.append({line["id"]: line.get(_metric(result, column)) for line in own})
+    tasks = [result.tasks[column.task] for result in results]
+    scale = 1.0 if tasks[0].kind == "perplexity" else 100.0
     # A run knows the error of its task's main metric alone.
-    known = [
-        found.standard_error
-        for found in (result.tasks[column.task] for result in results)
-        if found.standard_error is not None and column.metric in ("", found.metric)
+    own = [
+        math.nan
+        if task.standard_error is None or column.metric not in ("", task.metric)
+        else task.standard_error
+        for task in tasks
     ]
-    if any(value is None for one in scores for value in one.values()):
+    if len(results) == 1 and column.metric in ("", tasks[0].metric):
+        return scale * own[0]
+    stored = [store.item_scores(result.run) for result in results]
+    scores = [one[column.task] for one in stored if one is not None]
+    if len(scores) < len(results):
+        return None
+    columns = [
+        one.scores.get(_metric(task, column)) for one, task in zip(scores, tasks, strict=True)
+    ]
+    known = [values for values in columns if values is not None]
+    if len(known) < len(columns):
         # F1, a correlation, a perplexity: each run knows its own error. Seeds that are scored on
         # the same items are not independent; their mean is no surer than one of them.
-        error = stats.mean(known) if len(known) == len(results) else math.nan
-    elif all(one.keys() == scores[0].keys() for one in scores):
-        ids = sorted(scores[0])
-        values = [stats.mean([one[item] or 0.0 for one in scores]) for item in ids]
-        error = stats.clustered_standard_error(values, [groups[item] for item in ids])
-    else:
-        apart = [
-            stats.clustered_standard_error(
-                [value or 0.0 for value in one.values()], [groups[item] for item in one]
-            )
-            for one in scores
-        ]
-        error = stats.error_of_average(apart)
-    return None if math.isnan(error) else error * _scale(results[0], column.task)
+        return scale * stats.mean(own)
+    if all(one.ids == scores[0].ids for one in scores):
+        return scale * stats.clustered_standard_error(
+            np.mean(known, axis=0).tolist(), scores[0].groups
+        )
+    apart = [
+        stats.clustered_standard_error(values.tolist(), one.groups)
+        for values, one in zip(known, scores, strict=True)
+    ]
+    return scale * stats.error_of_average(apart)
+
+
+def _known(error: float | None) -> float | None:
+    return None if error is None or math.isnan(error) else error
+
+
+def _without_errors(rows: Iterable[TableRow], columns: Sequence[Column]) -> list[str]:
+    """Which numbers have no error because predictions are not stored."""
+    titles = {column.key: column.title for column in columns}
+    lacking: dict[str, list[str]] = {}
+    for row in rows:
+        if row.without_error:
+            shown = [titles[key] for key in row.without_error]
+            every = len(shown) == len(row.cells)
+            lacking.setdefault("" if every else f" in {', '.join(shown)}", []).append(row.label)
+    return [
+        f"No standard error over items of {', '.join(labels)}{where}: it takes the predictions of "
+        "each seed, and these are not stored here."
+        for where, labels in lacking.items()
+    ]
+
+
+def _stale_rows(rows: Sequence[TableRow]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    filled = [row for row in rows if row.cells]
+    for row in filled:
+        if row.stale:
+            reasons.setdefault(", ".join(row.stale), []).append(row.label)
+    if not reasons:
+        return []
+    listed = "; ".join(
+        f"{'all rows' if len(labels) == len(filled) else ', '.join(labels)} ({why})"
+        for why, labels in reasons.items()
+    )
+    return [
+        f"{STALE} Stale, computed by other code than the present: {listed}. --fresh stale computes "
+        "these rows again."
+    ]
+
+
+def _not_compared(cells: Iterable[Cells]) -> list[str]:
+    if not any(cell.by_spec for cell in cells):
+        return []
+    return [
+        "The model or the data are not on this machine: results were found by their specs, and "
+        "that model and data are still the same was not checked."
+    ]
 
 
 def _chance(results: Sequence[Result], suite: Suite) -> TableRow | None:
@@ -209,3 +301,39 @@ def _chance(results: Sequence[Result], suite: Suite) -> TableRow | None:
 
 def _level(mean: float) -> Value:
     return Value(mean=mean, deviation=None, standard_error=None, seeds={})
+
+
+def long_form(table: Table) -> pd.DataFrame:
+    """A table's numbers, one line a row and column, the averages last; absent cells have no line.
+
+    Returns:
+        label, method, model, trainable_parameters, percent, denominator; task (a column's key or
+        an average's heading), items; mean, deviation_over_seeds, standard_error_over_items in the
+        table's unit; seeds and values, separated by spaces.
+    """
+    items = {column.key: column.items for column in table.columns}
+    lines = [
+        {
+            "label": row.label,
+            "method": row.method,
+            "model": row.model,
+            "trainable_parameters": row.trainable,
+            "percent": row.percent,
+            "denominator": row.denominator,
+            "task": key,
+            "items": items.get(key),
+            "mean": value.mean,
+            "deviation_over_seeds": value.deviation,
+            "standard_error_over_items": value.standard_error,
+            "seeds": " ".join(map(str, value.seeds)),
+            "values": " ".join(map(str, value.seeds.values())),
+        }
+        for row in table.rows
+        # In the order of columns, whatever the order in which cells were filled.
+        for key, value in [
+            *((key, row.cells[key]) for key in items if key in row.cells),
+            *row.averages.items(),
+        ]
+    ]
+    made = pd.DataFrame(lines)
+    return made.astype({"trainable_parameters": "Int64", "items": "Int64"}) if lines else made

@@ -19,7 +19,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "peft",
-    "pytorch-lightning",
+    "lightning",
     "datasets",
     "tokenizers",
     "safetensors",

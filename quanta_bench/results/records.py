@@ -1,10 +1,14 @@
-"""What a run leaves on disk: the schema of its records."""
+"""What a run leaves on disk: the schema of its records.
+
+Version 2 added what a record says of itself: the code that computed it, the settings in full, and
+hashes of its specs, its files and its own content. Records of version 1 load without them.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
 
@@ -15,6 +19,22 @@ class Record(BaseModel):
     """Base of what is stored. Unknown fields are kept out, so that a reader can trust the names."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
+
+
+SCHEMA_VERSION: Literal[2] = 2
+
+
+class CodeVersion(Record):
+    """The version of a plug-in, or of the suite.
+
+    Attributes:
+        version: as the plug-in declares it; the suite's is that of its package.
+        source: sha256 of the source that it consists of, see
+            :mod:`quanta_bench.results.provenance`.
+    """
+
+    version: int | str
+    source: str
 
 
 class Environment(Record):
@@ -64,16 +84,24 @@ class TrainingRecord(Record):
         train_items: number of training items.
         validation_items: number of validation items.
         seconds: wall time of training, validation included.
-        peak_memory_bytes: largest resident size of the process (CPU) or allocation (GPU).
-        losses: training loss of every computed batch.
+        peak_memory_bytes: largest resident size of a process that computed nothing else (CPU), or
+            largest allocation (GPU); ``None`` where the process had computed other runs before,
+            whose memory cannot be told apart, or where the run was resumed.
+        losses: training loss of every optimiser step.
         validations: step, metric and loss of every validation.
         best_step: step of the checkpoint that was kept.
         best_validation: its validation metric.
         resumed: whether the run went on from a checkpoint after it was stopped.
         environment: where it was computed.
+        settings: the method's settings in full, defaults included.
+        code: versions of the method (``method:NAME``), of the tasks (``task:NAME``) and of the
+            suite (``suite``) that computed it.
+        spec_sha256: of the spec's canonical JSON, defaults included.
+        adapter: sha256 of every file below ``adapter/``, by its relative path.
+        checksum: sha256 of this record's canonical JSON without this field.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     id: str
     spec: TrainingSpec
     label: str = ""
@@ -91,13 +119,18 @@ class TrainingRecord(Record):
     train_items: int = 0
     validation_items: int = 0
     seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    peak_memory_bytes: int | None = None
     losses: list[float] = []
     validations: list[tuple[int, float, float]] = []
     best_step: int = 0
     best_validation: float | None = None
     resumed: bool = False
     environment: Environment
+    settings: dict[str, Any] = {}
+    code: dict[str, CodeVersion] = {}
+    spec_sha256: str = ""
+    adapter: dict[str, str] = {}
+    checksum: str = ""
 
 
 class TaskResult(Record):
@@ -114,6 +147,10 @@ class TaskResult(Record):
             ``None`` with fewer than two groups.
         chance: the main metric of uniform guessing, where defined.
         cut_items: items whose context was cut.
+        max_new_tokens: bound on answers, in tokens, where they were generated.
+        long_answers: items whose right answer is longer than that.
+        tied: items on which several candidates share the best score, so that each counts as the
+            answer by an equal part.
         seconds: wall time.
         data: fingerprints and versions of what was read.
     """
@@ -121,12 +158,15 @@ class TaskResult(Record):
     title: str
     kind: str
     metric: str
-    metrics: dict[str, float]
+    metrics: dict[str, FiniteFloat]
     items: int
     groups: int
-    standard_error: float | None
-    chance: float | None = None
+    standard_error: FiniteFloat | None
+    chance: FiniteFloat | None = None
     cut_items: int = 0
+    max_new_tokens: int | None = None
+    long_answers: int = 0
+    tied: int = 0
     seconds: float
     data: dict[str, Any]
 
@@ -147,17 +187,28 @@ class Result(Record):
         evaluation_seconds: wall time of scoring.
         tokens_per_second: real tokens trained on per second, validation included.
         evaluation_environment: where it was scored.
+        code: versions of the tasks (``task:NAME``) and of the suite (``suite``) that scored it;
+            the training has its own.
+        forgetting_data: fingerprints and versions of the running text, by task.
+        spec_sha256: of the evaluation spec's canonical JSON, defaults included.
+        predictions_sha256: of the text of the predictions, uncompressed.
+        checksum: sha256 of this record's canonical JSON without this field.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     status: Literal["complete"] = "complete"
     run: str
     training: TrainingRecord
     evaluation: EvaluationSpec
     protocol: dict[str, str]
     tasks: dict[str, TaskResult]
-    forgetting: dict[str, float] = {}
+    forgetting: dict[str, FiniteFloat] = {}
     evaluation_precision: dict[str, str] = {}
     evaluation_seconds: float
     tokens_per_second: float = 0.0
     evaluation_environment: Environment
+    code: dict[str, CodeVersion] = {}
+    forgetting_data: dict[str, Any] = {}
+    spec_sha256: str = ""
+    predictions_sha256: str = ""
+    checksum: str = ""

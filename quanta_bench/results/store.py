@@ -1,46 +1,75 @@
-"""Results on disk: one folder a run, written whole or not at all.
+"""Results on disk: one folder a run, written whole or not at all, checked when read.
 
-<root>/runs/<training>-<evaluation>/result.json       what was measured (see Result)
-                                    predictions.jsonl one line an item
-                                    adapter/          what was trained
+<root>/runs/<method>-<training>-<evaluation>/result.json       what was measured (see Result)
+                                             predictions.jsonl one line an item; also read as .gz
+                                             adapter/          what was trained
 <root>/trainings/<training>/        training.json and adapter/, shared by its evaluations
 <root>/unfinished/<training>/       checkpoints of a run in progress; removed when it is done
+<root>/set-aside/<name>-<reason>/   what was not as written; never deleted, and computed again
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from quanta_bench.errors import BenchError
-from quanta_bench.results.records import M, Result, TrainingRecord
-from quanta_bench.utils.folders import whole_folder
+from quanta_bench.errors import BenchError, RunInProgressError
+from quanta_bench.results import predictions
+from quanta_bench.results.integrity import (
+    DamagedError,
+    NewerSchemaError,
+    check_adapter,
+    folder_digests,
+    read_record,
+    sealed,
+)
+from quanta_bench.results.predictions import ItemScores
+from quanta_bench.results.records import Result, TrainingRecord
+from quanta_bench.utils.folders import check_writable, storage_errors, whole_folder
+
+ADVICE = (
+    "Make room there, or name another folder with --results; the same command then goes on "
+    "where it stopped."
+)
+
+T = TypeVar("T")
+Stamp = tuple[int, ...]
+"""By what a changed file is noticed: inode, size and time of change, in nanoseconds."""
 
 
 class Store:
     """The results folder of one profile.
 
+    Records and item scores are read once and kept; a file that has changed is read again.
+
     Args:
         root: the folder; made when first written to.
+
+    Attributes:
+        notices: what was found damaged, was set aside or cannot be read, a sentence each; for the
+            user.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.notices: list[str] = []
+        self._results: _Cache[Result] = _Cache()
+        self._trainings: _Cache[TrainingRecord] = _Cache()
+        self._scores: _Cache[dict[str, ItemScores]] = _Cache()
 
     def run_folder(self, run: str) -> Path:
-        """Where a run lies, whether or not it is there."""
+        """Where a run lies, whether or not it exists."""
         return self.root / "runs" / run
 
     def training_folder(self, training: str) -> Path:
-        """Where a finished training lies, whether or not it is there."""
+        """Where a finished training lies, whether or not it exists."""
         return self.root / "trainings" / training
 
     def unfinished_folder(self, training: str) -> Path:
@@ -50,46 +79,179 @@ class Store:
     def result(self, run: str) -> Result | None:
         """A finished run, or ``None``.
 
+        Its record and its predictions are checked against their hashes; a record of version 1 has
+        none, so of it only the form is checked.
+
         Raises:
-            BenchError: the file is there but cannot be read as a result.
+            DamagedError: the record or the predictions are not what was written.
+            NewerSchemaError: a later version of the suite wrote it.
         """
-        return _read(self.run_folder(run) / "result.json", Result)
+        folder = self.run_folder(run)
+        stamp = _stamp(folder / "result.json") + _stamp(*_prediction_files(folder))
+        if not (folder / "result.json").exists():
+            return None
+        known = self._results.get(run, stamp)
+        if known is None:
+            known = read_record(folder / "result.json", Result)
+            if known.run != run:
+                raise DamagedError(folder, "name", f"it is the run {known.run}")
+            text = predictions.content(folder)
+            if text is not None:
+                predictions.check(text, folder, known)
+                if not known.predictions_sha256:
+                    # Without a hash, whether all of it can be read is what can be checked.
+                    scores = predictions.item_scores(text, folder, known)
+                    self._scores.put(run, stamp, scores)
+            self._results.put(run, stamp, known)
+        return known
 
     def training(self, training: str) -> TrainingRecord | None:
-        """A finished training, or ``None``."""
-        return _read(self.training_folder(training) / "training.json", TrainingRecord)
+        """A finished training, or ``None``. Its adapter is checked by :meth:`adapter`.
+
+        Raises:
+            DamagedError, NewerSchemaError: as :meth:`result`.
+        """
+        path = self.training_folder(training) / "training.json"
+        if not path.exists():
+            return None
+        stamp = _stamp(path)
+        known = self._trainings.get(training, stamp)
+        if known is None:
+            known = read_record(path, TrainingRecord)
+            if known.id != training:
+                raise DamagedError(path.parent, "name", f"it is the training {known.id}")
+            self._trainings.put(training, stamp, known)
+        return known
+
+    def adapter(self, record: TrainingRecord, run: str = "") -> Path:
+        """The folder of a training's adapter, its files checked against the record.
+
+        Args:
+            record: the training.
+            run: take the adapter that lies beside this run.
+
+        Raises:
+            DamagedError: a file is missing, was changed or does not belong there.
+        """
+        home = self.run_folder(run) if run else self.training_folder(record.id)
+        check_adapter(home / "adapter", record)
+        return home / "adapter"
+
+    def runs(self) -> list[str]:
+        """The names of all finished runs, unread."""
+        return sorted(path.parent.name for path in (self.root / "runs").glob("*/result.json"))
 
     def results(self) -> Iterator[Result]:
-        """All finished runs, by name."""
-        for path in sorted((self.root / "runs").glob("*/result.json")):
-            result = self.result(path.parent.name)
+        """All finished runs, by name; one that cannot be read is left out, with a notice."""
+        for run in self.runs():
+            try:
+                result = self.result(run)
+            except (DamagedError, NewerSchemaError) as error:
+                self.notice(f"Not read: {error}")
+                continue
             if result is not None:
                 yield result
 
     @contextmanager
     def write_training(self, record: TrainingRecord) -> Iterator[Path]:
-        """A folder to put the adapter in; becomes the training when the block ends well."""
+        """A folder to put the adapter in; becomes the training when the block ends well.
+
+        What is stored, with hashes of the adapter's files, is then read by :meth:`training`.
+        """
         with whole_folder(self.training_folder(record.id)) as folder:
             yield folder
-            _write(folder / "training.json", record)
+            files = folder_digests(folder / "adapter")
+            _write(folder / "training.json", sealed(record.model_copy(update={"adapter": files})))
 
-    def write_run(self, result: Result, predictions: Iterable[Mapping[str, Any]]) -> Path:
-        """Store a finished run. Its adapter is linked from the training, not copied."""
+    def write_run(self, result: Result, lines: Iterable[Mapping[str, Any]]) -> Result:
+        """Store a finished run. Its adapter is linked from the training, not copied.
+
+        Args:
+            result: the result; hashes are filled in.
+            lines: its judged items.
+
+        Returns:
+            The result as stored.
+
+        Raises:
+            BenchError: a score is not a finite number; nothing is stored.
+        """
         with whole_folder(self.run_folder(result.run)) as folder:
-            with (folder / "predictions.jsonl").open("w", encoding="utf-8") as lines:
-                for line in predictions:
-                    lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            digest = predictions.write(folder, lines)
             adapter = self.training_folder(result.training.id) / "adapter"
             if adapter.is_dir():
                 shutil.copytree(adapter, folder / "adapter", copy_function=_link)
-            _write(folder / "result.json", result)
-        return self.run_folder(result.run)
+            stored = sealed(result.model_copy(update={"predictions_sha256": digest}))
+            # Last: where it exists, the run is whole.
+            _write(folder / "result.json", stored)
+        return stored
 
-    def predictions(self, run: str) -> list[dict[str, Any]]:
-        """The judged items of a finished run."""
-        # Not splitlines: it also splits at separators that stand unescaped inside JSON strings.
-        with (self.run_folder(run) / "predictions.jsonl").open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
+    def predictions(self, run: str) -> list[dict[str, Any]] | None:
+        """The judged items of a finished run; ``None`` where they are not stored.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        folder = self.run_folder(run)
+        text = predictions.content(folder)
+        return None if text is None else list(predictions.parse(text, folder))
+
+    def has_predictions(self, run: str) -> bool:
+        """Whether a run's predictions are stored."""
+        return any(path.exists() for path in _prediction_files(self.run_folder(run)))
+
+    def item_scores(self, run: str) -> dict[str, ItemScores] | None:
+        """The scores of a run's items by task, read once; ``None`` where they are not stored.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        folder = self.run_folder(run)
+        stamp = _stamp(folder / "result.json") + _stamp(*_prediction_files(folder))
+        known = self._scores.get(run, stamp)
+        if known is None:
+            result = self.result(run)
+            known = self._scores.get(run, stamp)
+            text = predictions.content(folder)
+            if result is None or text is None:
+                return None
+            if known is None:
+                known = predictions.item_scores(text, folder, result)
+                self._scores.put(run, stamp, known)
+        return known
+
+    def set_aside(self, folder: Path, error: DamagedError) -> None:
+        """Move a damaged folder out of the way, so that what it held is computed again.
+
+        Args:
+            folder: of a run, a training or an unfinished training of this store.
+            error: why.
+
+        Raises:
+            BenchError: it cannot be moved.
+        """
+        kind = folder.parent.name
+        name = folder.name if kind == "runs" else f"{kind.removesuffix('s')}-{folder.name}"
+        start = target = self.root / "set-aside" / f"{name}-{error.reason}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = start.with_name(f"{start.name}-{number}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+        except FileNotFoundError:
+            return  # another process was faster
+        except OSError as problem:
+            raise BenchError(
+                f"{error} It cannot be moved to {target.parent}: {problem.strerror}."
+            ) from error
+        self.notice(f"{error} Set aside as {target} and computed again.")
+
+    def notice(self, text: str) -> None:
+        """Note something for the user, once."""
+        if text not in self.notices:
+            self.notices.append(text)
 
     def forget(self, training: str) -> None:
         """Remove a training and its checkpoints, so that it is computed again.
@@ -99,46 +261,89 @@ class Store:
         for folder in (self.training_folder(training), self.unfinished_folder(training)):
             shutil.rmtree(folder, ignore_errors=True)
 
-    @contextmanager
-    def computing(self, training: str) -> Iterator[None]:
-        """Hold a training for this process while its block runs.
+    def check_writable(self) -> None:
+        """Raise an error if nothing can be stored.
 
         Raises:
-            BenchError: another process is computing it.
+            StorageError: the folder is read-only, or its disk is full.
+        """
+        check_writable(self.root, ADVICE)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Report in one message that the store cannot be written, whatever finds out first.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+        """
+        with storage_errors(self.root, ADVICE):
+            yield
+
+    @contextmanager
+    def computing(self, training: str, *, wait: bool = False) -> Iterator[None]:
+        """Hold a training for this process while its block runs.
+
+        Args:
+            training: its name.
+            wait: wait while another process is computing it.
+
+        Raises:
+            RunInProgressError: another process is computing it, and ``wait`` is false.
         """
         path = self.unfinished_folder(training).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         try:
-            with FileLock(path, timeout=0):
-                yield
-                path.unlink(missing_ok=True)
+            lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
-            raise BenchError(
+            raise RunInProgressError(
                 f"Another process is computing {training} in {self.root}. Wait for it, or name "
                 "another folder with --results."
             ) from None
+        try:
+            yield
+            path.unlink(missing_ok=True)
+        finally:
+            lock.release()
 
     def bytes_used(self) -> int:
         """Disk space of everything below the root, each linked file once."""
-        seen: dict[tuple[int, int], int] = {}
+        sizes: dict[tuple[int, int], int] = {}
         for path in self.root.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 stat = path.stat()
-                seen[stat.st_dev, stat.st_ino] = stat.st_size
-        return sum(seen.values())
+                sizes[stat.st_dev, stat.st_ino] = stat.st_size
+        return sum(sizes.values())
 
 
-def _read(path: Path, kind: type[M]) -> M | None:
-    if not path.exists():
-        return None
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise BenchError(
-            f"{path} cannot be read as a {kind.__name__} of this version "
-            f"({error.error_count()} problems, first: {error.errors()[0]['msg']}). "
-            "Move its folder away to compute it again."
-        ) from None
+class _Cache(Generic[T]):
+    """Values by name, each valid while its files keep their stamp."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[Stamp, T]] = {}
+
+    def get(self, name: str, stamp: Stamp) -> T | None:
+        known, value = self._values.get(name, (None, None))
+        return value if known == stamp else None
+
+    def put(self, name: str, stamp: Stamp, value: T) -> None:
+        self._values[name] = stamp, value
+
+
+def _stamp(*paths: Path) -> Stamp:
+    numbers: list[int] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            numbers.append(0)
+        else:
+            numbers += [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+    return tuple(numbers)
+
+
+def _prediction_files(folder: Path) -> tuple[Path, Path]:
+    return folder / predictions.FILE, folder / predictions.COMPRESSED
 
 
 def _write(path: Path, record: BaseModel) -> None:

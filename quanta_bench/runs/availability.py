@@ -1,4 +1,4 @@
-"""Columns that a source cannot fill: found before anything is computed, left out of the runs."""
+"""Tasks that a source lacks: found before anything is computed, and left out of the runs."""
 
 from __future__ import annotations
 
@@ -7,66 +7,65 @@ from dataclasses import replace
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import MissingDataError
-from quanta_bench.plugins import METHODS
+from quanta_bench.runs.identity import PlannedRow, PlannedRun
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
-from quanta_bench.suites.grid import GridRow
 from quanta_bench.task import Example, Split
 
 
-def without_absent(rows: Sequence[GridRow], pools: Pools) -> list[GridRow]:
-    """The rows without the tasks that their source does not have; each such row says why.
+def without_absent(rows: Sequence[PlannedRow], pools: Pools) -> list[PlannedRow]:
+    """The rows without the tasks that their source does not have; each such row gives the reason.
 
-    A row needs a task's test items, and its training items where it trains on that task alone.
+    A row requires a task's test items, and its training items where it trains on that task alone.
     Where the two come from different sources, test items may be among those that are trained on:
     such a task counts as absent too.
 
     Raises:
-        MissingDataError: no task is left, or the training items of one are absent from a
+        MissingDataError: no task remains, or the training items of one are absent from a
             mixture, which would be another mixture without them.
-        SourceError: data that are there cannot be read.
+        SourceError: data that exist cannot be read.
     """
     reasons = _Reasons(pools)
-    return [row if row.missing else _filled(row, reasons) for row in rows]
+    return [row if row.row.missing else _restrict(row, reasons) for row in rows]
 
 
 class _Reasons:
-    """Why a source does not have a task; reads each pool once."""
+    """Why a source does not have a task; each pool is read once."""
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
-        self._known: dict[tuple[str, str, Split], MissingDataError | None] = {}
+        self._errors: dict[tuple[str, str, Split], MissingDataError | None] = {}
 
-    def get(self, task: str, needed: Iterable[tuple[str, Split]]) -> MissingDataError | None:
-        """The first failure among the sources and splits that are needed, or ``None``."""
-        for source, split in needed:
+    def missing(self, task: str, required: Iterable[tuple[str, Split]]) -> MissingDataError | None:
+        """The first failure among the sources and splits that are required, or ``None``."""
+        for source, split in required:
             key = (task, source, split)
-            if key not in self._known:
-                self._known[key] = None
+            if key not in self._errors:
+                self._errors[key] = None
                 try:
                     self._pools.get(*key)
-                except MissingDataError as error:
-                    self._known[key] = error
-            if (found := self._known[key]) is not None:
-                return found
+                except MissingDataError as absent:
+                    self._errors[key] = absent
+            if (error := self._errors[key]) is not None:
+                return error
         return None
 
-    def shared(self, task: str, trained: str, scored: str, split: Split) -> MissingDataError | None:
+    def leaked(self, task: str, trained: str, scored: str, split: Split) -> MissingDataError | None:
         """That items of one source's test split are in another's training rows, or ``None``.
 
-        Within one source a task's own splits see to that.
+        Within one source a task's own splits prevent that.
         """
-        if self.get(task, [(trained, "train"), (trained, "validation")]) is not None:
+        splits: tuple[Split, ...] = ("train", "validation")
+        if self.missing(task, [(trained, split) for split in splits]) is not None:
             return None
-        parts: tuple[Split, ...] = ("train", "validation")
-        seen = set[str]().union(
-            *(_groups(self._pools.get(task, trained, p).examples) for p in parts)
+        groups = set[str]().union(
+            *(_groups(self._pools.get(task, trained, name).examples) for name in splits)
         )
         test = self._pools.get(task, scored, split).examples
-        both = sum(example.group in seen for example in test)
-        if not both:
+        shared = sum(example.group in groups for example in test)
+        if not shared:
             return None
         return MissingDataError(
-            f"{both:,} of the {len(test):,} {split} items of {task} in {scored!r} are among its "
+            f"{shared:,} of the {len(test):,} {split} items of {task} in {scored!r} are among its "
             f"training items in {trained!r}; train and score it from one source."
         )
 
@@ -75,33 +74,43 @@ def _groups(examples: Iterable[Example]) -> set[str]:
     return {example.group for example in examples}
 
 
-def _of_training(spec: TrainingSpec) -> list[tuple[str, Split]]:
+def _training_splits(spec: TrainingSpec) -> list[tuple[str, Split]]:
     return [(spec.source, "train"), (spec.source, "validation")]
 
 
-def _filled(row: GridRow, reasons: _Reasons) -> GridRow:
-    trains = METHODS.get(row.spec.method).trains
+def _restrict(planned: PlannedRow, reasons: _Reasons) -> PlannedRow:
+    """A row without the tasks that its source does not have."""
     absent: dict[str, MissingDataError] = {}
+    runs: list[tuple[int, PlannedRun]] = []
     jobs: list[tuple[TrainingSpec, EvaluationSpec]] = []
-    for training, evaluation in row.jobs:
-        trained_on = training.tasks if trains else ()
+    for (seed, run), (spec, _) in zip(planned.runs, planned.row.jobs, strict=True):
+        training, evaluation = run.training, run.evaluation
+        trained = training.tasks if run.method.trains else ()
         for task in evaluation.tasks:
-            needed: list[tuple[str, Split]] = [(evaluation.source, evaluation.split)]
-            if trained_on == (task,):
-                needed += _of_training(training)
-            error = reasons.get(task, needed)
-            if error is None and task in trained_on and training.source != evaluation.source:
-                error = reasons.shared(task, training.source, evaluation.source, evaluation.split)
+            required: list[tuple[str, Split]] = [(evaluation.source, evaluation.split)]
+            if trained == (task,):
+                required += _training_splits(training)
+            error = reasons.missing(task, required)
+            if error is None and task in trained and training.source != evaluation.source:
+                error = reasons.leaked(task, training.source, evaluation.source, evaluation.split)
             if error is not None:
                 absent[task] = error
-        left = tuple(task for task in evaluation.tasks if task not in absent)
-        for task in trained_on if left else ():
-            lacking = reasons.get(task, _of_training(training))
-            if lacking is not None:
-                raise lacking
-        if left:
-            jobs.append((training, evaluation.model_copy(update={"tasks": left})))
-    if not jobs:
+        present = tuple(task for task in evaluation.tasks if task not in absent)
+        for task in trained if present else ():
+            error = reasons.missing(task, _training_splits(training))
+            if error is not None:
+                raise error
+        if present:
+            run = run if present == evaluation.tasks else run.scoring(present)
+            runs.append((seed, run))
+            jobs.append((spec, run.evaluation))
+    if not runs:
         raise next(iter(absent.values()))
-    told = {task: str(error) for task, error in absent.items()}
-    return replace(row, jobs=tuple(jobs), absent=told)
+    if not absent:
+        return planned
+    row = replace(
+        planned.row,
+        jobs=tuple(jobs),
+        absent={task: str(error) for task, error in absent.items()},
+    )
+    return PlannedRow(row, tuple(runs))

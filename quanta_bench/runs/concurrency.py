@@ -1,7 +1,10 @@
 """How many runs are computed at once on this machine, and with how many threads each.
 
 A run of a small model leaves cores idle between its operations, so several runs of one thread each
-get more done than one of several threads. A GPU is one run's alone.
+get more done than one of several threads. A GPU belongs to one run alone.
+
+The limits of control groups are read by hand: psutil and joblib know none on memory, and
+`joblib.cpu_count` reads the processor's from the topmost group only, not from the process's own.
 """
 
 from __future__ import annotations
@@ -17,16 +20,16 @@ from quanta_bench.errors import UsageError
 VARIABLE = "QUANTA_BENCH_JOBS"
 AUTO = "auto"
 
-FEW = 4
-"""Up to so many cores each has a run of its own; a run of more cores has up to so many threads."""
+CORES_A_RUN = 4
+"""Up to so many cores, each gets a run of its own; beyond, so many cores share a run."""
 
-USABLE = 0.8
-"""Part of the free memory that runs may be estimated to need. An assumption."""
+USABLE_MEMORY = 0.8
+"""Share of the free memory that runs may take by their estimates. An assumption."""
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What this process may use.
+class Resources:
+    """What this process may use of the machine.
 
     Attributes:
         cores: processor cores.
@@ -39,41 +42,42 @@ class Machine:
     memory: float
 
 
-def read_jobs(words: str) -> int | None:
-    """The number of runs at once that the user names; ``None`` for ``auto``.
+def read_jobs(text: str) -> int | None:
+    """The value of ``--jobs``: a number of runs at once; ``None`` for ``auto``.
 
     Raises:
         UsageError: it is neither a number above 0 nor ``auto``.
     """
-    if words == AUTO:
+    if text == AUTO:
         return None
-    if words.isascii() and words.isdecimal() and int(words) > 0:
-        return int(words)
-    raise UsageError(f"--jobs takes a number of runs from 1 on, or {AUTO}, not {words!r}.")
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--jobs takes a number of runs from 1 on, or {AUTO}, not {text!r}.")
 
 
-def runs_at_once(machine: Machine, needs: Sequence[float | None]) -> int:
+def runs_at_once(resources: Resources, memory: Sequence[float | None]) -> int:
     """How many runs to compute at once.
 
     With a GPU one. Without, one a core on up to four cores, four on up to sixteen, and beyond one
     for every four cores, which share the memory's bandwidth; never more than there are runs, nor
-    than fit into `USABLE` of the free memory if the largest of them coincide. A run whose need is
-    unknown is computed alone.
+    than fit into `USABLE_MEMORY` of the free memory if the largest of them coincide. A run whose
+    memory is unknown is computed alone.
 
     Args:
-        machine: what there is.
-        needs: bytes that each run is estimated to need, ``None`` where that is unknown.
+        resources: what this process may use.
+        memory: bytes that each run is estimated to take, ``None`` where that is unknown.
     """
-    if machine.gpus or any(need is None for need in needs):
+    known = sorted((size for size in memory if size is not None), reverse=True)
+    if resources.gpus or len(known) < len(memory):
         return 1
-    most = min(len(needs), max(min(machine.cores, FEW), machine.cores // FEW))
-    largest = sorted((need for need in needs if need is not None), reverse=True)
-    fitting = (n for n in range(most, 1, -1) if sum(largest[:n]) <= USABLE * machine.memory)
+    most = max(min(resources.cores, CORES_A_RUN), resources.cores // CORES_A_RUN)
+    usable = USABLE_MEMORY * resources.memory
+    fitting = (n for n in range(min(len(known), most), 1, -1) if sum(known[:n]) <= usable)
     return next(fitting, 1)
 
 
 def threads_each(cores: int, jobs: int, most: int) -> int:
-    """Threads of each of so many runs at once, at most what one run alone would have."""
+    """Threads of each of so many runs at once; at most ``most``, those of a run alone."""
     return max(1, min(cores // jobs, most))
 
 
@@ -91,13 +95,13 @@ def visible_gpu(worker: int, gpus: int, visible: str | None) -> str | None:
     return names[worker % len(names)].strip()
 
 
-def this_machine() -> Machine:
-    """The machine as this process may use it, container limits included."""
+def available_resources() -> Resources:
+    """What this process may use at the moment, container limits included."""
     import psutil
     import torch
 
     limits = Limits()
-    return Machine(
+    return Resources(
         cores=max(1, min(_cores(), limits.cores())),
         gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
         memory=min(float(psutil.virtual_memory().available), limits.memory()),
@@ -111,11 +115,11 @@ def _cores() -> int:
 
 
 class Limits:
-    """The limits of Linux control groups, versions 1 and 2; none where there are none.
+    """The limits of Linux control groups, versions 1 and 2; elsewhere there are none.
 
     Args:
         root: where control groups are mounted.
-        own: the file that says which are this process's.
+        own: the file that names this process's groups.
     """
 
     def __init__(
@@ -132,10 +136,10 @@ class Limits:
         """Cores whose time the process may use, at least one."""
         least = 1 << 20
         for folder in self._folders("cpu"):
-            words = _read(folder / "cpu.max").split()  # "max 100000" or "150000 100000"
-            if not words:
-                words = [_read(folder / f"cpu.cfs_{part}_us") for part in ("quota", "period")]
-            quota, period = (_number(word) for word in words)
+            fields = _read(folder / "cpu.max").split()  # "max 100000" or "150000 100000"
+            if not fields:
+                fields = [_read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+            quota, period = (_number(field) for field in fields)
             if quota and period and quota > 0:
                 least = min(least, max(1, round(quota / period)))
         return least
@@ -165,7 +169,7 @@ class Limits:
             else:
                 continue
             relative = Path(path.lstrip("/"))
-            yield from (top / part for part in (relative, *relative.parents))
+            yield from (top / group for group in (relative, *relative.parents))
 
 
 def _reclaimable(folder: Path) -> float:
@@ -184,9 +188,9 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _number(word: str) -> float | None:
-    """A number; ``None`` for ``max`` and for nothing."""
+def _number(text: str) -> float | None:
+    """A number; ``None`` for ``max`` and for an empty text."""
     try:
-        return float(word)
+        return float(text)
     except ValueError:
         return None

@@ -1,17 +1,21 @@
-"""What a run is called on disk: its specs and the content of its model and data."""
+"""A run as it is planned and named: its specs in normal form, the content of its model and data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.method import Method
 from quanta_bench.models.loading import ModelRef, model_fingerprint
 from quanta_bench.plugins import build_method
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec, canonical, identity
 from quanta_bench.suites.compatibility import check_protocols
+from quanta_bench.suites.grid import GridRow
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A job, checked and brought into the form in which it is hashed; made once a job.
+    """A job, checked and in the normal form that is hashed. Each job is planned once.
 
     Attributes:
         label: the row it belongs to.
@@ -60,9 +64,13 @@ class PlannedRun:
         check_protocols(spec, job.evaluation)
         return cls(job.label, spec, method, job.evaluation)
 
+    def scoring(self, tasks: tuple[str, ...]) -> PlannedRun:
+        """The same run with only these of its tasks scored."""
+        return replace(self, evaluation=self.evaluation.model_copy(update={"tasks": tasks}))
+
     @property
     def job(self) -> Job:
-        """The job in its hashed form."""
+        """The job in its normal form."""
         return Job(self.label, self.training, self.evaluation)
 
     @property
@@ -110,8 +118,41 @@ class PlannedRun:
         )
 
 
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row of a grid with its planned runs; none where the row cannot run in this version.
+
+    Attributes:
+        row: the row.
+        runs: its runs, each with its seed.
+    """
+
+    row: GridRow
+    runs: tuple[tuple[int, PlannedRun], ...]
+
+    @classmethod
+    def of(cls, row: GridRow) -> PlannedRow:
+        """Plan a row.
+
+        Raises:
+            UsageError: see `PlannedRun.of`.
+        """
+        if row.missing:
+            return cls(row, ())
+        runs = (
+            (row.seeds[number // row.parts], PlannedRun.of(Job(row.spec.label, *specs)))
+            for number, specs in enumerate(row.jobs)
+        )
+        return cls(row, tuple(runs))
+
+    def name(self, seed: int, run: PlannedRun) -> str:
+        """What the user sees one of its runs called."""
+        name = run.label + (f", seed {seed}" if len(self.row.seeds) > 1 else "")
+        return name + (f", {', '.join(run.evaluation.tasks)}" if self.row.parts > 1 else "")
+
+
 def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
-    """The spec as it is hashed: settings checked and stripped of defaults.
+    """The spec as it is hashed, and its method: settings checked, default values left out.
 
     A method with nothing to train keeps only what its result depends on, so that every seed and
     every training setting names the same run and the base is evaluated once.
@@ -129,3 +170,31 @@ def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
 def model_reference(spec: TrainingSpec) -> ModelRef:
     """The base model that a spec names."""
     return ModelRef(spec.model.name, spec.model.source, spec.model.revision)
+
+
+def check_identity(
+    folder: Path,
+    planned: PlannedRun,
+    names: Identity,
+    record: TrainingRecord,
+    result: Result | None = None,
+) -> None:
+    """Check that stored records are of the specs and the content that their name stands for.
+
+    Raises:
+        DamagedError: they are not.
+    """
+    same = (
+        record.id == names.training
+        and record.spec == planned.training
+        and record.model_fingerprint == names.model
+        and record.data == names.training_data
+    )
+    if same and result is not None:
+        content = {task: scored.data for task, scored in result.tasks.items()}
+        content |= result.forgetting_data
+        # Records of version 1 do not name the running text.
+        expected = {task: names.evaluation_data.get(task) for task in content}
+        same = result.evaluation == planned.evaluation and content == expected
+    if not same:
+        raise DamagedError(folder, "spec", "its spec or its data are not those of its name")

@@ -1,21 +1,34 @@
-"""What a user sees while runs are computed: the grid, the present runs, time left, the table."""
+"""What a user sees while runs are computed: the table so far, the runs in progress, time left.
+
+Rich draws the bars. Time left is estimated here, since Rich's estimate goes by bars of equal steps:
+runs differ in work, several run side by side, and one that goes on from a checkpoint has work
+behind it that took no time now.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
+from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 TRAINING_SHARE = 0.75
 """Share of a trained run's work that is training; the rest is scoring."""
 
+WIDEST_BAR = 120
+"""Columns up to which the bars take the whole width of the terminal."""
+
+LOG_SECONDS = 30.0
+"""Least time between two lines on the progress of one run in a log."""
+
 
 class Reporter(Protocol):
-    """Who is told of a run's progress."""
+    """Receives a run's progress."""
 
     def training(self, done: int, total: int) -> None:
         """Optimiser steps done of all."""
@@ -28,7 +41,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def training(self, done: int, total: int) -> None:
         """Nothing."""
@@ -41,7 +54,7 @@ class Silent:
 
 
 class Screen:
-    """Progress of a grid of runs: redrawn in place on a terminal, line by line elsewhere.
+    """Progress of many runs: redrawn in place on a terminal, line by line elsewhere.
 
     Args:
         console: where to write.
@@ -59,96 +72,131 @@ class Screen:
         self._runs = len(weights)
         self._work = sum(weights)
         self._ended = 0
+        self._failed = 0
         self._ended_work = 0.0
-        # Work that was done before this start: a training that goes on from a checkpoint.
-        self._found = 0.0
+        # Work that an earlier start did: a training that goes on from a checkpoint.
+        self._earlier_work = 0.0
         self._running: list[RunLine] = []
-        self._table = table
-        self._drawn: RenderableType = table() if table else ""
+        self._make_table = table
+        self._table: RenderableType = table() if table else ""
         self._start = monotonic()
-        # No markup: labels are users' words, and may hold brackets.
+        # No markup: labels may hold brackets. Only they may be cut where the terminal is narrow.
+        whole = Column(no_wrap=True)
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[count]}", markup=False),
-            TextColumn("{task.fields[times]}", markup=False),
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[count]}", markup=False, table_column=whole),
+            TextColumn("{task.fields[times]}", markup=False, table_column=whole.copy()),
             console=console,
             auto_refresh=False,
+            expand=console.width <= WIDEST_BAR,
         )
-        self._grid: TaskID = self._progress.add_task(
-            "runs", total=self._runs, count=self._count(), times=""
+        self._overall: TaskID = self._progress.add_task(
+            "all runs", total=self._work or 1.0, count=self._count(), times=""
         )
         self._live = Live(
             console=console, refresh_per_second=4, transient=True, get_renderable=self._draw
         )
 
     def __enter__(self) -> Screen:
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._live.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.tell(self._interrupted())
 
-    def begin(self, label: str, weight: float = 1.0) -> RunLine:
-        """A run starts, beside those that have not ended; what comes back is told of it.
+    def begin(self, label: str, weight: float = 1.0, doing: str = "loading") -> RunLine:
+        """Start a run beside those in progress.
 
         Args:
             label: its name.
             weight: its work, one of those that the screen was made with.
+            doing: what it does first.
+
+        Returns:
+            Its reporter.
         """
-        text = f"{label}: loading"
+        text = f"{label}: {doing}"
         bar = self._progress.add_task(text, total=None, count="", times="")
         run = RunLine(self, label, weight, bar)
         self._running.append(run)
-        self._say(text)
+        self._log(text)
         return run
 
     def times(self) -> str:
-        """Time since the start and, once there is something to tell it from, time left."""
+        """Time since the start and, once enough is measured, time left."""
         elapsed = monotonic() - self._start
-        said = f"{elapsed / 60:.0f} min" if elapsed >= 60 else f"{elapsed:.0f} s"
-        done = self._ended_work + sum(run.done for run in self._running)
-        here = done - self._found
+        text = f"{elapsed / 60:.0f} min" if elapsed >= 60 else f"{elapsed:.0f} s"
+        done = self._done_work
+        here = done - self._earlier_work
         # Sooner than this, loading the model is most of what was measured.
         little = elapsed < 20 or here < 0.03 * self._work or here <= 0
         if little or self._ended >= self._runs:
-            return said
+            return text
         minutes = elapsed * (self._work - done) / here / 60
         left = f"about {minutes:.0f} min left" if minutes >= 1 else "under a minute left"
-        return f"{said}, {left}"
+        return f"{text}, {left}"
 
     def tell(self, text: str) -> None:
-        """Something else to say, above what is redrawn."""
+        """Print a text above what is redrawn."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def _done_work(self) -> float:
+        return self._ended_work + sum(run.done for run in self._running)
 
     def _count(self) -> str:
         return f"{self._ended} of {self._runs}"
 
     def _draw(self) -> RenderableType:
-        self._progress.update(self._grid, times=self.times())
-        return Group(self._drawn, self._progress)
+        self._progress.update(self._overall, completed=self._done_work, times=self.times())
+        return Group(self._table, self._progress)
 
     def _end(self, run: RunLine, how: str) -> None:
         self._running.remove(run)
         self._progress.remove_task(run.bar)
         self._ended += 1
+        self._failed += how == "failed"
         self._ended_work += run.weight
-        self._progress.update(self._grid, completed=self._ended, count=self._count())
-        if self._table:
-            self._drawn = self._table()
-        self._say(f"{run.label}: {how}; {self._count()} runs; {self.times()}")
+        self._progress.update(self._overall, count=self._count())
+        if self._make_table:
+            self._table = self._make_table()
+        self._log(f"{run.label}: {how}; {self._count()} runs; {self.times()}")
 
-    def _show(self, run: RunLine, text: str, done: int, total: int, *, say: bool) -> None:
+    def _postpone(self, run: RunLine) -> None:
+        self._running.remove(run)
+        self._progress.remove_task(run.bar)
+        self._log(f"{run.label}: another process is computing it")
+
+    def _show(self, run: RunLine, text: str, done: int, total: int, *, log: bool) -> None:
         count = f"{done} of {total}"
         self._progress.update(run.bar, description=text, completed=done, total=total, count=count)
-        if say:
-            self._say(f"{text} {count}; {self.times()}")
+        if log:
+            self._log(f"{text} {count}; {self.times()}")
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         """A line where nothing can be redrawn."""
-        if not self._console.is_terminal:
+        if not self._console.is_interactive:
             self.tell(line)
+
+    def _interrupted(self) -> str:
+        """What is kept of the runs, and where each goes on."""
+        kept = self._ended - self._failed
+        lines = [f"Interrupted. Finished and kept: {kept} of {self._runs} runs."]
+        lines += [f"  {run.label}: {run.goes_on()}" for run in self._running]
+        return "\n".join(lines)
 
 
 class RunLine:
@@ -161,9 +209,11 @@ class RunLine:
         self._screen = screen
         self._fraction = 0.0
         self._trained = False
+        self._step = (0, 0)
+        self._scoring = False
         self._items = 0
         self._all_items = 0
-        self._said = monotonic()
+        self._logged = monotonic()
 
     @property
     def done(self) -> float:
@@ -178,17 +228,36 @@ class RunLine:
         """The run failed; no more of it will be done."""
         self._screen._end(self, "failed")
 
+    def postpone(self) -> None:
+        """Another process is computing the run; it will begin again later."""
+        self._screen._postpone(self)
+
+    def goes_on(self) -> str:
+        """Where the run goes on if it is interrupted now."""
+        if self._scoring:
+            trained = "its training is kept, " if self._trained else ""
+            return f"interrupted while scoring; {trained}its scoring starts anew"
+        if self._trained:
+            step, steps = self._step
+            return (
+                f"interrupted at step {step} of {steps}; goes on from the checkpoint of its last "
+                "validation, or without one starts anew"
+            )
+        return "interrupted while loading; starts anew"
+
     def training(self, done: int, total: int) -> None:
         """Optimiser steps done of all."""
         if not self._trained:
             self._trained = True
             before = TRAINING_SHARE * max(done - 1, 0) / max(total, 1)
-            self._screen._found += before * self.weight
+            self._screen._earlier_work += before * self.weight
+        self._step = (done, total)
         self._fraction = TRAINING_SHARE * done / max(total, 1)
         self._show("training, step", done, total)
 
     def scoring(self, total: int) -> None:
         """Scoring starts."""
+        self._scoring = True
         self._items = 0
         self._all_items = total
         self._fraction = TRAINING_SHARE if self._trained else 0.0
@@ -202,8 +271,7 @@ class RunLine:
         self._show("scoring, item", self._items, self._all_items)
 
     def _show(self, what: str, done: int, total: int, *, always: bool = False) -> None:
-        # A log file gets a line now and then, not one a step.
-        say = always or monotonic() - self._said > 30
-        if say:
-            self._said = monotonic()
-        self._screen._show(self, f"{self.label}: {what}", done, total, say=say)
+        log = always or monotonic() - self._logged > LOG_SECONDS
+        if log:
+            self._logged = monotonic()
+        self._screen._show(self, f"{self.label}: {what}", done, total, log=log)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,29 @@ import torch
 from torch import nn
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.evaluation import evaluators, summary
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.errors import BenchError, RunCrashedError
+from quanta_bench.evaluation import evaluators, limits, summary
+from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
-from quanta_bench.models.heads import check_trains, head_of
-from quanta_bench.models.loading import (
-    LoadedModel,
-    is_here,
-    load_classifier,
-    load_model,
-)
+from quanta_bench.models.capabilities import can_pack
+from quanta_bench.models.heads import check_trains
+from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, resolve
-from quanta_bench.plugins import find_task
+from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.provenance import code_versions, stale, stale_training
 from quanta_bench.results.records import Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
-from quanta_bench.runs.identity import Identity, PlannedRun, model_reference
+from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
+from quanta_bench.task import Example, Task
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
+from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
+from quanta_bench.utils.folders import whole_file
 
 
 class Runner:
@@ -41,7 +44,7 @@ class Runner:
 
     Args:
         store: where results go.
-        reporter: who is told of progress.
+        reporter: receives progress.
         pools: where items come from.
         jobs: how many runs are computed at once on the machine; recorded.
     """
@@ -54,69 +57,145 @@ class Runner:
         self.reporter = reporter
         self.pools = pools or Pools()
         self._renewed: set[str] = set()
+        self._identities: dict[str, Identity] = {}
 
-    def identify(self, job: Job) -> Identity:
-        """The names of a job's run. Reads data and hashes the model, but computes nothing."""
-        return PlannedRun.of(job).identify(self.pools)
+    def identify(self, planned: PlannedRun) -> Identity:
+        """The names of a run. Reads data and hashes the model, but computes nothing."""
+        if planned.key not in self._identities:
+            self._identities[planned.key] = planned.identify(self.pools)
+        return self._identities[planned.key]
 
-    def find(self, job: Job) -> Result | None:
-        """The job's result if it is on disk.
+    def find(self, planned: PlannedRun) -> Result | None:
+        """A run's result if it is stored; what is damaged of it is set aside.
 
         What was computed is named by the model's content, so nothing is looked for while the model
         itself would have to be downloaded first.
-        """
-        planned = PlannedRun.of(job)
-        if not is_here(planned.model):
-            return None
-        return self.store.result(planned.identify(self.pools).run)
-
-    def run(self, job: Job, *, fresh: bool = False) -> Result:
-        """The job's result, from disk if it is there.
-
-        Args:
-            job: the run.
-            fresh: compute it again, training included.
 
         Raises:
-            BenchError: anything the user has to act on; what was finished stays on disk.
+            NewerSchemaError: a later version of the suite wrote it.
+        """
+        if not is_here(planned.model):
+            return None
+        names = self.identify(planned)
+        result = self._result(planned, names)
+        if result is None:
+            # What is damaged of a training is said before anything is computed.
+            self._training(planned, names)
+        return result
+
+    def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
+        """Whether a run's result, or the training that it would score, is of other code."""
+        if result is not None:
+            return bool(stale(result))
+        if not is_here(planned.model):
+            return False
+        record = self._training(planned, self.identify(planned))
+        return record is not None and bool(stale_training(record))
+
+    def _result(self, planned: PlannedRun, names: Identity) -> Result | None:
+        """A stored result of these specs and this content, or ``None``."""
+        folder = self.store.run_folder(names.run)
+        try:
+            result = self.store.result(names.run)
+            if result is not None:
+                check_identity(folder, planned, names, result.training, result)
+        except DamagedError as error:
+            self.store.set_aside(folder, error)
+            return None
+        return result
+
+    def _training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
+        """A stored training of this spec and content with its adapter whole, or ``None``."""
+        folder = self.store.training_folder(names.training)
+        try:
+            record = self.store.training(names.training)
+            if record is not None:
+                check_identity(folder, planned, names, record)
+                if planned.method.trains:
+                    self.store.adapter(record)
+        except DamagedError as error:
+            self.store.set_aside(folder, error)
+            return None
+        return record
+
+    def run(self, job: Job, *, fresh: bool = False, wait: bool = False) -> Result:
+        """A job's result: plan it, then `compute` it.
+
+        Raises:
+            UsageError: a setting is refused; otherwise as `compute`.
+        """
+        return self.compute(PlannedRun.of(job), fresh=fresh, wait=wait)
+
+    def compute(self, planned: PlannedRun, *, fresh: bool = False, wait: bool = False) -> Result:
+        """A run's result, from the store if it is there.
+
+        Args:
+            planned: the run.
+            fresh: compute it again, training included.
+            wait: wait for another process that is computing the training.
+
+        Raises:
+            RunInProgressError: another process is computing the training, and ``wait`` is false.
+            StorageError: the store cannot be written.
+            RunCrashedError: something that nobody foresaw was raised, mostly by a plug-in.
+            BenchError: anything else the user has to act on; what was finished stays stored.
             KeyboardInterrupt: the user stopped; the same call goes on later.
         """
-        planned = PlannedRun.of(job)
-        names = planned.identify(self.pools)
-        done = self.store.result(names.run)
-        if done is not None and not fresh:
-            return done
-        with self.store.computing(names.training):
+        try:
+            return self._find_or_compute(planned, fresh, wait)
+        except BenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            # Methods and tasks are plug-ins, which may raise anything, and even exit.
+            names = self._identities.get(planned.key)
+            log = names.run if names else planned.label
+            raise RunCrashedError(
+                report_crash(error, self.store.root, log, plugin_packages())
+            ) from error
+
+    def _find_or_compute(self, planned: PlannedRun, fresh: bool, wait: bool) -> Result:
+        names = self.identify(planned)
+        stored = self._result(planned, names)
+        if stored is not None and not fresh:
+            return stored
+        with self.store.writing(), self.store.computing(names.training, wait=wait):
             if fresh:
                 # Several scorings of one training train it once.
                 if names.training not in self._renewed:
                     self.store.forget(names.training)
                 self._renewed.add(names.training)
-            elif (done := self.store.result(names.run)) is not None:
-                return done  # another process finished it meanwhile
+            elif (stored := self._result(planned, names)) is not None:
+                return stored  # another process finished it meanwhile
             return self._compute(planned, names)
 
     def _compute(self, planned: PlannedRun, names: Identity) -> Result:
         reset_peak_memory()
+        alone = _alone_in_process()
         spec, method = planned.training, planned.method
         device = this_device()
-        record = self.store.training(names.training)
+        record = self._training(planned, names)
         if record is not None:
             # Scored in the precision that it was trained in, whatever is fastest here now.
             precision = record.precision
         else:
+            self._check_unfinished(names.training)
             folder = self.store.unfinished_folder(names.training)
             precision = _kept_precision(folder, spec, method, device)
-        base = _load(spec, getattr(torch, precision["base"]))
+        protocol = find_protocol(spec.protocol)
+        base = protocol.load(spec, planned.model, getattr(torch, precision["base"]))
+        extra = int(getattr(method.config, "num_virtual_tokens", 0) or 0)
+        scored = self._scored_items(planned.evaluation)
+        limits.check_evaluation(
+            base.model, base.tokenizer, planned.evaluation, [*scored.values()], extra=extra
+        )
         # Asked of the plain base, before a method changes it in place.
-        packed = spec.protocol != "head" and bool(method.cacheable) and can_pack(base.model)
+        packed = protocol.prompts and bool(method.cacheable) and can_pack(base.model)
         if record is None:
             record, model = self._train(
-                planned.label, spec, method, base, names, precision, device, packed
+                planned.label, spec, method, base, names, precision, device, packed, alone
             )
         elif method.trains:
-            adapter = self.store.training_folder(names.training) / "adapter"
-            model = method.load(base.model, adapter)
+            model = method.load(base.model, self.store.adapter(record))
         else:
             model = base.model
         model = model.to(device).eval()
@@ -132,6 +211,7 @@ class Runner:
         precision: dict[str, str],
         device: torch.device,
         packed: bool,
+        alone: bool,
     ) -> tuple[TrainingRecord, nn.Module]:
         model = base.model
         record = TrainingRecord(
@@ -144,13 +224,15 @@ class Runner:
             base_parameters=base.base_parameters,
             precision=precision,
             environment=environment(self.jobs),
+            settings=method.config.model_dump(mode="json"),
+            code=code_versions(spec.method, spec.tasks),
         )
         if not method.trains:
             with self.store.write_training(record):
                 pass
-            return record, model
+            return self._stored(names), model
         own = {id(parameter) for parameter in model.parameters()}
-        head = head_of(model) if spec.protocol == "head" else {}
+        head = find_protocol(spec.protocol).new_parameters(model)
         if spec.gradient_checkpointing:
             # Before adapting, so that a method that cannot work with it can refuse.
             trainer.recompute_activations(model)
@@ -158,6 +240,7 @@ class Runner:
         parameters = method.trainable(model)
         check_trains(head, parameters, method.name)
         data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
+        limits.check_training(model, data.train_items, spec.max_length)
         folder = self.store.unfinished_folder(names.training)
         trained = trainer.train(
             model,
@@ -183,7 +266,7 @@ class Runner:
                 "train_items": len(data.train_items),
                 "validation_items": len(data.validation_items),
                 "seconds": trained.seconds,
-                "peak_memory_bytes": peak_memory(),
+                "peak_memory_bytes": peak_memory() if alone and not trained.resumed else None,
                 "losses": trained.losses,
                 "validations": [tuple(validation) for validation in trained.validations],
                 "best_step": trained.best.step,
@@ -195,7 +278,30 @@ class Runner:
             method.save(model, target / "adapter")
             shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
         trainer.clear(folder)
-        return record, model
+        return self._stored(names), model
+
+    def _stored(self, names: Identity) -> TrainingRecord:
+        """The training that was just written, as it is stored."""
+        record = self.store.training(names.training)
+        if record is None:
+            raise BenchError(f"The training {names.training} is not where it was written.")
+        return record
+
+    def _check_unfinished(self, training: str) -> None:
+        """Set aside what a stopped run left if a file of it is not whole."""
+        folder = self.store.unfinished_folder(training)
+        try:
+            for path in folder.glob("*.ckpt"):
+                trainer.check_checkpoint(path)
+            _read_precision(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
+            self.store.set_aside(folder, damage)
+
+    def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
+        """Each task that is scored, with its items."""
+        drawn = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
+        return dict(zip(spec.tasks, drawn, strict=True))
 
     def _judge(
         self,
@@ -210,7 +316,7 @@ class Runner:
 
         None unless the spec chooses its checkpoint so.
         """
-        if spec.select != "score" or spec.protocol != "generate":
+        if spec.select != "score" or not find_protocol(spec.protocol).generates:
             return None
         drawn = self.pools.drawn(
             spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
@@ -218,7 +324,7 @@ class Runner:
         context = evaluators.Context(
             model,
             base.tokenizer,
-            EvaluationSpec(tasks=spec.tasks, protocol="generate", max_length=spec.max_length),
+            EvaluationSpec(tasks=spec.tasks, protocol=spec.protocol, max_length=spec.max_length),
             packed=False,
             cached=bool(method.cacheable),
             device=device,
@@ -242,8 +348,7 @@ class Runner:
         packed: bool,
     ) -> Result:
         device = next(model.parameters()).device
-        taken = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
-        drawn = dict(zip(spec.tasks, taken, strict=True))
+        drawn = self._scored_items(spec)
         texts = (spec.forgetting,) if spec.forgetting else ()
         taken = self.pools.drawn(
             texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
@@ -262,7 +367,7 @@ class Runner:
         start = time.perf_counter()
         results: dict[str, TaskResult] = {}
         predictions: list[Mapping[str, Any]] = []
-        with arithmetic(record.precision, device):
+        with arithmetic(record.precision, device), _finite_outputs(record):
             for reference, (task, examples) in drawn.items():
                 begun = time.perf_counter()
                 judged = evaluators.evaluate(context, task, examples)
@@ -272,7 +377,7 @@ class Runner:
                 )
                 predictions += [summary.line(reference, item) for item in judged]
             lost = {
-                reference: evaluators.perplexity(evaluators.evaluate(context, task, examples))
+                reference: _perplexity(reference, evaluators.evaluate(context, task, examples))
                 for reference, (task, examples) in forgetting.items()
             }
         result = Result(
@@ -291,17 +396,65 @@ class Runner:
             evaluation_seconds=time.perf_counter() - start,
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
             evaluation_environment=environment(self.jobs),
+            code=code_versions("", [*drawn, *forgetting]),
+            forgetting_data={text: names.evaluation_data[text] for text in texts},
         )
-        self.store.write_run(result, predictions)
-        return result
+        return self.store.write_run(result, predictions)
 
 
-def _load(spec: TrainingSpec, dtype: torch.dtype) -> LoadedModel:
-    """The spec's base model, with a new head where the protocol has one."""
-    if spec.protocol != "head":
-        return load_model(model_reference(spec), dtype)
-    task = find_task(spec.tasks[0])
-    return load_classifier(model_reference(spec), dtype, outputs=task.outputs, seed=spec.seeds.init)
+def _perplexity(reference: str, judged: Sequence[evaluators.Judged]) -> float:
+    try:
+        return evaluators.perplexity(judged)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{reference}: {error}") from None
+
+
+@contextmanager
+def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
+    """Name the weights that gave outputs which are NaN or infinite, and what may help."""
+    try:
+        yield
+    except NonFiniteError as error:
+        spec, base = record.spec, record.precision["base"]
+        wider = "" if base == "float32" else " or compute in float32 (training.precision=float32)"
+        if not record.steps:
+            raise BenchError(
+                f"{error}. It was scored with the weights of {record.model} as they are, in "
+                f"{base}: check these{wider}."
+            ) from None
+        raise BenchError(
+            f"{error}. It was scored with the weights that {spec.method!r} had after step "
+            f"{record.best_step} of {record.steps}, at a learning rate of "
+            f"{spec.learning_rate:g}, in {base}: lower training.learning_rate{wider}."
+        ) from None
+
+
+_computed = 0
+"""Runs that this process has computed."""
+
+
+def _alone_in_process() -> bool:
+    """Whether the run that starts now can tell its memory from that of others.
+
+    On a processor the resident size keeps what earlier runs left; a GPU's allocations are counted
+    anew.
+    """
+    global _computed
+    _computed += 1
+    return _computed == 1 or torch.cuda.is_available()
+
+
+def _read_precision(folder: Path) -> dict[str, str] | None:
+    """The precision of a training that was stopped; ``None`` if it had not been chosen.
+
+    Raises:
+        ValueError, KeyError: the file is not whole.
+    """
+    path = folder / "precision.json"
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {name: str(kept[name]) for name in ("base", "arithmetic")}
 
 
 def _kept_precision(
@@ -311,13 +464,12 @@ def _kept_precision(
 
     The choice may rest on a timing, and a run must not change its base half-way.
     """
-    path = folder / "precision.json"
-    if path.exists():
-        kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    kept = _read_precision(folder)
+    if kept is not None:
         return kept
     dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
     precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
     if method.trains:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(precision), encoding="utf-8")
+        with whole_file(folder / "precision.json") as stream:
+            stream.write(json.dumps(precision).encode())
     return precision

@@ -1,28 +1,39 @@
-"""Many runs: every job of a grid, one after another or several at once, none ever repeated."""
+"""Compute a grid: plan its runs, find those that are finished, compute the rest, fill the table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.errors import BenchError, RunInProgressError, StorageError, UsageError
 from quanta_bench.models.precision import fast_dtype
+from quanta_bench.results.integrity import NewerSchemaError
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.availability import without_absent
-from quanta_bench.runs.cells import Cells, jobs_of
-from quanta_bench.runs.concurrency import Machine, runs_at_once, this_machine, threads_each
-from quanta_bench.runs.estimates import Pace, memory, work
-from quanta_bench.runs.identity import PlannedRun
+from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.estimates import DurationEstimator, work
+from quanta_bench.runs.identity import PlannedRow
 from quanta_bench.runs.progress import RunLine, Screen, Silent
 from quanta_bench.runs.runner import Runner
-from quanta_bench.runs.worker import Setting
-from quanta_bench.runs.worker_pool import Ahead, Crew
-from quanta_bench.spec import Job
+from quanta_bench.runs.schedule import PendingRun, Schedule, rank
+from quanta_bench.runs.worker import ItemsScored, ScoringStarted, TrainingStep, WorkerSettings
+from quanta_bench.runs.worker_pool import (
+    RunFailed,
+    RunFinished,
+    RunPostponed,
+    RunProgressed,
+    RunStarted,
+    WorkerPool,
+)
 from quanta_bench.suites.grid import GridRow
+
+Fresh = Literal["", "all", "stale"]
+"""Which runs to compute again though they are stored."""
 
 
 def sweep(
@@ -31,21 +42,25 @@ def sweep(
     console: Console,
     draw: Callable[[list[Cells]], RenderableType],
     *,
-    fresh: bool = False,
+    pools: Pools | None = None,
+    fresh: Fresh = "",
     at_once: int | None = 1,
 ) -> tuple[list[Cells], list[str]]:
-    """Compute whatever of a grid is not on disk yet.
+    """Compute the runs of a grid whose results are not stored yet.
 
     Runs go seed by seed over all rows, so that a table is filled with one seed before any row
     gets its second; several at once start so too, the longest of a seed first. A task that the
-    source does not have is left out.
+    source does not have is left out. A run that another process is computing comes last; it is
+    waited for, and its result taken.
 
     Args:
         rows: the grid; rows that cannot run in this version stay empty.
         store: where results are and go.
         console: where progress is shown.
-        draw: draws the table from what is there.
-        fresh: compute every run again.
+        draw: draws the table from the results so far.
+        pools: where items come from; by default read anew.
+        fresh: which runs to compute again: ``"all"``, or ``"stale"``, those that other code than
+            the present computed.
         at_once: how many runs to compute at once, each in a process of its own; one is computed in
             this process. ``None`` goes by :func:`quanta_bench.runs.concurrency.runs_at_once`.
 
@@ -53,207 +68,179 @@ def sweep(
         The rows with their results, and a message for each run that failed.
 
     Raises:
-        UsageError: the words of a row are off; before any data are read if its protocol is.
+        UsageError: a row's settings are refused; before any data are read if its protocol is.
         SourceError: the source has none of the tasks, or not what is trained on.
+        StorageError: the store cannot be written.
         KeyboardInterrupt: the user stopped. What was finished stays.
     """
-    pools = Pools()
-    runner = Runner(store, Silent(), pools)
-    for row in rows:
-        for _, job in [] if row.missing else jobs_of(row):
-            PlannedRun.of(job)
+    planned = [PlannedRow.of(row) for row in rows]
     console.print("Reading data and looking for finished runs.", style="dim")
-    with _started_ahead(rows, store, fresh, at_once) as ahead:
-        return _sweep(rows, runner, ahead, console, draw, fresh, at_once)
-
-
-def _sweep(
-    rows: Sequence[GridRow],
-    runner: Runner,
-    ahead: Ahead,
-    console: Console,
-    draw: Callable[[list[Cells]], RenderableType],
-    fresh: bool,
-    at_once: int | None,
-) -> tuple[list[Cells], list[str]]:
-    pools = runner.pools
-    cells = [Cells(row, {}) for row in without_absent(rows, pools)]
-    # Rows that come to the same run, as on one small model in place of several, share it.
-    wanted: dict[str, _Wanted] = {}
-    finished: list[tuple[Job, Result]] = []
-    for cell in cells:
-        if cell.row.missing:
-            continue
-        for seed, job in jobs_of(cell.row):
-            done = None if fresh else runner.find(job)
-            if done is None:
-                name = _name(cell.row, seed, job)
-                run = wanted.setdefault(PlannedRun.of(job).key, _Wanted(name, seed, job, []))
-                run.places.append((cell, seed))
+    runner = Runner(store, Silent(), pools)
+    with WorkerPool() as pool:
+        _start_early(pool, planned, store, fresh == "all", at_once)
+        planned = without_absent(planned, runner.pools)
+        cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
+        for notice in store.notices:
+            console.print(Text(notice))
+        if not pending:
+            return cells, failures
+        store.check_writable()
+        schedule = Schedule.of(pending, at_once)
+        with Screen(console, [run.work for run in pending], lambda: draw(cells)) as screen:
+            board = _Board(screen, estimator, failures)
+            if schedule.jobs == 1:
+                pool.close()
+                _compute_here(pending, runner, board)
             else:
-                cell.results.setdefault(seed, []).append(done)
-                finished.append((job, done))
-    if not wanted:
-        return cells, []
-    order = sorted(wanted.values(), key=lambda run: run.seed)
-    for run in order:
-        run.work = work(run.job, pools)
-    pace = Pace()
-    for job, result in finished:
-        pace.note(job.label, work(job, pools), result)
-    failed: list[str] = []
-    together = _Together.chosen(order, at_once)
-    with Screen(console, [run.work for run in order], lambda: draw(cells)) as screen:
-        if together.jobs == 1:
-            ahead.close()
-            _compute_here(order, runner, screen, failed, fresh)
-        else:
-            console.print(together.said(), style="dim", highlight=False)
-            _compute_beside(order, together, ahead, pace, runner.store, screen, failed, fresh)
-    return cells, failed
+                console.print(str(schedule), style="dim", highlight=False)
+                _compute_in_pool(pending, schedule, pool, store, board)
+    return cells, board.failures
 
 
-def _started_ahead(
-    rows: Sequence[GridRow], store: Store, fresh: bool, at_once: int | None
-) -> Ahead:
-    """Workers for as many runs as will be computed at once if none is done yet.
-
-    None are started where some are done, for all may be; nor for a GPU, which workers share out.
-    """
-    every = {
-        PlannedRun.of(job).key: _Wanted("", seed, job, [])
-        for row in rows
-        if not row.missing
-        for seed, job in jobs_of(row)
-    }
-    if not every or (not fresh and any(True for _ in store.results())):
-        return Ahead(0, 1)
-    together = _Together.chosen(list(every.values()), at_once)
-    alone = together.jobs == 1 or together.machine.gpus
-    return Ahead(0 if alone else together.jobs, together.threads)
-
-
-@dataclass
-class _Wanted:
-    """A run that is to be computed, and where its result goes."""
-
-    name: str
-    seed: int
-    job: Job
-    places: list[tuple[Cells, int]]
-    work: float = 1.0
-
-    def place(self, result: Result) -> None:
-        for cell, seed in self.places:
-            cell.results.setdefault(seed, []).append(result)
-
-
-def _name(row: GridRow, seed: int, job: Job) -> str:
-    name = job.label + (f", seed {seed}" if len(row.seeds) > 1 else "")
-    return name + (f", {', '.join(job.evaluation.tasks)}" if row.parts > 1 else "")
-
-
-def _compute_here(
-    order: Sequence[_Wanted], runner: Runner, screen: Screen, failed: list[str], fresh: bool
+def _start_early(
+    pool: WorkerPool, rows: Sequence[PlannedRow], store: Store, fresh: bool, at_once: int | None
 ) -> None:
-    """One run after another, in this process."""
-    for run in order:
-        line = runner.reporter = screen.begin(run.name, run.work)
-        try:
-            result = runner.run(run.job, fresh=fresh)
-        except UsageError as error:
-            raise UsageError(f"{run.name}: {error}") from error
-        except (BenchError, RuntimeError, MemoryError) as error:
-            # The other rows are worth having all the same.
-            failed.append(f"{run.name}: {error}")
-            line.fail()
-            continue
-        run.place(result)
+    """Start workers for as many runs as will be computed at once if none is finished yet.
+
+    Their imports take seconds. None are started where some runs are finished, for all may be; nor
+    for a GPU, which workers share out.
+    """
+    distinct = {
+        run.key: PendingRun("", seed, run) for planned in rows for seed, run in planned.runs
+    }
+    if not distinct or (not fresh and store.runs()):
+        return
+    schedule = Schedule.of(list(distinct.values()), at_once)
+    if schedule.jobs > 1 and not schedule.resources.gpus:
+        store.check_writable()
+        pool.start(schedule.jobs, schedule.threads)
+
+
+def _find_finished(
+    rows: Sequence[PlannedRow], runner: Runner, fresh: Fresh
+) -> tuple[list[Cells], list[PendingRun], DurationEstimator, list[str]]:
+    """The finished runs in their cells, the others in the order in which they are computed.
+
+    Last come messages about runs that a later version of the suite stored; these are left alone.
+    """
+    cells = []
+    pending: dict[str, PendingRun] = {}
+    estimator = DurationEstimator()
+    finished = []
+    failures = []
+    for planned in rows:
+        row = Cells(planned.row, {})
+        cells.append(row)
+        for seed, run in planned.runs:
+            name = planned.name(seed, run)
+            try:
+                result = None if fresh == "all" else runner.find(run)
+            except NewerSchemaError as error:
+                failures.append(f"{name}: {error}")
+                continue
+            again = fresh == "all" or (fresh == "stale" and runner.is_stale(run, result))
+            if result is not None and not again:
+                row.add(seed, result)
+                finished.append((run, result))
+            else:
+                first = PendingRun(name, seed, run, fresh=again)
+                pending.setdefault(run.key, first).cells.append((row, seed))
+    for waiting in pending.values():
+        waiting.work = work(waiting.planned, runner.pools)
+    for run, result in finished if pending else ():
+        estimator.observe(run.label, work(run, runner.pools), result)
+    return cells, sorted(pending.values(), key=lambda run: run.seed), estimator, failures
+
+
+class _Board:
+    """What the user sees of the runs, and which of them failed."""
+
+    def __init__(
+        self, screen: Screen, estimator: DurationEstimator, failures: Sequence[str] = ()
+    ) -> None:
+        self.screen = screen
+        self.estimator = estimator
+        self.failures = list(failures)
+
+    def start(self, run: PendingRun, waits: bool) -> RunLine:
+        doing = "waiting for another process" if waits else "loading"
+        return self.screen.begin(run.name, run.work, doing)
+
+    def finish(self, run: PendingRun, line: RunLine, result: Result) -> None:
+        run.finish(result)
+        self.estimator.observe(run.planned.label, run.work, result)
         line.finish()
 
-
-@dataclass(frozen=True)
-class _Together:
-    """How runs are computed at once.
-
-    Attributes:
-        batches: numbers of the runs, those that score one training together: seed by seed, and
-            within a seed those of most work first.
-        jobs: how many batches are computed at once.
-        threads: processor threads of each.
-        machine: the machine.
-    """
-
-    batches: list[list[int]]
-    jobs: int
-    threads: int
-    machine: Machine
-
-    @classmethod
-    def chosen(cls, order: Sequence[_Wanted], at_once: int | None) -> _Together:
-        import torch
-
-        groups: dict[str, list[int]] = {}
-        for number, run in enumerate(order):
-            groups.setdefault(PlannedRun.of(run.job).training_key, []).append(number)
-        batches = sorted(
-            groups.values(),
-            key=lambda batch: (order[batch[0]].seed, -sum(order[n].work for n in batch)),
-        )
-        machine = this_machine()
-        if at_once is None:
-            alone = len(batches) == 1 or machine.gpus or machine.cores == 1
-            needs = [None if alone else memory(order[batch[0]].job) for batch in batches]
-            jobs = runs_at_once(machine, needs)
-        else:
-            jobs = min(at_once, len(batches))
-        threads = threads_each(machine.cores, jobs, torch.get_num_threads())
-        return cls(batches, jobs, threads, machine)
-
-    def said(self) -> str:
-        each = "one thread each" if self.threads == 1 else f"{self.threads} threads each"
-        return f"Computing {self.jobs} runs at a time, {each} (--jobs 1 for one after another)."
+    def fail(self, run: PendingRun, line: RunLine, error: Exception) -> None:
+        """Note that a run failed, unless it is no use to compute the others."""
+        if isinstance(error, UsageError):
+            raise UsageError(f"{run.name}: {error}") from error
+        if isinstance(error, StorageError):
+            raise error
+        if not isinstance(error, (BenchError, RuntimeError, MemoryError)):
+            error.add_note(f"in the run {run.name}")
+            raise error
+        # The other rows are worth having all the same.
+        self.failures.append(f"{run.name}: {error}")
+        line.fail()
 
 
-def _compute_beside(
-    order: Sequence[_Wanted],
-    together: _Together,
-    ahead: Ahead,
-    pace: Pace,
-    store: Store,
-    screen: Screen,
-    failed: list[str],
-    fresh: bool,
-) -> None:
-    """Several runs at once, in processes beside this one."""
-    device = "cuda" if together.machine.gpus else "cpu"
-    dtype = str(fast_dtype(device)).removeprefix("torch.")
-    setting = Setting(str(store.root.absolute()), together.jobs, together.threads, {device: dtype})
-    lines: dict[int, RunLine] = {}
-
-    def rank(batch: Sequence[int]) -> tuple[int, float]:
-        """Seed by seed; the longest first, for a long run that starts last keeps a core waiting."""
-        runs = [order[number] for number in batch]
-        return runs[0].seed, -sum(pace.seconds(run.job.label, run.work) for run in runs)
-
-    gpus = together.machine.gpus
-    with Crew(together.jobs, setting, ahead=ahead, gpus=gpus, tell=screen.tell) as crew:
-        jobs = [run.job for run in order]
-        for event in crew.compute(jobs, together.batches, rank=rank, fresh=fresh):
-            run = order[event.run]
-            if event.kind == "begun":
-                lines[event.run] = screen.begin(run.name, run.work)
-            elif event.kind == "refused":
-                raise UsageError(f"{run.name}: {event.words[0]}")
-            elif event.kind == "failed":
-                failed.append(f"{run.name}: {event.words[0]}")
-                lines.pop(event.run).fail()
-            elif event.kind == "done":
-                result = store.result(event.words[0])
-                if result is None:
-                    raise BenchError(f"The result of {run.name} is not where it was written.")
-                run.place(result)
-                pace.note(run.job.label, run.work, result)
-                lines.pop(event.run).finish()
+def _compute_here(runs: Sequence[PendingRun], runner: Runner, board: _Board) -> None:
+    """Compute one run after another, in this process."""
+    postponed: list[PendingRun] = []
+    for waits, chosen in (False, runs), (True, postponed):
+        for run in chosen:
+            line = runner.reporter = board.start(run, waits)
+            try:
+                result = runner.compute(run.planned, fresh=run.fresh, wait=waits)
+            except RunInProgressError:
+                postponed.append(run)
+                line.postpone()
+            except Exception as error:
+                board.fail(run, line, error)
             else:
-                getattr(lines[event.run], event.kind)(*event.words)
+                board.finish(run, line, result)
+
+
+def _compute_in_pool(
+    runs: Sequence[PendingRun],
+    schedule: Schedule,
+    pool: WorkerPool,
+    store: Store,
+    board: _Board,
+) -> None:
+    """Compute several runs at once, in worker processes."""
+    device = "cuda" if schedule.resources.gpus else "cpu"
+    dtype = str(fast_dtype(device)).removeprefix("torch.")
+    root = store.root.absolute()
+    settings = WorkerSettings(root, schedule.jobs, schedule.threads, ((device, dtype),))
+    events = pool.compute(
+        [run.planned.job for run in runs],
+        schedule.batches,
+        settings,
+        gpus=schedule.resources.gpus,
+        rank=lambda batch: rank([runs[number] for number in batch], board.estimator),
+        fresh={number for number, run in enumerate(runs) if run.fresh},
+        show=board.screen.tell,
+    )
+    lines: dict[int, RunLine] = {}
+    for event in events:
+        run = runs[event.run]
+        match event:
+            case RunStarted(number, waits):
+                lines[number] = board.start(run, waits)
+            case RunProgressed(number, TrainingStep(done, total)):
+                lines[number].training(done, total)
+            case RunProgressed(number, ScoringStarted(total)):
+                lines[number].scoring(total)
+            case RunProgressed(number, ItemsScored(count)):
+                lines[number].scored(count)
+            case RunPostponed(number):
+                lines.pop(number).postpone()
+            case RunFailed(number, error):
+                board.fail(run, lines.pop(number), error)
+            case RunFinished(number, name):
+                result = store.result(name)
+                if result is None:
+                    raise BenchError(f"The result of {run.name} is not where it was stored.")
+                board.finish(run, lines.pop(number), result)

@@ -1,285 +1,255 @@
-"""Worker processes that compute runs side by side, seen from the command.
+"""Worker processes that compute runs side by side, as the command sees them.
 
-Each is started once and computes one run after another. One that dies costs the run that it was
-at; the others go on. Leaving the block stops them all: none outlives the command.
+Each is started once and computes one run after another. A worker that dies costs the run that it
+was computing; the others go on. Leaving the block ends them all: none outlives the command.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection, Pipe, wait
-from time import monotonic
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from typing import IO, Any
 
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, RunInProgressError
 from quanta_bench.runs.concurrency import visible_gpu
-from quanta_bench.runs.worker import PROGRESS, Setting, order
+from quanta_bench.runs.worker import Progress, WorkerSettings, compute_run, import_libraries
 from quanta_bench.spec import Job
-
-COMMAND = (sys.executable, "-P", "-m", "quanta_bench.runs.worker")
-"""Starts a worker; the number of its socket comes last."""
-
-STOP_SECONDS = 10.0
-"""What workers get to end in by themselves, their files in order, before they are killed."""
-
-
-class WorkerError(Exception):
-    """A fault of the suite in a worker, with where it happened as a note."""
+from quanta_bench.utils.processes import (
+    ChildDiedError,
+    ChildProcess,
+    Message,
+    Raised,
+    Returned,
+    close_all,
+)
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that a worker says of a run.
+class RunStarted:
+    """A worker begins with a run.
 
     Attributes:
         run: the run's number, as it was given.
-        kind: ``begun``, ``done`` (``words``: the run's name on disk), ``failed`` (``words``: the
-            message), ``refused`` (the same; the user's words are off), or a call of a
-            :class:`quanta_bench.runs.progress.Reporter` with its arguments.
-        words: what belongs to it.
+        waits: whether it waits first until another process has finished with the run.
     """
 
     run: int
-    kind: str
-    words: tuple[Any, ...] = ()
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class RunProgressed:
+    """A run goes on."""
+
+    run: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run is stored under a name."""
+
+    run: int
+    name: str
+
+
+@dataclass(frozen=True)
+class RunFailed:
+    """A run ended by an exception."""
+
+    run: int
+    error: Exception
+
+
+@dataclass(frozen=True)
+class RunPostponed:
+    """Another process is computing the run; it will be started again when all others are done."""
+
+    run: int
+
+
+Event = RunStarted | RunProgressed | RunFinished | RunFailed | RunPostponed
+
+
+@dataclass
+class _Batch:
+    """Numbers of runs that one worker computes in order."""
+
+    runs: list[int]
+    waits: bool = False
 
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
-    link: Connection
+    process: ChildProcess
     log: IO[bytes]
-    number: int
     ready: bool = False
-    batch: deque[int] = field(default_factory=deque)
+    batch: _Batch = field(default_factory=lambda: _Batch([]))
 
     @classmethod
     def start(cls, number: int, threads: int, gpus: int) -> _Worker:
-        """Start a process, which imports what it needs and waits for its `Setting`."""
-        ours, theirs = Pipe()
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            # What is importable here is importable there.
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        }
+        """Start a process, which imports what it needs."""
+        environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         gpu = visible_gpu(number, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is stopped
-        with theirs:
-            process = subprocess.Popen(
-                [*COMMAND, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-            )
-        return cls(process, ours, log, number)
+        worker = cls(ChildProcess(log=log, environment=environment), log)
+        worker.process.call(import_libraries)
+        return worker
 
-    def last_line(self) -> str:
-        lines = self.log_text().strip().splitlines()
-        return lines[-1].strip() if lines else ""
-
-    def log_text(self) -> str:
+    def printed(self) -> list[str]:
+        """The lines that libraries printed."""
         # By position, for the worker writes through the same open file.
         size = os.fstat(self.log.fileno()).st_size
-        return os.pread(self.log.fileno(), size, 0).decode(errors="replace")
+        text = os.pread(self.log.fileno(), size, 0).decode(errors="replace")
+        return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-class Ahead:
-    """Workers that start before it is known what they will compute: their imports take seconds.
+class WorkerPool:
+    """Workers, which may be started before it is known what they will compute."""
 
-    Leaving the block, or `close`, ends those that no `Crew` has taken.
+    def __init__(self) -> None:
+        self._idle: list[_Worker] = []
+        self._workers: dict[Any, _Worker] = {}
+        self._started = 0
+        self._shown: set[str] = set()
 
-    Args:
-        size: how many.
-        threads: processor threads that each is expected to have; a `Setting` has the last word.
-    """
-
-    def __init__(self, size: int, threads: int) -> None:
-        self._workers = deque(_Worker.start(number, threads, 0) for number in range(size))
-
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def take(self) -> _Worker | None:
-        """One of them, or ``None`` when there are no more."""
-        return self._workers.popleft() if self._workers else None
+    def start(self, count: int, threads: int, gpus: int = 0) -> None:
+        """Start workers; `compute` starts those that it lacks.
+
+        Args:
+            count: how many.
+            threads: processor threads that each is expected to have; `WorkerSettings` decides.
+            gpus: how many GPUs there are, to give workers one each in turn.
+        """
+        for _ in range(count):
+            self._idle.append(_Worker.start(self._started, threads, gpus))
+            self._started += 1
 
     def close(self) -> None:
-        """End the others."""
-        left = list(self._workers)
-        self._workers.clear()
-        _end(left)
-
-
-class Crew:
-    """So many workers.
-
-    Args:
-        size: how many.
-        setting: what holds for all their runs.
-        ahead: workers that have been started; more are started when these are taken.
-        gpus: how many GPUs there are, to give workers one each in turn.
-        tell: called with what libraries print in a worker, each line once.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        setting: Setting,
-        *,
-        ahead: Ahead | None = None,
-        gpus: int = 0,
-        tell: Callable[[str], None],
-    ) -> None:
-        self._size = size
-        self._setting = setting
-        self._ahead = ahead
-        self._gpus = gpus
-        self._tell = tell
-        self._told: set[str] = set()
-        self._workers: dict[Connection, _Worker] = {}
-        self._started = 0
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop(list(self._workers.values()))
+        """End all workers."""
+        self._stop([*self._idle, *self._workers.values()])
+        self._idle.clear()
 
     def compute(
         self,
         jobs: Sequence[Job],
         batches: Sequence[Sequence[int]],
+        settings: WorkerSettings,
         *,
+        gpus: int = 0,
         rank: Callable[[Sequence[int]], Any] = lambda batch: 0,
-        fresh: bool = False,
+        fresh: Collection[int] = (),
+        show: Callable[[str], None],
     ) -> Iterator[Event]:
-        """Compute runs and say what happens, as it happens.
+        """Compute runs and report what happens, as it happens.
+
+        Runs that another process is computing are postponed; when no other is left, workers wait
+        for them.
 
         Args:
             jobs: the runs.
             batches: numbers of runs; those of a batch go to one worker, in order.
+            settings: what holds for all of them; ``settings.jobs`` workers compute them.
+            gpus: how many GPUs there are.
             rank: asked of the waiting batches whenever one is to start: the one of least rank
                 starts, of several the first.
-            fresh: compute again what is there.
+            fresh: numbers of the runs to compute again though they are stored.
+            show: called with what libraries print in a worker, each line once.
 
         Raises:
             BenchError: a worker could not be started.
-            WorkerError: one had a fault.
         """
-        waiting = deque(deque(batch) for batch in batches)
-        for _ in range(min(self._size, len(waiting))):
-            self._start()
-        if self._ahead is not None:
-            self._ahead.close()
+        waiting = [_Batch(list(batch)) for batch in batches]
+        size = min(settings.jobs, len(waiting))
+        self.start(size - len(self._idle), settings.threads, gpus)
+        self._stop(self._idle[size:])
+        self._workers = {worker.process.connection: worker for worker in self._idle[:size]}
+        self._idle.clear()
         while self._workers:
-            for link in wait(list(self._workers)):
-                assert isinstance(link, Connection)
-                worker = self._workers[link]
+            for connection in wait(list(self._workers)):
+                worker = self._workers[connection]
                 try:
-                    kind, *words = json.loads(link.recv_bytes())
-                except (EOFError, OSError):
-                    yield from self._lost(worker, waiting)
+                    reply = worker.process.receive()
+                except ChildDiedError as error:
+                    yield self._bury(worker, error, waiting)
+                    # Where memory ran out, one fewer may fit.
+                    if waiting and not (error.killed and self._workers):
+                        self.start(1, settings.threads, gpus)
+                        replacement = self._idle.pop()
+                        self._workers[replacement.process.connection] = replacement
                     continue
-                if kind == "ready":
-                    worker.ready = True
-                elif kind == "fault":
-                    fault = WorkerError(words[0])
-                    fault.add_note(words[1])
-                    raise fault
-                else:
-                    yield Event(worker.batch[0], kind, tuple(words))
-                if kind in PROGRESS:
+                if isinstance(reply, Message):
+                    yield RunProgressed(worker.batch.runs[0], reply.content)
                     continue
-                if kind != "ready":
-                    worker.batch.popleft()
-                self._pass_on(worker)
-                if not worker.batch and waiting:
-                    worker.batch = min(waiting, key=rank)
+                if worker.ready:
+                    yield _end(worker, reply, waiting)
+                elif isinstance(reply, Raised):
+                    raise BenchError(
+                        f"A process to compute runs in could not start: {reply.error}"
+                    ) from reply.error
+                worker.ready = True
+                self._show(worker, show)
+                if not worker.batch.runs and waiting:
+                    worker.batch = min(waiting, key=lambda batch: (batch.waits, rank(batch.runs)))
                     waiting.remove(worker.batch)
-                if worker.batch:
-                    yield Event(worker.batch[0], "begun")
-                    # A worker that is gone is noticed where it is listened to.
-                    with suppress(OSError):
-                        link.send_bytes(order(jobs[worker.batch[0]], fresh))
+                if worker.batch.runs:
+                    run, waits = worker.batch.runs[0], worker.batch.waits
+                    yield RunStarted(run, waits)
+                    worker.process.call(
+                        compute_run, settings, jobs[run], run in fresh, waits, tells=True
+                    )
                 else:
                     self._stop([worker])
 
-    def _start(self) -> None:
-        worker = self._ahead.take() if self._ahead is not None else None
-        if worker is None:
-            worker = _Worker.start(self._started, self._setting.threads, self._gpus)
-        self._workers[worker.link] = worker
-        self._started += 1
-        with suppress(OSError):
-            worker.link.send_bytes(json.dumps(asdict(self._setting)).encode())
-
-    def _lost(self, worker: _Worker, waiting: deque[deque[int]]) -> Iterator[Event]:
-        """A worker died: its run has failed, and what else it was given is left to others."""
-        worker.process.wait()
-        how = _how(worker.process.returncode, worker.last_line())
+    def _bury(self, worker: _Worker, error: ChildDiedError, waiting: list[_Batch]) -> RunFailed:
+        """A worker died: its run has failed, and the rest of its batch is left to others."""
+        last = "".join(worker.printed()[-1:])
+        reason = f"{error}: {last}" if last else f"{error}."
         self._stop([worker])
         if not worker.ready:
-            raise BenchError(f"A process to compute runs in could not start: {how}")
-        yield Event(worker.batch.popleft(), "failed", (f"The process that computed it {how}",))
-        if worker.batch:
-            waiting.appendleft(worker.batch)
-        # Where memory ran out, one fewer may fit.
-        killed = worker.process.returncode == -signal.SIGKILL
-        if waiting and not (killed and self._workers):
-            self._start()
+            raise BenchError(f"A process to compute runs in could not start; it {reason}")
+        if error.killed:
+            reason = f"{error}; the same command with --jobs 1 needs the least memory."
+        run, *rest = worker.batch.runs
+        if rest:
+            waiting.insert(0, _Batch(rest, worker.batch.waits))
+        return RunFailed(run, BenchError(f"The process that computed it {reason}"))
 
-    def _pass_on(self, worker: _Worker) -> None:
-        for line in worker.log_text().splitlines():
-            if line.strip() and line not in self._told:
-                self._told.add(line)
-                self._tell(line)
+    def _show(self, worker: _Worker, show: Callable[[str], None]) -> None:
+        for line in worker.printed():
+            if line not in self._shown:
+                self._shown.add(line)
+                show(line)
 
     def _stop(self, workers: Sequence[_Worker]) -> None:
         for worker in workers:
-            self._workers.pop(worker.link, None)
-        _end(workers)
+            self._workers.pop(worker.process.connection, None)
+        try:
+            close_all([worker.process for worker in workers])
+        finally:
+            for worker in workers:
+                worker.log.close()
 
 
-def _end(workers: Sequence[_Worker]) -> None:
-    """End workers: one that computes is interrupted, and killed if it does not mind."""
-    end = monotonic() + STOP_SECONDS
-    try:
-        for worker in workers:
-            worker.link.close()
-        for worker in workers:
-            with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, end - monotonic()))
-    finally:
-        for worker in workers:
-            if worker.process.poll() is None:
-                worker.process.kill()
-                worker.process.wait()
-            worker.log.close()
-
-
-def _how(status: int, last: str) -> str:
-    if status == -signal.SIGKILL:
-        return (
-            "was killed, as the system does when memory runs out; the same command with "
-            "--jobs 1 needs the least memory."
-        )
-    how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
-    return f"{how}: {last}" if last else f"{how}."
+def _end(worker: _Worker, reply: Returned | Raised, waiting: list[_Batch]) -> Event:
+    """The event that ends a worker's present run, which leaves its batch."""
+    run = worker.batch.runs.pop(0)
+    if isinstance(reply, Returned):
+        return RunFinished(run, reply.value)
+    if isinstance(reply.error, RunInProgressError) and not worker.batch.waits:
+        # The others of its batch score the same training.
+        waiting.append(_Batch([run, *worker.batch.runs], waits=True))
+        worker.batch = _Batch([])
+        return RunPostponed(run)
+    return RunFailed(run, reply.error)

@@ -27,6 +27,7 @@ from quanta_bench.task import (
 )
 from quanta_bench.utils.fingerprint import rows_digest
 from quanta_bench.utils.quiet import quiet_libraries
+from quanta_bench.utils.row_files import read_rows
 
 Rows = list[dict[str, Any]]
 
@@ -74,7 +75,7 @@ class DataSource(ABC):
         """
         reader = self._readers().get(type(location))
         if isinstance(location, UserRows):
-            rows = read_json_rows(Path(location.path).expanduser())
+            rows = [row for _, row in read_rows(location.path)]
         elif reader is None:
             raise MissingDataError(
                 f"The source {self.kind} does not serve {location_name(location)}; "

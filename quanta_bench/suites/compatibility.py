@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from quanta_bench.errors import UsageError, did_you_mean
-from quanta_bench.plugins import TASKS, find_task
+from quanta_bench.plugins import METHODS, find_protocol, find_task, is_registered
 from quanta_bench.spec import EvaluationSpec, Normaliser, TrainingSpec
-from quanta_bench.suites.schema import ColumnSpec
+from quanta_bench.suites.schema import ColumnSpec, Suite
 from quanta_bench.task import Task
 
 
@@ -18,72 +18,50 @@ def check_protocols(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
     Raises:
         UsageError: names the protocol, and the task and the protocols that this knows.
     """
-    if "head" in (training.protocol, evaluation.protocol):
-        _check_head(training, evaluation)
-    wanted = [(task, training.protocol) for task in training.tasks]
-    wanted += [(task, evaluation.protocol) for task in evaluation.tasks]
-    for reference, protocol in wanted:
+    _check_tasks(training, evaluation)
+    for name in dict.fromkeys((training.protocol, evaluation.protocol)):
+        find_protocol(name).check(training, evaluation)
+    pairs = [(task, training.protocol) for task in training.tasks]
+    pairs += [(task, evaluation.protocol) for task in evaluation.tasks]
+    for reference, name in pairs:
         task = find_task(reference)
-        known = protocol in task.protocols or (task.kind == "perplexity" and protocol != "head")
-        if not known:
+        if not find_protocol(name).accepts(task):
             raise UsageError(
-                f"The task {reference!r} cannot be put as {protocol!r}; "
-                f"it knows {', '.join(task.protocols)}."
+                f"The task {reference!r} does not support the protocol {name!r}; it supports "
+                f"{', '.join(task.protocols)}."
             )
         if task.kind == "perplexity" and training.select == "score":
             raise UsageError(
                 f"select 'score' is for answers that are generated, and {reference!r} is text to "
                 "predict. Leave select at 'likelihood'."
             )
-        if training.loss == "labels" and protocol != "head":
+    for reference in training.tasks:
+        losses = find_protocol(training.protocol).losses(find_task(reference))
+        if training.loss not in losses:
             raise UsageError(
-                f"The loss 'labels' is that of a classification head, and {reference!r} is put as "
-                f"{protocol!r}. Use 'candidates' or 'answer'."
-            )
-        choosing = task.chooses and protocol != "generate"
-        if reference in training.tasks and training.loss == "candidates" and not choosing:
-            raise UsageError(
-                f"The loss 'candidates' compares candidates, and {reference!r} put as "
-                f"{protocol!r} has none. Use the loss 'answer'."
+                f"The task {reference!r} under the protocol {training.protocol!r} cannot be "
+                f"trained with the loss {training.loss!r}. Use the loss "
+                f"{' or '.join(map(repr, losses))}."
             )
 
 
-def _check_head(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
-    """Refuse what a model with a classification head cannot do.
+def _check_tasks(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
+    """Refuse a run without tasks, or with one twice.
 
     Raises:
-        UsageError: says what that is.
+        UsageError: says which.
     """
-    if training.protocol != evaluation.protocol:
+    if not training.tasks and METHODS.get(training.method).trains:
         raise UsageError(
-            "A classification head answers only where it was trained: training and evaluation are "
-            f"both put as 'head', and here {training.method!r} is trained as "
-            f"{training.protocol!r} and scored as {evaluation.protocol!r}."
-            if training.tasks
-            else f"The method {training.method!r} trains nothing, and a classification head "
-            "that is not trained answers at random. Choose a method that trains."
+            f"training.tasks is empty, and the method {training.method!r} trains: name at least "
+            "one task."
         )
-    tasks = {*training.tasks, *evaluation.tasks}
-    if len(tasks) != 1:
-        raise UsageError(
-            f"A classification head answers one task, and these are {', '.join(sorted(tasks))}: "
-            "run each by itself ('trained: apart' in a suite)."
-        )
-    if evaluation.forgetting:
-        raise UsageError(
-            "A model with a classification head predicts no text, so what it forgot of "
-            f"{evaluation.forgetting!r} cannot be measured: leave evaluation.forgetting empty."
-        )
-    if training.loss != "labels":
-        raise UsageError(
-            f"A classification head is trained with the loss 'labels', not {training.loss!r}."
-        )
-    task = find_task(tasks.pop())
-    if "head" in task.protocols and task.outputs < 1:
-        raise UsageError(
-            f"The task {task.name!r} does not say how many outputs a classification head has for "
-            "it (outputs)."
-        )
+    if not evaluation.tasks:
+        raise UsageError("evaluation.tasks is empty: name at least one task to score.")
+    for part, tasks in (("training", training.tasks), ("evaluation", evaluation.tasks)):
+        for task in tasks:
+            if tasks.count(task) > 1:
+                raise UsageError(f"{part}.tasks names {task!r} more than once.")
 
 
 def metrics_of(task: Task, protocol: str) -> tuple[str, ...]:
@@ -91,7 +69,7 @@ def metrics_of(task: Task, protocol: str) -> tuple[str, ...]:
     names = [task.metric, *task.metrics]
     if task.kind == "perplexity":
         names += ["perplexity", "word_perplexity"]
-    elif task.chooses and protocol in ("choice-text", "choice-label"):
+    elif find_protocol(protocol).compares(task):
         names += [f"{task.metric}/{normaliser}" for normaliser in get_args(Normaliser)]
     return tuple(dict.fromkeys(names))
 
@@ -111,7 +89,7 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
         for reference in evaluation.tasks:
             protocols.setdefault(reference, set()).add(evaluation.protocol)
     for column in columns:
-        if not column.metric or column.task.partition(":")[0] not in TASKS:
+        if not column.metric or not is_registered(column.task):
             continue
         task = find_task(column.task)
         for protocol in sorted(protocols.get(column.task, ())):
@@ -120,4 +98,24 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
                 raise UsageError(
                     f"The task {column.task!r} has no metric {column.metric!r}. "
                     f"{did_you_mean(column.metric, known)}"
+                )
+
+
+def check_columns(suite: Suite, evaluations: Iterable[EvaluationSpec]) -> None:
+    """Refuse to score a task that neither a column nor the suite's own list of tasks names.
+
+    Args:
+        suite: the suite, as a profile has it.
+        evaluations: of the runs that are to fill its columns.
+
+    Raises:
+        UsageError: names the task and those of the suite.
+    """
+    shown = list(dict.fromkeys([*(column.task for column in suite.shown_columns), *suite.tasks]))
+    for evaluation in evaluations:
+        for task in evaluation.tasks:
+            if task not in shown:
+                raise UsageError(
+                    f"evaluation.tasks names {task!r}, which no column of {suite.name} shows. "
+                    f"{did_you_mean(task, shown)}"
                 )

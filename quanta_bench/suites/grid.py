@@ -9,10 +9,22 @@ from typing import Any
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.method import Method, Row
 from quanta_bench.plugins import METHODS
-from quanta_bench.spec import Denominator, EvaluationSpec, ModelSpec, Seeds, TrainingSpec, build
+from quanta_bench.spec import (
+    Denominator,
+    EvaluationSpec,
+    ModelSpec,
+    Seeds,
+    TrainingSpec,
+    build,
+    meta_reference,
+)
 from quanta_bench.suites.choice import NO_CHOICE, Choice
 from quanta_bench.suites.loading import pick_profile
+from quanta_bench.suites.overrides import Overrides
 from quanta_bench.suites.schema import Profile, RowSpec, Settings, Size, Suite
+
+SEED_LIMIT = 2**32
+"""Seeds are below it, as NumPy's and torch's generators take them."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +39,10 @@ class GridRow:
         seeds: the seeds, in the jobs' order.
         origin: where each setting comes from.
         denominator: of the trainable share.
-        missing: why the row cannot run in this version, or empty.
+        missing: why the row cannot run, or empty.
         reference: the row of whose trained parameters the share is taken, if it is taken so.
         absent: tasks that the source cannot fill, each with the reason; no job has them.
+        note: what of the row is not as the suite has it, and why; or empty.
     """
 
     spec: RowSpec
@@ -41,6 +54,7 @@ class GridRow:
     missing: str = ""
     reference: RowSpec | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def parts(self) -> int:
@@ -57,20 +71,27 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     profile = pick_profile(suite, profile_name)
     suite = suite.as_in(profile)
     size = _size(suite, profile, choice.size)
-    seeds = choice.seeds or size.seeds or profile.seeds
-    if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:
-        raise UsageError(f"Seeds are distinct and not negative, at least one; these are {seeds}.")
-    training_over, evaluation_over = _overrides(choice)
+    seeds = _seeds(choice.seeds or size.seeds or profile.seeds)
+    selected, missing = _select(suite, profile, profile_name, choice)
+    overrides = Overrides.of(
+        choice.settings or {}, list(dict.fromkeys(row.method for row in selected))
+    )
+    if choice.source:
+        for part in (overrides.training, overrides.evaluation):
+            part.setdefault("source", choice.source)
     rows = []
-    for row in _select(profile, profile_name, choice):
-        missing = ""
-        if row.method in METHODS:
-            row = _filled(row, METHODS.get(row.method), profile_name)
-        else:
-            missing = f"the method {row.method!r} is not available in this version"
+    for row in selected:
         model = _model(profile, row, choice)
+        try:
+            row, note = _on_model(row, model, profile, choice, overrides)
+        except UsageError as error:
+            if row.method in overrides.methods:
+                raise
+            # The user's model has no size of this method; the other rows are worth having.
+            rows.append(_missing_row(row, model, str(error), profile, seeds))
+            continue
         common = {"model": model, "method": row.method, "settings": row.settings}
-        own = seeds if missing or METHODS.get(row.method).trains else seeds[:1]
+        own = seeds if METHODS.get(row.method).trains else seeds[:1]
         jobs = []
         for seed in own:
             streams = Seeds(**dict.fromkeys(profile.vary, seed))
@@ -83,7 +104,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                     **of_task.training,
                     **size.training,
                     **row.training,
-                    **training_over,
+                    **overrides.training,
                 }
                 scored = {
                     "tasks": tasks,
@@ -93,7 +114,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                     **of_task.evaluation,
                     **size.evaluation,
                     **row.evaluation,
-                    **evaluation_over,
+                    **overrides.evaluation,
                 }
                 jobs.append((build(TrainingSpec, training), build(EvaluationSpec, scored)))
         origin = {**profile.origin, **row.origin}
@@ -106,11 +127,63 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                 seeds=own,
                 origin=origin,
                 denominator=denominator,
-                missing=missing,
                 reference=_reference(profile, profile_name, row),
+                note=note,
             )
         )
+    model = _model(profile, RowSpec(method=""), choice)
+    rows += [
+        _missing_row(RowSpec(method=name, label=name), model, reason, profile, seeds)
+        for name, reason in missing.items()
+    ]
     return rows
+
+
+def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Seeds, checked.
+
+    Raises:
+        UsageError: there are none, one is out of range, or one stands twice.
+    """
+    in_range = all(0 <= seed < SEED_LIMIT for seed in seeds)
+    if not seeds or len(set(seeds)) != len(seeds) or not in_range:
+        raise UsageError(
+            f"Seeds are different whole numbers from 0 to {SEED_LIMIT - 1}, at least one, not "
+            f"{', '.join(map(str, seeds)) or 'none'}."
+        )
+    return seeds
+
+
+def _on_model(
+    row: RowSpec, model: ModelSpec, profile: Profile, choice: Choice, overrides: Overrides
+) -> tuple[RowSpec, str]:
+    """A row with the user's settings, and with settings that fit the user's model."""
+    from quanta_bench.suites.fitting import check_fits, fitted
+
+    given = overrides.methods.get(row.method, {})
+    row = overrides.applied_to(row)
+    if choice.model:
+        original = meta_reference(_model(profile, row, NO_CHOICE))
+        result = fitted(row, meta_reference(model), original, kept=given)
+        return result.row, result.note
+    if given:
+        check_fits(row, meta_reference(model))
+    return row, ""
+
+
+def _missing_row(
+    row: RowSpec, model: ModelSpec, reason: str, profile: Profile, seeds: tuple[int, ...]
+) -> GridRow:
+    """A row that stays empty, with the reason."""
+    return GridRow(
+        spec=row,
+        model=model,
+        jobs=(),
+        seeds=seeds,
+        origin={},
+        denominator=profile.denominator,
+        missing=reason.removeprefix(f"{row.label}: ").rstrip("."),
+    )
 
 
 def _parts(suite: Suite, profile: Profile) -> list[tuple[tuple[str, ...], Settings]]:
@@ -125,18 +198,14 @@ def _reference(profile: Profile, profile_name: str, row: RowSpec) -> RowSpec | N
     if not row.relative_to:
         return None
     model = row.model or profile.model
-    there = {
-        other.label: other for other in profile.rows if (other.model or profile.model) == model
-    }
-    if row.relative_to not in there:
+    rows = {other.label: other for other in profile.rows if (other.model or profile.model) == model}
+    if row.relative_to not in rows:
         raise UsageError(
             f"The row {row.label!r} is relative to a row {row.relative_to!r} on {model}, which the "
-            f"profile does not have. {did_you_mean(row.relative_to, there)}"
+            f"profile does not have. {did_you_mean(row.relative_to, rows)}"
         )
-    found = there[row.relative_to]
-    if found.method not in METHODS:
-        return found
-    return _filled(found, METHODS.get(found.method), profile_name)
+    reference = rows[row.relative_to]
+    return _filled(reference, METHODS.get(reference.method), profile_name)
 
 
 def _size(suite: Suite, profile: Profile, name: str) -> Size:
@@ -148,20 +217,33 @@ def _size(suite: Suite, profile: Profile, name: str) -> Size:
     return profile.sizes[name]
 
 
-def _select(profile: Profile, profile_name: str, choice: Choice) -> list[RowSpec]:
-    known = {row.method for row in profile.rows} | set(METHODS.names())
+def _select(
+    suite: Suite, profile: Profile, profile_name: str, choice: Choice
+) -> tuple[list[RowSpec], dict[str, str]]:
+    """The rows that are chosen, filled in; and why other methods cannot have one, by name.
+
+    Raises:
+        UsageError: an unknown method or model, or two rows that nothing tells apart.
+        BenchError: a row's method cannot be used.
+    """
+    for name in dict.fromkeys(row.method for row in profile.rows):
+        if name not in METHODS:
+            raise UsageError(
+                f"{suite.name} has a row of a method {name!r}, which is not registered. "
+                f"{did_you_mean(name, METHODS.names())}"
+            )
     for name in choice.methods:
-        if name.lstrip("+") not in known:
+        if name.lstrip("+") not in METHODS:
             raise UsageError(
                 f"There is no method called {name.lstrip('+')!r}. "
-                f"{did_you_mean(name.lstrip('+'), known)}"
+                f"{did_you_mean(name.lstrip('+'), METHODS.names())}"
             )
-    kept = [name for name in choice.methods if not name.startswith("+")]
-    added = [name[1:] for name in choice.methods if name.startswith("+")]
     named = {row.model or profile.model for row in profile.rows}
     for name in choice.models:
         if name not in named:
             raise UsageError(f"No row runs on a model {name!r}. {did_you_mean(name, named)}")
+    kept = [name for name in choice.methods if not name.startswith("+")]
+    added = [name[1:] for name in choice.methods if name.startswith("+")]
     rows = [
         row
         for row in profile.rows
@@ -169,7 +251,7 @@ def _select(profile: Profile, profile_name: str, choice: Choice) -> list[RowSpec
         and (not choice.models or (row.model or profile.model) in choice.models)
     ]
     present = {row.method for row in rows}
-    for name in [*kept, *added]:
+    for name in dict.fromkeys([*kept, *added]):
         if name not in present:
             if profile_name not in METHODS.get(name).rows:
                 raise UsageError(
@@ -178,11 +260,23 @@ def _select(profile: Profile, profile_name: str, choice: Choice) -> list[RowSpec
                 )
             rows.append(RowSpec(method=name))
             present.add(name)
+    unusable: dict[str, str] = {}
     if choice.all_rows:
-        for name in METHODS.names():
-            if name not in present and profile_name in METHODS.get(name).rows:
-                rows.append(RowSpec(method=name))
-    return rows
+        methods, unusable = METHODS.usable()
+        rows += [
+            RowSpec(method=name)
+            for name, method in methods.items()
+            if name not in present and profile_name in method.rows
+        ]
+    filled = [_filled(row, METHODS.get(row.method), profile_name) for row in rows]
+    labels = [(row.label, row.model or profile.model) for row in filled]
+    for pair in labels:
+        if labels.count(pair) > 1:
+            raise UsageError(
+                f"{suite.name} has several rows called {pair[0]!r} on one model; give each a "
+                "label of its own."
+            )
+    return filled, {name: why for name, why in unusable.items() if name not in present}
 
 
 def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
@@ -202,7 +296,7 @@ def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
 
 def _model(profile: Profile, row: RowSpec, choice: Choice) -> ModelSpec:
     if ":" in choice.model:
-        return ModelSpec.from_words(choice.model)
+        return ModelSpec.from_reference(choice.model)
     name = choice.model or row.model or profile.model
     revision = row.revision or "main"
     source = profile.model_source
@@ -211,18 +305,3 @@ def _model(profile: Profile, row: RowSpec, choice: Choice) -> ModelSpec:
 
         name = hub_name(name)
     return ModelSpec(name=name, source=source, revision=revision)
-
-
-def _overrides(choice: Choice) -> tuple[dict[str, Any], dict[str, Any]]:
-    training: dict[str, Any] = {}
-    evaluation: dict[str, Any] = {}
-    if choice.source:
-        training["source"] = evaluation["source"] = choice.source
-    for key, value in (choice.settings or {}).items():
-        part, dot, name = key.partition(".")
-        if not dot or part not in ("training", "evaluation"):
-            raise UsageError(
-                f"{key!r} does not say what it sets; write training.{key} or evaluation.{key}."
-            )
-        (training if part == "training" else evaluation)[name] = value
-    return training, evaluation

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from quanta_bench.errors import UsageError, did_you_mean
-from quanta_bench.plugins import TASKS, find_task
+from quanta_bench.plugins import find_task, is_registered
 from quanta_bench.suites.inheritance import resolve
 from quanta_bench.suites.schema import Profile, Suite
 from quanta_bench.utils.yaml import parse_yaml
@@ -98,12 +98,13 @@ def absent_tasks(suite: Suite) -> list[str]:
     trained = [task for profile in suite.profiles.values() for task in _trained_on(profile)]
     own = [task for profile in suite.profiles.values() for task in profile.tasks]
     named = dict.fromkeys([*suite.tasks, *own, *trained])
-    return [task for task in named if task.partition(":")[0] not in TASKS]
+    return [task for task in named if not is_registered(task)]
 
 
 def _trained_on(profile: Profile) -> tuple[str, ...]:
     tasks = profile.training.get("tasks", ())
-    return tuple(map(str, tasks)) if isinstance(tasks, (list, tuple)) else ()
+    # What is no list of names is refused where the training's settings are validated.
+    return tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else ()
 
 
 def pick_profile(suite: Suite, name: str) -> Profile:

@@ -1,14 +1,13 @@
-"""What a user asks of a suite: a profile of it, the rows that are kept, their jobs."""
+"""What a user asks of a suite: one of its profiles, the rows that are kept, their jobs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from quanta_bench.errors import UsageError
-from quanta_bench.spec import sources_of
 from quanta_bench.suites import loading
 from quanta_bench.suites.choice import NO_CHOICE, Choice
-from quanta_bench.suites.compatibility import check_metrics
+from quanta_bench.suites.compatibility import check_columns, check_metrics
 from quanta_bench.suites.grid import GridRow, grid
 from quanta_bench.suites.schema import Profile, Suite
 
@@ -21,7 +20,7 @@ class Request:
         suite: the suite, with the profile's own tasks, columns and averages.
         profile_name: the profile's name.
         profile: the profile; without what it says of its own model and data if the user named
-            others.
+            others, and with a note for each row that was changed to fit.
         size: the size by name, or empty for the profile's default.
         grid: the rows with their jobs.
     """
@@ -50,13 +49,12 @@ class Request:
             profile = profile.model_copy(update={"about": "", "notes": ()})
         suite = suite.as_in(profile)
         rows = grid(suite, profile_name, choice)
-        check_metrics(suite.shown_columns, (scored for row in rows for _, scored in row.jobs))
+        evaluations = [scored for row in rows for _, scored in row.jobs]
+        check_metrics(suite.shown_columns, evaluations)
+        check_columns(suite, evaluations)
+        notes = tuple(row.note for row in rows if row.note)
+        profile = profile.model_copy(update={"notes": (*profile.notes, *notes)})
         return cls(suite, profile_name, profile, choice.size, rows)
-
-    @property
-    def sources(self) -> list[str]:
-        """Every source that the runs read from."""
-        return sorted({name for row in self.grid for job in row.jobs for name in sources_of(*job)})
 
 
 def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: bool) -> Request:
@@ -67,7 +65,7 @@ def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: b
         kind: ``table`` or ``figure``.
         profile: the profile's name.
         choice: what the user selects and overrides.
-        check: refuse a suite whose tasks are not all there.
+        check: refuse a suite with a task that is not registered.
 
     Raises:
         UsageError: there is no such suite, profile, row or metric, or the suite is of the other

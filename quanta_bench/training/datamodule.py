@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import pytorch_lightning as pl
+import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader
 
 from quanta_bench.data.bucketing import by_tokens, shuffled
-from quanta_bench.data.encoding import pad_token
 from quanta_bench.data.loader import Batches, evaluation_tokens, training_tokens
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError
+from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.objectives import objective_of
 from quanta_bench.utils.device import this_device
@@ -24,12 +24,13 @@ from quanta_bench.utils.device import this_device
 class BenchData(pl.LightningDataModule):
     """Training and validation batches of a training spec.
 
-    All passes over the data are laid out in advance and cut into ``spec.validations`` stretches
-    of equal length. A stretch is what Lightning calls an epoch, so that it validates, saves and
-    resumes between stretches by its own rules.
+    All passes over the data are laid out in advance and cut into ``spec.validations`` intervals
+    of equal length. An interval is what Lightning calls an epoch, so that it validates, saves and
+    resumes between intervals by its own rules.
 
-    A training batch comes as micro-batches: its items, cut by length so that little is padded and
-    each is within a budget of tokens. The loss is that of the whole batch all the same
+    A training batch holds the items of one optimiser step. It comes as micro-batches: its items,
+    cut by length so that little is padded and each is within a budget of tokens, and within the
+    ``spec.accumulate``-th part of the items. The loss is that of the whole batch all the same
     (:func:`quanta_bench.training.objectives.accumulate_gradients`).
 
     Args:
@@ -51,10 +52,6 @@ class BenchData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.device = device or this_device()
-        if spec.batch_size % spec.accumulate:
-            raise BenchError(
-                f"A batch of {spec.batch_size} cannot be computed in {spec.accumulate} equal parts."
-            )
         self.spec = spec
         self.objective = objective_of(spec)
         self.packed = packed
@@ -63,7 +60,7 @@ class BenchData(pl.LightningDataModule):
         self.pad_token = pad_token(tokenizer)
         self.train_items = self._encode(pools, tokenizer, "train", spec.train_items)
         self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
-        self.stretches = self._lay_out()
+        self.intervals = self._lay_out()
 
     def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Any]:
         spec = self.spec
@@ -72,43 +69,48 @@ class BenchData(pl.LightningDataModule):
 
     def _lay_out(self) -> list[list[list[Any]]]:
         spec = self.spec
-        part = spec.batch_size // spec.accumulate
         batches = [
             batch
             for epoch in range(spec.epochs)
             for batch in shuffled(
-                self.train_items, part, seed=spec.seeds.order, epoch=epoch, packed=self.train_packed
+                self.train_items,
+                spec.batch_size,
+                seed=spec.seeds.order,
+                epoch=epoch,
+                packed=self.train_packed,
             )
         ]
-        steps = [batches[i : i + spec.accumulate] for i in range(0, len(batches), spec.accumulate)]
-        count = min(spec.validations, len(steps))
-        bounds = [round(i * len(steps) / count) for i in range(count + 1)]
-        return [
-            [batch for step in steps[low:high] for batch in step] for low, high in pairwise(bounds)
-        ]
+        count = min(spec.validations, len(batches))
+        bounds = [round(i * len(batches) / count) for i in range(count + 1)]
+        return [batches[low:high] for low, high in pairwise(bounds)]
 
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return sum(-(-len(stretch) // self.spec.accumulate) for stretch in self.stretches)
+        return sum(map(len, self.intervals))
 
     @property
     def cut(self) -> int:
-        """How many training items lost a part of their context."""
+        """Training items whose context was cut."""
         return sum(item.cut > 0 for item in self.train_items)
 
     def micro_batches(self, batch: Sequence[Any]) -> list[Any]:
-        """A training batch's items as micro-batches, collated."""
-        parts = by_tokens(batch, training_tokens(self.device), packed=self.train_packed)
+        """The items of an optimiser step as micro-batches, collated."""
+        parts = by_tokens(
+            batch,
+            training_tokens(self.device),
+            packed=self.train_packed,
+            most=math.ceil(self.spec.batch_size / self.spec.accumulate),
+        )
         return [
             self.objective.collate(part, self.pad_token, packed=self.train_packed, train=True)
             for part in parts
         ]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The stretch that the trainer is in: a list of micro-batches for each batch."""
+        """The interval that the trainer is in: a list of micro-batches for each batch."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Batches(self.stretches[epoch], self.micro_batches).loader()
+        return Batches(self.intervals[epoch], self.micro_batches).loader()
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""

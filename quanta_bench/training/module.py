@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
+import lightning.pytorch as pl
 import torch
 from torch import nn
 
 from quanta_bench.data.batch import Batch
 from quanta_bench.errors import BenchError
+from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.objectives import (
@@ -34,15 +36,15 @@ class Validation(NamedTuple):
 
 
 class FineTuning(pl.LightningModule):
-    """Trains whatever a method declares trainable in an adapted model.
+    """Trains what a method declares trainable in an adapted model.
 
     Args:
         model: the adapted model.
         method: the method that adapted it.
         spec: the training spec.
         steps: optimiser steps of the whole run, for the schedule.
-        judge: the validation metric of the model as it stands, in place of what the validation
-            batches say; their loss still breaks ties.
+        judge: computes the validation metric of the model as it stands, in place of the
+            objective's; the loss on the validation batches still breaks ties.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class FineTuning(pl.LightningModule):
         self.validations: list[Validation] = []
         self.objective = objective_of(spec)
         self._judged: list[Judgement] = []
-        # A batch is computed in as many micro-batches as its length asks for.
+        # A step's batch is computed in as many micro-batches as its length asks for.
         self.automatic_optimization = False
         # A checkpoint holds what is trained; the frozen rest comes from the base model.
         self.strict_loading = False
@@ -74,23 +76,30 @@ class FineTuning(pl.LightningModule):
         return self.method.trainable(self.model)
 
     def training_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
-        """The gradient of one batch, given as micro-batches, and with it a step if one is due."""
+        """One optimiser step on a batch given as micro-batches.
+
+        Raises:
+            BenchError: the loss is NaN or infinite.
+        """
         loss = accumulate_gradients(
-            self.objective,
-            self.model,
-            batch,
-            scale=1 / self.spec.accumulate,
-            backward=self.manual_backward,
+            self.objective, self.model, batch, backward=self.manual_backward
         )
         self.tokens += sum(one.tokens for one in batch)
         self.losses.append(float(loss))
         if not math.isfinite(self.losses[-1]):
-            raise BenchError(
-                f"The loss is {self.losses[-1]} after {self.global_step} steps. "
-                f"Try a learning rate below {self.spec.learning_rate:g}."
+            raise self._diverged(f"the loss is {self.losses[-1]}", self.global_step + 1)
+        self._step()
+
+    def _diverged(self, what: str, step: int) -> BenchError:
+        return BenchError(
+            f"Training {self.method.name} diverged at step {step} of {self.steps}: {what}. The "
+            f"learning rate is {self.spec.learning_rate:g}: lower training.learning_rate"
+            + (
+                "."
+                if self.spec.precision == "float32"
+                else ", or compute in float32 (training.precision=float32)."
             )
-        if (batch_idx + 1) % self.spec.accumulate == 0 or self.trainer.is_last_batch:
-            self._step()
+        )
 
     def _step(self) -> None:
         optimizer: Any = self.optimizers()
@@ -101,14 +110,44 @@ class FineTuning(pl.LightningModule):
         optimizer.zero_grad()
         schedule.step()
 
+    def on_validation_start(self) -> None:
+        """Check the weights: after the last step no loss will show what it made of them.
+
+        Raises:
+            BenchError: a trained weight is NaN or infinite.
+        """
+        for name, value in self.trainable().items():
+            if not value.isfinite().all():
+                raise self._diverged(f"{name} has weights that are not finite", self.global_step)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Judge a batch."""
-        self._judged += self.objective.judge(self.model, batch)
+        """Judge a batch.
+
+        Raises:
+            BenchError: an output of the model is NaN or infinite.
+        """
+        with self._finite_outputs():
+            self._judged += self.objective.judge(self.model, batch)
+
+    @contextmanager
+    def _finite_outputs(self) -> Iterator[None]:
+        try:
+            yield
+        except NonFiniteError as error:
+            raise self._diverged(f"in validation, {error}", self.global_step) from None
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metric, the objective's own or the judge's, ties broken by the loss."""
-        metric = self.judge() if self.judge is not None else self.objective.metric(self._judged)
+        """Log the metric, the objective's own or the judge's, ties broken by the loss.
+
+        Raises:
+            BenchError: the metric or the loss is NaN or infinite.
+        """
+        with self._finite_outputs():
+            metric = self.judge() if self.judge else self.objective.metric(self._judged)
         loss = mean_of_means([(item.task, item.loss) for item in self._judged])
+        if not (math.isfinite(metric) and math.isfinite(loss)):
+            what = f"the validation metric is {metric} and the validation loss {loss}"
+            raise self._diverged(what, self.global_step)
         self._judged.clear()
         self.validations.append(Validation(self.global_step, metric, loss))
         self.log("validation/metric", metric)
@@ -141,7 +180,7 @@ class FineTuning(pl.LightningModule):
         return {f"model.{name}": value.detach() for name, value in self.trainable().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the run's own tally, so that a resumed run reports the whole of it."""
+        """Store what the run has counted so far, so that a resumed run reports all of it."""
         checkpoint["tally"] = {
             "tokens": self.tokens,
             "losses": self.losses,
@@ -149,13 +188,13 @@ class FineTuning(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the tally up again."""
+        """Go on counting from a checkpoint."""
         tally = checkpoint["tally"]
         self.tokens = tally["tokens"]
         self.losses = list(tally["losses"])
         self.validations = [Validation(*values) for values in tally["validations"]]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Give each stretch random numbers of its own, so that a resumed one has the same."""
+        """Give each interval random numbers of its own, so that a resumed one has the same."""
         if batch_idx == 0:
             torch.manual_seed(self.spec.seeds.init + 2**32 * self.current_epoch)

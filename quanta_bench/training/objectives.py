@@ -1,13 +1,15 @@
-"""What is trained and validated, by protocol: from items to batches, losses and a metric."""
+"""Objectives: what a training minimises and is validated by, from items to losses and a metric."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quanta_bench.data.batch import Batch
 from quanta_bench.data.batches import CandidateBatch, collate
@@ -17,7 +19,8 @@ from quanta_bench.data.texts import EncodedTexts, TextBatch, collate_texts, enco
 from quanta_bench.data.tokenization import Drawn, encode_items
 from quanta_bench.evaluation import likelihood
 from quanta_bench.evaluation.classification import head_losses, head_outputs, judge_outputs
-from quanta_bench.plugins import find_task
+from quanta_bench.evaluation.decisions import aggregate, check_finite, credit, expected
+from quanta_bench.plugins import find_protocol, find_task
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.task import Answer
 
@@ -26,19 +29,21 @@ B_ = TypeVar("B_", bound=Batch)
 
 
 class Judgement(NamedTuple):
-    """What a validation says of an item.
+    """The validation of one item.
 
     Attributes:
         task: position of its task.
-        score: how right the model was, from 0 to 1.
+        score: how right the model was, from 0 to 1; 1/k where the right candidate is one of k that
+            tie for the best.
         loss: its loss.
-        answer: the judged answer, where the metric is made of answers and not of scores.
+        answers: the judged answers, equally likely, where the metric is made of answers and not of
+            scores.
     """
 
     task: int
     score: float
     loss: float
-    answer: Answer | None = None
+    answers: tuple[Answer, ...] = ()
 
 
 class Objective(ABC, Generic[I_, B_]):
@@ -71,15 +76,28 @@ class Objective(ABC, Generic[I_, B_]):
 
     @abstractmethod
     def judge(self, model: nn.Module, batch: B_) -> list[Judgement]:
-        """A judgement of each item of a validation batch."""
+        """A judgement of each item of a validation batch.
+
+        Raises:
+            NonFiniteError: an output of the model is NaN or infinite.
+        """
 
     def metric(self, judged: Sequence[Judgement]) -> float:
         """The validation metric, more is better: the mean over tasks of each one's mean score."""
         return mean_of_means([(item.task, item.score) for item in judged])
 
 
-class Candidates(Objective[Encoded, CandidateBatch]):
-    """Continuations of a context, compared with each other or learnt as language."""
+class Continuations(Objective[Encoded, CandidateBatch]):
+    """Continuations of a context, compared with each other or learnt as language.
+
+    Args:
+        spec: the training spec.
+        closed: whether continuations end with the end token.
+    """
+
+    def __init__(self, spec: TrainingSpec, *, closed: bool = False) -> None:
+        super().__init__(spec)
+        self.closed = closed
 
     def encode(self, tokenizer: Any, drawn: Drawn, *, train: bool) -> list[Encoded]:
         """Contexts with their candidates; with the target alone where language is learnt."""
@@ -89,7 +107,7 @@ class Candidates(Objective[Encoded, CandidateBatch]):
             self.spec.protocol,
             max_length=self.spec.max_length,
             target_only=self.spec.loss != "candidates" and train,
-            closed=self.spec.protocol == "generate",
+            closed=self.closed,
         )
 
     def collate(
@@ -108,22 +126,28 @@ class Candidates(Objective[Encoded, CandidateBatch]):
         return len(batch.items) if self.spec.loss == "candidates" else len(batch.where)
 
     def judge(self, model: nn.Module, batch: CandidateBatch) -> list[Judgement]:
-        """Whether the best candidate is right; of a single continuation, its likelihood."""
+        """The credit of the best candidate; of a single continuation, its likelihood."""
         sums = likelihood.log_likelihoods(model, batch)
-        table = likelihood.by_item(likelihood.normalise(sums, batch, "token_mean"), batch)
-        losses = nn.functional.cross_entropy(table, batch.gold, reduction="none")
-        single = table.isfinite().sum(1) == 1
-        right = (table.argmax(1) == batch.gold).float()
-        # With one continuation there is nothing to choose; the mean likelihood is the metric.
-        right = torch.where(single, table[:, 0].exp(), right)
-        losses = torch.where(single, -table[:, 0], losses)
+        scores = likelihood.normalise(sums, batch, "token_mean").tolist()
+        by_item: list[list[float]] = [[] for _ in batch.items]
+        for index, score in zip(batch.example.tolist(), scores, strict=True):
+            by_item[index].append(score)
         return [
-            Judgement(item.task, hit, value)
-            for item, hit, value in zip(batch.items, right.tolist(), losses.tolist(), strict=True)
+            self._judge(item, values) for item, values in zip(batch.items, by_item, strict=True)
         ]
 
+    def _judge(self, item: Encoded, scores: Sequence[float]) -> Judgement:
+        """Judge an item by its candidates' mean log-likelihoods per token."""
+        what = "the mean log-likelihood of candidate"
+        check_finite(scores, what, item.example, self.spec.tasks[item.task])
+        if len(scores) == 1:
+            # There is nothing to choose, so the mean likelihood of a token is the metric.
+            return Judgement(item.task, math.exp(scores[0]), -scores[0])
+        loss = F.cross_entropy(torch.tensor(scores, dtype=torch.float64), torch.tensor(item.gold))
+        return Judgement(item.task, credit(scores, item.gold), float(loss))
 
-class Head(Objective[EncodedTexts, TextBatch]):
+
+class Labels(Objective[EncodedTexts, TextBatch]):
     """Classes or a number from a classification head, of one task."""
 
     def __init__(self, spec: TrainingSpec) -> None:
@@ -159,22 +183,21 @@ class Head(Objective[EncodedTexts, TextBatch]):
         outputs = head_outputs(model, batch)
         losses = head_losses(outputs, batch.targets).tolist()
         judged = []
-        for item, said, value in zip(batch.items, outputs.tolist(), losses, strict=True):
-            answer = judge_outputs(self.task, item.example, said)
-            judged.append(
-                Judgement(item.task, answer.scores.get(self.task.metric, 0.0), value, answer)
-            )
+        for item, values, loss in zip(batch.items, outputs.tolist(), losses, strict=True):
+            answers = judge_outputs(self.task, item.example, values)
+            score = expected(answers).scores.get(self.task.metric, 0.0)
+            judged.append(Judgement(item.task, score, loss, answers))
         return judged
 
     def metric(self, judged: Sequence[Judgement]) -> float:
         """The task's own metric: an F1 or a correlation is no mean over items."""
-        answers = [item.answer for item in judged if item.answer is not None]
-        return self.task.aggregate(answers)[self.task.metric]
+        return aggregate(self.task, [item.answers for item in judged])[self.task.metric]
 
 
 def objective_of(spec: TrainingSpec) -> Objective[Any, Any]:
     """The objective of a training spec, by its protocol."""
-    return Head(spec) if spec.protocol == "head" else Candidates(spec)
+    objective: Objective[Any, Any] = find_protocol(spec.protocol).objective(spec)
+    return objective
 
 
 def accumulate_gradients(
@@ -182,32 +205,31 @@ def accumulate_gradients(
     model: nn.Module,
     micro_batches: Sequence[B_],
     *,
-    scale: float = 1.0,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> Tensor:
     """Add the gradient of a batch's loss to the parameters' own, a micro-batch at a time.
 
-    The loss is the mean over the whole batch, however it is cut: each micro-batch counts by what
-    it has of the batch's items or predicted tokens.
+    The loss is the mean over the whole batch, however it is cut: each micro-batch counts by its
+    share of the batch's items, or of its predicted tokens, whichever the loss is a mean over.
 
     Args:
         objective: what is minimised.
         model: what is trained.
-        micro_batches: the batch.
-        scale: factor of the gradient.
+        micro_batches: all of the batch. A mean of the losses of parts that are given one by one
+            is not the loss of the whole where these hold different numbers of tokens.
         backward: computes the gradient of a scalar.
 
     Returns:
-        The batch's loss, a scalar without a gradient, not scaled.
+        The batch's loss, a scalar without a gradient.
     """
     units = [objective.units(one) for one in micro_batches]
-    total = torch.zeros(())
+    total = torch.zeros((), dtype=torch.float64)
     for one, count in zip(micro_batches, units, strict=True):
         loss = objective.loss(model, one) * (count / sum(units))
         total = total.to(loss.device) + loss.detach()
         # Autocast is for the forward pass: what was computed wide there is so in the gradient.
         with torch.autocast(loss.device.type, enabled=False):
-            backward(loss * scale)
+            backward(loss)
     return total
 
 

@@ -5,42 +5,46 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import struct
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
+import lightning.pytorch as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities.seed import isolate_rng
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
+from quanta_bench.training.single_process import single_process
+from quanta_bench.utils.folders import whole_file
 
 LOGS = "logs"
 """Folder of Lightning's own log, a version for each process that a run took."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training run leaves beside the model itself, which holds its best weights.
+class TrainingOutcome:
+    """What a training run returns; the model itself then holds its best weights.
 
     Attributes:
         tokens: real tokens trained on.
-        losses: loss of every computed batch.
+        losses: loss of every optimiser step.
         validations: every validation.
-        best: the validation of the kept checkpoint.
+        best: the validation of the selected checkpoint.
         seconds: wall time, validation included, over all the processes that the run took.
-        resumed: whether the run went on from a checkpoint.
+        resumed: whether the run resumed from a checkpoint.
     """
 
     tokens: int
@@ -51,19 +55,17 @@ class Trained:
     resumed: bool
 
 
-class _StraightToDisk(TorchCheckpointIO):
-    """Writes a checkpoint to its file, which Lightning would first build in memory, twice.
+class _StreamingCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint straight to its file; Lightning would build it in memory first, twice.
 
-    With full fine-tuning that is 1.6 GB a copy. The file takes its place once it is whole.
+    With full fine-tuning that is 1.6 GB a copy. The file is renamed into place when complete.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        part = Path(path).with_suffix(".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(checkpoint, part)
-        part.replace(path)
+        with whole_file(Path(path)) as stream:
+            torch.save(checkpoint, stream)
 
 
 class _Progress(pl.Callback):
@@ -76,7 +78,7 @@ class _Progress(pl.Callback):
         self._advance(trainer.global_step, module.steps)
 
 
-class _Clock(pl.Callback):
+class _WallTime(pl.Callback):
     """Wall time of the whole run, carried through checkpoints."""
 
     def __init__(self) -> None:
@@ -105,7 +107,7 @@ def train(
     precision: str,
     advance: Callable[[int, int], None],
     judge: Callable[[], float] | None = None,
-) -> Trained:
+) -> TrainingOutcome:
     """Train an adapted model and leave it with the weights of its best validation.
 
     Args:
@@ -113,13 +115,14 @@ def train(
         method: the method that adapted it.
         spec: the training spec.
         data: its batches.
-        folder: where checkpoints and metrics are kept; a run that was stopped goes on from here.
+        folder: where checkpoints and metrics are kept; an interrupted run resumes from here.
         device: where to train.
         precision: Lightning's precision.
         advance: called with (steps done, all steps).
         judge: see :class:`quanta_bench.training.module.FineTuning`.
 
     Raises:
+        BenchError: a loss, a validation or a weight is NaN or infinite.
         KeyboardInterrupt: the user stopped the run; its last checkpoint stays in ``folder``.
     """
     # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:
@@ -135,23 +138,23 @@ def train(
         enable_version_counter=False,
     )
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    clock = _Clock()
+    clock = _WallTime()
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
-    with isolate_rng(), quiet():
+    with isolate_rng(), quiet(), single_process() as environment:
         pl.seed_everything(spec.seeds.init, verbose=False)
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision=precision,  # type: ignore[arg-type]
-            max_epochs=len(data.stretches),
+            max_epochs=len(data.intervals),
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             callbacks=[best, last, clock, _Progress(advance)],
             logger=CSVLogger(folder, name=LOGS),
-            plugins=[_StraightToDisk()],
+            plugins=[_StreamingCheckpoints(), environment],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
@@ -169,14 +172,14 @@ def train(
             raise
         finally:
             signal.signal(signal.SIGINT, handler)
-    kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    restore(module, kept["state_dict"])
+    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    restore(module, checkpoint["state_dict"])
     model.eval()
-    return Trained(
+    return TrainingOutcome(
         module.tokens,
         module.losses,
         module.validations,
-        Validation(*kept["tally"]["validations"][-1]),
+        Validation(*checkpoint["tally"]["validations"][-1]),
         clock.seconds,
         resumed,
     )
@@ -189,14 +192,36 @@ def recompute_activations(model: Any) -> None:
 
 
 def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:
-    """Put a checkpoint's weights into the trained parameters, each and no other."""
+    """Copy a checkpoint's weights into the trained parameters.
+
+    Raises:
+        RuntimeError: the checkpoint holds other parameters, or weights that are not finite.
+    """
     parameters = module.trainable()
     names = {f"model.{name}" for name in parameters}
     if names != set(state):
         raise RuntimeError(f"checkpoint and model differ in {sorted(names ^ set(state))[:3]}")
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise RuntimeError(f"the checkpoint's {name} is not finite")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(state[f"model.{name}"])
+
+
+def check_checkpoint(path: Path) -> None:
+    """Check that a checkpoint is whole, by the checksums that its archive holds.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, struct.error) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if damaged is not None:
+        raise ValueError(f"{path.name}: {damaged} was changed")
 
 
 def clear(folder: Path) -> None:
@@ -207,7 +232,7 @@ def clear(folder: Path) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's notes that no user of this suite can act on off the screen."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

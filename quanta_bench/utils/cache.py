@@ -1,10 +1,8 @@
-"""The cache folder, and what is built once in it: whole, or not there at all."""
+"""The cache folder, and what is built once in it: complete, or absent."""
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,12 +10,9 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from quanta_bench.errors import BenchError
-from quanta_bench.utils.folders import whole_folder
+from quanta_bench.utils.folders import storage_errors, whole_file, whole_folder
 
 VARIABLE = "QUANTA_BENCH_CACHE"
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def cache_folder() -> Path:
@@ -27,11 +22,11 @@ def cache_folder() -> Path:
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> Path:
-    """Build a folder unless it is there.
+    """Build a folder unless it exists.
 
-    The folder is filled under another name and renamed when it is complete, so a process that is
-    killed leaves nothing that looks whole. Of several processes one builds and the others wait;
-    the operating system frees the lock of a process that dies.
+    The folder is filled under another name and renamed when it is complete, so a killed process
+    leaves nothing that looks complete. Of several processes one builds and the others wait; the
+    operating system frees the lock of a process that dies.
 
     Args:
         target: the folder.
@@ -41,37 +36,25 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
         ``target``.
 
     Raises:
-        BenchError: the disk is full or the place is not writable; whatever ``build`` raises.
+        StorageError: the disk is full or the place is not writable.
+        Exception: whatever ``build`` raises.
     """
     if target.is_dir():
         return target
-    try:
+    advice = f"Make room there, or set {VARIABLE} to a folder with more space."
+    with storage_errors(target, advice):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f".{target.name}.lock"):
             if not target.is_dir():
                 with whole_folder(target) as folder:
                     build(folder)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise BenchError(
-            f"{target} cannot be written: {error.strerror}. Make room there, or set "
-            f"{VARIABLE} to a folder with more space."
-        ) from error
     return target
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache, whole or not at all.
+    """Write a file of the cache, complete or not at all.
 
-    One that cannot be written costs time later and never a result, so nothing is raised.
+    A file that cannot be written costs time later and never a result, so nothing is raised.
     """
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            Path(scratch).replace(path)
-        finally:
-            Path(scratch).unlink(missing_ok=True)
+    with suppress(OSError), whole_file(path) as stream:
+        stream.write(content)

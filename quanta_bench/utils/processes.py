@@ -1,22 +1,195 @@
-"""Calls in a fresh process, which has its own memory and is gone when the call ends."""
+"""Child processes: fresh interpreters that compute calls and send messages on the way.
+
+A child is started anew and not forked, so nothing of this process is in what it measures; it does
+not import the caller's script either. It ends when its parent is gone, however that ended. By hand,
+for a pool of `concurrent.futures` or joblib is lost with the first process that is killed, and its
+calls can neither report progress nor be interrupted.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from time import monotonic
+from types import FrameType
+from typing import IO, Any, TypeVar
 
 import psutil
 
 from quanta_bench.errors import BenchError
 
 R = TypeVar("R")
+
+INTERRUPT = signal.SIGUSR2
+"""Interrupts a child as Ctrl-C would; a terminal sends Ctrl-C itself to every process."""
+
+GRACE_SECONDS = 10.0
+"""What interrupted children get to put their files in order, before they are killed."""
+
+LONGEST_END = 30.0
+"""Seconds after which a child without a parent ends in any case."""
+
+_MAIN = "import sys; from quanta_bench.utils.processes import serve; serve(int(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a call hands to its ``tell``."""
+
+    content: Any
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The end of a call."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The end of a call by an exception; the child's traceback is among its notes."""
+
+    error: Exception
+
+
+Reply = Message | Returned | Raised
+
+
+class ChildError(Exception):
+    """Stands for an exception that cannot be sent to another process."""
+
+
+class ChildDiedError(BenchError):
+    """A child ended in the middle of a call.
+
+    Attributes:
+        killed: whether it was killed by the system, as it is when memory runs out.
+    """
+
+    def __init__(self, reason: str, *, killed: bool) -> None:
+        super().__init__(reason)
+        self.killed = killed
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    tells: bool
+
+    def compute(self, tell: Callable[[Any], None]) -> Any:
+        return self.function(*self.arguments, **({"tell": tell} if self.tells else {}))
+
+
+class ChildProcess:
+    """A fresh process that computes calls one after another.
+
+    Attributes:
+        connection: readable when there is a reply; for :func:`multiprocessing.connection.wait`.
+        pid: its process id.
+
+    Args:
+        log: file for whatever is printed there; by default it is printed where this process does.
+        environment: variables in addition to this process's own.
+    """
+
+    def __init__(
+        self, *, log: IO[bytes] | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # What is importable here is importable there.
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+                    **(environment or {}),
+                },
+                pass_fds=[theirs.fileno()],
+            )
+        self.pid = self._process.pid
+
+    def call(self, function: Callable[..., Any], *arguments: Any, tells: bool = False) -> None:
+        """Let the child compute a call after those that it was given before.
+
+        Args:
+            function: a function of a module, not a lambda or a closure.
+            arguments: what it is called with; these, messages and the end are pickled.
+            tells: whether the function has a keyword ``tell``, a function that sends a
+                :class:`Message` here.
+        """
+        call = pickle.dumps(_Call(function, arguments, tells))
+        # A child that is gone is noticed where its reply is received.
+        with suppress(OSError):
+            self.connection.send_bytes(call)
+
+    def receive(self) -> Reply:
+        """The child's next reply.
+
+        Raises:
+            ChildDiedError: it ended without one.
+        """
+        try:
+            data = self.connection.recv_bytes()
+        except (EOFError, OSError):
+            self._process.wait()
+            raise self._died() from None
+        reply: Reply = pickle.loads(data)
+        return reply
+
+    def _died(self) -> ChildDiedError:
+        status = self._process.returncode
+        killed = status == -signal.SIGKILL
+        if killed:
+            reason = "was killed, as the system does when memory runs out"
+        elif status < 0:
+            reason = f"ended by {signal.Signals(-status).name}"
+        else:
+            reason = f"ended with exit status {status}"
+        return ChildDiedError(reason, killed=killed)
+
+    def close(self, grace: float = GRACE_SECONDS) -> None:
+        """See :func:`close_all`."""
+        close_all([self], grace)
+
+
+def close_all(children: Iterable[ChildProcess], grace: float = GRACE_SECONDS) -> None:
+    """End children: one that computes is interrupted, and killed if it goes on nevertheless.
+
+    Args:
+        children: the processes.
+        grace: seconds until they are killed, with the processes that they started.
+    """
+    children = list(children)
+    end = monotonic() + grace
+    try:
+        for child in children:
+            child.connection.close()
+        for child in children:
+            with suppress(subprocess.TimeoutExpired):
+                child._process.wait(max(0.0, end - monotonic()))
+    finally:
+        for child in children:
+            if child._process.poll() is None:
+                _kill_family(child.pid)
+                child._process.wait()
 
 
 def in_own_process(
@@ -39,86 +212,99 @@ def in_own_process(
         Exception: whatever the function raises.
         KeyboardInterrupt: the user stopped; the process and those that it started are gone.
     """
-    # Not forked: memory and threads of this process would be in the measurement.
-    fresh = multiprocessing.get_context("spawn")
-    ours, theirs = fresh.Pipe()
-    process = fresh.Process(
-        target=_serve, args=(theirs, function, arguments, tell is not None, log)
-    )
-    process.start()
-    theirs.close()
+    if log is not None:
+        with log.open("wb") as stream:
+            return _call_in(ChildProcess(log=stream), function, arguments, tell, log)
+    return _call_in(ChildProcess(), function, arguments, tell, None)
+
+
+def _call_in(
+    child: ChildProcess,
+    function: Callable[..., R],
+    arguments: tuple[Any, ...],
+    tell: Callable[[str], None] | None,
+    log: Path | None,
+) -> R:
+    try:
+        child.call(function, *arguments, tells=tell is not None)
+        while True:
+            match child.receive():
+                case Message(content):
+                    if tell is not None:
+                        tell(content)
+                case Returned(value):
+                    return value  # type: ignore[no-any-return]
+                case Raised(error):
+                    if log is not None:
+                        with log.open("a", encoding="utf-8") as stream:
+                            stream.writelines(getattr(error, "__notes__", []))
+                    raise error
+    except ChildDiedError as error:
+        where = f" What it printed is in {log}." if log else ""
+        raise BenchError(f"Its process {error}.{where}") from None
+    finally:
+        child.close()
+
+
+def serve(descriptor: int) -> None:
+    """What a child does: compute the calls that arrive until its parent closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(INTERRUPT, _interrupt)
+    connection = Connection(descriptor)
+    calls: SimpleQueue[bytes] = SimpleQueue()
+
+    def tell(content: Any) -> None:
+        connection.send_bytes(pickle.dumps(Message(content)))
+
+    try:
+        # From here on the parent may go, and the interruption comes.
+        threading.Thread(target=_listen, args=(connection, calls), daemon=True).start()
+        while True:
+            reply = _compute(calls.get(), tell)
+            sys.stdout.flush()
+            connection.send_bytes(reply)
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass  # the parent stopped or is gone
+
+
+def _compute(call: bytes, tell: Callable[[Any], None]) -> bytes:
+    try:
+        return pickle.dumps(Returned(pickle.loads(call).compute(tell)))
+    except BrokenPipeError:
+        raise
+    except (Exception, SystemExit) as error:
+        sent = _sendable(error)
+        sent.add_note(traceback.format_exc())
+        return pickle.dumps(Raised(sent))
+
+
+def _listen(connection: Connection, calls: SimpleQueue[bytes]) -> None:
     try:
         while True:
-            kind, content = ours.recv()
-            if kind == "returned":
-                process.join()
-                return content  # type: ignore[no-any-return]
-            if kind == "raised":
-                raise content
-            if tell is not None:
-                tell(content)
-    except EOFError:
-        process.join()
-        raise BenchError(
-            f"its process died (exit status {process.exitcode}); it may have run out of memory"
-            + (f". What it said is in {log}." if log else ".")
-        ) from None
-    finally:
-        _end(process)
-        ours.close()
-
-
-def _end(process: Any) -> None:
-    """See that a process and those that it started are gone."""
-    if process.is_alive():
-        try:
-            family = psutil.Process(process.pid)
-            for one in [*family.children(recursive=True), family]:
-                one.kill()
-        except psutil.NoSuchProcess:
-            pass
-    process.join()
-
-
-def _serve(
-    connection: Any, function: Callable[..., Any], arguments: Any, tells: bool, log: Path | None
-) -> None:
-    """What the other process does."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    options = {"tell": lambda text: connection.send(("told", text))} if tells else {}
-    with _printing_to(log) if log else nullcontext():
-        try:
-            connection.send(("returned", function(*arguments, **options)))
-        except KeyboardInterrupt:
-            os._exit(130)
-        except Exception as error:
-            if log:
-                traceback.print_exc()
-            connection.send(("raised", _portable(error)))
-
-
-def _end_with_parent() -> None:
-    """Wait until the process that started this one is gone, however it ended, and go too."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+            calls.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os.kill(os.getpid(), INTERRUPT)
+        time.sleep(LONGEST_END)
         os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _sendable(error: BaseException) -> Exception:
     """The error itself if it survives the way to another process, or one that says the same."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    if isinstance(error, Exception):
+        with suppress(Exception):
+            pickle.loads(pickle.dumps(error))
+            return error
+    return ChildError(f"{type(error).__name__}: {error}")
 
 
-@contextmanager
-def _printing_to(log: Path) -> Iterator[None]:
-    """Send what anything in this process prints to a file, libraries' own code included."""
-    with log.open("w", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        with redirect_stdout(file), redirect_stderr(file):
-            yield
+def _kill_family(pid: int) -> None:
+    """Kill a process and those that it started."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for member in [*process.children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()

@@ -1,4 +1,4 @@
-"""YAML by the fastest parser that is there."""
+"""YAML by PyYAML's parser in C where the build has it, and only as large as it is written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,49 @@ import yaml
 # PyYAML's own parser in C takes a tenth of the time; some builds lack it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+LARGEST = 200_000
+"""Most values of a document, those that aliases repeat counted each time."""
+
 
 def parse_yaml(text: str) -> Any:
     """What a text of YAML says, in plain values.
 
     Raises:
-        yaml.YAMLError: it is not YAML.
+        yaml.YAMLError: it is not YAML, nested too deeply, larger than `LARGEST` with its aliases
+            written out, or holds half of a surrogate pair, which is no Unicode text.
     """
-    return yaml.load(text, Loader=_LOADER)  # a safe loader either way
+    loader = _LOADER(text)  # a safe loader either way
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        # Before anything is built: aliases of aliases grow exponentially where they are written
+        # out, as merging keys, hashing and JSON do.
+        _check_size(node, {})
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _check_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values a node stands for."""
+    key = id(node)
+    if key in sizes:
+        if sizes[key] == 0:
+            raise yaml.YAMLError("an alias refers to what it is part of")
+        return sizes[key]
+    sizes[key] = 0  # until it is counted
+    size = 1
+    if isinstance(node, yaml.ScalarNode):
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            raise yaml.YAMLError("it holds half of a surrogate pair, which is no Unicode text")
+    elif isinstance(node, yaml.MappingNode):
+        size += sum(_check_size(part, sizes) for pair in node.value for part in pair)
+    else:
+        size += sum(_check_size(part, sizes) for part in node.value)
+    if size > LARGEST:
+        raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
+    sizes[key] = size
+    return size

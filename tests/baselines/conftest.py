@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import tiny_models
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from quanta_bench.method import Method
 
@@ -25,20 +26,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def tiny_llama(device: str = "cpu", dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
-    """A random LLaMA with grouped-query attention: q is 64 to 64, v is 64 to 32; tied weights."""
-    config = LlamaConfig(
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=97,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-    )
-    with torch.random.fork_rng(), torch.device(device):
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config).to(dtype).eval()
+    """The tiny LLaMA, with tied weights."""
+    return tiny_models.tiny_llama(device=device, dtype=dtype, tie_word_embeddings=True)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from peft import PeftConfig, get_peft_model
 from torch import Tensor, nn
 
-from baselines.adapters import BottleneckSettings, Parallel, Series, SeriesSettings
+from baselines.adapters import Parallel, Series
 from baselines.bottleneck import Bottleneck, ParallelConfig, SeriesConfig
 from quanta_bench.method import BenchError, UsageError
 from quanta_bench.models.meta import count, meta_model
@@ -25,7 +25,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def parts(model: nn.Module) -> dict[str, Bottleneck]:
+def adapters(model: nn.Module) -> dict[str, Bottleneck]:
     """The adapters by the names that their modules have in the base model."""
     return {
         name.removeprefix("base_model.model.").rpartition(".")[0].rpartition(".")[0]: module
@@ -34,8 +34,10 @@ def parts(model: nn.Module) -> dict[str, Bottleneck]:
     }
 
 
-def weights(part: Bottleneck) -> tuple[Tensor, Tensor]:
-    return part.get_parameter("down.weight").detach(), part.get_parameter("up.weight").detach()
+def weights(adapter: Bottleneck) -> tuple[Tensor, Tensor]:
+    return adapter.get_parameter("down.weight").detach(), adapter.get_parameter(
+        "up.weight"
+    ).detach()
 
 
 @pytest.mark.parametrize("activation", FUNCTIONS)
@@ -46,10 +48,10 @@ def test_series_is_a_hook_on_the_input_or_on_the_output(
     run = train(Series.from_settings(settings), steps=5)
     function = FUNCTIONS[activation]
     plain = tiny()
-    found = parts(run.model)
+    found = adapters(run.model)
     assert len(found) == 6
-    for name, part in found.items():
-        down, up = weights(part)
+    for name, adapter in found.items():
+        down, up = weights(adapter)
         assert down.shape == (5, 64)
         assert up.shape == (64, 5)
         assert up.abs().max() > 0
@@ -70,10 +72,10 @@ def test_parallel_is_added_to_the_output(train: Any, tiny: Any, logits: Any) -> 
     settings = {"bottleneck": 3, "scale": 2.0, "target_modules": ("v_proj", "up_proj")}
     run = train(Parallel.from_settings(settings), steps=5)
     plain = tiny()
-    found = parts(run.model)
+    found = adapters(run.model)
     assert len(found) == 4
-    for name, part in found.items():
-        down, up = weights(part)
+    for name, adapter in found.items():
+        down, up = weights(adapter)
         layer = plain.get_submodule(name)
         assert down.shape == (3, layer.in_features)
         assert up.shape == (layer.out_features, 3)
@@ -91,19 +93,23 @@ def test_before_names_modules_as_targets_do(tiny: Any) -> None:
         "target_modules": ["q_proj", "k_proj", "gate_proj", "up_proj", "down_proj"],
         "before": ["model.layers.0.self_attn.q_proj", "mlp.gate_proj"],
     }
-    adapted = parts(Series.from_settings(settings).adapt(tiny(), seed=0))
-    before = {name for name, part in adapted.items() if part.place == "before"}
+    adapted = adapters(Series.from_settings(settings).adapt(tiny(), seed=0))
+    before = {name for name, adapter in adapted.items() if adapter.position == "input"}
     assert before == {
         "model.layers.0.self_attn.q_proj",
         "model.layers.0.mlp.gate_proj",
         "model.layers.1.mlp.gate_proj",
     }
-    assert {part.place for name, part in adapted.items() if name not in before} == {"after"}
-    widths = {name: part.in_features for name, part in adapted.items() if ".0." in name}
+    assert {adapter.position for name, adapter in adapted.items() if name not in before} == {
+        "output"
+    }
+    widths = {name: adapter.in_features for name, adapter in adapted.items() if ".0." in name}
     assert widths["model.layers.0.self_attn.k_proj"] == 32  # of its output
     assert widths["model.layers.0.mlp.up_proj"] == 96
     assert widths["model.layers.0.mlp.down_proj"] == 64
-    assert SeriesConfig(before=["proj"]).place("mlp.up_proj") == "after"  # not the end of a name
+    assert (
+        SeriesConfig(before=["proj"]).position("mlp.up_proj") == "output"
+    )  # not the end of a name
 
 
 def test_before_names_what_the_model_has(tiny: Any) -> None:
@@ -118,17 +124,17 @@ def test_starts(kind: Any, tiny: Any, logits: Any) -> None:
     model = zero.adapt(tiny(), seed=0)
     assert zero.exact_start
     assert torch.equal(logits(model), expected)
-    for part in parts(model).values():
-        down, up = weights(part)
+    for adapter in adapters(model).values():
+        down, up = weights(adapter)
         assert up.abs().max() == 0
-        bound = 1 / math.sqrt(part.in_features)  # of Kaiming-uniform with a = sqrt(5)
+        bound = 1 / math.sqrt(adapter.in_features)  # of Kaiming-uniform with a = sqrt(5)
         assert 0.99 * bound < down.abs().max() <= bound
     normal = kind.from_settings({"bottleneck": 64, "start": "normal"})
     model = normal.adapt(tiny(), seed=0)
     assert not normal.exact_start
     assert (logits(model) - expected).abs().max() > 1e-4
-    for part in parts(model).values():
-        for weight in weights(part):
+    for adapter in adapters(model).values():
+        for weight in weights(adapter):
             assert weight.std() == pytest.approx(0.02, rel=0.1)
             assert weight.mean().abs() < 0.002
 
@@ -191,17 +197,15 @@ def test_merging_is_refused_with_the_reason(kind: Any, tiny: Any) -> None:
         Series.from_settings({}).merge(model)
 
 
-@pytest.mark.parametrize(
-    ("settings", "config"), [(SeriesSettings, SeriesConfig), (BottleneckSettings, ParallelConfig)]
-)
-def test_settings_are_the_fields_of_the_configuration(settings: Any, config: Any) -> None:
+@pytest.mark.parametrize("method", [Series, Parallel])
+def test_settings_are_the_fields_of_the_configuration(method: Any) -> None:
+    config = method.tuner_config
     own = {field.name for field in dataclasses.fields(config)}
     own -= {"seed", *(field.name for field in dataclasses.fields(PeftConfig))}
-    assert own == settings.model_fields.keys()
-    made = config()
+    settings = method.from_settings({}).config
+    assert own == set(dict(settings))
     for name in own - {"target_modules"}:
-        default = settings.model_fields[name].default
-        assert getattr(made, name) == (list(default) if isinstance(default, tuple) else default)
+        assert getattr(config(), name) == getattr(settings, name)
 
 
 @pytest.mark.parametrize(
@@ -222,11 +226,14 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"bottleneck": 0}, "SeriesConfig: bottleneck=0 is not an integer of at least 1"),
-        ({"activation": "sine"}, "activation='sine' is not one of 'tanh'"),
-        ({"scale": -1.0}, "scale=-1.0 is not above 0"),
-        ({"start": "one"}, "start='one' is not one of 'zero', 'normal'"),
-        ({"before": "up_proj"}, "before='up_proj' is not a list"),
+        (
+            {"bottleneck": 0},
+            "SeriesConfig: bottleneck=0: Input should be greater than or equal to 1",
+        ),
+        ({"activation": "sine"}, "activation='sine': Input should be 'tanh'"),
+        ({"scale": -1.0}, "scale=-1.0: Input should be greater than 0"),
+        ({"start": "one"}, "start='one': Input should be 'zero' or 'normal'"),
+        ({"before": "up_proj"}, "before='up_proj': Input should be a valid list"),
     ],
 )
 def test_bad_configurations(fields: dict[str, Any], message: str) -> None:

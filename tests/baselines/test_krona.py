@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from peft import LoKrConfig, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines.krona import Krona, KronaConfig, KronaPart
+from baselines.krona import Krona, KronaAdapter, KronaConfig
 from quanta_bench.method import UsageError
 from quanta_bench.models.meta import count, meta_model
 
 SIZE = st.integers(1, 6)
 
 
-def part(side: int, rows: int, columns: int, scale: float = 1.0) -> KronaPart:
+def part(side: int, rows: int, columns: int, scale: float = 1.0) -> KronaAdapter:
     """A random part in float64, for B of (rows, columns)."""
-    made = KronaPart(KronaConfig(side=side, scale=scale), side * columns, side * rows).double()
+    made = KronaAdapter(KronaConfig(side=side, scale=scale), side * columns, side * rows).double()
     generator = torch.Generator().manual_seed(side + 10 * rows + 100 * columns)
     for parameter in made.parameters():
         parameter.data.normal_(generator=generator)
@@ -53,7 +53,7 @@ def test_same_as_lokr_of_peft(tiny: Any, logits: Any) -> None:
     adapted = 0
     for name, module in theirs.named_modules():
         if hasattr(module, "lokr_w1"):
-            kron = ours.get_submodule(name).part("default")
+            kron = ours.get_submodule(name).adapter("default")
             for factor, own in ((module.lokr_w1, kron.a), (module.lokr_w2, kron.b)):
                 own.normal_(0, 0.3)
                 factor["default"].copy_(own)
@@ -94,7 +94,7 @@ def test_embedded_row_is_below_lora() -> None:
 def test_start(tiny: Any) -> None:
     methods = [Krona.from_settings({"side": 32}).adapt(tiny(), seed) for seed in (0, 1)]
     parts = [
-        model.get_submodule(f"base_model.model.model.layers.{layer}.self_attn.q_proj").part(
+        model.get_submodule(f"base_model.model.model.layers.{layer}.self_attn.q_proj").adapter(
             "default"
         )
         for model in methods
@@ -121,7 +121,7 @@ class Largest(TorchDispatchMode):
 
 
 def test_neither_the_matrix_nor_a_copy_of_a_for_each_token_is_made() -> None:
-    made = KronaPart(KronaConfig(side=32), 256, 512)
+    made = KronaAdapter(KronaConfig(side=32), 256, 512)
     made.reset(torch.Generator().manual_seed(0))
     x = torch.randn(2, 20, 256, requires_grad=True)
     with Largest() as largest:
@@ -157,7 +157,7 @@ def test_scale_scales_the_update(tiny: Any) -> None:
     for scale in (1.0, 2.5):
         model = Krona.from_settings({"scale": scale}).adapt(tiny(), seed=0)
         layer = model.get_submodule("base_model.model.model.layers.0.self_attn.v_proj")
-        layer.part("default").b.data.fill_(0.5)
+        layer.adapter("default").b.data.fill_(0.5)
         updates.append(layer.get_delta_weight("default"))
     torch.testing.assert_close(updates[1], 2.5 * updates[0])
 

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from baselines.loretta import (
     LorettaAdp,
     LorettaAdpConfig,
-    LorettaAdpSettings,
     LorettaRep,
     LorettaRepConfig,
-    LorettaRepSettings,
     TrainBottleneck,
     TrainProduct,
 )
@@ -40,7 +38,7 @@ def row_major(train: TensorTrain) -> Tensor:
     return entries.reshape(train.in_features, train.out_features)
 
 
-def parts(model: nn.Module, kind: type[Any]) -> dict[str, Any]:
+def adapters(model: nn.Module, kind: type[Any]) -> dict[str, Any]:
     """The adapters by the names that their modules have in the base model."""
     return {
         name.removeprefix("base_model.model.").rpartition(".")[0].rpartition(".")[0]: module
@@ -54,11 +52,11 @@ def test_rep_adds_the_product_of_two_trains(start: str, train: Any, tiny: Any, l
     settings = {"rank": 3, "bottleneck": 8, "alpha": 12, "start": start}
     run = train(LorettaRep.from_settings(settings), steps=5)
     plain = tiny()
-    found = parts(run.model, TrainProduct)
-    assert len(found) == 4
-    for name, part in found.items():
+    adapted = adapters(run.model, TrainProduct)
+    assert len(adapted) == 4
+    for name, adapter in adapted.items():
         layer = plain.get_submodule(name)
-        a, b = row_major(part.a), row_major(part.b)
+        a, b = row_major(adapter.a), row_major(adapter.b)
         assert a.shape == (layer.in_features, 8)
         assert b.shape == (8, layer.out_features)
         assert b.abs().max() > 0
@@ -73,11 +71,11 @@ def test_rep_adds_the_product_of_two_trains(start: str, train: Any, tiny: Any, l
 def test_adp_is_a_hook_on_the_output(train: Any, tiny: Any, logits: Any) -> None:
     run = train(LorettaAdp.from_settings({"rank": 3, "bottleneck": 6}), steps=5)
     plain = tiny()
-    found = parts(run.model, TrainBottleneck)
-    assert {name.rpartition(".")[2] for name in found} == {"gate_proj", "up_proj", "down_proj"}
-    for name, part in found.items():
-        down, up = row_major(part.down), row_major(part.up)
-        biases = part.down.bias.detach(), part.up.bias.detach()
+    adapted = adapters(run.model, TrainBottleneck)
+    assert {name.rpartition(".")[2] for name in adapted} == {"gate_proj", "up_proj", "down_proj"}
+    for name, adapter in adapted.items():
+        down, up = row_major(adapter.down), row_major(adapter.up)
+        biases = adapter.down.bias.detach(), adapter.up.bias.detach()
         layer = plain.get_submodule(name)
         assert down.shape == (layer.out_features, 6)
         assert up.shape == (6, layer.out_features)
@@ -99,10 +97,10 @@ def test_adp_is_a_hook_on_the_output(train: Any, tiny: Any, logits: Any) -> None
 
 def test_adp_adapts_an_input_where_told_to(tiny: Any) -> None:
     settings = {"target_modules": ["up_proj"], "before": ["layers.1.mlp.up_proj"]}
-    found = parts(LorettaAdp.from_settings(settings).adapt(tiny(), 0), TrainBottleneck)
-    assert [(part.place, part.in_features) for part in found.values()] == [
-        ("after", 96),
-        ("before", 64),
+    adapted = adapters(LorettaAdp.from_settings(settings).adapt(tiny(), 0), TrainBottleneck)
+    assert [(adapter.position, adapter.in_features) for adapter in adapted.values()] == [
+        ("output", 96),
+        ("input", 64),
     ]
     with pytest.raises(UsageError, match=r"before: .*'up_prj'"):
         LorettaAdp.from_settings({"before": ["up_prj"]}).adapt(tiny(), 0)
@@ -135,12 +133,12 @@ def test_entries_start_as_published(tiny: Any) -> None:
     for seed in range(40):
         settings = {"rank": 6, "bottleneck": 16, "target_modules": ["v_proj"]}
         model = LorettaRep.from_settings(settings).adapt(tiny(), seed)
-        for part in parts(model, TrainProduct).values():
+        for adapter in adapters(model, TrainProduct).values():
             for which in squares:
-                squares[which].append(row_major(getattr(part, which)).square().mean())
+                squares[which].append(row_major(getattr(adapter, which)).square().mean())
     for which, widths in (("a", 64 + 16), ("b", 16 + 32)):
-        found = torch.stack(squares[which]).mean().sqrt()
-        assert found == pytest.approx(math.sqrt(1 / widths), rel=0.15)
+        adapted = torch.stack(squares[which]).mean().sqrt()
+        assert adapted == pytest.approx(math.sqrt(1 / widths), rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +147,10 @@ def test_entries_start_as_published(tiny: Any) -> None:
 )
 def test_counts_of_the_paper(rank: int, parameters: int, printed: str) -> None:
     settings = {**LorettaRep.rows["paper"].config, "rank": rank}
-    found = count(meta_model("llama2-7b"), LorettaRep.from_settings(settings))
+    adapted = count(meta_model("llama2-7b"), LorettaRep.from_settings(settings))
     # 64 pairs of trains on the modes 16-16-16-4-4-4, and 65 norms.
-    assert found.trainable == parameters == 128 * (40 * rank**2 + 20 * rank) + 65 * 4096
-    assert f"{found.of_base:.3%}" == printed
+    assert adapted.trainable == parameters == 128 * (40 * rank**2 + 20 * rank) + 65 * 4096
+    assert f"{adapted.of_base:.3%}" == printed
 
 
 def test_norms_train_are_saved_and_are_merged(
@@ -183,12 +181,12 @@ def test_modes_given_are_used_and_saved(
     }
     method = kind.from_settings(settings)
     run = train(method, steps=2)
-    found = {
+    adapted = {
         tuple(a * b for a, b in zip(train.in_modes, train.out_modes, strict=True))
         for train in run.model.modules()
         if isinstance(train, TensorTrain)
     }
-    assert found == {(8, 2, 16), (2, 8, 4, 2)}
+    assert adapted == {(8, 2, 16), (2, 8, 4, 2)}
     method.save(run.model, tmp_path)
     torch.testing.assert_close(logits(method.load(tiny(), tmp_path)), run.logits)
 
@@ -221,18 +219,15 @@ def test_adp_cannot_be_merged(tiny: Any) -> None:
         LorettaAdp.from_settings({}).merge(model)
 
 
-@pytest.mark.parametrize(
-    ("settings", "config"),
-    [(LorettaRepSettings, LorettaRepConfig), (LorettaAdpSettings, LorettaAdpConfig)],
-)
-def test_settings_are_the_fields_of_the_configuration(settings: Any, config: Any) -> None:
+@pytest.mark.parametrize("method", [LorettaRep, LorettaAdp])
+def test_settings_are_the_fields_of_the_configuration(method: Any) -> None:
+    config = method.tuner_config
     own = {field.name for field in dataclasses.fields(config)}
     own -= {"seed", *(field.name for field in dataclasses.fields(PeftConfig))}
-    assert own == settings.model_fields.keys()
-    made = config()
+    settings = method.from_settings({}).config
+    assert own == set(dict(settings))
     for name in own - {"target_modules"}:
-        default = settings.model_fields[name].default
-        assert getattr(made, name) == (list(default) if isinstance(default, tuple) else default)
+        assert getattr(config(), name) == getattr(settings, name)
 
 
 @pytest.mark.parametrize(
@@ -259,10 +254,10 @@ def test_bad_settings(settings: dict[str, Any], message: str, tiny: Any) -> None
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rank": 0}, "rank=0 is not an integer of at least 1"),
-        ({"bottleneck": 0}, "bottleneck=0 is not an integer of at least 1"),
-        ({"alpha": -1.0}, "alpha=-1.0 is not above 0"),
-        ({"start": "one"}, "start='one' is not one of"),
+        ({"rank": 0}, "rank=0: Input should be greater than or equal to 1"),
+        ({"bottleneck": 0}, "bottleneck=0: Input should be greater than or equal to 1"),
+        ({"alpha": -1.0}, "alpha=-1.0: Input should be greater than 0"),
+        ({"start": "one"}, "start='one': Input should be 'zero' or 'normal'"),
     ],
 )
 def test_bad_configurations(fields: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines.mora import Mora, MoraConfig, MoraPart
+from baselines.mora import Mora, MoraAdapter, MoraConfig
 from quanta_bench.method import UsageError
 from quanta_bench.models.meta import count, meta_model
 
@@ -26,8 +26,8 @@ TYPE = st.sampled_from([1, 6])
 BOTH = pytest.mark.parametrize("mora_type", [1, 6])
 
 
-def part(r: int, width: int, out: int, mora_type: Any) -> MoraPart:
-    made = MoraPart(MoraConfig(r=r, mora_type=mora_type), width, out).double()
+def part(r: int, width: int, out: int, mora_type: Any) -> MoraAdapter:
+    made = MoraAdapter(MoraConfig(r=r, mora_type=mora_type), width, out).double()
     made.square.data.normal_(generator=torch.Generator().manual_seed(r + 10 * width + 1000 * out))
     return made
 
@@ -143,7 +143,7 @@ def test_angles_survive_a_change_of_precision() -> None:
 def test_a_part_made_on_the_meta_device_is_right_once_it_has_values(assign: bool) -> None:
     real = part(2, 20, 30, 6)
     with torch.device("meta"):
-        made = MoraPart(MoraConfig(r=2, mora_type=6), 20, 30).double()
+        made = MoraAdapter(MoraConfig(r=2, mora_type=6), 20, 30).double()
     assert made.cos.is_meta
     assert made(torch.empty(4, 20, dtype=torch.float64, device="meta")).shape == (4, 30)
     if not assign:
@@ -187,7 +187,7 @@ def test_ranks_of_an_adapted_model() -> None:
 def test_sizes_grow() -> None:
     base = meta_model("smollm2-135m")
     counts = [
-        sum(MoraPart(MoraConfig(**size), 576, out).square.numel() for out in (576, 192))
+        sum(MoraAdapter(MoraConfig(**size), 576, out).square.numel() for out in (576, 192))
         for size in Mora.sizes(base)
     ]
     assert counts == sorted(counts)  # an even side rounds some of the larger ones to one size

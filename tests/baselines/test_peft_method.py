@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import tiny_gpt2
 from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
@@ -75,8 +74,7 @@ def test_modules_to_save_train_in_float32(tiny: Any) -> None:
 def test_biases_that_a_configuration_trains() -> None:
     settings = {"target_modules": ["c_attn"], "bias": "lora_only"}
     method = AnyPeft.from_settings({"type": "lora", "settings": settings})
-    config = GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=50)
-    trained = method.trainable(method.adapt(GPT2LMHeadModel(config), seed=0))
+    trained = method.trainable(method.adapt(tiny_gpt2(), seed=0))
     assert sum(name.endswith(".bias") for name in trained) == 2
 
 
@@ -112,9 +110,8 @@ def test_loading_what_is_no_adapter_or_another_model_s(tiny: Any, tmp_path: Path
     with pytest.raises(BenchError, match="holds no adapter"):
         LORA.load(tiny(), tmp_path)
     LORA.save(LORA.adapt(tiny(), seed=0), tmp_path)
-    config = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50)
     with pytest.raises(BenchError, match="does not fit this GPT2LMHeadModel"):
-        LORA.load(GPT2LMHeadModel(config), tmp_path)
+        LORA.load(tiny_gpt2(), tmp_path)
 
 
 def test_loaded_on_bfloat16_stays_float32_and_frozen(tiny: Any, tmp_path: Path) -> None:

@@ -46,6 +46,29 @@ def test_prefix_is_keys_and_values_before_the_text(model: Any, tiny: Any) -> Non
     assert (expected - base(input_ids=LONG).logits).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("training", [True, False])
+@torch.no_grad()
+def test_a_prefix_that_starts_from_tokens_is_those_tokens(tiny: Any, training: bool) -> None:
+    """The model answers as if the drawn tokens stood before the text."""
+    base = tiny().train(training)
+    settings = {"num_virtual_tokens": TOKENS, "start": "tokens"}
+    state = torch.get_rng_state()
+    made = Prefix.from_settings(settings).adapt(base, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert base.training is training
+    ids = torch.randint(
+        base.config.vocab_size, (1, TOKENS), generator=torch.Generator().manual_seed(3)
+    )
+    if base.config.bos_token_id is not None:
+        ids[0, 0] = base.config.bos_token_id
+    expected = tiny().eval()(input_ids=torch.cat((ids, LONG), 1)).logits[:, TOKENS:]
+    close(made.eval()(input_ids=LONG).logits, expected)
+    other = Prefix.from_settings(settings).adapt(tiny(), seed=4)
+    assert not torch.equal(
+        *(one.prompt_encoder["default"].embedding.weight for one in (made, other))
+    )
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @torch.no_grad()
 def test_a_row_does_not_depend_on_its_padding(model: Any, side: str) -> None:

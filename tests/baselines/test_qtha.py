@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baselines.lora import Lora
-from baselines.qtha import Qtha, QthaConfig, QthaPart
+from baselines.qtha import Qtha, QthaAdapter, QthaConfig
 from baselines.quantum import QuantumNetwork
 from quanta_bench.method import BenchError, UsageError
 
@@ -36,9 +36,11 @@ MODELS = {
 }
 
 
-def part(in_features: int = 12, out_features: int = 18, seed: int = 0, **fields: Any) -> QthaPart:
+def part(
+    in_features: int = 12, out_features: int = 18, seed: int = 0, **fields: Any
+) -> QthaAdapter:
     """A part away from its start, in double precision."""
-    made = QthaPart(QthaConfig(**fields), in_features, out_features, "m").double()
+    made = QthaAdapter(QthaConfig(**fields), in_features, out_features, "m").double()
     generator = torch.Generator().manual_seed(seed)
     made.reset(generator)
     with torch.no_grad():
@@ -88,7 +90,7 @@ def test_every_parameter_is_trained_by_the_loss() -> None:
 @pytest.mark.parametrize("angle_start", ["uniform", "zero"])
 def test_starts(angle_start: str) -> None:
     fields = {"angle_start": angle_start, "classical_weight": 0.5, "quantum_weight": 2.0}
-    made = QthaPart(QthaConfig(qubits=8, depth=4, **fields), 512, 64, "m")
+    made = QthaAdapter(QthaConfig(qubits=8, depth=4, **fields), 512, 64, "m")
     made.reset(torch.Generator().manual_seed(0))
     x = vectors(400, 512).float()
     assert not made(x).any()
@@ -125,10 +127,10 @@ def test_all_tokens_go_through_the_network_at_once(
 
 def test_modes_are_given_or_even() -> None:
     config = QthaConfig(qubits=4, cores=2, modes=[(3, 4), (4, 1), (1, 18)])
-    made = QthaPart(config, 12, 20, "m")
+    made = QthaAdapter(config, 12, 20, "m")
     assert (made.down.out_modes, made.down.in_modes) == ((4, 1), (3, 4))
     assert (made.up.out_modes, made.up.in_modes) == ((5, 4), (4, 1))
-    assert QthaPart(config, 12, 18, "m").up.out_modes == (1, 18)
+    assert QthaAdapter(config, 12, 18, "m").up.out_modes == (1, 18)
 
 
 def test_shape_of_any_width() -> None:
@@ -195,7 +197,7 @@ def test_sizes_grow(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"rank": 0}, "rank=0"),
         ({"cores": 0}, "cores=0"),
@@ -204,20 +206,19 @@ def test_sizes_grow(tiny: Any) -> None:
         ({"rotations": []}, "rotations"),
         ({"entangler": "star"}, "entangler='star'"),
         ({"encoding": "rz"}, "encoding='rz'"),
-        ({"scaling": "sin"}, "scaling='sin' is not one of 'tanh', 'none'"),
+        ({"scaling": "sin"}, "scaling='sin': Input should be 'tanh' or 'none'"),
         ({"angle_start": "one"}, "angle_start='one'"),
-        ({"alpha": math.inf}, "alpha=inf is not a finite number"),
+        ({"alpha": math.inf}, "alpha=inf: inf is not a finite number"),
         ({"quantum_weight": True}, "quantum_weight=True"),
-        ({"classical_weight": "1"}, "classical_weight='1'"),
-        ({"modes": [(4, 3)]}, r"modes=.* has \[4, 3\], which is not 3 positive sizes"),
+        ({"modes": [(4, 3)]}, r"modes=.* has \[4, 3\]; give 3 sizes"),
         ({"modes": [(4, 3, 0)]}, "modes"),
         ({"modes": [(4, 3, 1.5)]}, "modes"),
         ({"backend": "engin"}, "backend='engin' is neither"),
         ({"shots": 100}, "shots=100: the backend 'engine' is exact"),
     ],
 )
-def test_bad_fields_are_refused(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=f"QthaConfig: {words}"):
+def test_bad_fields_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"QthaConfig: {message}"):
         QthaConfig(**fields)
 
 

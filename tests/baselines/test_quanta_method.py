@@ -8,7 +8,7 @@ import torch
 from peft import PeftConfig
 
 from baselines.quanta import QuantaConfig
-from baselines.quanta.method import Quanta, QuantaSettings
+from baselines.quanta.method import Quanta
 from quanta_bench.method import UsageError
 
 
@@ -17,10 +17,10 @@ def test_settings_are_those_of_the_tuner_but_for_the_seed() -> None:
     for field in dataclasses.fields(PeftConfig):
         del own[field.name]
     del own["seed"]
-    assert own.keys() == QuantaSettings.model_fields.keys()
+    assert own.keys() == Quanta.Config.model_fields.keys()
     for name, field in own.items():
         if name != "target_modules":
-            assert QuantaSettings.model_fields[name].default == field.default, name
+            assert Quanta.Config.model_fields[name].default == field.default, name
 
 
 def test_seed_reaches_the_gates(tiny: Any) -> None:

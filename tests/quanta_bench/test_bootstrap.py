@@ -30,7 +30,8 @@ class SetUp:
         monkeypatch.setattr(module, "ROOT", root)
         self.version = sys.version
         self.built: list[dict[str, Any]] = []
-        monkeypatch.setattr(subprocess, "call", self._call)
+        self.output = ""
+        monkeypatch.setattr(subprocess, "Popen", self._pip)
         monkeypatch.setattr(subprocess, "check_output", self._version)
         monkeypatch.setattr("venv.EnvBuilder", self._builder)
 
@@ -51,9 +52,10 @@ class SetUp:
             raise subprocess.CalledProcessError(127, words)
         return self.version.encode()
 
-    def _call(self, words: list[str], **_: Any) -> int:
+    def _pip(self, words: list[str], **_: Any) -> SimpleNamespace:
         self.calls.append(words)
-        return self.status
+        lines = [line.encode() for line in self.output.splitlines(keepends=True)]
+        return SimpleNamespace(stdout=lines, wait=lambda: self.status, terminate=lambda: None)
 
     def __call__(self, *words: str) -> list[list[str]]:
         """Run it; returns pip's words of each call."""
@@ -139,10 +141,61 @@ def test_the_index_of_torch_is_no_reason_to_renew(set_up: SetUp) -> None:
     assert set_up("--torch-index", "https://example.org/other") == []
 
 
-def test_torchs_download_is_shown_and_the_rest_is_quiet(set_up: SetUp) -> None:
-    torch, project = set_up()
-    assert "--quiet" not in torch
-    assert "--quiet" in project
+PIP = """WARNING: Location 'file:///x/torch/' is ignored: it is neither a file nor a directory.
+WARNING: Location 'file:///x/numpy/' is ignored: it is neither a file nor a directory.
+Collecting torch
+  Downloading torch-2.13.0-cp311-cp311-linux_x86_64.whl (191.5 MB)
+Collecting filelock
+  Downloading filelock-3.29.7-py3-none-any.whl (37 kB)
+WARNING: something that a user should know
+Installing collected packages: torch, filelock
+Successfully installed filelock-3.29.7 torch-2.13.0
+"""
+
+
+def test_large_downloads_the_installation_and_problems_are_shown(
+    set_up: SetUp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up.output = PIP
+    set_up()
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    once = [
+        "downloading torch, 192 MB",
+        "WARNING: something that a user should know",
+        "installing 2 packages",
+    ]
+    assert [line for line in lines if line.startswith(("downl", "inst", "WARN"))] == once * 2
+
+
+def test_silence_is_broken_by_what_is_done_and_what_is_on_disk(
+    set_up: SetUp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(set_up.module, "BEAT", 0.01)
+    set_up.folder.mkdir()
+    (set_up.folder / "large").write_bytes(b"x" * 2_000_000)
+    with set_up.module.Progress("installing", set_up.folder) as progress:
+        text = ""
+        # However slow the machine: the test's own time limit ends this.
+        while "on disk" not in text:
+            text += capsys.readouterr().err
+    assert "s: installing, 2 MB on disk" in text
+    assert not progress._thread.is_alive()
+
+
+def test_ctrl_c_is_answered_and_the_next_call_goes_on(
+    set_up: SetUp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    set_up.output = PIP
+    with monkeypatch.context() as patch:
+        patch.setattr(set_up.module, "show", stop)
+        with pytest.raises(SystemExit) as stopped:
+            set_up()
+    assert stopped.value.code == 130
+    assert "Stopping: set-up is not complete" in capsys.readouterr().err
+    assert len(set_up()) == 2
 
 
 def test_interpreters_are_linked_where_links_can_be_made(set_up: SetUp) -> None:

@@ -233,7 +233,7 @@ def test_the_worked_task_keeps_twins_together_and_puts_the_right_choice() -> Non
         number = int(item.id[1:])
         assert prompt.context.endswith(f"number {number} say?\nAnswer:")
         assert prompt.target == prompt.candidates[item.gold] == f" {CALLS[number % 5]}"
-    assert task.chance(splits["test"], "choice-text") == pytest.approx(0.2)
+    assert task.chance(splits["test"], [5] * len(splits["test"])) == pytest.approx(0.2)
     with pytest.raises(SourceError, match="no rows in the source 'hub'"):
         task.examples(Rows("hub"), "test")
 

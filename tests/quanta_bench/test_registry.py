@@ -84,12 +84,29 @@ def test_an_empty_group_says_that_it_is_empty() -> None:
 
 
 def test_two_packages_with_one_name_collide_and_both_are_named(packages: Packages) -> None:
-    packages.add("first_shapes", "", circle="first_shapes:C")
+    packages.add("first_shapes", circle(), circle="first_shapes:C", square="first_shapes:Circle")
     packages.add("other_shapes", "", circle="other_shapes:C")
-    with pytest.raises(BenchError, match="Two packages register a shape called 'circle'") as caught:
-        shapes().names()
+    registry = shapes(None)
+    with pytest.raises(BenchError, match="packages register a shape called 'circle'") as caught:
+        registry.get("circle")
     assert "first_shapes (first_shapes:C)" in str(caught.value)
     assert "other_shapes (other_shapes:C)" in str(caught.value)
+    # What does not use the name works.
+    assert registry.names() == ["circle", "square"]
+    assert registry.get("square").__name__ == "Circle"
+    assert set(registry.origin("circle").split(", ")) == {"first_shapes 1.0", "other_shapes 1.0"}
+
+
+def test_usable_plug_ins_and_the_reasons_of_the_others(packages: Packages) -> None:
+    packages.add("good_shapes", circle(), circle="good_shapes:Circle")
+    packages.add("bad_shapes", "raise RuntimeError('kaboom')", cube="bad_shapes:Cube")
+    packages.add("quit_shapes", "import sys; sys.exit(0)", cone="quit_shapes.deep:Cone")
+    found, reasons = shapes(Exception).usable()
+    assert list(found) == ["circle"]
+    assert set(reasons) == {"cube", "cone"}
+    assert "bad_shapes 1.0) cannot be imported: RuntimeError: kaboom" in reasons["cube"]
+    assert "quit_shapes 1.0) cannot be imported: SystemExit: 0" in reasons["cone"]
+    assert shapes().packages() == {"good_shapes", "bad_shapes", "quit_shapes"}
 
 
 def test_one_target_listed_twice_is_no_collision(packages: Packages) -> None:

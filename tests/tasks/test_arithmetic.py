@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quanta_bench.plugins import find_protocol
 from quanta_bench.task import HubRows, JsonRows, RequestRows, Source, SourceError, UsageError
 from tasks.answers import judge, read_gold
 from tasks.arithmetic import (
@@ -141,7 +142,7 @@ def test_a_generated_text_is_judged_by_the_kind_of_its_answer() -> None:
     assert (wrong.prediction, wrong.gold, wrong.scores) == ("5", "4", {"accuracy": 0.0})
     silent = Math10K().judge_text(letter, "it is 4")
     assert (silent.prediction, silent.gold, silent.scores) == (None, "B", {"accuracy": 0.0})
-    assert Math10K().chance([number], "generate") is None
+    assert find_protocol("generate").chance(Math10K(), [number]) is None
 
 
 def test_bounds_and_stops() -> None:

@@ -111,7 +111,7 @@ def test_the_last_number(text: str, number: float) -> None:
     assert last_number(text) == pytest.approx(number, rel=1e-12)
 
 
-@pytest.mark.parametrize("text", ["", "none", "twelve", "-", "$", "½", "٣"])
+@pytest.mark.parametrize("text", ["", "none", "twelve", "-", "$", "²", "IV"])
 def test_no_number(text: str) -> None:
     assert last_number(text) is None
 

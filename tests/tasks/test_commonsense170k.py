@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from quanta_bench.plugins import find_protocol
 from quanta_bench.task import HubRows, JsonRows, Source, SourceError
 from tasks.commonsense170k import Commonsense170K, validation_groups
 
@@ -55,8 +56,8 @@ def test_validation_is_400_rows_and_keeps_twins_together(
         assert task.prompt(item, "choice-text").target
         right = task.prompt(item, "generate").target
         assert task.judge_text(item, right).scores == {"accuracy": 1.0}
-    assert task.chance(validation, "generate") is None
-    assert 0.2 < (task.chance(validation, "choice-text") or 0) < 0.6
+    assert find_protocol("generate").chance(task, validation) is None
+    assert 0.2 < (find_protocol("choice-text").chance(task, validation) or 0) < 0.6
 
 
 def test_validation_groups_fill_the_room_exactly() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from paths import SHARED_DATA
 
+from quanta_bench.plugins import find_protocol
 from quanta_bench.sources.rows import parse_source
 from quanta_bench.task import Example, HubRows, RequestRows, Source, SourceError, UsageError
 from tasks.drop import Drop
@@ -102,7 +103,7 @@ def test_a_text_ends_at_the_line_and_targets_hold_none() -> None:
     assert Drop().prompt(Drop().example(row, "x"), "generate").target == " two lines"
     assert Drop().stop == ("\n",)
     assert Drop().max_new_tokens == 50
-    assert Drop().chance([Drop().example(row, "x")], "generate") is None
+    assert find_protocol("generate").chance(Drop(), [Drop().example(row, "x")]) is None
 
 
 def test_published_splits(stub: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quanta_bench.plugins import find_protocol
 from quanta_bench.sources.rows import DataSource, parse_source
 from quanta_bench.task import Answer, Example, HubRows, LineRows, SourceError, TsvRows, UsageError
 from tasks.glue import MRPC, RTE, SST2, STSB, CoLA, GlueTask
@@ -204,11 +205,14 @@ def test_the_level_of_guessing() -> None:
         MRPC().aggregate([MRPC().judge_choice(item, rng.randrange(2)) for item in same])["f1"]
         for _ in range(60)
     ]
-    level = MRPC().chance(same, "choice-text")
+    level = find_protocol("choice-text").chance(MRPC(), same)
     assert level == pytest.approx(sum(runs) / len(runs), abs=0.01)
-    assert CoLA().chance(same, "choice-text") == STSB().chance(same, "choice-text") == 0
-    assert SST2().chance(same, "choice-text") == RTE().chance(same, "choice-text") == 0.5
-    assert all(task.chance([], "choice-text") is None for task in (MRPC(), CoLA(), STSB()))
+    text = find_protocol("choice-text")
+    assert text.chance(CoLA(), same) == text.chance(STSB(), same) == 0
+    assert text.chance(SST2(), same) == text.chance(RTE(), same) == 0.5
+    assert find_protocol("head").chance(RTE(), same) == 0.5
+    assert find_protocol("head").chance(STSB(), same) == 0
+    assert all(text.chance(task, []) is None for task in (MRPC(), CoLA(), STSB()))
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quanta_bench.task import Prompt, UsageError, UserRows
-from tasks.jsonl import JsonLines
+from quanta_bench.plugins import find_protocol
+from quanta_bench.sources.rows import LocalData
+from quanta_bench.task import Prompt, UsageError, UserRows, same_text
+from tasks.jsonl import JsonLines, UserFile
 
 CHOICE = {"prompt": "2 + 2 =", "choices": ["3", "4"], "answer": "4"}
 TEXT = {"prompt": "Capital of France?", "target": "Paris"}
@@ -44,7 +46,7 @@ def test_choices(make: Make, stub: Any) -> None:
     assert [item.gold for item in found] == [1, 0]
     assert task.prompt(found[0], "choice-text") == Prompt("2 + 2 =", (" 3", " 4"), " 4")
     assert task.judge_choice(found[0], 1).scores == {"accuracy": 1.0}
-    assert task.chance(found, "choice-text") == 0.5
+    assert find_protocol("choice-text").chance(task, found) == 0.5
 
 
 def test_text(make: Make, stub: Any) -> None:
@@ -59,7 +61,7 @@ def test_text(make: Make, stub: Any) -> None:
     assert task.judge_text(paris, " paris\n").scores == {"accuracy": 1.0}
     assert task.judge_text(paris, "Paris!").scores == {"accuracy": 0.0}
     assert task.judge_text(yes, "yeah").scores == {"accuracy": 1.0}
-    assert task.chance([paris], "generate") is None
+    assert find_protocol("generate").chance(task, [paris]) is None
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,12 @@ WRONG: list[tuple[Any, str]] = [
     ({**CHOICE, "choices": [3, 4]}, "line 2: 'choices' has to be a text"),
     ({**CHOICE, "prompt": " "}, "line 2: 'prompt' has to be a text"),
     ({**CHOICE, "split": "test"}, "line 2: either all rows have the key 'split'"),
+    ({**CHOICE, "group": [1]}, "line 2: 'group' has to be a text or a whole number"),
+    ({**CHOICE, "group": True}, "line 2: 'group' has to be a text or a whole number"),
+    ({**CHOICE, "group": "\ud800"}, "line 2: 'group' holds half of a surrogate pair"),
+    ({**CHOICE, "prompt": "a \ud83d b"}, "line 2: 'prompt' holds half of a surrogate pair"),
+    ({**CHOICE, "choices": ["\udc00", "4"]}, "line 2: 'choices' holds half of a surrogate pair"),
+    ({**CHOICE, "answer": None}, "line 2: the key 'answer' is missing"),
     ({**CHOICE, "split": "tset"}, "line 2: 'split' is 'tset'. Did you mean 'test'"),
     (["prompt"], "line 2: not a JSON object"),
 ]
@@ -163,10 +171,39 @@ def test_no_file(tmp_path: Path) -> None:
         JsonLines(str(tmp_path))
 
 
+def test_a_null_counts_as_absent(make: Make, stub: Any) -> None:
+    rows = [{**CHOICE, "prompt": f"p{n}", "group": None, "split": None} for n in range(60)]
+    plain = [{**CHOICE, "prompt": f"p{n}"} for n in range(60)]
+    for split in ("train", "validation", "test"):
+        found = [[item.group for item in items(make(*r), stub, r, split)] for r in (rows, plain)]
+        assert found[0] == found[1]
+        assert len(found[0]) > 1
+
+
+def test_a_csv_is_read_as_the_same_json(tmp_path: Path, stub: Any) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "prompt,choices,answer,split,group\n"
+        "2 + 2 =,3|4,4,test,\n"
+        "2 + 3 =,5|6,0,test,g\n"
+        'Say,"[""a|b"", ""c""]",a|b,test,7\n'
+    )
+    task = UserFile(str(path))
+    assert (task.reference, task.kind, task.title) == (f"file:{path}", "choice", "mine")
+    from quanta_bench.utils.row_files import read_rows
+
+    rows = [row for _, row in read_rows(str(path))]
+    found = task.examples(stub("embedded", {UserRows(str(path)): rows}), "test")
+    assert [item.gold for item in found] == [1, 0, 0]
+    assert [item.group for item in found] == ["2 + 2 =", "g", "7"]
+    assert found[2].fields["choices"] == ("a|b", "c")
+    assert [item.id for item in found] == ["file/0", "file/1", "file/2"]
+
+
 def test_unknown_protocol(make: Make, stub: Any) -> None:
     rows = [{**CHOICE, "split": "test"}]
     task = make(*rows)
-    with pytest.raises(UsageError, match="cannot be put as 'generate'"):
+    with pytest.raises(UsageError, match="does not support the protocol 'generate'"):
         task.prompt(items(task, stub, rows)[0], "generate")
 
 
@@ -183,3 +220,52 @@ KEYS = ("prompt", "choices", "answer", "target", "answers", "split", "group")
 def test_a_row_is_accepted_or_refused_in_words(make: Make, row: dict[str, Any]) -> None:
     with contextlib.suppress(UsageError):
         make(row)
+
+
+@pytest.mark.parametrize("group", [None, "", "  "])
+def test_a_null_group_is_none(tmp_path, group):
+    """Written as text, every such row would be of one group, and fall into one split."""
+    rows = [{"prompt": f"{n}: pick", "choices": ["a", "b"], "answer": 0} for n in range(60)]
+    splits = {}
+    for name, made in (("absent", rows), ("null", [{**row, "group": group} for row in rows])):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("\n".join(map(json.dumps, made)), encoding="utf-8")
+        task = JsonLines(str(file))
+        splits[name] = {
+            split: [item.id for item in task.examples(LocalData(tmp_path), split)]
+            for split in ("train", "validation", "test")
+        }
+    assert splits["null"] == splits["absent"]
+
+
+@pytest.mark.parametrize("group", [True, 1.5, ["a"], {"a": 1}])
+def test_a_group_is_a_name_or_a_number(tmp_path, group):
+    file = tmp_path / "d.jsonl"
+    file.write_text(json.dumps({"prompt": "p", "target": "a", "group": group}))
+    with pytest.raises(UsageError, match=r"line 1: 'group' has to be"):
+        JsonLines(str(file))
+
+
+def test_a_null_split_is_none(tmp_path):
+    file = tmp_path / "d.jsonl"
+    rows = [{"prompt": f"{n}", "target": "a", "split": None} for n in range(40)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    source = LocalData(tmp_path)
+    counts = [
+        len(JsonLines(str(file)).examples(source, s)) for s in ("train", "validation", "test")
+    ]
+    assert sum(counts) == 40
+
+
+@pytest.mark.parametrize(
+    ("said", "reference", "right"),
+    [
+        ("cafe\u0301", "caf\u00e9", True),
+        ("\uff21\uff22", "ab", True),
+        ("\ufb01n", "FIN", True),
+        (" STRASSE ", "straße", True),
+        ("cafe", "café", False),
+    ],
+)
+def test_how_unicode_composes_a_text_does_not_count(said, reference, right):
+    assert same_text(said, reference) is right

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from quanta_bench.models.embedded import converted_folder
+from quanta_bench.plugins import find_protocol
 from quanta_bench.task import Example, Prompt, UsageError
 from tasks.arc import ArcChallenge, ArcEasy
 from tasks.boolq import BoolQ
@@ -286,10 +287,10 @@ def test_the_first_label_in_a_generated_text_counts(
 
 def test_chance() -> None:
     items = [ArcEasy().example(ARC, "x")]
-    assert ArcEasy().chance(items, "choice-text") == pytest.approx(0.2)
-    assert ArcEasy().chance(items, "choice-label") == pytest.approx(0.2)
-    assert ArcEasy().chance(items, "generate") is None
-    assert ArcEasy().chance([], "choice-text") is None
+    assert find_protocol("choice-text").chance(ArcEasy(), items) == pytest.approx(0.2)
+    assert find_protocol("choice-label").chance(ArcEasy(), items) == pytest.approx(0.2)
+    assert find_protocol("generate").chance(ArcEasy(), items) is None
+    assert find_protocol("choice-text").chance(ArcEasy(), []) is None
 
 
 def test_titles_are_the_papers_column_headings() -> None:

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
+from quanta_bench.bench import turns
 from quanta_bench.bench.turns import Done, take_turns
 
 
-def test_parts_alternate_until_the_longer_run_is_alone() -> None:
-    said: list[str] = []
+class Clock:
+    """Seconds that pass only while a run works, of which there is one at any time."""
+
+    now = 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: made.now)
+    return made
+
+
+def test_parts_alternate_until_the_longer_run_is_alone(clock: Clock) -> None:
+    order: list[str] = []
 
     def run(name: str, count: int, seconds: float) -> object:
         def whole(done: Done) -> None:
             for part in range(count):
-                said.append(f"{name}{part}")
-                time.sleep(seconds)
+                order.append(f"{name}{part}")
+                clock.now += seconds
                 done(10 * part + 1)
-            said.append(f"{name} end")
+            order.append(f"{name} end")
 
         return whole
 
-    sides = {"a": run("a", 2, 0.002), "b": run("b", 4, 0.02), "c": run("c", 1, 0.002)}
+    sides = {"a": run("a", 2, 0.5), "b": run("b", 4, 2.0), "c": run("c", 1, 0.25)}
     a, b, c = take_turns(sides, unit="tokens")  # type: ignore[arg-type]
-    assert said[:3] == ["a0", "b0", "c0"]
-    assert [word for word in said if word[0] == "b"] == ["b0", "b1", "b2", "b3", "b end"]
+    assert order[:3] == ["a0", "b0", "c0"]
+    assert [entry for entry in order if entry[0] == "b"] == ["b0", "b1", "b2", "b3", "b end"]
     assert [one.work for one in (a, b, c)] == [[1, 11], [1, 11, 21, 31], [1]]
     # A wait for the others is not in a part's time.
-    assert all(0.02 <= seconds < 0.04 for seconds in b.seconds[:2])
-    assert all(seconds < 0.015 for seconds in a.seconds)
+    assert (a.seconds, b.seconds, c.seconds) == ([0.5] * 2, [2.0] * 4, [0.25])
 
 
 def test_the_first_has_the_main_thread() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -82,10 +81,15 @@ def test_trainers_precision_is_the_faster_one(
     assert not reference.faster_with_autocast(materials, data.train_items, spec)
     precision = {"base": "bfloat16", "arithmetic": "bf16-mixed"}
     monkeypatch.setattr(Materials, "precision", precision)
-    for seconds in ({True: 0.001, False: 0.02}, {True: 0.02, False: 0.001}):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(reference.time, "perf_counter", lambda: clock.now)
+    for seconds in ({True: 1.0, False: 2.0}, {True: 2.0, False: 1.0}):
 
         def made(*_: Any, autocast: bool, seconds: Any = seconds, **__: Any) -> Any:
-            return SimpleNamespace(train=lambda: time.sleep(seconds[autocast]))
+            def train() -> None:
+                clock.now += seconds[autocast]
+
+            return SimpleNamespace(train=train)
 
         monkeypatch.setattr(reference, "trainer", made)
         found = reference.faster_with_autocast(materials, data.train_items, spec)

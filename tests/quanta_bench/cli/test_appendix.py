@@ -52,7 +52,7 @@ def test_table_d1_is_written_in_every_format(
     assert "| BoolQ | boolq |" in text
     assert "| – / – / 3,270 |" in text
     assert "*items*" not in text
-    assert r"\begin{table}" in (tmp_path / "tableD1.tex").read_text()
+    assert r"\begin{table*}" in (tmp_path / "tableD1.tex").read_text()
 
 
 @pytest.mark.parametrize(

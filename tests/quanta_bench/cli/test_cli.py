@@ -59,7 +59,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "quanta_bench.cli.main", *map(str, words)]
+    return [sys.executable, "-m", "quanta_bench.cli", *map(str, words)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ profiles:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often a model was loaded and trained."""
-    from quanta_bench.runs import runner
+    from quanta_bench.models import loading
     from quanta_bench.training import trainer
 
     done = {"loaded": 0, "trained": 0}
@@ -117,7 +117,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
         return call
 
-    monkeypatch.setattr(runner, "load_model", counted("loaded", runner.load_model))
+    monkeypatch.setattr(loading, "load_model", counted("loaded", loading.load_model))
     monkeypatch.setattr(trainer, "train", counted("trained", trainer.train))
     return done
 
@@ -125,18 +125,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 # --- words ------------------------------------------------------------------------------------
 
 
-def test_help_answers_in_under_a_second() -> None:
-    """Best of three, with room for a busy machine: an import of torch alone takes longer."""
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
-        best = min(best, time.perf_counter() - start)
-    assert "table" in done.stdout
-    assert best < 2.5
-
-
-HEAVY = ("torch", "transformers", "peft", "pytorch_lightning", "datasets", "pandas", "matplotlib")
+HEAVY = ("torch", "transformers", "peft", "lightning", "datasets", "pandas", "matplotlib")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +140,7 @@ HEAVY = ("torch", "transformers", "peft", "pytorch_lightning", "datasets", "pand
 def test_what_only_tells_imports_nothing_heavy(words: list[str], more: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['quanta-bench', *{words!r}]\n"
-        "from quanta_bench import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+        "from quanta_bench.cli import main as cli\ntry: cli.main()\nexcept SystemExit: pass\n"
         f"print('HEAVY', sorted({{*{HEAVY!r}, *{more!r}}} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -176,8 +165,8 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tabel", "3"], "tabel"),
-        (["table"], "Missing argument"),
+        (["tabel", "3"], "quanta-bench: No such command 'tabel'. Did you mean 'table'?"),
+        (["table"], "quanta-bench: Missing argument 'name'. See `quanta-bench table --help`."),
         (["table", "3", "--sede", "0"], "--sede"),
         (["table", "33"], "There is no table '33'"),
         (["params", "--model", "llama2-7b"], "one of --method and --budget"),
@@ -206,6 +195,21 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["table", "3", "--rows", "some"], "--rows takes 'all'"),
         (["table", "3", "--set", "training.epochs"], "not of the form name=value"),
         (["table", "3", "--set", "training.epoch=1"], "Did you mean 'epochs'?"),
+        (["table", "3", "--set", "evaluation.tasks=[rte]"], "no column of table3 shows"),
+        (["table", "3", "--set", "training.epochs=yes"], "training.epochs: true is no value"),
+        (["table", "3", "--set", "lora.rr=1"], "no setting 'rr'"),
+        (["table", "3", "--set", "loar.r=1"], "Did you mean 'lora'"),
+        (["run", "--method", "lora", "--task", "piqa", "--set", "training.tasks=[]"], "is empty"),
+        (["run", "--method", "lora", "--task", "piqa", "--set", "evaluation.tasks=[]"], "is empty"),
+        (["run", "--method", "lora", "--task", "piqa", "--task", "piqa"], "more than once"),
+        (["run", "--method", "lora", "--task", "piqa", "--seed", "-1"], "training.seeds.init"),
+        (
+            ["run", "--method", "lora", "--task", "piqa", "--set", "dora.r=1"],
+            "no row has the method",
+        ),
+        (["methods", "loar"], "Did you mean 'lora'"),
+        (["tasks", "piqua"], "Did you mean 'piqa'"),
+        (["settings", "training.epoch"], "Did you mean 'training.epochs'"),
         (["table", "3", "--launcher", "ray"], "'ray' is not built yet"),
         (["table", "3", "--launcher", "rya"], "There is no launcher 'rya'"),
         (["run", "--method", "loar", "--task", "piqa"], "Did you mean 'lora'"),
@@ -220,6 +224,8 @@ def test_wrong_words_end_with_status_2(bench: Bench, words: list[str], said: str
     found = bench(*words)
     assert found.status == 2
     assert said in found.both
+    assert found.err.startswith("quanta-bench: ")
+    assert "Usage:" not in found.both
 
 
 def test_a_failure_ends_with_status_1_and_says_where(bench: Bench, tmp_path: Path) -> None:
@@ -442,12 +448,11 @@ def test_a_failing_run_is_named_and_finished_ones_stay(
     assert len(list((tmp_path / "r" / "runs").glob("*/result.json"))) == 2
 
 
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
+def _wait(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait while a process runs; the test's own timeout ends a wait for nothing."""
     while not ready():
-        if process.poll() is not None or time.monotonic() > end:
-            process.kill()
-            raise AssertionError(f"not ready: {process.communicate()}")
+        if process.poll() is not None:
+            raise AssertionError(f"it ended: {process.communicate()}")
         time.sleep(0.02)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny_models import tiny_llama
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.bucketing import by_tokens, cheapest_cuts, shuffled
@@ -40,18 +40,8 @@ def items(draw, shared=True):
 
 @pytest.fixture(scope="module")
 def model():
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        attn_implementation="sdpa",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config).double().eval()
+    small = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48}
+    return tiny_llama(dtype=torch.float64, attn_implementation="sdpa", **small)
 
 
 def reference(model, item):

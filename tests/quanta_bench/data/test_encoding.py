@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from quanta_bench.data.encoding import encode, encode_pair, start_token
+from quanta_bench.data.encoding import encode, encode_context, encode_pair
 from quanta_bench.errors import BenchError
 from quanta_bench.models.loading import ModelRef, load_tokenizer
+from quanta_bench.models.special_tokens import start_tokens
 from quanta_bench.task import Example, Prompt
 
 EXAMPLE = Example("1", "1", {}, gold=1)
@@ -42,21 +44,56 @@ def test_a_space_at_the_end_of_the_context_belongs_to_the_answer(real):
 
 def test_an_empty_context_is_a_start_token(tokenizer):
     context, answer = encode_pair(tokenizer, "", "Ann left.")
-    assert context == [start_token(tokenizer)]
+    assert context == start_tokens(tokenizer)
     assert tokenizer.decode(answer) == "Ann left."
 
 
-def test_a_closing_token_does_not_come_between(tokenizer, monkeypatch):
-    """Tokenizers that end every text with an end mark would put it inside the sentence."""
-    plain = encode_pair(tokenizer, "one two", " three")
-    encode_text = tokenizer.encode
+def with_marks(folder, first="<s>", last="</s>", names=("bos_token", "eos_token"), **options):
+    """The tiny tokenizer, putting tokens before and after each text as BERT's and T5's do."""
+    plain = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    single = " ".join([first] * options.get("opens", True) + ["$A"] + [last])
+    plain.post_processor = processors.TemplateProcessing(
+        single=single, pair=f"{single} $B", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    named = dict(zip(names, (first, last), strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token=last, **named)
 
-    def closing(text, add_special_tokens=True):
-        ids = encode_text(text, add_special_tokens=False)
-        return [*ids, tokenizer.eos_token_id] if add_special_tokens else ids
 
-    monkeypatch.setattr(tokenizer, "encode", closing)
-    assert encode_pair(tokenizer, "one two", " three") == plain
+@pytest.mark.parametrize("names", [("bos_token", "eos_token"), ("cls_token", "sep_token")])
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_closing_token_does_not_come_between(tiny_model, tokenizer, names, opens):
+    """Tokenizers that end every text with a mark would put it inside the sentence, whatever it is
+    called: </s> or [SEP]."""
+    marked = with_marks(tiny_model, names=names, opens=opens)
+    context, answer = encode_pair(tokenizer, "one two", " three")
+    assert encode_pair(marked, "one two", " three") == ([0] * opens + context, answer)
+
+
+@pytest.mark.parametrize("names", [("bos_token", "eos_token"), ("cls_token", "sep_token")])
+def test_an_answer_is_closed_by_the_end_token_whatever_it_is_called(tiny_model, names):
+    item = encode(
+        with_marks(tiny_model, names=names),
+        EXAMPLE,
+        Prompt("a", target=" b"),
+        max_length=20,
+        closed=True,
+    )
+    assert item.candidates[0][-1] == 1
+    assert 1 not in (*item.contexts[0], *item.candidates[0][:-1])
+
+
+CONTEXTS = st.text("ab \n", max_size=12)
+
+
+@given(CONTEXTS, st.text("ab \n", min_size=1, max_size=6).filter(str.strip))
+def test_what_is_trained_on_is_what_generation_reads(real, context, target):
+    """The context of an answer that is learnt is the context that will be continued."""
+    prompt = Prompt(context, target=target)
+    item = encode(real, EXAMPLE, prompt, max_length=200, closed=True)
+    assert list(item.contexts[0]) == encode_context(real, context, target)
+    assert item.candidates[0][-1] == real.eos_token_id
+    said = real.decode([*item.contexts[0], *item.candidates[0]], skip_special_tokens=True)
+    assert said == context + target
 
 
 def test_too_long_contexts_lose_their_left_end_and_are_counted(tokenizer):
@@ -104,16 +141,11 @@ def test_the_target_alone_for_language_modelling(tokenizer):
     assert item.gold == 0
 
 
-def test_a_cut_context_keeps_its_start_token(tokenizer, monkeypatch):
+@pytest.mark.parametrize("names", [("bos_token", "eos_token"), ("cls_token", "sep_token")])
+def test_a_cut_context_keeps_its_start_token(tiny_model, names):
     """Models that are trained with a start token in front go astray without it."""
-    encode_text = tokenizer.encode
-
-    def opening(text, add_special_tokens=True):
-        ids = encode_text(text, add_special_tokens=False)
-        return [tokenizer.bos_token_id, *ids] if add_special_tokens else ids
-
-    monkeypatch.setattr(tokenizer, "encode", opening)
+    tokenizer = with_marks(tiny_model, names=names)
     item = encode(tokenizer, EXAMPLE, Prompt("x" * 50 + "END", (" y",), " y"), max_length=10)
-    assert item.contexts[0][0] == tokenizer.bos_token_id
+    assert item.contexts[0][0] == 0
     assert tokenizer.decode(list(item.contexts[0][1:])).endswith("END")
     assert item.length == 10

@@ -16,6 +16,7 @@ from quanta_bench.data.encoding import encode
 from quanta_bench.data.windows import TRAINING_OVERLAP, encode_windows, scoring_overlap, spans
 from quanta_bench.errors import BenchError
 from quanta_bench.evaluation import likelihood
+from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.evaluation.evaluators import Context, evaluate, perplexities, perplexity
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt, Task
@@ -219,10 +220,11 @@ def test_perplexity_per_token_and_per_word_are_of_one_total(judge, tokenizer):
     assert perplexities(judge(Text(), [item(TEXT)], 30)).keys() == {"perplexity"}
 
 
-def test_a_model_that_is_sure_of_everything_else_is_infinitely_perplexed():
-    judged = [SimpleNamespace(detail={"log_likelihoods": [-1e4], "tokens": [10], "words": [2]})]
-    assert perplexity(judged) == math.inf
-    assert perplexity(judged, "words") == math.inf
+def test_a_perplexity_that_float64_cannot_hold_is_an_error():
+    judged = [SimpleNamespace(detail={"log_likelihoods": [-7e3], "tokens": [10], "words": [2]})]
+    assert perplexity(judged) == pytest.approx(math.exp(700))
+    with pytest.raises(NonFiniteError, match=r"per word, exp\(3500\), is beyond float64"):
+        perplexity(judged, "words")
 
 
 def test_progress_counts_texts_not_windows(judge):

@@ -1,11 +1,14 @@
 """Scores, answers and perplexities are those of lm-evaluation-harness on the same model and texts.
 
-Where the two differ by intention, a test says so: what a too long context loses, and how much the
-windows of a long text have in common.
+Where the two differ by intention, a test says so: what a too long context loses, how much the
+windows of a long text have in common, and what a tie counts.
 """
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from lm_eval_oracle import Harness
@@ -14,9 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from quanta_bench.data.batches import collate
 from quanta_bench.data.windows import encode_windows
-from quanta_bench.evaluation import evaluators, likelihood
+from quanta_bench.evaluation import decisions, evaluators, likelihood
 from quanta_bench.evaluation.generation import generate
-from quanta_bench.evaluation.packing import can_pack
+from quanta_bench.models.capabilities import can_pack
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt
 from tasks.arc import ArcChallenge
@@ -254,6 +257,35 @@ def test_long_contexts_lose_their_left_end_as_in_the_harness(model, tokenizer, p
             for text, size in zip(texts, sizes, strict=True)
         ]
         assert item == close(expected)
+
+
+def test_without_ties_the_winner_is_that_of_the_harness(model, tokenizer, harness):
+    """The harness takes ``argmax`` of the sums (its ``acc``)."""
+    theirs = iter(harness.likelihoods(pairs("choice-text")))
+    for task, examples in known("choice-text"):
+        context = context_of(model, tokenizer, EvaluationSpec(tasks=("any",), max_length=LENGTH))
+        for judged in evaluators.evaluate(context, task, examples):
+            sums = [next(theirs) for _ in judged.detail["log_likelihoods"]]
+            ours = evaluators.normalised(judged.detail, "sum")
+            assert decisions.winners(ours) == (int(np.argmax(sums)),)
+
+
+def test_on_a_tie_the_harness_takes_the_first_and_the_suite_counts_chance(model, tokenizer):
+    """The one intended difference: of two equal choices ``argmax`` finds the first. The harness's
+    accuracy on such an item is 1 or 0 by the order of the choices, the suite's 1/2 either way."""
+    with torch.no_grad():
+        even = copy.deepcopy(model)
+        even.get_output_embeddings().weight.zero_()
+    texts = (" wind", " wind")
+    theirs = Harness(even, tokenizer, LENGTH).likelihoods([("The", text) for text in texts])
+    assert int(np.argmax(theirs)) == 0
+    context = context_of(even, tokenizer, EvaluationSpec(tasks=("any",), max_length=LENGTH))
+    for gold in (0, 1):
+        twins = Example("twins", "twins", {"question": "wind", "choices": ("oil", "oil")}, gold)
+        (judged,) = evaluators.evaluate(context, ArcChallenge(), [twins])
+        assert judged.answer.scores == {"accuracy": 0.5}
+        assert judged.detail["tied"] == [0, 1]
+        assert judged.answer.prediction is None
 
 
 # --- generated answers --------------------------------------------------------------------------

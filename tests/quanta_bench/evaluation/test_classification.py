@@ -16,7 +16,7 @@ from quanta_bench.evaluation.classification import head_losses, head_outputs, ju
 from quanta_bench.models.loading import ModelRef, load_classifier, load_tokenizer
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.task import Answer, Example
-from quanta_bench.training.objectives import Head
+from quanta_bench.training.objectives import Labels
 from tasks.glue import MRPC, RTE, SST2, STSB, CoLA, GlueTask
 
 PAIRS = [("A film of words.", "Words."), ("Rain fell on the film.", "It was wet, it was.")]
@@ -99,7 +99,7 @@ def test_outputs_loss_and_gradients_are_those_of_transformers(task: GlueTask, fo
         assert bool(types.any()) is (task.name != "sst2")
     assert batch.tokens == int(inputs["attention_mask"].sum())
 
-    objective = Head(TrainingSpec(method="lora", tasks=(task.name,), protocol="head"))
+    objective = Labels(TrainingSpec(method="lora", tasks=(task.name,), protocol="head"))
     assert torch.allclose(head_outputs(model, batch), expected.logits, atol=1e-6)
     loss = objective.loss(model, batch)
     assert loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
@@ -152,11 +152,11 @@ def test_batches_of_texts_keep_to_their_budget() -> None:
 
 def test_answers_are_judged_by_the_largest_output_or_by_the_number() -> None:
     pair = items(RTE())
-    assert judge_outputs(RTE(), pair[1], [0.1, 0.2]).scores == {"accuracy": 1.0}
-    assert judge_outputs(RTE(), pair[1], [0.2, 0.2]).prediction == 0
+    assert [one.scores for one in judge_outputs(RTE(), pair[1], [0.1, 0.2])] == [{"accuracy": 1.0}]
     # Of scores the accuracy is that of the nearest whole one; the item's is 0.
     for said, right in ((4.5, 0.0), (0.5, 0.0), (0.4, 1.0), (-3.0, 1.0)):
-        assert judge_outputs(STSB(), pair[0], [said]) == Answer(said, "3.25", {"accuracy": right})
+        expected = Answer(said, "3.25", {"accuracy": right})
+        assert judge_outputs(STSB(), pair[0], [said]) == (expected,)
     assert (STSB().target(pair[0]), RTE().target(pair[1])) == (3.25, 1)
     with pytest.raises(BenchError, match="no label"):
         RTE().target(Example("x", "x", {}))
@@ -186,7 +186,7 @@ def test_a_checkpoint_is_chosen_by_the_tasks_own_metric(
         for n in range(4)
     ]
     texts = [EncodedTexts(e, 0, (1, 2), None, task.target(e), 0) for e in examples]
-    objective = Head(TrainingSpec(method="lora", tasks=(task.name,), protocol="head"))
+    objective = Labels(TrainingSpec(method="lora", tasks=(task.name,), protocol="head"))
     batch = objective.collate(texts, 0, packed=False)
     judged = objective.judge(Model(), batch)
     assert objective.metric(judged) == pytest.approx(expected)

@@ -8,21 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    MistralConfig,
-    MistralForCausalLM,
     StoppingCriteriaList,
     StopStringCriteria,
 )
 
 from quanta_bench.evaluation import decoding
-from quanta_bench.evaluation.decoding import decode, joinable, row_bytes, rows_together
+from quanta_bench.evaluation.decoding import decode, rows_together
+from quanta_bench.models.capabilities import decoding_of
 
 TEXTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 =", "one " * 30, "?!", "Zq" * 50]
 STEPS = 40
@@ -150,33 +149,14 @@ def test_other_models_continue_alike(pair, kind):
     model, tokenizer = OTHERS[kind](pair), pair[1]
     wanted = [continuations(model, tokenizer, [text])[0] for text in TEXTS]
     assert len(set(wanted)) > 1
-    if joinable(model):
-        assert continuations(model, tokenizer, TEXTS, custom_generate=decode) == wanted
-    else:
-        assert kind == "slopes in place of positions"
-
-
-def test_models_that_keep_more_than_keys_and_values_are_left_to_generate(pair):
-    model, _ = pair
-    assert joinable(model)
-    small = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    assert joinable(MistralForCausalLM(MistralConfig(**small, **heads, sliding_window=None)))
-    assert not joinable(MistralForCausalLM(MistralConfig(**small, **heads, sliding_window=8)))
-    prefix = PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
-    assert not joinable(get_peft_model(copy.deepcopy(model), prefix))
-    assert not joinable(nn.Linear(2, 2))
+    assert decoding_of(model, decode).joined
+    assert continuations(model, tokenizer, TEXTS, custom_generate=decode) == wanted
 
 
 def test_the_number_of_rows_is_bound_by_what_they_keep(pair):
-    model, tokenizer = pair
-    with torch.no_grad():
-        kept = model(**rows(tokenizer, ["abcd"])).past_key_values
-    assert row_bytes(model, 4) == sum(
-        each.numel() * each.element_size()
-        for layer in kept.layers
-        for each in (layer.keys, layer.values)
-    )
+    model, _ = pair
+    # Two layers of keys and values, two heads of width 16, in float32.
+    assert decoding_of(model, decode).token_bytes == 2 * 2 * 2 * 16 * 4
     assert rows_together(1) == 64
     assert rows_together((4 << 30) / 40) == 40
     assert rows_together(1 << 40) == 16

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from types import SimpleNamespace
+from typing import ClassVar
+
 import pytest
 import torch
+from transformers import AddedToken
 
+from quanta_bench.errors import UsageError
 from quanta_bench.evaluation import evaluators, generation
 from quanta_bench.evaluation.generation import cut_at, generate
+from quanta_bench.models.capabilities import Decoding
+from quanta_bench.models.special_tokens import end_tokens
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import Example, Prompt
 from tasks.drop import Drop
 
-PROMPTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 ="]
+PROMPTS = ["a", "Who are you, and", "x y z " * 12 + "w", "1 + 1 ="]
 
 
 def answers(pair, prompts, **options):
@@ -107,8 +115,9 @@ def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most, 
     monkeypatch.setattr(evaluators, "GENERATION_BATCH", most)
     monkeypatch.setattr(evaluators, "rows_together", lambda _: most)
     if not own:
-        monkeypatch.setattr(evaluators, "joinable", lambda _: False)
-        monkeypatch.setattr(generation, "joinable", lambda _: False)
+        apart = Decoding(joined=False, batched=True, cached=True)
+        for module in (evaluators, generation):
+            monkeypatch.setattr(module, "decoding_of", lambda *_, **options: apart)
     judged = evaluators.evaluate(context, Drop(), examples)
     assert sum(done) == len(examples)
     prompts = [Drop().prompt(example, "generate").context for example in examples]
@@ -117,3 +126,56 @@ def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most, 
     assert len(set(alone)) > 1
     assert [one.example for one in judged] == examples
     assert [one.detail["text"] for one in judged] == alone
+
+
+@pytest.mark.parametrize("configured", [None, 1, 2, [2, 40], [0, 40]])
+def test_what_closes_answers_in_training_ends_them(pair, configured):
+    """Whatever the model's own configuration calls its end: 2 and 40 are letters here."""
+    model, tokenizer = pair
+    plain = answers(pair, PROMPTS, max_new_tokens=40)
+    ended = copy.deepcopy(model)
+    ended.generation_config.eos_token_id = configured
+    special = configured == [0, 40]
+    assert end_tokens(tokenizer, ended) == ([0, 1] if special else [1])
+    # A model that always ends, by the token that training closes answers with.
+    ended.lm_head = torch.nn.Linear(64, 258)
+    torch.nn.init.zeros_(ended.lm_head.weight)
+    ended.lm_head.bias.data = torch.nn.functional.one_hot(torch.tensor(1), 258).float()
+    assert answers((ended, tokenizer), PROMPTS) == [""] * len(PROMPTS)
+    ended = copy.deepcopy(model)
+    ended.generation_config.eos_token_id = configured
+    if not special:
+        assert answers((ended, tokenizer), PROMPTS, max_new_tokens=40) == plain
+
+
+def test_padding_after_an_end_is_no_text(pair):
+    """Any token may fill rows up, a letter too."""
+    model, tokenizer = pair
+    plain = answers(pair, PROMPTS)
+    padded = copy.deepcopy(tokenizer)
+    padded.pad_token = padded.convert_ids_to_tokens(40)
+    mark = plain[1][3]
+    assert answers((model, padded), PROMPTS) == plain
+    stopped = answers((model, padded), PROMPTS, stop=(mark,))
+    assert stopped == [cut_at(text, (mark,)) for text in plain]
+
+
+def test_a_prompt_without_room_is_refused(pair):
+    with pytest.raises(UsageError, match=r"max_length=12 leaves no token"):
+        answers(pair, ["a"], max_length=12)
+
+
+def test_a_chat_models_ends_are_all_heeded():
+    class Tokenizer:
+        eos_token_id, sep_token_id, all_special_ids = 5, None, [5, 6]
+        added_tokens_decoder: ClassVar = {
+            7: AddedToken("<|eot|>", special=True),
+            8: AddedToken("plain", special=False),
+        }
+
+    def model(ends):
+        return SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends))
+
+    assert end_tokens(Tokenizer(), model([6, 7, 8, 9])) == [5, 6, 7]
+    assert end_tokens(Tokenizer(), model(9)) == [5]
+    assert end_tokens(Tokenizer(), SimpleNamespace()) == [5]

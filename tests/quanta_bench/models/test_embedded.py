@@ -146,3 +146,44 @@ def test_a_conversion_happens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(embedded, "convert", lambda gguf, folder: calls.append(folder))
     assert embedded.model_folder() == embedded.model_folder() == embedded.converted_folder()
     assert len(calls) == 1
+
+
+def test_a_conversion_that_fails_is_not_tried_again_with_the_same_versions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QUANTA_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(type(MODEL_WHEEL), "require", lambda self: tmp_path)
+    tried: list[Path] = []
+
+    def fail(gguf: Path, folder: Path) -> None:
+        tried.append(gguf)
+        raise embedded.ConversionError("The tokenizer changes.")
+
+    monkeypatch.setattr(embedded, "convert", fail)
+    for _ in range(3):
+        with pytest.raises(BenchError, match="The tokenizer changes"):
+            embedded.model_folder()
+    assert len(tried) == 1
+    installed = embedded.version
+    monkeypatch.setattr(embedded, "version", lambda name: f"{installed(name)}.post1")
+    with pytest.raises(BenchError, match="The tokenizer changes"):
+        embedded.model_folder()
+    assert len(tried) == 2
+
+
+def test_a_conversion_that_has_no_room_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QUANTA_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(type(MODEL_WHEEL), "require", lambda self: tmp_path)
+    tried: list[Path] = []
+
+    def fail(gguf: Path, folder: Path) -> None:
+        tried.append(gguf)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embedded, "convert", fail)
+    for _ in range(2):
+        with pytest.raises(BenchError, match="No space left"):
+            embedded.model_folder()
+    assert len(tried) == 2

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_architectures import tiny_config
+from tiny_models import tiny_llama
 
 from quanta_bench.errors import SourceError
 from quanta_bench.models import attention
@@ -17,23 +19,15 @@ from quanta_bench.models.loading import ModelRef, load_model, load_tokenizer, mo
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds a tiny LLaMA with random weights, called ``tiny``."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     words = {word: place for place, word in enumerate(["<unk>", "</s>", "one", "two", "three"])}
     plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", eos_token="</s>")
-    config = LlamaConfig(
-        vocab_size=8,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
     tokenizer.save_pretrained(folder)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    tiny_llama(vocab_size=8, hidden_size=16, intermediate_size=32).save_pretrained(folder)
     return folder.parent
 
 
@@ -153,3 +147,109 @@ def test_a_hub_model_is_a_folder_like_any_other(
     loaded = load_model(ModelRef("owner/tiny", "hub", "abc"), torch.float32)
     assert asked == [("owner/tiny", "abc")]
     assert loaded.description == "owner/tiny at abc"
+
+
+# --- what a folder may hold and ask for ---------------------------------------------------------
+
+
+def test_a_checkpoint_with_more_layers_than_its_configuration_is_refused(models: Path) -> None:
+    edit(models, num_hidden_layers=1)
+    with pytest.raises(SourceError, match=r"hold 9 tensors.*does not have.*model\.layers\.1"):
+        load_model(tiny(models), torch.float32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_attn_implementation": "evil/kernel"},
+        {"attn_implementation": "evil/kernel:forward"},
+        {"attn_implementation": {"": "sdpa", "text_config": "evil/kernel"}},
+        {"text_config": {"_attn_implementation": "evil/kernel"}},
+        {"_experts_implementation": "evil/experts"},
+        {"attn_implementation": "flash_attention_2"},
+    ],
+)
+def test_a_folder_does_not_choose_code(models: Path, changes: dict[str, Any]) -> None:
+    edit(models, **changes)
+    for use in (model_fingerprint, lambda ref: load_model(ref, torch.float32)):
+        with pytest.raises(SourceError, match=r"config\.json names .*does not choose code"):
+            use(tiny(models))
+
+
+def test_a_folder_may_name_what_torch_has(models: Path) -> None:
+    edit(models, attn_implementation="eager", _experts_implementation=None)
+    assert load_model(tiny(models), torch.float32).base_parameters
+
+
+def shard(models: Path, **names: str) -> None:
+    """Put the tiny model's weights into one shard of an index, with other names for some."""
+    from safetensors.torch import load_file
+
+    weights = models / "tiny" / "model.safetensors"
+    held = dict.fromkeys(load_file(weights), "model-00001-of-00001.safetensors")
+    weights.rename(weights.with_name("model-00001-of-00001.safetensors"))
+    index = {"metadata": {}, "weight_map": held | names}
+    (models / "tiny" / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_shards_load(models: Path) -> None:
+    before = load_model(tiny(models), torch.float32).model.state_dict()
+    shard(models)
+    after = load_model(tiny(models), torch.float32).model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside.safetensors", "sub/model-x.safetensors", "other.safetensors", "/x", "..\\x"],
+)
+def test_shards_lie_in_the_folder_and_are_fingerprinted(models: Path, name: str) -> None:
+    shutil.copy(models / "tiny" / "model.safetensors", models / "outside.safetensors")
+    shutil.copy(models / "tiny" / "model.safetensors", models / "tiny" / "other.safetensors")
+    shard(models, **{"lm_head.weight": name})
+    for use in (model_fingerprint, lambda ref: load_model(ref, torch.float32)):
+        with pytest.raises(SourceError, match="not one of the model's own files"):
+            use(tiny(models))
+
+
+def test_no_other_file_is_loaded_in_place_of_the_weights(models: Path) -> None:
+    other = models / "tiny" / "other.safetensors"
+    shutil.copy(models / "tiny" / "model.safetensors", other)
+    edit(models, transformers_weights=other.name)
+    with pytest.raises(SourceError, match=r"names 'other\.safetensors'"):
+        load_model(tiny(models), torch.float32)
+
+
+def test_an_adapter_beside_the_model_does_not_take_its_place(models: Path) -> None:
+    adapter = {"base_model_name_or_path": str(models / "elsewhere"), "peft_type": "LORA"}
+    (models / "tiny" / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(SourceError, match="holds an adapter beside the model"):
+        load_model(tiny(models), torch.float32)
+
+
+# --- what is no causal language model -----------------------------------------------------------
+
+
+def save(models: Path, made: Any) -> None:
+    for old in (models / "tiny").glob("model*"):
+        old.unlink()
+    made.save_pretrained(models / "tiny")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "xlm-roberta"])
+def test_an_encoder_is_no_causal_language_model(models: Path, kind: str) -> None:
+    from transformers import AutoModelForMaskedLM
+
+    save(models, AutoModelForMaskedLM.from_config(tiny_config(kind)))
+    with pytest.raises(SourceError, match=r"reads in both directions.*protocol head"):
+        load_model(tiny(models), torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5", "pegasus", "marian"])
+def test_an_encoder_decoder_is_called_one(models: Path, kind: str) -> None:
+    from transformers import AutoModelForSeq2SeqLM
+
+    config = tiny_config(kind, decoder_start_token_id=1)
+    save(models, AutoModelForSeq2SeqLM.from_config(config))
+    with pytest.raises(SourceError, match=f"is an encoder-decoder .type '{kind}'"):
+        load_model(tiny(models), torch.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -33,9 +32,7 @@ BASES = {
 
 @pytest.mark.parametrize("name", BASES)
 def test_base_parameters(name: str) -> None:
-    start = time.perf_counter()
     model = meta_model(name)
-    assert time.perf_counter() - start < 2
     assert all(value.is_meta for value in model.parameters())
     assert sum(value.numel() for value in model.parameters()) == BASES[name]
 
@@ -48,7 +45,7 @@ def test_no_memory_for_weights() -> None:
     # In a process of its own, for the peak is a process's. These weights would be 276 GB.
     code = (
         "from baselines.lora import Lora\n"
-        "from quanta_bench.results.environment import peak_memory\n"
+        "from quanta_bench.utils.device import peak_memory\n"
         "from quanta_bench.models.meta import count, meta_model\n"
         "count(meta_model('llama2-70b'), Lora.from_settings({'r': 128}))\n"
         "print(peak_memory())"

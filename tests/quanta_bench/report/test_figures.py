@@ -17,8 +17,7 @@ from results_by_hand import Bench, items
 
 from quanta_bench.cli import main
 from quanta_bench.errors import UsageError
-from quanta_bench.report import plots
-from quanta_bench.report import plots as pictures
+from quanta_bench.report import figures, plots, subspace
 from quanta_bench.report.figure import Drawn
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.choice import Choice
@@ -60,7 +59,7 @@ def drawn(bench: Bench, *scores: dict[int, list[float]]) -> Drawn:
         for n, (row, found) in enumerate(zip(rows, scores, strict=True))
     ]
     request = Request(made, "embedded", made.profiles["embedded"], "", rows)
-    return pictures.draw(request, cells, bench.store)
+    return figures.draw(request, cells, bench.store)
 
 
 BOTH: tuple[dict[int, list[float]], ...] = (
@@ -76,8 +75,8 @@ def records(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_file_has_the_results_means_and_errors(bench: Bench, tmp_path: Path) -> None:
-    paths = pictures.write(drawn(bench, *BOTH), tmp_path)
-    assert [path.name for path in paths] == ["f.png", "f.svg", "f.csv"]
+    paths = figures.write(drawn(bench, *BOTH), tmp_path)
+    assert [path.name for path in paths] == ["f.png", "f.svg", "f.csv", "f.md"]
     rows = {row["row"]: row for row in records(paths[2])}
     assert [rows[row["label"]]["trainable_parameters"] for row in ROWS] == [
         "0", "1000", "2000", "3000",
@@ -99,7 +98,7 @@ def test_the_picture_shows_those_numbers(bench: Bench) -> None:
         "LoRA": [[1000, pytest.approx(37.5)], [2000, pytest.approx(87.5)]],
         "KronA": [[3000, pytest.approx(25.0)]],
     }
-    (level,) = [line for line in axes.lines if line.get_label() == "Base"]
+    (level,) = [line for line in axes.lines if line.get_label() == "Base, 25.0 ± 25.0"]
     assert list(level.get_ydata()) == [25.0, 25.0]
     assert axes.get_xscale() == "log"
 
@@ -107,21 +106,28 @@ def test_the_picture_shows_those_numbers(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("seeds", "caption"),
     [
-        ([1, 1, 1, 1], "standard error over items, one seed"),
-        ([2, 2, 2, 2], "bars and bands: standard deviation over seeds"),
-        ([1, 2, 2, 1], "over seeds;\nwhere there is one seed, standard error over items"),
+        ([1, 1, 1, 1], "1 seed a row, 3 test items; bars and ±: standard error over items"),
+        ([2, 2, 2, 2], "2 seeds a row, 3 test items; bars and ±: standard deviation over seeds"),
+        (
+            [1, 2, 2, 1],
+            "1 or 2 seeds a row, 3 test items; bars and ±: standard deviation over seeds, of one "
+            "seed standard error over items",
+        ),
     ],
 )
-def test_the_axis_says_what_the_bars_are(bench: Bench, seeds: list[int], caption: str) -> None:
+def test_the_picture_states_seeds_items_and_what_the_bars_are(
+    bench: Bench, seeds: list[int], caption: str
+) -> None:
     scores = [{seed: [1.0, 0.0, 1.0] for seed in range(count)} for count in seeds]
-    (axes,) = drawn(bench, *scores).pictures[0].figure.axes
-    assert axes.get_xlabel().endswith(caption)
+    made = drawn(bench, *scores)
+    assert made.pictures[0].figure.get_supxlabel() == caption
+    assert f"{caption}." in made.notes["Scores"]
 
 
 def test_the_same_figure_is_the_same_svg_and_pyplot_is_left_alone(
     bench: Bench, tmp_path: Path
 ) -> None:
-    made = [pictures.write(drawn(bench, *BOTH), tmp_path / str(n))[1] for n in range(2)]
+    made = [figures.write(drawn(bench, *BOTH), tmp_path / str(n))[1] for n in range(2)]
     assert made[0].read_bytes() == made[1].read_bytes()
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
@@ -132,6 +138,30 @@ def test_only_vectors_with_i_up_to_j_are_drawn() -> None:
     figure = plots.heat_maps([panel])
     mask = figure.axes[0].images[0].get_array().mask
     assert mask.tolist() == [[i > j for j in range(4)] for i in range(3)]
+
+
+def test_the_scale_of_the_maps_fits_all_of_them() -> None:
+    small = plots.Panel("p", torch.full((2, 3), 0.11), "a", "b")
+    chance = plots.Panel("q", subspace.by_chance_each(2, 3, 13), "a", "b")  # at most 3 / 13
+    figure = plots.heat_maps([small, chance])
+    assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, 0.25), (0, 0.25)]
+    assert plots.heat_maps([plots.Panel("p", torch.ones(1, 1), "a", "b")]).axes[0].images[
+        0
+    ].get_clim() == (0, 1)
+
+
+def test_similarity_by_chance_is_that_of_random_spans() -> None:
+    generator = torch.Generator().manual_seed(0)
+    width, draws = 20, 400
+    total = torch.zeros(4, 6, dtype=torch.float64)
+    for _ in range(draws):
+        bases = [
+            torch.linalg.qr(torch.randn(width, size, generator=generator, dtype=torch.float64))[0]
+            for size in (4, 6)
+        ]
+        total += subspace.similarity(*bases)
+    expected = subspace.by_chance_each(4, 6, width)
+    torch.testing.assert_close(total / draws, expected, atol=0.015, rtol=0)
 
 
 # --- similarity, end to end -------------------------------------------------------------------
@@ -200,7 +230,7 @@ def test_similarity_from_the_command_line(call: Call, suite: Path, tmp_path: Pat
     # The row that cannot be merged is not trained for nothing, and its panel is a note.
     runs = sorted(path.name.partition("-")[0] for path in (results / "runs").iterdir())
     assert runs == ["lora", "lora"]
-    assert any("prefix 2 cannot be merged" in note for note in found["notes"])
+    assert any("prefix 2 cannot be merged" in note for note in found["notes"]["Caveats"])
     for folder in (results / "runs").iterdir():
         result = json.loads((folder / "result.json").read_text())
         assert result["training"]["spec"]["tasks"] == ["piqa"]
@@ -225,7 +255,8 @@ def test_similarity_from_the_command_line(call: Call, suite: Path, tmp_path: Pat
         expected = np.linalg.norm(first.T @ second) ** 2 / min(i, j)
         assert float(row["similarity"]) == pytest.approx(expected, abs=1e-3)
     assert {Path(path).name for path in found["files"]} == {
-        f"similar{part}.{ending}" for part in ("", "-spectra") for ending in ("png", "svg", "csv")
+        "similar.md",
+        *(f"similar{part}.{end}" for part in ("", "-spectra") for end in ("png", "svg", "csv")),
     }
 
     before = (results / "similar.svg").read_bytes()

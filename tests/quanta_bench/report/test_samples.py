@@ -21,6 +21,7 @@ from quanta_bench.evaluation import evaluators
 from quanta_bench.plugins import find_task
 from quanta_bench.report import sample_pages, samples
 from quanta_bench.report.samples import Samples, Wanted, choose, take_samples
+from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
@@ -29,6 +30,8 @@ from quanta_bench.task import Example
 
 LONGEST = 60
 """Of context and answer, in tokens; the tiny model's are bytes."""
+ANSWER = 4
+"""Of a generated answer, in tokens."""
 
 
 @dataclass
@@ -103,7 +106,9 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Done:
             **common,
             **over,
         )
-        scored = EvaluationSpec(tasks=(task,), protocol=protocol, max_length=LONGEST)
+        scored = EvaluationSpec(
+            tasks=(task,), protocol=protocol, max_length=LONGEST, max_new_tokens=ANSWER
+        )
         return Job(label, training, scored)
 
     jobs = [job("Base", "none", found.choice), job("Base", "none", found.written)]
@@ -193,47 +198,59 @@ def test_of_two_seeds_the_smaller_is_shown(done: Done, made: Samples) -> None:
     assert any("1 more finished run" in note for note in made.notes)
 
 
-def test_scores_that_were_not_stored_are_judged_again(done: Done, tmp_path: Path) -> None:
-    import shutil
+def copied(
+    done: Done,
+    folder: Path,
+    change: Callable[[Result], Result] = lambda result: result,
+    without: str = "",
+) -> Store:
+    """The runs in another folder, with changed records, or without a field of their predictions."""
+    store = Store(folder)
+    for result in done.store.results():
+        stored = done.store.predictions(result.run) or []
+        lines = [{key: line[key] for key in line if key != without} for line in stored]
+        store.write_run(change(result), lines)
+    return store
 
-    shutil.copytree(done.store.root, tmp_path / "r")
-    for path in (tmp_path / "r").glob("runs/*/predictions.jsonl"):
-        kept = [json.loads(line) for line in path.read_text().splitlines()]
-        path.write_text("".join(json.dumps(_without(line, "accuracy")) + "\n" for line in kept))
+
+def with_tasks(result: Result, **update: Any) -> Result:
+    tasks = {name: task.model_copy(update=update) for name, task in result.tasks.items()}
+    return result.model_copy(update={"tasks": tasks})
+
+
+def test_scores_that_were_not_stored_are_judged_again(done: Done, tmp_path: Path) -> None:
     before, after = (
         take_samples("embedded", store, Wanted()).tasks
-        for store in (done.store, Store(tmp_path / "r"))
+        for store in (done.store, copied(done, tmp_path, without="accuracy"))
     )
     assert before == after
 
 
-def _without(line: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if name != key}
-
-
 def test_runs_of_other_data_are_not_shown(done: Done, tmp_path: Path) -> None:
-    import shutil
+    store = copied(done, tmp_path, lambda result: with_tasks(result, data={"template": 99}))
+    with pytest.raises(BenchError, match="animals is not shown: its data or template have changed"):
+        take_samples("embedded", store, Wanted())
 
-    shutil.copytree(done.store.root, tmp_path / "r")
-    for path in (tmp_path / "r").glob("runs/*/result.json"):
-        result = json.loads(path.read_text())
-        for task in result["tasks"].values():
-            task["data"]["template"] += 1
-        path.write_text(json.dumps(result))
-    with pytest.raises(BenchError, match="animals is not shown: its data or its template"):
-        take_samples("embedded", Store(tmp_path / "r"), Wanted())
+
+def test_runs_without_predictions_are_left_out_and_counted(done: Done, tmp_path: Path) -> None:
+    store = copied(done, tmp_path)
+    first, *others = store.runs()
+    (store.run_folder(first) / "predictions.jsonl").unlink()
+    notes = take_samples("embedded", store, Wanted()).notes
+    assert any("1 finished runs are left out" in note for note in notes)
+    for run in others:
+        (store.run_folder(run) / "predictions.jsonl").unlink()
+    with pytest.raises(BenchError, match=f"None of the {len(others) + 1} finished runs"):
+        take_samples("embedded", store, Wanted())
 
 
 def test_runs_of_a_classification_head_have_no_words_to_show(done: Done, tmp_path: Path) -> None:
-    import shutil
+    def with_head(result: Result) -> Result:
+        scored = result.evaluation.model_copy(update={"protocol": "head"})
+        return result.model_copy(update={"evaluation": scored})
 
-    shutil.copytree(done.store.root, tmp_path / "r")
-    for path in (tmp_path / "r").glob("runs/*/result.json"):
-        result = json.loads(path.read_text())
-        result["evaluation"]["protocol"] = "head"
-        path.write_text(json.dumps(result))
     with pytest.raises(BenchError, match="animals is not shown: a classification head answered it"):
-        take_samples("embedded", Store(tmp_path / "r"), Wanted())
+        take_samples("embedded", copied(done, tmp_path, with_head), Wanted())
 
 
 def test_methods_and_tasks_can_be_named(done: Done) -> None:
@@ -299,8 +316,8 @@ def test_every_page_shows_prompts_answers_and_verdicts(made: Samples) -> None:
         for item in task.samples:
             assert f"```text\n{item.prompt}\n```" in text
             assert item.id in page
-    assert "| Model | Answer | Verdict |" in text
-    assert "| Model | Answer | Read as | Verdict |" in text
+    assert "| Row | Answer | Verdict |" in text
+    assert "| Row | Answer | Read as | Verdict |" in text
     # A bar inside an answer is no border of a cell.
     assert "| moo | moo |" not in text
     assert text.count("not picked by hand") == 1
@@ -311,7 +328,7 @@ def test_every_answer_that_counts_as_right_is_shown(made: Samples) -> None:
     task = made.tasks[-1].model_copy(deep=True)
     task.samples = [task.samples[0].model_copy(update={"gold": "1", "accepted": ["2", "two"]})]
     one = made.model_copy(update={"tasks": [task]})
-    assert "\nRight: 1 or 2 or two\n\n| Model" in sample_pages.as_markdown(one, 100)
+    assert "\nRight: 1 or 2 or two\n\n| Row" in sample_pages.as_markdown(one, 100)
     (line,) = csv.DictReader(io.StringIO(sample_pages.as_csv(one)))
     assert (line["gold"], line["accepted"]) == ("1", "2 | two")
 

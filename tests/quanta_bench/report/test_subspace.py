@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny_models import tiny_llama
+from transformers import LlamaForCausalLM
 
 from baselines.lora import Lora
 from quanta_bench.errors import UsageError
@@ -76,18 +77,13 @@ def test_spectrum_and_ranks() -> None:
 
 
 def tiny() -> LlamaForCausalLM:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                hidden_size=16,
-                intermediate_size=24,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                vocab_size=31,
-            )
-        )
+    return tiny_llama(
+        hidden_size=16,
+        intermediate_size=24,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=31,
+    )
 
 
 def test_updates_are_what_the_adapter_adds(tmp_path: Path) -> None:

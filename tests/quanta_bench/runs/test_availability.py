@@ -15,6 +15,7 @@ from quanta_bench.cli.main import main
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import MissingDataError, SourceError
 from quanta_bench.runs.availability import without_absent
+from quanta_bench.runs.identity import PlannedRow
 from quanta_bench.sources.names import hub_failure
 from quanta_bench.suites.grid import GridRow, grid
 from quanta_bench.suites.schema import Suite
@@ -40,7 +41,12 @@ def rows(folder: Path) -> list[GridRow]:
         "evaluation": {"source": source},
     }
     made = Suite.model_validate({**SUITE, "profiles": {"embedded": profile}})
-    return without_absent(grid(made, "embedded"), Pools())
+    return available(made)
+
+
+def available(made: Suite) -> list[GridRow]:
+    planned = [PlannedRow.of(row) for row in grid(made, "embedded")]
+    return [row.row for row in without_absent(planned, Pools())]
 
 
 def without_answer(file: Path) -> None:
@@ -89,7 +95,7 @@ def test_test_items_that_are_trained_on_elsewhere_are_a_column_left_out(
         "evaluation": {"source": f"local:{other}"},
     }
     made = Suite.model_validate({**SUITE, "profiles": {"embedded": profile}})
-    base, lora = without_absent(grid(made, "embedded"), Pools())
+    base, lora = available(made)
     assert not base.absent
     assert set(lora.absent) == {"piqa"}
     assert "3 of the 3 test items of piqa" in lora.absent["piqa"]

@@ -9,10 +9,10 @@ import pytest
 from quanta_bench.errors import UsageError
 from quanta_bench.runs.concurrency import (
     Limits,
-    Machine,
+    Resources,
+    available_resources,
     read_jobs,
     runs_at_once,
-    this_machine,
     threads_each,
     visible_gpu,
 )
@@ -25,29 +25,33 @@ GB = 1e9
     [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 1), (8, 4, 2), (16, 4, 4), (32, 8, 4), (64, 16, 4)],
 )
 def test_cores_decide_where_there_is_memory(cores: int, jobs: int, threads: int) -> None:
-    machine = Machine(cores, 0, 1000 * GB)
-    assert runs_at_once(machine, [5 * GB] * 40) == jobs
+    resources = Resources(cores, 0, 1000 * GB)
+    assert runs_at_once(resources, [5 * GB] * 40) == jobs
     assert threads_each(cores, jobs, most=cores) == threads
 
 
 @pytest.mark.parametrize(
-    ("machine", "needs", "jobs"),
+    ("resources", "memory", "jobs"),
     [
-        (Machine(8, 0, 100 * GB), [5 * GB] * 3, 3),  # no more than there are runs
-        (Machine(8, 0, 100 * GB), [5 * GB], 1),
-        (Machine(8, 0, 100 * GB), [], 1),
-        (Machine(8, 1, 100 * GB), [5 * GB] * 9, 1),  # a GPU is one run's
-        (Machine(4, 0, 20 * GB), [3 * GB] * 9, 4),
-        (Machine(4, 0, 20 * GB), [9 * GB, *[3 * GB] * 9], 3),  # 15 of 16
-        (Machine(4, 0, 20 * GB), [9 * GB, 9 * GB, *[3 * GB] * 9], 1),  # 18: the large may coincide
-        (Machine(4, 0, 1 * GB), [9 * GB] * 9, 1),  # one is always tried
-        (Machine(4, 0, 100 * GB), [3 * GB, None], 1),
+        (Resources(8, 0, 100 * GB), [5 * GB] * 3, 3),  # no more than there are runs
+        (Resources(8, 0, 100 * GB), [5 * GB], 1),
+        (Resources(8, 0, 100 * GB), [], 1),
+        (Resources(8, 1, 100 * GB), [5 * GB] * 9, 1),  # a GPU is one run's
+        (Resources(4, 0, 20 * GB), [3 * GB] * 9, 4),
+        (Resources(4, 0, 20 * GB), [9 * GB, *[3 * GB] * 9], 3),  # 15 of 16
+        (
+            Resources(4, 0, 20 * GB),
+            [9 * GB, 9 * GB, *[3 * GB] * 9],
+            1,
+        ),  # 18: the large coincide
+        (Resources(4, 0, 1 * GB), [9 * GB] * 9, 1),  # one is always tried
+        (Resources(4, 0, 100 * GB), [3 * GB, None], 1),
     ],
 )
 def test_memory_and_the_number_of_runs_bound_it(
-    machine: Machine, needs: list[float | None], jobs: int
+    resources: Resources, memory: list[float | None], jobs: int
 ) -> None:
-    assert runs_at_once(machine, needs) == jobs
+    assert runs_at_once(resources, memory) == jobs
 
 
 def test_threads_are_never_more_than_one_run_alone_would_have() -> None:
@@ -129,7 +133,7 @@ def test_no_limits(tmp_path: Path) -> None:
         assert limits.memory() == float("inf")
 
 
-def test_this_machine_has_something() -> None:
-    machine = this_machine()
-    assert machine.cores >= 1
-    assert machine.memory > 1e6
+def test_available_resources_has_something() -> None:
+    resources = available_resources()
+    assert resources.cores >= 1
+    assert resources.memory > 1e6

@@ -12,7 +12,7 @@ from glue_files import write_glue
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from quanta_bench.cli.run import job as job_of_words
+from quanta_bench.cli.single_run import job as job_of_words
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.results.store import Store
@@ -90,7 +90,7 @@ def test_a_second_evaluation_comes_from_disk_with_the_same_answers(
     for method in ("lora", "full"):
         first = runs.run(make(method=method))
         with monkeypatch.context() as patch:
-            patch.setattr("quanta_bench.runs.runner.training.train", None)
+            patch.setattr("quanta_bench.runs.runner.trainer.train", None)
             second = runs.run(make(method=method, evaluation={"max_length": 60}))
         assert second.run != first.run
         expected = outputs(runs, first.run)
@@ -132,13 +132,13 @@ def test_seeds_of_the_start_change_the_head_too(make: Make, tmp_path: Path) -> N
         ({"tasks": ("rte", "sst2")}, "answers one task, and these are rte, sst2"),
         ({"protocol": "choice-text", "loss": "candidates"}, "trained as 'choice-text' and scored"),
         ({"method": "none"}, "'none' trains nothing"),
-        ({"loss": "candidates"}, "with the loss 'labels', not 'candidates'"),
+        ({"loss": "candidates"}, "with the loss 'candidates'. Use the loss 'labels'"),
         ({"evaluation": {"forgetting": "running_text"}}, "predicts no text"),
-        ({"task": "piqa"}, "'piqa' cannot be put as 'head'"),
-        ({"task": "wikitext2"}, "'wikitext2' cannot be put as 'head'"),
+        ({"task": "piqa"}, "'piqa' does not support the protocol 'head'"),
+        ({"task": "wikitext2"}, "'wikitext2' does not support the protocol 'head'"),
         (
             {"protocol": "choice-text", "evaluation": {"protocol": "choice-text"}},
-            "The loss 'labels' is that of a classification head",
+            "with the loss 'labels'. Use the loss 'candidates' or 'answer'",
         ),
     ],
 )
@@ -178,8 +178,8 @@ def test_a_strangers_task_joins_in(
         def texts(self, example: Example) -> tuple[str, ...]:
             return (example.fields["text"],)
 
-    monkeypatch.setattr("quanta_bench.plugins.find_task", lambda _: Ends())
-    for module in ("objectives", "protocols", "runner"):
+    modules = ("plugins", "data.pools", "training.objectives", "suites.compatibility")
+    for module in (*modules, "protocols.head"):
         monkeypatch.setattr(f"quanta_bench.{module}.find_task", lambda _: Ends())
     runs = runner(tmp_path)
     result = runs.run(make("ends", epochs=2))

@@ -20,8 +20,12 @@ class Shown:
         self._file = io.StringIO()
         monkeypatch.setattr(progress, "monotonic", lambda: self.now)
 
-    def screen(self, weights: Sequence[float], *, terminal: bool = False) -> Screen:
-        self.console = Console(file=self._file, width=120, force_terminal=terminal)
+    def screen(
+        self, weights: Sequence[float], *, terminal: bool = False, width: int = 120
+    ) -> Screen:
+        self.console = Console(
+            file=self._file, width=width, force_terminal=terminal, color_system=None
+        )
         return Screen(self.console, weights, lambda: "[table]")
 
     def lines(self) -> list[str]:
@@ -161,6 +165,47 @@ def test_no_runs_and_no_items_are_no_error(shown: Shown) -> None:
     run.scoring(0)
     run.scored(0)
     run.finish()
+
+
+def test_the_overall_bar_moves_with_the_work_of_runs_in_progress(shown: Shown) -> None:
+    screen = shown.screen([3.0, 1.0], terminal=True)
+    run = screen.begin("a", 3.0)
+    run.training(1, 2)
+    shown.drawn(screen)
+    overall = screen._progress.tasks[0]
+    assert (overall.completed, overall.total) == (3.0 * 0.75 / 2, 4.0)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_only_labels_are_cut_where_the_terminal_is_narrow(shown: Shown, width: int) -> None:
+    screen = shown.screen([1.0, 1.0], terminal=True, width=width)
+    run = screen.begin("a method with a very long label, seed 0, hellaswag, winogrande")
+    shown.now += 3000
+    run.training(1, 5678)
+    run.training(1234, 5678)
+    text = shown.drawn(screen)
+    assert "1234 of 5678" in text
+    assert "50 min, about 564 min left" in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_an_interrupted_sweep_says_what_is_kept_and_where_it_goes_on(shown: Shown) -> None:
+    screen = shown.screen([1.0] * 5)
+    screen.begin("a").finish()
+    screen.begin("b").fail()
+    screen.begin("c").training(7, 20)
+    run = screen.begin("d")
+    run.training(20, 20)
+    run.scoring(10)
+    screen.begin("e")
+    screen.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert shown.lines()[-4:] == [
+        "Interrupted. Finished and kept: 1 of 5 runs.",
+        "  c: interrupted at step 7 of 20; goes on from the checkpoint of its last validation, or "
+        "without one starts anew",
+        "  d: interrupted while scoring; its training is kept, its scoring starts anew",
+        "  e: interrupted while loading; starts anew",
+    ]
 
 
 def test_runs_beside_each_other_have_a_line_each(shown: Shown) -> None:

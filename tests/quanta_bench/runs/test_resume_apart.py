@@ -60,7 +60,7 @@ class Table:
         self.trained = 0
         rows = grid(self.suite, "embedded")
         quiet = Console(file=StringIO())
-        cells, failed = sweep(rows, self.store, quiet, lambda _: "", fresh=fresh)
+        cells, failed = sweep(rows, self.store, quiet, lambda _: "", fresh="all" if fresh else "")
         assert not failed
         assert [cell.complete for cell in cells] == [list(cell.row.seeds) for cell in cells]
         return cells

@@ -13,7 +13,7 @@ from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.evaluation import evaluators
 from quanta_bench.results.store import Store
-from quanta_bench.runs import runner
+from quanta_bench.runs import identity, runner
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
@@ -65,7 +65,7 @@ def make(tiny_model, llm_adapters):
 def test_a_result_says_everything_about_a_run(run, make):
     result = run.run(make())
     stored = json.loads((run.store.run_folder(result.run) / "result.json").read_text())
-    assert stored["schema_version"] == 1
+    assert stored["schema_version"] == 2
     assert stored["status"] == "complete"
     assert stored["protocol"] == {
         "put": "choice-text",
@@ -77,7 +77,8 @@ def test_a_result_says_everything_about_a_run(run, make):
     assert stored["training"]["trainable_parameters"] == 2 * (4 * (64 + 64) + 4 * (64 + 32))
     assert stored["training"]["steps"] == 2
     assert stored["training"]["environment"]["packages"]["torch"]
-    assert stored["training"]["peak_memory_bytes"] > 1e6
+    # Unknown where other tests computed runs in this process before.
+    assert (stored["training"]["peak_memory_bytes"] or 2e6) > 1e6
     assert stored["training"]["tokens"] > 0
     assert stored["training"]["model_fingerprint"]
     assert not (run.store.root / "unfinished" / result.training.id).exists()
@@ -100,13 +101,13 @@ def test_the_predictions_add_up_to_the_scores(run, make):
 
 def test_nothing_is_computed_twice(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner, "load_model", None)
+    monkeypatch.setattr("quanta_bench.models.loading.load_model", None)
     assert run.run(make()) == first
 
 
 def test_a_new_evaluation_does_not_train_again(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner.training, "train", None)
+    monkeypatch.setattr(runner.trainer, "train", None)
     second = run.run(make(evaluation={"normaliser": "sum"}))
     assert second.training == first.training
     assert second.run != first.run
@@ -133,7 +134,7 @@ def test_fresh_runs_again(run, make):
 
 def test_the_base_is_one_run_whatever_the_seed_and_the_training(run, make):
     names = {
-        run.identify(make("none", seeds={"init": seed}, learning_rate=rate)).run
+        run.identify(PlannedRun.of(make("none", seeds={"init": seed}, learning_rate=rate))).run
         for seed in (0, 1)
         for rate in (1e-3, 1e-4)
     }
@@ -142,8 +143,8 @@ def test_the_base_is_one_run_whatever_the_seed_and_the_training(run, make):
 
 def test_what_names_a_run(run, make):
     """Every setting that a result depends on, and no default written out."""
-    base = run.identify(make()).training
-    assert run.identify(make(settings={**LORA, "dropout": 0.0})).training == base
+    base = run.identify(PlannedRun.of(make())).training
+    assert run.identify(PlannedRun.of(make(settings={**LORA, "dropout": 0.0}))).training == base
     changes = [
         {"learning_rate": 2e-2},
         {"seeds": {"init": 1}},
@@ -154,7 +155,7 @@ def test_what_names_a_run(run, make):
         {"train_items": 9},
         {"tasks": ("boolq",)},
     ]
-    names = [run.identify(make(**change)).training for change in changes]
+    names = [run.identify(PlannedRun.of(make(**change))).training for change in changes]
     assert len({base, *names}) == len(changes) + 1
 
 
@@ -164,10 +165,10 @@ def test_other_data_under_the_same_name_is_another_run(run, make, llm_adapters, 
     copy = tmp_path / "copy"
     shutil.copytree(llm_adapters, copy)
     job = make(source=f"local:{copy}")
-    names = [Runner(run.store, Silent(), Pools()).identify(job).training]
+    names = [Runner(run.store, Silent(), Pools()).identify(PlannedRun.of(job)).training]
     path = copy / "dataset" / "boolq" / "train.json"
     path.write_text(path.read_text().replace("even", "odd"))
-    names.append(Runner(run.store, Silent(), Pools()).identify(job).training)
+    names.append(Runner(run.store, Silent(), Pools()).identify(PlannedRun.of(job)).training)
     assert names[0] != names[1]
 
 
@@ -239,17 +240,17 @@ def test_a_protocol_that_a_task_does_not_know_is_refused(run, make, tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"prompt": "1 + 1 =", "choices": ["2", "3"], "answer": 0}\n' * 30)
     job = make(tasks=(f"jsonl:{path}",), protocol="choice-label")
-    with pytest.raises(UsageError, match="cannot be put as 'choice-label'"):
-        run.identify(job)
+    with pytest.raises(UsageError, match="does not support the protocol 'choice-label'"):
+        PlannedRun.of(job)
 
 
 def test_a_run_that_fails_leaves_no_result(run, make, monkeypatch):
-    monkeypatch.setattr(runner.evaluate, "evaluate", _fail)
+    monkeypatch.setattr(evaluators, "evaluate", _fail)
     with pytest.raises(BenchError, match="broken"):
         run.run(make())
     assert list(run.store.results()) == []
     monkeypatch.undo()
-    monkeypatch.setattr(runner.training, "train", None)
+    monkeypatch.setattr(runner.trainer, "train", None)
     run.run(make())  # the training was whole and is not repeated
 
 
@@ -258,7 +259,7 @@ def _fail(*_):
 
 
 def test_two_processes_do_not_compute_the_same_run(run, make):
-    names = run.identify(make())
+    names = run.identify(PlannedRun.of(make()))
     other = Store(run.store.root)
     with other.computing(names.training), pytest.raises(BenchError, match="Another process"):
         run.run(make())
@@ -273,12 +274,12 @@ def test_gradient_checkpointing_changes_no_number(run, make):
 def test_looking_for_a_result_downloads_no_model(run, make, monkeypatch):
     """The paper's grid names six models; they are fetched one by one, when their turn comes."""
     job = make(model=ModelSpec(name="meta-llama/Llama-2-7b-hf", source="hub"))
-    monkeypatch.setattr(runner, "model_fingerprint", None)
-    assert run.find(job) is None
+    monkeypatch.setattr(identity, "model_fingerprint", None)
+    assert run.find(PlannedRun.of(job)) is None
 
 
 def test_jobs_that_come_to_the_same_run_are_spelled_alike(run, make):
     assert PlannedRun.of(make("none", seeds={"init": 1})).key == PlannedRun.of(make("none")).key
     assert PlannedRun.of(make(seeds={"init": 1})).key != PlannedRun.of(make()).key
     run.run(make())
-    assert run.find(make()) is not None
+    assert run.find(PlannedRun.of(make())) is not None

@@ -1,52 +1,65 @@
-"""Workers as the command sees them; their part is played by a script that computes nothing."""
+"""The worker pool, with real processes whose runs compute nothing."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, RunInProgressError
 from quanta_bench.runs import worker_pool
-from quanta_bench.runs.worker import Setting
-from quanta_bench.runs.worker_pool import Ahead, Crew, Event, WorkerError
+from quanta_bench.runs.worker import TrainingStep, WorkerSettings
+from quanta_bench.runs.worker_pool import (
+    Event,
+    RunFailed,
+    RunFinished,
+    RunPostponed,
+    RunProgressed,
+    RunStarted,
+    WorkerPool,
+)
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
+from quanta_bench.utils import processes
 
 PLAYED = """
-import json, os, signal, sys, time
-from multiprocessing.connection import Connection
+import os, signal, sys, time
+from quanta_bench.errors import BenchError, RunInProgressError
+from quanta_bench.runs.worker import TrainingStep
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-link = Connection(int(sys.argv[1]))
-setting = json.loads(link.recv_bytes())
-say = lambda *words: link.send_bytes(json.dumps(words).encode())
-if setting["root"] == "broken":
-    sys.exit("no module named torch")
-say("ready")
-while True:
-    try:
-        label = json.loads(link.recv_bytes())["label"]
-    except EOFError:
-        break
-    open(os.path.join(setting["root"], "log"), "a").write(f"{os.getpid()} {label}\\n")
-    say("training", 1, 2)
+def no_imports(): pass
+def broken_imports(): raise ModuleNotFoundError("no module named torch")
+
+def play(settings, job, fresh, wait, *, tell):
+    label = job.label
+    with open(settings.root / "log", "a") as log:
+        log.write(f"{os.getpid()} {label}\\n")
+    tell(TrainingStep(1, 2))
     if label.startswith("killed"):
         os.kill(os.getpid(), signal.SIGKILL)
     elif label.startswith("crash"):
-        sys.exit("the last word")
+        print("the last word", file=sys.stderr, flush=True)
+        os._exit(1)
     elif label == "hang":
-        time.sleep(600)
+        while True:
+            try:
+                time.sleep(600)
+            except KeyboardInterrupt:
+                pass
     elif label.startswith("slow"):
         time.sleep(0.5)
     elif label == "talk":
         print("a library warns", flush=True)
-    say(*{"bad": ("failed", "it broke"), "fault": ("fault", "KeyError: 1", "where")}.get(
-        label, ("done", label)))
-"""
+    elif label == "bad":
+        raise BenchError("it broke")
+    elif label == "fault":
+        raise KeyError(1)
+    elif label.startswith("held") and not wait:
+        raise RunInProgressError("held")
+    return label
+""".replace("\\\\", "\\")
 
 
 def jobs(*labels: str) -> list[Job]:
@@ -56,18 +69,23 @@ def jobs(*labels: str) -> list[Job]:
 
 
 class Played:
-    """A crew of played workers, what they were told to do, and what they said."""
+    """A pool of workers that only play, their log, and what is shown of them."""
 
     def __init__(self, root: Path, size: int) -> None:
         self.root = root
-        self.said: list[str] = []
-        self.crew = Crew(size, Setting(str(root), size, 1, {}), tell=self.said.append)
-        self.processes: list[int] = []
+        self.shown: list[str] = []
+        self.pool = WorkerPool()
+        self.settings = WorkerSettings(root, size, 1)
+
+    def events(self, labels: list[str], batches: list[list[int]] | None = None, **options: object):
+        batches = batches or [[n] for n in range(len(labels))]
+        return self.pool.compute(
+            jobs(*labels), batches, self.settings, show=self.shown.append, **options
+        )
 
     def compute(self, labels: list[str], batches: list[list[int]] | None = None) -> list[Event]:
-        with self.crew:
-            one_each = [[n] for n in range(len(labels))]
-            return list(self.crew.compute(jobs(*labels), batches or one_each))
+        with self.pool:
+            return list(self.events(labels, batches))
 
     def log(self) -> list[tuple[int, str]]:
         lines = (self.root / "log").read_text().splitlines()
@@ -76,14 +94,23 @@ class Played:
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Played]:
-    script = tmp_path / "played.py"
-    script.write_text(PLAYED)
-    monkeypatch.setattr(worker_pool, "COMMAND", (sys.executable, str(script)))
+    (tmp_path / "played_worker.py").write_text(PLAYED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "played_worker", raising=False)
+    import played_worker  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(worker_pool, "compute_run", played_worker.play)
+    monkeypatch.setattr(worker_pool, "import_libraries", played_worker.no_imports)
     return lambda size: Played(tmp_path, size)
 
 
 def ends(events: list[Event]) -> dict[int, str]:
-    return {event.run: event.kind for event in events if event.kind in ("done", "failed")}
+    names = {RunFinished: "done", RunFailed: "failed"}
+    return {event.run: names[type(event)] for event in events if type(event) in names}
+
+
+def errors(events: list[Event]) -> list[str]:
+    return [str(event.error) for event in events if isinstance(event, RunFailed)]
 
 
 def gone(process: int) -> bool:
@@ -94,13 +121,16 @@ def gone(process: int) -> bool:
     return False
 
 
-def test_every_run_begins_goes_on_and_ends(play: Callable[[int], Played]) -> None:
+def test_every_run_starts_goes_on_and_ends(play: Callable[[int], Played]) -> None:
     played = play(2)
     events = played.compute(["a", "b", "c"])
     for run, label in enumerate("abc"):
-        mine = [(event.kind, event.words) for event in events if event.run == run]
-        assert mine == [("begun", ()), ("training", (1, 2)), ("done", (label,))]
-    assert [event.run for event in events if event.kind == "begun"] == [0, 1, 2]
+        assert [event for event in events if event.run == run] == [
+            RunStarted(run),
+            RunProgressed(run, TrainingStep(1, 2)),
+            RunFinished(run, label),
+        ]
+    assert [event.run for event in events if isinstance(event, RunStarted)] == [0, 1, 2]
     assert all(gone(process) for process, _ in played.log())
 
 
@@ -112,30 +142,45 @@ def test_a_batch_stays_with_one_worker_in_order(play: Callable[[int], Played]) -
     by_worker: dict[int, list[str]] = {}
     for process, label in played.log():
         by_worker.setdefault(process, []).append(label)
-    told = [",".join(done) for done in by_worker.values()]
+    sequences = [",".join(done) for done in by_worker.values()]
     for batch in batches:
         together = ",".join(labels[number] for number in batch)
-        assert sum(together in done for done in told) == 1
+        assert sum(together in sequence for sequence in sequences) == 1
 
 
 def test_the_batch_of_least_rank_starts_next(play: Callable[[int], Played]) -> None:
     played = play(1)
     rank = {0: 3, 1: 1, 2: 1, 3: 0}
-    with played.crew:
-        for event in played.crew.compute(
-            jobs("a", "b", "c", "d"), [[0], [1], [2], [3]], rank=lambda batch: rank[batch[0]]
-        ):
-            if event == Event(3, "done", ("d",)):
+    with played.pool:
+        for event in played.events(["a", "b", "c", "d"], rank=lambda batch: rank[batch[0]]):
+            if event == RunFinished(3, "d"):
                 rank[0] = 0  # what is known changes on the way
     assert [label for _, label in played.log()] == ["d", "a", "b", "c"]
 
 
 def test_a_failed_run_costs_nothing_else(play: Callable[[int], Played]) -> None:
     played = play(1)
-    events = played.compute(["a", "bad", "c"])
-    assert ends(events) == {0: "done", 1: "failed", 2: "done"}
-    assert Event(1, "failed", ("it broke",)) in events
+    events = played.compute(["a", "bad", "fault", "c"])
+    assert ends(events) == {0: "done", 1: "failed", 2: "failed", 3: "done"}
+    kinds = [type(event.error) for event in events if isinstance(event, RunFailed)]
+    assert kinds == [BenchError, KeyError]
     assert len({process for process, _ in played.log()}) == 1
+
+
+def test_a_run_of_another_process_comes_last_with_its_batch(play: Callable[[int], Played]) -> None:
+    played = play(1)
+    events = played.compute(["held1", "held2", "b", "c"], [[0, 1], [2], [3]])
+    assert RunPostponed(0) in events
+    started = [event for event in events if isinstance(event, RunStarted)]
+    assert started == [
+        RunStarted(0),
+        RunStarted(2),
+        RunStarted(3),
+        RunStarted(0, waits=True),
+        RunStarted(1, waits=True),
+    ]
+    assert set(ends(events).values()) == {"done"}
+    assert not any(isinstance(getattr(e, "error", None), RunInProgressError) for e in events)
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -145,10 +190,10 @@ def test_a_worker_that_is_killed_fails_its_run_alone(
     played = play(size)
     events = played.compute(["killed", "slow", "b", "c"], [[0, 2], [1], [3]])
     assert ends(events) == {0: "failed", 1: "done", 2: "done", 3: "done"}
-    ((message,),) = [event.words for event in events if event.kind == "failed"]
+    (message,) = errors(events)
     assert "killed, as the system does when memory runs out" in message
     assert "--jobs 1" in message
-    # One fewer is left where others are there; the last is replaced.
+    # One fewer is left where there are others; the last is replaced.
     assert len({process for process, _ in played.log()}) == 2
 
 
@@ -157,39 +202,42 @@ def test_all_workers_killed_is_no_end(play: Callable[[int], Played]) -> None:
     assert ends(events) == {0: "failed", 1: "failed", 2: "failed", 3: "done"}
 
 
-def test_a_worker_that_ends_by_itself_says_its_last_word(play: Callable[[int], Played]) -> None:
+def test_a_worker_that_ends_by_itself_is_quoted(play: Callable[[int], Played]) -> None:
     events = play(1).compute(["crash", "b"])
     assert ends(events) == {0: "failed", 1: "done"}
-    message = "The process that computed it ended with 1: the last word"
-    assert Event(0, "failed", (message,)) in events
+    assert errors(events) == [
+        "The process that computed it ended with exit status 1: the last word"
+    ]
 
 
-def test_what_libraries_print_is_passed_on_once(play: Callable[[int], Played]) -> None:
+def test_what_libraries_print_is_shown_once(play: Callable[[int], Played]) -> None:
     played = play(2)
     played.compute(["talk", "talk", "talk"])
-    assert played.said == ["a library warns"]
+    assert played.shown == ["a library warns"]
 
 
 def test_workers_that_cannot_start_are_an_error(
-    play: Callable[[int], Played], tmp_path: Path
+    play: Callable[[int], Played], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play(1)
-    crew = Crew(2, Setting("broken", 2, 1, {}), tell=lambda _: None)
-    with crew, pytest.raises(BenchError, match=r"could not start.*no module named torch"):
-        list(crew.compute(jobs("a", "b"), [[0], [1]]))
+    played = play(2)
+    import played_worker
+
+    monkeypatch.setattr(worker_pool, "import_libraries", played_worker.broken_imports)
+    with pytest.raises(BenchError, match=r"could not start: no module named torch"):
+        played.compute(["a", "b"])
+    monkeypatch.setattr(worker_pool, "import_libraries", os.abort)
+    with pytest.raises(BenchError, match=r"could not start; it ended by SIGABRT"):
+        play(2).compute(["a", "b"])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_workers_started_ahead_are_taken_first_and_the_others_end(
+def test_workers_started_early_are_used_first_and_the_others_end(
     play: Callable[[int], Played], size: int
 ) -> None:
     played = play(size)
-    with Ahead(2, 1) as ahead:
-        early = {worker.process.pid for worker in ahead._workers}
-        crew = Crew(size, Setting(str(played.root), size, 1, {}), ahead=ahead, tell=print)
-        with crew:
-            labels = [f"slow{n}" for n in range(3)]
-            events = list(crew.compute(jobs(*labels), [[n] for n in range(3)]))
+    played.pool.start(2, 1)
+    early = {worker.process.pid for worker in played.pool._idle}
+    events = played.compute([f"slow{n}" for n in range(3)])
     assert set(ends(events).values()) == {"done"}
     used = {process for process, _ in played.log()}
     assert len(used) == size
@@ -197,32 +245,22 @@ def test_workers_started_ahead_are_taken_first_and_the_others_end(
     assert all(gone(process) for process in early)
 
 
-def test_workers_started_ahead_for_nothing_end(play: Callable[[int], Played]) -> None:
-    play(1)
-    with Ahead(2, 1) as ahead:
-        early = [worker.process.pid for worker in ahead._workers]
+def test_workers_started_early_for_nothing_end(play: Callable[[int], Played]) -> None:
+    with play(2).pool as pool:
+        pool.start(2, 1)
+        early = [worker.process.pid for worker in pool._idle]
         assert not any(gone(process) for process in early)
     assert all(gone(process) for process in early)
 
 
-def test_a_fault_stops_all(play: Callable[[int], Played]) -> None:
-    played = play(2)
-    with pytest.raises(WorkerError, match="KeyError: 1") as caught:
-        played.compute(["slow", "fault"])
-    assert caught.value.__notes__ == ["where"]
-    assert all(gone(process) for process, _ in played.log())
-
-
-def test_leaving_stops_workers_that_compute_and_kills_those_that_do_not_mind(
+def test_leaving_ends_workers_that_compute_and_kills_those_that_go_on(
     play: Callable[[int], Played], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(processes.close_all, "__defaults__", (0.3,))
     played = play(2)
-    begun = time.monotonic()
-    with played.crew:
-        for event in played.crew.compute(jobs("hang", "hang"), [[0], [1]]):
-            if event.kind == "training" and len(played.log()) == 2:
+    with played.pool:
+        for event in played.events(["hang", "hang"]):
+            if isinstance(event, RunProgressed) and len(played.log()) == 2:
                 break
-    assert time.monotonic() - begun < 60
     assert len(played.log()) == 2
     assert all(gone(process) for process, _ in played.log())

@@ -8,8 +8,8 @@ import datasets
 import pytest
 from paths import SHARED_DATA
 
-from quanta_bench.models.loading import ModelRef, model_fingerprint
 from quanta_bench.errors import SourceError, UsageError
+from quanta_bench.models.loading import ModelRef, model_fingerprint
 from quanta_bench.sources import rows as sources
 from quanta_bench.sources.rows import (
     LocalData,

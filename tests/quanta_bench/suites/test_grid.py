@@ -187,14 +187,36 @@ def test_one_method_in_many_rows_is_kept_whole() -> None:
     assert len(rows) == 8
 
 
-def test_a_method_of_the_suite_that_is_not_there_yet_is_kept_with_the_reason(
-    tmp_path: Path,
+def test_a_suite_with_an_unknown_method_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "typo.yaml"
+    path.write_text(SMALL.replace("- none", "- loraa"))
+    with pytest.raises(UsageError, match=r"a method 'loraa', which is not .* 'lora'"):
+        grid(load_suite(str(path)), "embedded")
+
+
+def test_rows_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(
+        SMALL.replace("- none", "- {method: none, label: A}\n      - {method: full, label: A}")
+    )
+    with pytest.raises(UsageError, match="several rows called 'A'"):
+        grid(load_suite(str(path)), "embedded")
+
+
+@pytest.mark.parametrize("seeds", [(2**32,), (-1,), (0, 0), (99999999999,)])
+def test_seeds_out_of_range_or_twice_are_refused(mine: Suite, seeds: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="Seeds are different whole numbers from 0 to 4294967295"):
+        grid(mine, "embedded", Choice(seeds=seeds))
+
+
+def test_a_broken_plug_in_is_a_row_with_the_reason_where_all_are_asked_for(
+    mine: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "later.yaml"
-    path.write_text(SMALL.replace("- none", "- teleportation"))
-    row = grid(load_suite(str(path)), "embedded")[0]
-    assert row.missing == "the method 'teleportation' is not available in this version"
-    assert row.seeds == (4, 5)
+    usable, _ = METHODS.usable()
+    monkeypatch.setattr(METHODS, "usable", lambda: (usable, {"boom": "it cannot be imported."}))
+    *others, boom = grid(mine, "embedded", Choice(all_rows=True))
+    assert (boom.spec.method, boom.missing, boom.jobs) == ("boom", "it cannot be imported", ())
+    assert all(row.jobs for row in others)
 
 
 # --- words that are off -----------------------------------------------------------------------
@@ -206,8 +228,11 @@ def test_a_method_of_the_suite_that_is_not_there_yet_is_kept_with_the_reason(
         (Choice(methods=("quanat",)), "no method called 'quanat'. Did you mean 'quanta'?"),
         (Choice(methods=("+quanat",)), "no method called 'quanat'. Did you mean 'quanta'?"),
         (Choice(size="hug"), "mine has no size 'hug'. Did you mean 'huge'?"),
-        (Choice(settings={"epochs": 1}), "write training.epochs or evaluation.epochs"),
-        (Choice(settings={"train.epochs": 1}), "'train.epochs' does not say what it sets"),
+        (
+            Choice(settings={"epochs": 1}),
+            "write training.epochs, evaluation.epochs or METHOD.epochs",
+        ),
+        (Choice(settings={"train.epochs": 1}), "no row has the method 'train'. Did you mean"),
         (
             Choice(settings={"training.epoch": 1}),
             "There is no setting 'epoch'. Did you mean 'epochs'?",

@@ -19,9 +19,10 @@ from quanta_bench.report.tables import make_table
 from quanta_bench.runs import runner
 from quanta_bench.runs.availability import without_absent
 from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.identity import PlannedRow
 from quanta_bench.runs.sweep import sweep
 from quanta_bench.suites.choice import Choice
-from quanta_bench.suites.grid import grid
+from quanta_bench.suites.grid import GridRow, grid
 from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import Suite
 
@@ -35,7 +36,7 @@ def suite(profile: dict[str, Any], **over: Any) -> Suite:
 
 def table(bench: Bench, made: Suite, results: dict[int, list[Any]]) -> Table:
     (row,) = grid(made, "embedded", Choice(methods=("lora",)))
-    request = Request.of(made, "embedded")
+    request = Request(made, "embedded", made.profiles["embedded"], "", [row])
     return make_table(request, [Cells(row, results)], bench.store)
 
 
@@ -88,12 +89,12 @@ def test_a_seed_is_done_when_all_its_parts_are(bench: Bench) -> None:
 
 def test_columns_of_two_metrics_of_a_task_and_averages_over_some(bench: Bench) -> None:
     result = bench.result({"boolq": items([1, 0]), "piqa": items([1, 1])})
-    metrics = {"accuracy": 0.5, "exact": 0.25}
+    metrics = {"accuracy": 0.5, "accuracy/sum": 0.25}
     tasks = {**result.tasks, "boolq": result.tasks["boolq"].model_copy(update={"metrics": metrics})}
     made = suite(
         {"rows": ["lora"]},
-        columns=["boolq", {"task": "boolq", "metric": "exact", "title": "EM"}, "piqa"],
-        averages=[{"title": "Some", "columns": ["boolq/exact", "piqa"]}, {"title": "All"}],
+        columns=["boolq", {"task": "boolq", "metric": "accuracy/sum", "title": "EM"}, "piqa"],
+        averages=[{"title": "Some", "columns": ["boolq/accuracy/sum", "piqa"]}, {"title": "All"}],
     )
     drawn = table(bench, made, {0: [result.model_copy(update={"tasks": tasks})]})
     assert [column.title for column in drawn.columns] == ["BOOLQ", "EM", "PIQA"]
@@ -103,7 +104,7 @@ def test_columns_of_two_metrics_of_a_task_and_averages_over_some(bench: Bench) -
     assert row.averages["All"].mean == pytest.approx(175 / 3)
     # The level of guessing is that of the main metric alone, and so is a run's error.
     assert set(chance.cells) == {"boolq", "piqa"}
-    assert row.cells["boolq/exact"].standard_error is None
+    assert row.cells["boolq/accuracy/sum"].standard_error is None
     assert "| EM |" in render.as_markdown(drawn)
 
 
@@ -119,8 +120,13 @@ class Some(Pools):
             raise MissingDataError(f"{reference} is not here; use --source local:DIR.")
 
 
+def available(made: Suite, *lacking: str) -> list[GridRow]:
+    rows = [PlannedRow.of(row) for row in grid(made, "embedded")]
+    return [planned.row for planned in without_absent(rows, Some(*lacking))]
+
+
 def test_a_task_that_the_source_lacks_is_left_out_and_said(bench: Bench) -> None:
-    (row,) = without_absent(grid(suite({**APART, "rows": ["lora"]}), "embedded"), Some("piqa"))
+    (row,) = available(suite({**APART, "rows": ["lora"]}), "piqa")
     assert [e.tasks for _, e in row.jobs] == [("boolq",), ("boolq",)]
     assert row.parts == 1
     result = bench.result({"boolq": items([1, 0])})
@@ -129,17 +135,17 @@ def test_a_task_that_the_source_lacks_is_left_out_and_said(bench: Bench) -> None
     drawn = make_table(Request.of(made, "embedded"), cells, bench.store)
     assert drawn.rows[1].done_seeds == [0, 1]
     assert drawn.rows[1].averages == {}
-    assert "PIQA is not filled: piqa is not here; use --source local:DIR." in drawn.notes
+    assert "PIQA is not filled: piqa is not here; use --source local:DIR." in drawn.notes["Caveats"]
     assert render.as_markdown(drawn).count(" – |") >= 2
 
 
 def test_a_mixture_does_not_quietly_lose_a_task_and_a_table_not_all() -> None:
     with pytest.raises(MissingDataError, match="piqa is not here"):
-        without_absent(grid(suite({"rows": ["lora"]}), "embedded"), Some("piqa"))
+        available(suite({"rows": ["lora"]}), "piqa")
     for profile in ({"rows": ["none"]}, {**APART, "rows": ["lora"]}):
         with pytest.raises(MissingDataError, match="boolq is not here"):
-            without_absent(grid(suite(profile), "embedded"), Some("boolq", "piqa"))
-    (base,) = without_absent(grid(suite({"rows": ["none"]}), "embedded"), Some("piqa"))
+            available(suite(profile), "boolq", "piqa")
+    (base,) = available(suite({"rows": ["none"]}), "piqa")
     assert base.jobs[0][1].tasks == ("boolq",)
 
 
@@ -148,15 +154,16 @@ def test_a_part_that_fails_is_named_and_the_other_stays(
 ) -> None:
     asked: list[tuple[str, ...]] = []
 
-    def compute(self: Any, job: Any, *, fresh: bool = False) -> Any:
-        asked.append(job.evaluation.tasks)
-        if job.evaluation.tasks == ("piqa",):
+    def compute(self: Any, planned: Any, *, fresh: bool, wait: bool) -> Any:
+        asked.append(planned.evaluation.tasks)
+        if planned.evaluation.tasks == ("piqa",):
             raise BenchError("no room")
         return bench.result({"boolq": items([1, 0])})
 
     monkeypatch.setattr("quanta_bench.runs.sweep.without_absent", lambda rows, pools: list(rows))
     monkeypatch.setattr(runner.Runner, "find", lambda self, job: None)
-    monkeypatch.setattr(runner.Runner, "run", compute)
+    monkeypatch.setattr(runner.Runner, "compute", compute)
+    monkeypatch.setattr("quanta_bench.runs.sweep.work", lambda run, pools: 1.0)
     rows = grid(suite({**APART, "rows": ["lora"]}), "embedded", Choice(seeds=(0,)))
     # Two rows of one model that come to the same runs share them.
     twice = [*rows, dataclasses.replace(rows[0])]

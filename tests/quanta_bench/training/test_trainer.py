@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import FineTuning, Validation
 from quanta_bench.training.objectives import Judgement
-from quanta_bench.training.trainer import train
+from quanta_bench.training.trainer import restore, train
 
 LORA = {"r": 4, "alpha": 8, "target_modules": ("q_proj", "v_proj")}
 
@@ -170,11 +172,11 @@ def test_what_trains_is_float32_under_autocast(make, tmp_path, method):
 
 
 def test_accumulated_parts_make_the_same_steps(make, tmp_path):
-    """A batch of four in two parts of two: as many steps, twice as many computed batches."""
+    """A batch of four in two parts of two."""
     made = make(accumulate=2)
-    found = run(made, tmp_path)
+    found = run(made, tmp_path / "parts")
     assert made[3].steps == 6
-    assert len(found.losses) == 12
+    assert found.losses == pytest.approx(run(make(), tmp_path / "whole").losses, rel=1e-4)
 
 
 def test_checkpoints_hold_what_is_trained_and_nothing_else(make, tmp_path):
@@ -204,11 +206,11 @@ def test_the_learning_rate_rises_then_falls_to_nothing(make):
     assert rates[-1] == pytest.approx(1 / (data.steps - warm))
 
 
-def test_stretches_cover_all_batches_in_order(make):
+def test_intervals_cover_all_batches_in_order(make):
     *_, data = make(epochs=3, validations=4)
-    assert [len(stretch) for stretch in data.stretches] == [4, 5, 5, 4]
+    assert [len(interval) for interval in data.intervals] == [4, 5, 5, 4]
     assert data.steps == 18
-    items = [item.example.id for stretch in data.stretches for batch in stretch for item in batch]
+    items = [item.example.id for interval in data.intervals for batch in interval for item in batch]
     assert sorted(items) == sorted(3 * [item.example.id for item in data.train_items])
 
 
@@ -234,12 +236,76 @@ def test_of_checkpoints_with_equal_metrics_the_one_with_the_smaller_loss_is_kept
     assert trained.best == (8, 0.5, 1.30)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_with_advice(make, tmp_path):
+# --- divergence -----------------------------------------------------------------------------------
+
+BAD = [math.nan, math.inf]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_advice(make, tmp_path):
     made = make()
     with torch.no_grad():
         next(iter(made[1].trainable(made[0]).values())).fill_(float("nan"))
-    with pytest.raises(BenchError, match="Try a learning rate below"):
+    with pytest.raises(BenchError) as error:
         run(made, tmp_path)
+    assert str(error.value) == (
+        "Training lora diverged at step 1 of 6: the loss is nan. The learning rate is 0.01: lower "
+        "training.learning_rate, or compute in float32 (training.precision=float32)."
+    )
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("last", [True, False])
+def test_weights_that_are_not_finite_after_a_step_stop_the_run(
+    make, tmp_path, monkeypatch, bad, last
+):
+    """After the last step no training loss shows what it made of the weights."""
+    step = FineTuning._step
+
+    def break_after(self):
+        step(self)
+        if self.global_step == (6 if last else 4):
+            with torch.no_grad():
+                next(iter(self.trainable().values()))[0] = bad
+
+    monkeypatch.setattr(FineTuning, "_step", break_after)
+    expected = "step 6 of 6: .* has weights that are not finite" if last else "step [45] of 6"
+    with pytest.raises(BenchError, match=f"diverged at {expected}"):
+        run(make(precision="float32"), tmp_path)
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for value in kept.values())
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_checkpoint_whose_outputs_are_not_finite_is_never_selected(make, tmp_path, bad):
+    """Finite weights can overflow in the forward pass."""
+    made = make()
+
+    def spoil(module, inputs, output):
+        return output if module.training else output * bad
+
+    made[0].get_base_model().model.norm.register_forward_hook(spoil)
+    message = r"step 2 of 6: in validation, (boolq|piqa), item .* is nan"
+    with pytest.raises(BenchError, match=message):
+        run(made, tmp_path)
+    assert not (tmp_path / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_judge_that_gives_no_number_stops_the_run(make, tmp_path, bad):
+    model, method, spec, data = make()
+    options = {"precision": "32-true", "advance": lambda done, total: None}
+    options |= {"device": torch.device("cpu"), "judge": lambda: bad}
+    with pytest.raises(BenchError, match=f"step 2 of 6: the validation metric is {bad}"):
+        train(model, method, spec, data, tmp_path, **options)
+
+
+def test_a_checkpoint_file_that_is_not_finite_is_not_restored(make):
+    model, method, spec, data = make()
+    module = FineTuning(model, method, spec, data.steps)
+    state = module.state_dict()
+    name = next(iter(state))
+    with pytest.raises(RuntimeError, match="is not finite"):
+        restore(module, {**state, name: torch.full_like(state[name], math.nan)})
 
 
 def test_answers_that_are_to_be_generated_are_learned_with_their_end(make, tmp_path):

@@ -1,4 +1,4 @@
-"""The fast parser says what PyYAML's plain one says, of every suite that is shipped."""
+"""YAML is read as PyYAML reads it, and never grows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,43 @@ from quanta_bench.suites.loading import shipped
 from quanta_bench.utils.yaml import parse_yaml
 
 
-def test_suites_are_read_as_the_plain_parser_reads_them() -> None:
-    for path in shipped().values():
-        text = path.read_text(encoding="utf-8")
-        assert parse_yaml(text) == yaml.safe_load(text)
+def bomb(levels: int, head: str, repeat: str) -> str:
+    """Aliases of aliases, nine of each level in the next."""
+    lines = [f"x0: &x0 {head}"]
+    for level in range(1, levels):
+        lines.append(f"x{level}: &x{level} " + repeat.format(f"*x{level - 1}"))
+    return "\n".join(lines)
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: b: c", "!!python/object/apply:os.getcwd []"])
-def test_what_is_not_plain_yaml_is_refused(text: str) -> None:
-    with pytest.raises(yaml.YAMLError):
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_suites_are_read_as_pyyaml_reads_them(name: str) -> None:
+    text = shipped()[name].read_text()
+    assert parse_yaml(text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(12, "[a, b]", "[{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]"),
+        bomb(12, "{a: 1}", "{{p: {0}, q: {0}, r: {0}, s: {0}, t: {0}, u: {0}, v: {0}}}"),
+        bomb(12, "{a: 1}", "{{<<: [{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]}}"),
+        "&a [*a]",
+        "a: &a {<<: *a}",
+        "[" * 5000 + "]" * 5000,
+        "!!python/object/apply:os.system [x]",
+        '"\\ud800"',
+        "\ud800",
+    ],
+)
+def test_what_would_grow_or_is_no_text_is_refused(text: str) -> None:
+    with pytest.raises((yaml.YAMLError, UnicodeEncodeError)):
         parse_yaml(text)
+
+
+def test_aliases_are_fine() -> None:
+    assert parse_yaml("- &a {b: 1}\n- {<<: *a, c: 2}\n- *a") == [
+        {"b": 1},
+        {"b": 1, "c": 2},
+        {"b": 1},
+    ]
+    assert parse_yaml("") is None

@@ -1,0 +1,244 @@
+"""What is usable on this machine, and what to do about what is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from quanta_bench.method import Method
+from quanta_bench.models import embedded
+from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP, Registry
+from quanta_bench.sources.names import hub_address, hub_is_off
+from quanta_bench.sources.wheels import DATA_WHEEL, MODEL_WHEEL, Wheel
+from quanta_bench.task import Task
+from quanta_bench.utils.cache import cache_folder
+from quanta_bench.utils.device import this_device
+
+_DISTRIBUTION = "quanta-bench"
+_OURS = ("quanta_bench", "baselines", "tasks")
+_HUB_SECONDS = 3.0
+_DISK_BYTES = 2e9
+_MEMORY_BYTES = 6e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it is as it should be.
+        detail: what was found and, where not ok, what to do.
+        needed: false for something that commands can do without.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    needed: bool = True
+
+
+def check() -> list[Finding]:
+    """Look at everything. Changes nothing; never raises; takes a few seconds."""
+    looks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("torch", _torch),
+        ("bfloat16", _bfloat16),
+        ("disk", _disk),
+        ("memory", _memory),
+        ("embedded model", _embedded_model),
+        ("embedded data", _embedded_data),
+        ("hub", _hub),
+        ("package names", _package_names),
+        ("methods", lambda: _registry(METHODS_GROUP, "method", Method)),
+        ("tasks", lambda: _registry(TASKS_GROUP, "task", Task)),
+    ]
+    findings = []
+    for name, look in looks:
+        try:
+            findings.append(look())
+        except Exception as error:
+            # A broken machine is what this is for: one broken part must not hide the others.
+            findings.append(
+                Finding(name, False, f"could not be checked: {type(error).__name__}: {error}")
+            )
+    return findings
+
+
+def _python() -> Finding:
+    from packaging.specifiers import SpecifierSet
+
+    wanted = metadata.metadata(_DISTRIBUTION)["Requires-Python"] or ""
+    found = platform.python_version()
+    ok = SpecifierSet(wanted).contains(found, prereleases=True)
+    todo = "" if ok else f"; {_DISTRIBUTION} needs {wanted}: make the environment with another one"
+    return Finding("python", ok, found + todo)
+
+
+def _packages() -> Finding:
+    from packaging.requirements import Requirement
+
+    good, bad = [], []
+    for line in metadata.requires(_DISTRIBUTION) or []:
+        need = Requirement(line)
+        # Extras are optional, so their packages may be absent.
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            bad.append(f"{need.name} is missing")
+            continue
+        if need.specifier.contains(found, prereleases=True):
+            good.append(f"{need.name} {found}")
+        else:
+            bad.append(f"{need.name} is {found}, wanted {need.specifier}")
+    if bad:
+        todo = "install this project again (`pip install -e .` or `make`)"
+        return Finding("packages", False, "; ".join(bad) + ": " + todo)
+    return Finding("packages", True, ", ".join(good))
+
+
+def _torch() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f"no GPU, {torch.get_num_threads()} threads"
+    return Finding("torch", True, f"{torch.__version__}, {device}")
+
+
+def _bfloat16() -> Finding:
+    import torch
+
+    from quanta_bench.models.precision import fast_dtype
+
+    device = this_device().type
+    fast = fast_dtype(device) is torch.bfloat16
+    verdict = (
+        "fast here: frozen bases are kept in it"
+        if fast
+        else ("slow here: bases stay in float32, and runs take longer and more memory")
+    )
+    return Finding("bfloat16", True, verdict, needed=False)
+
+
+def _disk() -> Finding:
+    place = cache_folder()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    ok = free >= _DISK_BYTES
+    todo = "" if ok else "; 2 GB are wanted: make room or set QUANTA_BENCH_CACHE to another folder"
+    return Finding("disk", ok, f"{free / 1e9:.1f} GB free for the cache in {place}{todo}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = float(psutil.virtual_memory().available)
+    ok = free >= _MEMORY_BYTES
+    todo = "" if ok else "; the embedded tables want 6 GB: end other programs"
+    return Finding("memory", ok, f"{free / 1e9:.1f} GB available{todo}", needed=False)
+
+
+def _embedded_model() -> Finding:
+    if embedded.is_converted():
+        return Finding("embedded model", True, f"{embedded.DESCRIPTION}, ready")
+    if MODEL_WHEEL.fetched:
+        return Finding("embedded model", True, f"{embedded.DESCRIPTION}, converted at first use")
+    return _not_fetched("embedded model", MODEL_WHEEL)
+
+
+def _embedded_data() -> Finding:
+    if DATA_WHEEL.fetched:
+        return Finding("embedded data", True, f"{DATA_WHEEL}, ready")
+    return _not_fetched("embedded data", DATA_WHEEL)
+
+
+def _not_fetched(name: str, wheel: Wheel) -> Finding:
+    return Finding(
+        name,
+        False,
+        f"{wheel} is not in the cache: run `quanta-bench fetch` ({wheel.size / 1e6:.0f} MB)",
+    )
+
+
+def _hub() -> Finding:
+    address = hub_address()
+    otherwise = "--source embedded and local:DIR do without it"
+    if hub_is_off():
+        detail = f"HF_HUB_OFFLINE is set; {otherwise}; unset it to use the hub"
+        return Finding("hub", False, detail, needed=False)
+    said: list[str] = []
+
+    def knock() -> None:
+        request = urllib.request.Request(address, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=_HUB_SECONDS):
+                said.append("")
+        except urllib.error.HTTPError:
+            said.append("")  # Any answer at all means that it can be reached.
+        except Exception as error:
+            # Nobody would catch it in a thread, and any failure means the same here.
+            said.append(str(getattr(error, "reason", error)) or type(error).__name__)
+
+    # A thread, since looking up a name has no time limit of its own.
+    start = time.perf_counter()
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(_HUB_SECONDS)
+    if said and not said[0]:
+        taken = time.perf_counter() - start
+        return Finding("hub", True, f"{address} answers in {taken:.1f} s", needed=False)
+    reason = said[0] if said else f"no answer in {_HUB_SECONDS:.0f} s"
+    detail = f"{address} cannot be reached ({reason}); {otherwise}"
+    return Finding("hub", False, detail, needed=False)
+
+
+def _package_names() -> Finding:
+    import quanta_bench
+
+    home = Path(quanta_bench.__file__).resolve().parent.parent
+    owners = metadata.packages_distributions()
+    wrong = []
+    for name in _OURS:
+        spec = importlib.util.find_spec(name)
+        places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or ""])]
+        others = sorted(set(owners.get(name, [])) - {_DISTRIBUTION})
+        by = f" (from {', '.join(others)})" if others else ""
+        if not places:
+            wrong.append(f"{name} cannot be imported")
+        elif home / name not in {Path(place).resolve() for place in places}:
+            wrong.append(f"{name} is imported from {places[0]}{by}, not from {home / name}")
+        elif others:
+            wrong.append(f"{', '.join(others)} also installs a package called {name}")
+    if wrong:
+        todo = "uninstall the other package, or use an environment of its own for this project"
+        return Finding("package names", False, f"{'; '.join(wrong)}: {todo}")
+    return Finding("package names", True, f"{_listed(_OURS)} are this project's, in {home}")
+
+
+def _registry(group: str, noun: str, base: type) -> Finding:
+    plugins, reasons = Registry[object](group, noun, base).usable()
+    title = f"{noun}s"
+    if reasons:
+        todo = "; repair or uninstall its package"
+        return Finding(title, False, "; ".join(reasons.values()) + todo)
+    if not plugins:
+        return Finding(title, False, "none are registered; install this project again")
+    return Finding(title, True, _listed(plugins))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,164 @@
+"""One run: made from the options of the command line, computed and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from quanta_bench.errors import UsageError
+from quanta_bench.method import Row
+from quanta_bench.plugins import METHODS, find_protocol, find_task
+from quanta_bench.results.provenance import stale
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
+from quanta_bench.runs.identity import PlannedRun
+from quanta_bench.runs.progress import Screen
+from quanta_bench.runs.runner import Runner
+from quanta_bench.runs.sweep import Fresh
+from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
+from quanta_bench.suites.fitting import fitted
+from quanta_bench.suites.overrides import Overrides
+from quanta_bench.suites.schema import RowSpec
+from quanta_bench.utils.fitted_table import FittedTable
+
+PROFILE = "embedded"
+"""The profile whose default row fills in what the user leaves out."""
+
+
+def job(
+    method: str,
+    tasks: Sequence[str],
+    settings: Mapping[str, Any],
+    seed: int,
+    model: str,
+    source: str,
+    tell: Callable[[str], None] = lambda note: None,
+) -> Job:
+    """The run that the options ask for, checked.
+
+    Args:
+        method: registered name of the method.
+        tasks: tasks to train on and to score.
+        settings: the method's settings by plain name or as ``METHOD.name``, the specs' as
+            ``training.name`` and ``evaluation.name``.
+        seed: of start and order.
+        model: ``NAME`` (embedded), ``hub:NAME@REVISION`` or ``local:DIR``.
+        source: where data comes from.
+        tell: called with a note where settings of the method are chosen anew to fit the model.
+
+    Raises:
+        UsageError: an unknown method, task, setting, model or source, or what does not go together.
+    """
+    if not tasks:
+        raise UsageError("Name at least one task with --task.")
+    default = METHODS.get(method).rows.get(PROFILE, Row(method))
+    named = {key if "." in key else f"{method}.{key}": value for key, value in settings.items()}
+    overrides = Overrides.of(named, [method])
+    protocol = overrides.training.get("protocol") or _common_protocol(tasks)
+    losses = [find_protocol(protocol).losses(find_task(task)) for task in tasks]
+    loss = next(loss for loss in losses[0] if all(loss in others for others in losses))
+    base = ModelSpec.from_reference(model)
+    own = overrides.methods.get(method)
+    row = RowSpec(method=method, label=method, settings={} if own else dict(default.config))
+    if own:
+        # The user's settings stand alone: what they leave out has the method's default.
+        row = overrides.applied_to(row)
+    else:
+        result = fitted(row, meta_reference(base), meta_reference(ModelSpec()))
+        row = result.row
+        if result.note:
+            tell(result.note)
+    # A bare task list is trained in pieces that a laptop finishes over a cup of coffee.
+    training = {
+        "train_items": 200,
+        "validation_items": 50,
+        "loss": loss,
+        **default.training,
+        **overrides.training,
+    }
+    evaluation = {"items": 200, **overrides.evaluation}
+    common = {"tasks": tuple(tasks), "source": source, "protocol": protocol}
+    made = Job(
+        f"{method}, seed {seed}",
+        build(
+            TrainingSpec,
+            {
+                "model": base,
+                "method": method,
+                "settings": row.settings,
+                "seeds": {"init": seed, "order": seed},
+                **common,
+                **training,
+            },
+        ),
+        build(EvaluationSpec, {**common, **evaluation}),
+    )
+    PlannedRun.of(made)  # refuses what does not go together
+    return made
+
+
+def compute(job: Job, store: Store, console: Console, *, fresh: Fresh = "") -> Result:
+    """Compute the run, or find it."""
+    with Screen(console, [1.0]) as screen:
+        line = screen.begin(job.label)
+        runner = Runner(store, line)
+        planned = PlannedRun.of(job)
+        again = fresh == "all" or (
+            fresh == "stale" and runner.is_stale(planned, runner.find(planned))
+        )
+        result = runner.compute(planned, fresh=again)
+        line.finish()
+    for notice in store.notices:
+        console.print(Text(notice))
+    return result
+
+
+def on_screen(result: Result, results: Path) -> RenderableType:
+    """Scores of a run and what it took."""
+    table = FittedTable(f"{result.training.spec.method} on {result.training.model}")
+    for heading in ("Task", "Metric", "Value", "Standard error", "Chance", "Items"):
+        label = heading in ("Task", "Metric")
+        table.add_column(heading, right=not label, label=label)
+    for name, task in result.tasks.items():
+        shown = task.metrics[task.metric]
+        chance = "–" if task.chance is None else f"{task.chance:.3f}"
+        table.add_row(
+            name,
+            task.metric,
+            f"{shown:.3f}",
+            "–" if task.standard_error is None else f"{task.standard_error:.3f}",
+            chance,
+            str(task.items),
+        )
+    training = result.training
+    how = result.protocol
+    scoring = find_protocol(how["put"]).scoring(result.evaluation.normaliser)
+    lines = [f"Protocol {how['put']}; {scoring}."]
+    if how["loss"]:
+        lines.append(f"Trained under {how['trained_as']} with the loss {how['loss']!r}.")
+    if training.steps:
+        share = 100 * training.trainable_parameters / training.base_parameters
+        lines.append(
+            f"Trained {training.trainable_parameters:,} parameters ({share:.3g}% of the base) "
+            f"for {training.steps} steps in {training.seconds:.0f} s, "
+            f"{result.tokens_per_second:.0f} tokens/s; best validation "
+            f"{training.best_validation:.3f} at step {training.best_step}."
+        )
+    changes = stale(result)
+    if changes:
+        lines.append(f"Stale: {', '.join(changes)}; --fresh stale computes it again.")
+    lines.append(f"Stored in {results / 'runs' / result.run}")
+    return Group(table, "", *map(Text, lines))
+
+
+def _common_protocol(tasks: Sequence[str]) -> str:
+    """The first protocol that every task knows."""
+    known = [find_task(task).protocols for task in tasks]
+    for protocol in known[0]:
+        if all(protocol in names for names in known):
+            return protocol
+    raise UsageError(f"The tasks {', '.join(tasks)} have no protocol in common.")

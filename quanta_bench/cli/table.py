@@ -1,0 +1,85 @@
+"""``quanta-bench table``: compute a table and print it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quanta_bench.cli.options import TableOptions, examples, read_fresh, takes_options
+from quanta_bench.errors import UsageError
+
+EXAMPLES = examples(
+    "quanta-bench table 3",
+    "quanta-bench table 3 --methods lora,quanta --seeds 0 --set quanta.dims=9,8,8",
+    "quanta-bench table 3 --model local:my-model --rows all",
+    "quanta-bench table 2 --profile paper --dry-run --gpu h100-80gb",
+    "quanta-bench table my-suite.yaml --results my-results",
+)
+
+
+@takes_options(TableOptions)
+def table(
+    name: Annotated[
+        str, typer.Argument(help="3, table3, D1, H, or the path of a suite of your own.")
+    ],
+    launcher: Annotated[
+        str, typer.Option("--launcher", help="Where runs are computed: local.")
+    ] = "local",
+    *,
+    options: TableOptions,
+) -> None:
+    """Compute a table and print it.
+
+    Runs that are finished are not computed again, and an interrupted one goes on where it was.
+    D1 and H train nothing: the data sets with their sizes, and sample outputs of finished runs.
+    """
+    if launcher in ("ray", "slurm"):
+        raise UsageError(
+            f"The launcher {launcher!r} is not built yet; runs are computed on this machine."
+        )
+    if launcher != "local":
+        raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
+    from quanta_bench.cli import appendix
+
+    without_runs = appendix.find(name)
+    if without_runs is not None:
+        appendix.show(without_runs, options)
+        return
+    _compute(name, options)
+
+
+def _compute(name: str, options: TableOptions) -> None:
+    """Compute the runs of a suite, and print and write its table."""
+    from quanta_bench.cli import console
+    from quanta_bench.runs.concurrency import read_jobs
+    from quanta_bench.suites.request import make_request
+
+    options.check()
+    at_once = read_jobs(options.jobs)
+    request = make_request(
+        name, "table", options.profile, options.choice(), check=not options.dry_run
+    )
+    if options.dry_run:
+        console.show_plan(request, as_json=options.as_json, gpu=options.gpu)
+        return
+
+    from quanta_bench.report import render
+    from quanta_bench.report.tables import make_table
+    from quanta_bench.results.published import published_table
+    from quanta_bench.results.store import Store
+
+    store = Store(options.folder)
+    cells, failed = console.compute(
+        request, store, at_once, fresh=read_fresh(options.fresh), as_json=options.as_json
+    )
+    finished = make_table(request, cells, store)
+    paths = render.write(finished, store.root)
+    if options.as_json:
+        typer.echo(render.as_json(finished), nl=False)
+    else:
+        console.console().print(render.on_screen(finished))
+        if options.published and request.suite.published:
+            console.console().print(published_table(request.suite.published))
+        console.say_written(paths, store)
+    console.check_failed(failed)

@@ -1,0 +1,349 @@
+"""What a model can do, found by trying it on a few tokens: no architecture is taken at its word.
+
+A configuration says what a model is called, and seldom what it computes. So each capability that
+the suite relies on is compared here with the plain forward pass of one row: whether later tokens
+leave earlier logits alone, whether candidates may share a row, whether rows may be continued
+together, and whether with a cache. What fails is refused with its reason or computed the slow way.
+Two things that a few tokens cannot show are read from the model's layers: windows of attention,
+which are longer than any probe, and frequencies that depend on the length
+(:mod:`quanta_bench.models.rope`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from quanta_bench.errors import BenchError
+from quanta_bench.models.attention import is_sdpa
+from quanta_bench.models.rope import unscaled_length
+
+ROUNDINGS = 16
+"""Units in the last place, of the largest logit, that two ways to one number may be apart."""
+
+WINDOWS = (
+    "sliding_window",
+    "window_size",
+    "local_window_size",
+    "attention_window",
+    "attention_window_size",
+    "attention_chunk_size",
+)
+"""What configurations call the length of a window of attention."""
+
+_ERRORS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
+"""What models raise at inputs that they do not take."""
+
+
+# --- what is read from the model ----------------------------------------------------------------
+
+
+def positions(model: Any) -> int | None:
+    """The most tokens that a model was made for; ``None`` where nothing bounds them.
+
+    Of a table of learnt positions this is what it holds beside the padding's, of others what the
+    configuration names, extended by its "dynamic" scaling where it has one.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa counts positions from the padding token's number on.
+            offset = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - offset
+    config = model.config.get_text_config()
+    most = getattr(config, "max_position_embeddings", None)
+    if not isinstance(most, int) or most < 1:
+        return None
+    scaling = getattr(config, "rope_parameters", None) or {}
+    if scaling.get("rope_type") == "dynamic":
+        return int(most * scaling.get("factor", 1.0))
+    return most
+
+
+def virtual_tokens(model: Any) -> int:
+    """Trained vectors that an adapter puts before every text, each of which takes a position."""
+    adapters = getattr(model, "peft_config", {}).values()
+    return max((a.num_virtual_tokens for a in adapters if a.is_prompt_learning), default=0)
+
+
+def has_windows(model: Any) -> bool:
+    """Whether layers see only what is near, or keep less of a text than all keys and values."""
+    config = model.config.get_text_config()
+    named = set(WINDOWS)
+    if not getattr(config, "use_sliding_window", True):
+        named.discard("sliding_window")
+    if any(getattr(config, name, None) for name in named):
+        return True
+    return bool(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
+
+
+# --- is it a causal language model? ---------------------------------------------------------------
+
+
+@torch.no_grad()
+def why_not_causal(model: Any) -> str | None:
+    """Why the likelihood of what follows a context is not defined for a model; ``None`` if it is.
+
+    Args:
+        model: a model in evaluation mode that takes ``input_ids`` and gives ``logits``.
+    """
+    row = _tokens(model, 8)
+    other = torch.cat([row[:-1], row[:1]])
+    try:
+        plain, moved = (_plain(model, ids)[:-1] for ids in (row, other))
+        if not _agree(model, moved, plain):
+            return "a later token changes what it says of earlier ones: it reads in both directions"
+        padded = torch.stack([torch.cat([row[:5], row[:3]]), row])
+        mask = torch.ones_like(padded)
+        mask[0, 5:] = 0
+        together = model(input_ids=padded, attention_mask=mask, use_cache=False).logits[0, :5]
+    except _ERRORS as error:
+        return f"it does not run on token ids and a mask alone ({_short(error)})"
+    if not _agree(model, together, plain[:5]):
+        return "what it says of a text depends on the padding and on the other rows of a batch"
+    return None
+
+
+# --- may candidates share a row? ------------------------------------------------------------------
+
+
+@torch.no_grad()
+def can_pack(model: Any) -> bool:
+    """Whether candidates of one item may share a row (see :mod:`quanta_bench.data.batches`).
+
+    Packing hands the model a mask of its own between all pairs of positions. Sliding windows would
+    be replaced by it, recurrent and convolutional layers would not know it, and not every
+    attention implementation takes it. Where frequencies depend on the length, a candidate would
+    have those of its longest neighbour.
+    """
+    if not is_sdpa(model) or has_windows(model) or unscaled_length(model) is not None:
+        return False
+    tokens = _tokens(model, 24)
+    context, first, second = tokens[:12], tokens[12:17], tokens[17:]
+    segment = torch.tensor([0] * 12 + [1] * 5 + [2] * 7, device=tokens.device)
+    visible = (segment == 0) | (segment == segment[:, None])
+    mask = (visible & torch.ones_like(visible).tril())[None, None]
+    places = torch.tensor([*range(12), *range(12, 17), *range(12, 19)], device=tokens.device)
+    with _evaluating(model):
+        try:
+            packed = model(
+                input_ids=tokens[None],
+                attention_mask=mask,
+                position_ids=places[None],
+                use_cache=False,
+            ).logits[0]
+            one = _plain(model, torch.cat([context, first]))
+            two = _plain(model, torch.cat([context, second]))
+        except _ERRORS:
+            return False
+        apart = torch.cat([one, two[12:]])
+        return packed.shape == apart.shape and _agree(model, packed, apart)
+
+
+# --- how are answers generated? -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a model continues prompts so that each has the answer that it has alone.
+
+    Attributes:
+        joined: prompts that were read in different batches may be continued in one.
+        batched: prompts of different lengths may be padded on the left and share a batch.
+        cached: what was computed for earlier tokens may be kept.
+        token_bytes: size of what is kept of a token; 0 without a cache.
+    """
+
+    joined: bool
+    batched: bool
+    cached: bool
+    token_bytes: int = 0
+
+
+_decoding: WeakKeyDictionary[nn.Module, dict[Any, Decoding]] = WeakKeyDictionary()
+"""What was found of each model, whose answers are generated in many calls."""
+
+
+def decoding_of(
+    model: Any, joint: Callable[..., Tensor], *, cacheable: bool = True, length: int = 0
+) -> Decoding:
+    """The quickest way to continue prompts that gives each the answer that it has alone.
+
+    Args:
+        model: the model, adapted or not.
+        joint: continues rows that were read apart, as ``custom_generate`` of ``transformers``.
+        cacheable: whether the method that adapted the model works with a cache.
+        length: tokens of the longest prompt with its answer.
+
+    Raises:
+        BenchError: not even one prompt without a cache is continued as the forward pass says.
+    """
+    known = _decoding.setdefault(model, {})
+    limit = unscaled_length(model)
+    # Kept keys have the frequencies of the length at which they were computed.
+    cacheable = cacheable and (limit is None or length <= limit)
+    if cacheable not in known:
+        with _evaluating(model):
+            known[cacheable] = _probe_decoding(model, joint, cacheable)
+    return known[cacheable]
+
+
+def _probe_decoding(model: Any, joint: Callable[..., Tensor], cacheable: bool) -> Decoding:
+    prompts, answer = _prompts(model)
+    plain = [_plain(model, torch.cat([prompt, answer]))[len(prompt) - 1 : -1] for prompt in prompts]
+    apart = not virtual_tokens(model) and not has_windows(model)
+    # Padding would push trained vectors at the beginning out of a window.
+    padded = not virtual_tokens(model) or not has_windows(model)
+    ways = [
+        *([(True, True, True)] if apart and cacheable else []),
+        *(
+            (False, batched, cached)
+            # What is said to need the one may all the same need the other.
+            for cached in (cacheable, not cacheable)
+            for batched in ((True, False) if padded else (False,))
+        ),
+    ]
+    for joined, batched, cached in ways:
+        options = {"custom_generate": joint} if joined else {}
+        try:
+            groups = [prompts] if batched else [[prompt] for prompt in prompts]
+            logits = [
+                row
+                for group in groups
+                for row in _continue(model, group, answer, use_cache=cached, **options)
+            ]
+        except _ERRORS:
+            continue
+        if all(_agree(model, one, other) for one, other in zip(logits, plain, strict=True)):
+            return Decoding(joined, batched, cached, _kept_bytes(model) if cached else 0)
+    raise BenchError(
+        f"{_name(model)} cannot generate answers: `generate` of transformers does not continue "
+        "even a single prompt as the model's own forward pass does. Use a protocol that compares "
+        "candidates."
+    )
+
+
+def _prompts(model: Any) -> tuple[list[Tensor], Tensor]:
+    tokens = _tokens(model, 14)
+    return [tokens[:3], tokens[3:11]], tokens[11:]
+
+
+def _continue(
+    model: Any, prompts: Sequence[Tensor], answer: Tensor, **options: Any
+) -> list[Tensor]:
+    """Logits of each step of ``generate`` that writes ``answer``: (steps, vocabulary) a prompt."""
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    recorded: list[Tensor] = []
+
+    def force(ids: Tensor, logits: Tensor) -> Tensor:
+        forced = torch.full_like(logits, float("-inf"))
+        forced[:, answer[len(recorded)]] = 0.0
+        recorded.append(logits.detach().clone())
+        return forced
+
+    width = max(map(len, prompts))
+    pad = int(answer[0])
+    ids = torch.stack([nn.functional.pad(row, (width - len(row), 0), value=pad) for row in prompts])
+    mask = torch.stack(
+        [nn.functional.pad(torch.ones_like(row), (width - len(row), 0)) for row in prompts]
+    )
+    plain = GenerationConfig(pad_token_id=pad)  # type: ignore[no-untyped-call]
+    with _generation_config(model, plain), torch.no_grad():
+        model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=len(answer),
+            do_sample=False,
+            logits_processor=LogitsProcessorList([force]),
+            **options,
+        )
+    return list(torch.stack(recorded, dim=1))
+
+
+@contextmanager
+def _generation_config(model: Any, config: Any) -> Iterator[None]:
+    """Replace what a model's own configuration asks of its logits and of an answer's end."""
+    owners = [model, *([model.get_base_model()] if hasattr(model, "peft_config") else [])]
+    kept = [(owner, owner.generation_config) for owner in owners]
+    try:
+        for owner, _ in kept:
+            owner.generation_config = config
+        yield
+    finally:
+        for owner, own in kept:
+            owner.generation_config = own
+
+
+@torch.no_grad()
+def _kept_bytes(model: Any) -> int:
+    """Bytes of keys and values that a model keeps of a token; 0 where it keeps something else."""
+    tokens = _tokens(model, 4)
+    try:
+        kept = model(input_ids=tokens[None], use_cache=True).past_key_values
+        tensors = [t for layer in kept.layers for t in (layer.keys, layer.values)]
+        return int(sum(t.numel() * t.element_size() for t in tensors)) // len(tokens)
+    except _ERRORS:
+        return 0
+
+
+# --- how two ways are compared --------------------------------------------------------------------
+
+
+def _tokens(model: Any, count: int) -> Tensor:
+    """Different plain tokens, (count,) int64, as far as the vocabulary goes."""
+    config = model.config.get_text_config()
+    special: set[Any] = set()
+    for name in ("bos", "eos", "pad", "sep"):
+        named = getattr(config, f"{name}_token_id", None)
+        special |= set(named) if isinstance(named, (list, tuple)) else {named}
+    plain = [token for token in range(3, config.vocab_size) if token not in special]
+    step = max(1, len(plain) // (count + 1))
+    return torch.tensor([plain[(n * step) % len(plain)] for n in range(count)], device=model.device)
+
+
+def _plain(model: Any, ids: Tensor) -> Tensor:
+    """(length, vocabulary) logits of one row by itself, without a cache."""
+    logits: Tensor = model(
+        input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False
+    ).logits[0]
+    # Virtual tokens stand before the row's own.
+    return logits[len(logits) - len(ids) :]
+
+
+def _agree(model: Any, found: Tensor, expected: Tensor) -> bool:
+    """Whether logits are equal but for rounding; true where they are not finite, to be decided
+    where they are used."""
+    found, expected = found.float(), expected.float()
+    if not (found.isfinite().all() and expected.isfinite().all()):
+        return True
+    device = expected.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    tolerance = max(1e-3, ROUNDINGS * torch.finfo(dtype).eps)
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _name(model: Any) -> str:
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    return type(base).__name__
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())[:120]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

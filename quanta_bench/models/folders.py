@@ -1,0 +1,152 @@
+"""What a model's folder may hold and may ask for: weights as safetensors, names inside it, no code.
+
+A folder that came from elsewhere is data. Whatever in it would have ``transformers`` load something
+else than the files that are fingerprinted is refused here, before a library reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from quanta_bench.errors import SourceError
+
+CONTENT = (
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "chat_template.jinja",
+)
+"""What a model is made of. Other files of a repository are neither downloaded nor hashed."""
+
+IMPLEMENTATIONS = frozenset({"eager", "sdpa", "flex_attention", "batched_mm", "grouped_mm"})
+"""Names of implementations that are part of ``transformers`` and torch themselves. Others are
+downloaded as compiled code from the hub."""
+
+
+def content_files(folder: Path) -> set[Path]:
+    """The files that a model is made of."""
+    return {path for pattern in CONTENT for path in folder.glob(pattern) if path.is_file()}
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be loaded from its own files alone.
+
+    Raises:
+        SourceError: weights are absent or pickled, lie elsewhere, or are an adapter's; or the
+            configuration is damaged, or asks for code that ``transformers`` does not have.
+    """
+    _refuse_pickles(folder)
+    config = read_json(folder / "config.json")
+    _refuse_code(folder, config)
+    _refuse_implementations(folder / "config.json", config)
+    _refuse_other_files(folder, config)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        SourceError: it holds none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} is not a configuration: {error}.") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} is not a configuration: it holds no JSON object.")
+    return content
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("model*.safetensors")):
+        return
+    if (folder / "adapter_config.json").is_file():
+        raise SourceError(
+            f"{folder} holds an adapter and not a model. Merge it into its base and save that."
+        )
+    pickles = sorted(
+        path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end)
+    )
+    if pickles:
+        raise SourceError(
+            f"{folder} holds its weights as pickles ({pickles[0]}), and unpickling can run foreign "
+            "code. Only safetensors are read: save the model again with `save_pretrained`."
+        )
+    raise SourceError(f"{folder} holds no weights: no model*.safetensors is there.")
+
+
+def _refuse_code(folder: Path, config: dict[str, Any]) -> None:
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    # Where transformers has the architecture itself, the folder's own code is not needed.
+    if config.get("auto_map") and kind not in CONFIG_MAPPING:
+        raise SourceError(
+            f"The model in {folder} needs Python code of its own (auto_map in config.json), which "
+            f"is never run. Use a model whose type transformers knows; it does not know {kind!r}."
+        )
+
+
+def _refuse_implementations(path: Path, config: dict[str, Any]) -> None:
+    for key, value in _items(config):
+        if "_implementation" not in key:
+            continue
+        for name in value.values() if isinstance(value, dict) else [value]:
+            if name is not None and name not in IMPLEMENTATIONS:
+                raise SourceError(
+                    f"{path} names {name!r} as its {key.strip('_')}, which would be downloaded as "
+                    "compiled code. A model's folder does not choose code: remove the key."
+                )
+
+
+def _items(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a configuration and of those inside it."""
+    for key, value in config.items():
+        yield key, value
+        if isinstance(value, dict):
+            yield from _items(value)
+
+
+def _refuse_other_files(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse names of weights and tokenizer files that are not among those fingerprinted."""
+    if (folder / "adapter_config.json").is_file():
+        raise SourceError(
+            f"{folder} holds an adapter beside the model, and transformers would load the base of "
+            "that in its place. Move adapter_config.json elsewhere."
+        )
+    named: dict[str, list[Any]] = {"config.json": [config.get("transformers_weights")]}
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and not (folder / "model.safetensors").is_file():
+        weights = read_json(index).get("weight_map")
+        if not isinstance(weights, dict):
+            raise SourceError(f"{index} has no weight_map.")
+        named[index.name] = list(weights.values())
+    tokenizer = folder / "tokenizer_config.json"
+    if tokenizer.is_file():
+        named[tokenizer.name] = list(read_json(tokenizer).get("fast_tokenizer_files") or ())
+    for source, names in named.items():
+        for name in names:
+            if name is not None and not _is_content(folder, name):
+                raise SourceError(
+                    f"{folder / source} names {name!r}, which is not one of the model's own files "
+                    f"({', '.join(sorted(path.name for path in content_files(folder))[:6])}, ...)."
+                )
+
+
+def _is_content(folder: Path, name: Any) -> bool:
+    plain = isinstance(name, str) and name == Path(name).name and "\\" not in name
+    return (
+        plain and any(fnmatch(name, pattern) for pattern in CONTENT) and (folder / name).is_file()
+    )

@@ -1,0 +1,148 @@
+"""The predictions of a run, one JSON line an item: written plain, read plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quanta_bench.errors import BenchError
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.records import Result
+
+FILE = "predictions.jsonl"
+COMPRESSED = f"{FILE}.gz"
+"""The form in which predictions are committed; its text has the same hash."""
+
+_NO_SCORES = {"id", "task", "group", "prediction", "gold"}
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """The scores of a task's items in one run.
+
+    Attributes:
+        ids: the items, sorted.
+        groups: each item's group of related items.
+        scores: by metric, float64 of shape (items,); only metrics that every item has.
+    """
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    scores: Mapping[str, np.ndarray]
+
+
+def write(folder: Path, lines: Iterable[Mapping[str, Any]]) -> str:
+    """Write a run's predictions; returns the sha256 of their text.
+
+    Raises:
+        BenchError: a number is not finite, which JSON does not have.
+    """
+    digest = hashlib.sha256()
+    with (folder / FILE).open("wb") as stream:
+        for line in lines:
+            try:
+                text = json.dumps(line, ensure_ascii=False, allow_nan=False)
+            except ValueError:
+                raise BenchError(
+                    f"Item {line.get('id')} of {line.get('task')} has a score or a likelihood that "
+                    "is not a finite number, so the run is not stored."
+                ) from None
+            content = f"{text}\n".encode()
+            digest.update(content)
+            stream.write(content)
+    return digest.hexdigest()
+
+
+def content(folder: Path) -> bytes | None:
+    """The text of a run's predictions; ``None`` where they are not stored.
+
+    Raises:
+        DamagedError: the file cannot be decompressed.
+    """
+    plain, compressed = folder / FILE, folder / COMPRESSED
+    if plain.exists():
+        return plain.read_bytes()
+    if not compressed.exists():
+        return None
+    try:
+        return gzip.decompress(compressed.read_bytes())
+    except (OSError, EOFError) as error:
+        raise DamagedError(compressed, "predictions", f"not gzip ({error})") from None
+
+
+def parse(text: bytes, folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of predictions.
+
+    Raises:
+        DamagedError: a line is not a JSON object, or holds a number that JSON does not have.
+    """
+    # Split at line feeds alone: splitlines would also split at separators inside JSON strings.
+    for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
+        try:
+            item = json.loads(line, parse_constant=_refuse)
+            if not isinstance(item, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            raise DamagedError(folder / FILE, "predictions", f"line {number}: {error}") from None
+        yield item
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def check(text: bytes, folder: Path, result: Result) -> None:
+    """Check the text of predictions against their result.
+
+    Raises:
+        DamagedError: the hash differs.
+    """
+    stored = result.predictions_sha256
+    if stored and hashlib.sha256(text).hexdigest() != stored:
+        raise DamagedError(folder / FILE, "predictions", "changed after it was written")
+
+
+def item_scores(text: bytes, folder: Path, result: Result) -> dict[str, ItemScores]:
+    """The scores of every item, by task.
+
+    Raises:
+        DamagedError: a line cannot be read, or there are not as many as items were scored.
+    """
+    lines: dict[str, list[dict[str, Any]]] = {task: [] for task in result.tasks}
+    try:
+        for item in parse(text, folder):
+            lines[item["task"]].append({**item, "id": item["id"], "group": item["group"]})
+    except KeyError as error:
+        raise DamagedError(folder / FILE, "predictions", f"a line lacks {error}") from None
+    for task, items in lines.items():
+        if len(items) != result.tasks[task].items:
+            raise DamagedError(
+                folder / FILE,
+                "predictions",
+                f"{len(items)} of {result.tasks[task].items} items of {task}",
+            )
+    return {task: _columns(items) for task, items in lines.items()}
+
+
+def _columns(items: list[dict[str, Any]]) -> ItemScores:
+    items.sort(key=lambda item: str(item["id"]))
+    names = set(items[0]) - _NO_SCORES if items else set()
+    scores = {}
+    for name in names:
+        values = [item.get(name) for item in items]
+        if all(type(value) in (int, float) for value in values):
+            scores[name] = np.array(values, dtype=float)
+    # Runs of a table score the same items: each name is kept once.
+    return ItemScores(
+        tuple(sys.intern(str(item["id"])) for item in items),
+        tuple(sys.intern(str(item["group"])) for item in items),
+        scores,
+    )

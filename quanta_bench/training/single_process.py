@@ -1,0 +1,68 @@
+"""A training that is one process, whatever launched it.
+
+Lightning takes part in whatever it finds: the variables of SLURM and torchrun make it one rank of
+many, which neither logs nor saves, and ``PL_TRAINER_...`` replaces arguments of its Trainer. A run
+is what its spec says, on a cluster as on a laptop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities import rank_zero
+
+RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "SLURM_PROCID",
+    "JSM_NAMESPACE_RANK",
+)
+"""Variables by which launchers tell a process its rank, as Lightning reads them."""
+
+
+class SingleProcess(LightningEnvironment):
+    """A cluster of one process. Given to a Trainer, it keeps it from looking for another one."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Nothing else takes part."""
+        return False
+
+    def local_rank(self) -> int:
+        """The first."""
+        return 0
+
+    def node_rank(self) -> int:
+        """The first."""
+        return 0
+
+    def teardown(self) -> None:
+        """Leave the variables as they are."""
+
+
+@contextmanager
+def single_process() -> Iterator[SingleProcess]:
+    """Be the only process as far as Lightning can tell; afterwards everything is as before."""
+    hidden = {
+        name: value
+        for name, value in os.environ.items()
+        if name in RANK_VARIABLES or name.startswith("PL_")
+    }
+    # The decorator keeps the rank as an attribute of its own.
+    only: Any = rank_zero.rank_zero_only
+    rank = only.rank
+    for name in hidden:
+        del os.environ[name]
+    only.rank = 0
+    try:
+        yield SingleProcess()
+    finally:
+        only.rank = rank
+        os.environ.update(hidden)

@@ -1,0 +1,27 @@
+"""The console on which texts of data, models and plug-ins are only text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from quanta_bench.utils.escaping import printable
+
+
+class PlainConsole(Console):
+    """A Rich console that shows control characters instead of sending them to the terminal.
+
+    Rich takes out a few control characters of a text and lets escape sequences pass.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Rich's own segments; those that are text without control characters."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield segment._replace(text=printable(segment.text))

@@ -1,0 +1,112 @@
+"""Rows of a file that a user names: JSON lines, a JSON list, CSV, TSV or Parquet.
+
+The standard library reads CSV, for it says in which line a row stands; pandas guesses types, by
+which "007" becomes 7.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from quanta_bench.errors import UsageError
+
+Rows = list[tuple[str, dict[str, Any]]]
+"""Rows, each with its place in the file, such as ``my.csv, line 3``."""
+
+TEXT_TABLES = {".csv": ",", ".tsv": "\t"}
+"""Endings of tables whose cells are text, and what separates these."""
+
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".arrow", ".feather", ".orc", ".pkl", ".gz", ".zip")
+"""Endings that cannot be JSON, refused before they are read as text."""
+
+TAKEN = "JSON lines (.jsonl), a JSON list (.json), CSV (.csv), TSV (.tsv) or Parquet (.parquet)"
+
+
+def read_rows(path: str) -> Rows:
+    """The rows of a file, of which there is at least one. The ending says what it is.
+
+    Raises:
+        UsageError: there is no such file, it is empty, or it is not what its ending says.
+    """
+    file = Path(path).expanduser()
+    ending = file.suffix.lower()
+    try:
+        if ending in TEXT_TABLES:
+            rows = list(_text_table(file, path, TEXT_TABLES[ending]))
+        elif ending == ".parquet":
+            rows = list(_parquet(file, path))
+        elif ending in OTHER_TABLES:
+            raise UsageError(f"{path} cannot be read: a file of rows is {TAKEN}.")
+        else:
+            rows = list(_json(file, path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from error
+    if not rows:
+        raise UsageError(f"{path} holds no rows.")
+    return rows
+
+
+def _json(file: Path, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    text = file.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        values = [(f"{path}, row {n}", row) for n, row in enumerate(_parse(text, path, 1), 1)]
+    else:
+        # Not splitlines(): it also splits at characters that JSON allows inside a text.
+        lines = enumerate(text.split("\n"), 1)
+        values = [(f"{path}, line {n}", _parse(line, path, n)) for n, line in lines if line.strip()]
+    for place, row in values:
+        if not isinstance(row, dict):
+            raise UsageError(f"{place}: not a JSON object but {str(row)[:40]!r}.")
+        yield place, row
+
+
+def _parse(text: str, path: str, line: int) -> Any:
+    """A JSON value that starts at a line of the file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{path}, line {line + error.lineno - 1}: {error.msg}. A file of rows is {TAKEN}."
+        ) from error
+    except RecursionError:
+        raise UsageError(f"{path}, line {line}: it is nested too deeply.") from None
+
+
+def _text_table(file: Path, path: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, delimiter=separator, strict=True)
+        try:
+            names = [name.strip() for name in next(reader, [])]
+            if len(set(names)) != len(names) or "" in names:
+                raise UsageError(
+                    f"{path}, line 1: it names the columns, each once, not {', '.join(names)!r}."
+                )
+            start = reader.line_num + 1
+            for cells in reader:
+                place = f"{path}, line {start}"
+                start = reader.line_num + 1
+                if not cells:
+                    continue
+                if len(cells) != len(names):
+                    raise UsageError(
+                        f"{place}: {len(cells)} cells instead of {len(names)} ({', '.join(names)})."
+                    )
+                yield place, dict(zip(names, cells, strict=True))
+        except csv.Error as error:
+            raise UsageError(f"{path}, line {reader.line_num}: {error}.") from error
+
+
+def _parquet(file: Path, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow.parquet  # type: ignore[import-untyped]  # comes with datasets
+
+    with file.open("rb") as stream:
+        try:
+            rows = pyarrow.parquet.read_table(stream).to_pylist()
+        except (pyarrow.ArrowException, ValueError) as error:
+            raise UsageError(f"{path} is not Parquet: {error}.") from error
+    for number, row in enumerate(rows, 1):
+        yield f"{path}, row {number}", row

@@ -1,0 +1,185 @@
+"""The base of everything that a user sets: strict about values, and able to document itself.
+
+What a setting means is written once, in the class's docstring under ``Attributes:``; its default
+and range are those of the field. `settings_of` puts the three together.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+
+
+class StrictModel(BaseModel):
+    """Frozen, closed to unknown keys, and without the conversions that hide a mistake.
+
+    A boolean is no number (YAML reads ``yes`` as true), and no number is infinite or NaN.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_scalars(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[info.field_name or ""]
+        takes_booleans = _takes_booleans(field.annotation)
+        for scalar in _scalars(value, set()):
+            if isinstance(scalar, bool) and not takes_booleans:
+                raise ValueError(
+                    f"{as_yaml(scalar)} is no value of it (YAML reads yes, no, on and off as true "
+                    "and false)"
+                )
+            if isinstance(scalar, float) and not math.isfinite(scalar):
+                raise ValueError(f"{scalar} is not a finite number")
+        return value
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    """Whether a boolean may stand somewhere in values of a type; nested models check their own."""
+    if annotation in (bool, Any, object):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return True
+    if get_origin(annotation) is Literal:
+        return any(isinstance(value, bool) for value in get_args(annotation))
+    return any(_takes_booleans(argument) for argument in get_args(annotation))
+
+
+def _scalars(value: Any, visited: set[int]) -> Iterator[Any]:
+    """What plain values consist of; a part that stands in several places once."""
+    if not isinstance(value, (list, tuple, Mapping)):
+        yield value
+    elif id(value) not in visited:
+        visited.add(id(value))
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _scalars(part, visited)
+
+
+def problems(error: ValidationError, prefix: str = "") -> str:
+    """The problems that validation found, each with the setting it is about, in one line."""
+    return "; ".join(
+        f"{prefix}{'.'.join(map(str, problem['loc'])) or 'settings'}: "
+        + problem["msg"].removeprefix("Value error, ")
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as a user reads of it.
+
+    Attributes:
+        name: its key.
+        default: its default in YAML's form; ``None`` if it has to be given.
+        values: the values it takes, such as ``whole number, at least 1``.
+        meaning: what it does.
+    """
+
+    name: str
+    default: str | None
+    values: str
+    meaning: str
+
+
+def settings_of(model: type[BaseModel]) -> list[Setting]:
+    """Every setting of a class, in the order of its fields."""
+    meanings = attribute_docs(model)
+    return [
+        Setting(
+            name,
+            None if field.is_required() else as_yaml(field.get_default(call_default_factory=True)),
+            ", ".join([_kind(field.annotation), *_bounds(field)]),
+            # A user writes YAML, where None is null.
+            re.sub(r"\bNone\b", "null", field.description or meanings.get(name, "")),
+        )
+        for name, field in model.model_fields.items()
+    ]
+
+
+def attribute_docs(kind: type) -> dict[str, str]:
+    """What a class's docstring, and those of its bases, say of each attribute."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        found.update(_attributes_section(inspect.cleandoc(base.__doc__ or "")))
+    return found
+
+
+def _attributes_section(text: str) -> dict[str, str]:
+    section = re.search(r"^(?:Class attributes|Attributes|Args):\n((?: .*\n?|\n)+)", text, re.M)
+    if not section:
+        return {}
+    entries = re.findall(r"^    (\w+): ((?:.*\n?)(?:(?:     .*)?\n?)*)", section.group(1), re.M)
+    return {name: plain(entry) for name, entry in entries}
+
+
+def plain(text: str) -> str:
+    """A docstring's text in one line, without the marks of reStructuredText."""
+    text = re.sub(r":\w+:`~?([^`]*)`", r"\1", text)
+    return " ".join(re.sub(r"``?([^`]*)``?", r"\1", text).split())
+
+
+def as_yaml(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(as_yaml, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {as_yaml(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if value != "" else "''"
+
+
+def _kind(annotation: Any, *, several: bool = False) -> str:
+    """A type in words, in the plural for several values of it."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is NoneType:
+        return "null"
+    if origin in (Union, UnionType):
+        kinds = dict.fromkeys(_kind(argument, several=several) for argument in arguments)
+        return " or ".join(kinds)
+    if origin is Literal:
+        return " | ".join(map(as_yaml, arguments))
+    if origin in (tuple, list):
+        return f"list{'s' * several} of {_kind(arguments[0], several=True)}"
+    if origin is dict:
+        key, value = (_kind(argument, several=True) for argument in arguments)
+        return f"mapping{'s' * several} from {key} to {value}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping with " + ", ".join(annotation.model_fields)
+    if annotation is bool:
+        return "true | false"
+    names = {int: "whole number", float: "number", str: "text"}
+    return names.get(annotation, "value") + "s" * several
+
+
+def _bounds(field: FieldInfo) -> list[str]:
+    found = []
+    for attribute, words in (
+        ("ge", "at least {}"),
+        ("gt", "greater than {}"),
+        ("le", "at most {}"),
+        ("lt", "less than {}"),
+        ("min_length", "not empty"),
+        ("pattern", "of the form {}"),
+    ):
+        for mark in field.metadata:
+            bound = getattr(mark, attribute, None)
+            if bound is not None:
+                found.append(words.format(bound))
+    return found

@@ -1,0 +1,306 @@
+"""A finished sweep with one file damaged: it is named, set aside and computed again; no other is.
+
+The sweep computed again must print what the whole one printed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from results_by_hand import sentences
+from rich.console import Console
+
+from quanta_bench.report import render
+from quanta_bench.report.tables import make_table
+from quanta_bench.results import provenance
+from quanta_bench.results.store import Store
+from quanta_bench.runs import runner as runners
+from quanta_bench.runs import stored as by_spec
+from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.sweep import Fresh, sweep
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.request import Request, make_request
+
+SUITE = """
+name: animals
+title: Animals
+tasks: ["jsonl:{data}"]
+profiles:
+  embedded:
+    model: .
+    model_source: "local:{model}"
+    seeds: [0, 1]
+    training: {{batch_size: 4, validations: 2, precision: float32}}
+    rows:
+      - none
+      - {{method: lora, label: LoRA, settings: {{r: 2}}, training: {{learning_rate: 0.003}}}}
+"""
+
+
+@dataclass
+class Sweep:
+    """A results folder and what a sweep of it gives."""
+
+    root: Path
+    request: Request
+
+    @property
+    def run(self) -> Path:
+        """The folder of LoRA's first seed."""
+        return next(
+            path.parent
+            for path in sorted(self.root.glob("runs/lora-*/result.json"))
+            if json.loads(path.read_text())["training"]["spec"]["seeds"]["init"] == 0
+        )
+
+    @property
+    def training(self) -> Path:
+        return self.root / "trainings" / self.run.name.split("-")[1]
+
+    def again(self, fresh: Fresh = "") -> tuple[list[Cells], list[str], str, int]:
+        """Cells, failures, what was printed, and how many runs were computed."""
+        console = Console(file=io.StringIO(), width=10_000)
+        before = runners._computed
+        cells, failed = sweep(
+            self.request.grid, Store(self.root), console, lambda _: "", fresh=fresh, at_once=1
+        )
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        return cells, failed, text, runners._computed - before
+
+    def table(self, cells: list[Cells]) -> str:
+        return render.as_csv(make_table(self.request, cells, Store(self.root)))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Sweep, str]]:
+    """A finished sweep and its table."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    rows = [
+        {
+            "prompt": f"Animal {n} of the list says",
+            "choices": ["moo", "meow", "quack"],
+            "answer": n % 3,
+            "split": "train" if n < 8 else "validation" if n < 12 else "test",
+        }
+        for n in range(20)
+    ]
+    data = folder / "animals.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    suite = folder / "animals.yaml"
+    suite.write_text(SUITE.format(data=data, model=tiny_model))
+    request = make_request(str(suite), "table", "embedded", Choice(), check=True)
+    made = Sweep(folder / "results", request)
+    cells, failed, _, computed = made.again()
+    assert (failed, computed) == ([], 3)
+    yield made, made.table(cells)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def damaged(whole: tuple[Sweep, str], tmp_path: Path) -> Sweep:
+    """A copy that a test may damage."""
+    shutil.copytree(whole[0].root, tmp_path / "results")
+    return Sweep(tmp_path / "results", whole[0].request)
+
+
+def truncate(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def accuracy(run: Path) -> str:
+    (task,) = json.loads((run / "result.json").read_text())["tasks"].values()
+    return f'"accuracy": {task["metrics"]["accuracy"]}'
+
+
+RUN_DAMAGE: dict[str, Callable[[Path], None]] = {
+    "predictions truncated": lambda run: truncate(run / "predictions.jsonl", 700),
+    "prediction lines missing": lambda run: (
+        (run / "predictions.jsonl").write_bytes(
+            b"".join((run / "predictions.jsonl").read_bytes().splitlines(keepends=True)[:3])
+        )
+        and None
+    ),
+    "metric edited": lambda run: replace(run / "result.json", accuracy(run), '"accuracy": 0.99'),
+    "metric NaN": lambda run: replace(run / "result.json", accuracy(run), '"accuracy": "NaN"'),
+    "spec edited": lambda run: replace(
+        run / "result.json", '"learning_rate": 0.003', '"learning_rate": 99.0'
+    ),
+    "result truncated": lambda run: truncate(run / "result.json", 1000),
+    "result empty": lambda run: truncate(run / "result.json", 0),
+}
+
+
+@pytest.mark.parametrize("damage", RUN_DAMAGE)
+def test_a_damaged_run_is_set_aside_and_scored_again(
+    damaged: Sweep, whole: tuple[Sweep, str], damage: str
+) -> None:
+    run = damaged.run
+    RUN_DAMAGE[damage](run)
+    content = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    cells, failed, text, computed = damaged.again()
+    assert failed == []
+    assert computed == 1
+    (aside,) = (damaged.root / "set-aside").iterdir()
+    assert aside.name.startswith(run.name)
+    assert {path.name: path.read_bytes() for path in aside.iterdir() if path.is_file()} == content
+    assert str(run) in text
+    assert str(aside) in text
+    assert damaged.table(cells) == whole[1]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 255
+    path.write_bytes(content)
+
+
+def pickle(path: Path) -> None:
+    path.unlink()
+    torch.save({"x": print}, path.with_name("adapter_model.bin"))
+
+
+ADAPTER_DAMAGE: dict[str, Callable[[Path], None]] = {
+    "truncated": lambda path: truncate(path, 2000),
+    "bit flipped": flip,
+    "missing": lambda path: path.unlink(),
+    "pickle": pickle,
+}
+
+
+@pytest.mark.parametrize("damage", ADAPTER_DAMAGE)
+def test_a_damaged_adapter_is_set_aside_and_trained_again(
+    damaged: Sweep, whole: tuple[Sweep, str], damage: str
+) -> None:
+    training = damaged.training
+    shutil.rmtree(damaged.run)
+    (adapter,) = (training / "adapter").glob("*.safetensors")
+    ADAPTER_DAMAGE[damage](adapter)
+    cells, failed, text, computed = damaged.again()
+    assert failed == []
+    assert computed == 1
+    (aside,) = (damaged.root / "set-aside").iterdir()
+    assert aside.name == f"training-{training.name}-adapter"
+    assert str(training) in text
+    assert damaged.table(cells) == whole[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("precision.json", b""), ("precision.json", b"[1]"), ("last.ckpt", b"garbage\n")],
+)
+def test_a_damaged_checkpoint_is_set_aside_and_trained_from_the_start(
+    damaged: Sweep, whole: tuple[Sweep, str], name: str, content: bytes
+) -> None:
+    training = damaged.training
+    shutil.rmtree(damaged.run)
+    shutil.rmtree(training)
+    unfinished = damaged.root / "unfinished" / training.name
+    unfinished.mkdir(parents=True)
+    (unfinished / name).write_bytes(content)
+    cells, failed, _, computed = damaged.again()
+    assert failed == []
+    assert computed == 1
+    aside = damaged.root / "set-aside" / f"unfinished-{training.name}-checkpoint"
+    assert (aside / name).read_bytes() == content
+    assert damaged.table(cells) == whole[1]
+
+
+def test_a_newer_record_is_named_and_left_and_no_other_row_suffers(damaged: Sweep) -> None:
+    path = damaged.run / "result.json"
+    replace(path, '"schema_version": 2', '"schema_version": 3')
+    content = path.read_bytes()
+    cells, failed, _, computed = damaged.again()
+    assert computed == 0
+    (message,) = failed
+    assert "later version of quanta-bench" in message
+    assert path.read_bytes() == content
+    assert [cell.complete for cell in cells] == [[0], [1]]
+
+
+def test_a_foreign_folder_is_no_obstacle(damaged: Sweep, whole: tuple[Sweep, str]) -> None:
+    foreign = damaged.root / "runs" / "foo"
+    foreign.mkdir()
+    (foreign / "result.json").write_text("{}")
+    cells, failed, _, computed = damaged.again()
+    assert (failed, computed) == ([], 0)
+    assert damaged.table(cells) == whole[1]
+
+
+def test_results_of_other_code_are_marked_and_renewed_alone(
+    damaged: Sweep, whole: tuple[Sweep, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = provenance.source_hash
+    monkeypatch.setattr(
+        provenance, "source_hash", lambda name: "1" if "lora" in name else real(name)
+    )
+    cells, _, _, computed = damaged.again()
+    assert computed == 0
+    table = make_table(damaged.request, cells, Store(damaged.root))
+    base, lora = table.rows[-2:]
+    assert (base.stale, lora.stale) == ([], ["the method lora has changed"])
+    assert "| LoRA † |" in render.as_markdown(table)
+    assert any("--fresh stale" in note for note in sentences(table))
+    cells, failed, _, computed = damaged.again("stale")
+    assert (failed, computed) == ([], 2)
+    table = make_table(damaged.request, cells, Store(damaged.root))
+    assert [row.stale for row in table.rows[-2:]] == [[], []]
+    assert damaged.table(cells) == whole[1]
+    assert damaged.again("stale")[3] == 0
+
+
+def test_memory_is_a_runs_own_or_unknown(whole: tuple[Sweep, str]) -> None:
+    peaks = [
+        json.loads(path.read_text())["training"]["peak_memory_bytes"]
+        for path in whole[0].root.glob("runs/lora-*/result.json")
+    ]
+    # The base was computed first in this process, or other tests' runs were.
+    assert peaks == [None, None]
+
+
+def test_a_result_says_in_full_how_it_was_made(whole: tuple[Sweep, str]) -> None:
+    data = json.loads((whole[0].run / "result.json").read_text())
+    training = data["training"]
+    assert training["settings"]["r"] == 2
+    assert "dropout" in training["settings"]
+    assert set(training["code"]) == {"suite", "method:lora", "task:jsonl"}
+    assert set(data["code"]) == {"suite", "task:jsonl"}
+    assert data["evaluation_precision"] == {"base": "float32", "arithmetic": "32-true"}
+    assert all(len(digest) == 64 for digest in training["adapter"].values())
+
+
+def test_a_finished_table_is_printed_without_model_and_data(
+    damaged: Sweep, whole: tuple[Sweep, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine: found by the specs, and the table says that this is all."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(by_spec, "is_here", lambda _: False)
+    monkeypatch.setattr("quanta_bench.runs.identity.model_fingerprint", refuse)
+    monkeypatch.setattr("quanta_bench.data.pools.Pools.get", refuse)
+    assert not by_spec.content_is_here(damaged.request.grid)
+    cells = by_spec.stored_cells(damaged.request.grid, Store(damaged.root))
+    assert cells is not None
+    assert damaged.table(cells) == whole[1]
+    notes = sentences(make_table(damaged.request, cells, Store(damaged.root)))
+    assert any("found by their specs" in note for note in notes)
+    shutil.rmtree(damaged.run)
+    assert by_spec.stored_cells(damaged.request.grid, Store(damaged.root)) is None

@@ -1,0 +1,82 @@
+"""Rows of a user's file in every format, against the libraries that write them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from quanta_bench.errors import UsageError
+from quanta_bench.utils.row_files import read_rows
+
+ROWS = [
+    {"prompt": 'a, "b"\nc', "target": "007"},
+    {"prompt": "d\u2028e", "target": "x|y"},
+]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"my.{ending}"
+    frame = pd.DataFrame(ROWS)
+    match ending:
+        case "jsonl":
+            path.write_text("\n".join(map(json.dumps, ROWS)))
+        case "json":
+            path.write_text(json.dumps(ROWS))
+        case "parquet":
+            frame.to_parquet(path)
+        case _:
+            separator = "," if ending == "csv" else "\t"
+            frame.to_csv(path, sep=separator, index=False, encoding="utf-8-sig")
+    assert [row for _, row in read_rows(str(path))] == ROWS
+
+
+def test_a_row_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    pd.DataFrame(ROWS).to_csv(path, index=False)
+    assert [place for place, _ in read_rows(str(path))] == [f"{path}, line 2", f"{path}, line 4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"prompt,target\nx", "a.csv, line 2: 1 cells instead of 2"),
+        ("a.csv", b"prompt,prompt\nx,y", "a.csv, line 1: it names the columns, each once"),
+        ("a.csv", b"prompt,target\n", "a.csv holds no rows"),
+        ("a.csv", b'prompt,target\n"x', "a.csv, line 2: "),
+        ("a.csv", b"", "a.csv holds no rows"),
+        ("a.csv", b"prompt\n\xff", "a.csv cannot be read"),
+        ("a.parquet", b"PAR1", "a.parquet is not Parquet"),
+        ("a.xlsx", b"PK", "a file of rows is JSON lines (.jsonl)"),
+        ("a.txt", b"prompt,target\nx,y", "a.txt, line 1: Expecting value. A file of rows is JSON"),
+        ("a.jsonl", b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        read_rows(str(path))
+    assert message in str(caught.value)
+
+
+def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.parquet", "a.jsonl"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            read_rows(str(tmp_path / name))
+
+
+def test_sources_read_the_same_rows(tmp_path: Path) -> None:
+    from quanta_bench.sources.rows import LocalData
+    from quanta_bench.task import UserRows
+
+    path = tmp_path / "my.csv"
+    pd.DataFrame(ROWS).to_csv(path, index=False)
+    found: list[dict[str, Any]] = LocalData(tmp_path).rows(UserRows(str(path)))
+    assert found == ROWS
