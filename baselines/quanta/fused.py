@@ -18,9 +18,6 @@ from torch.nn.functional import linear
 
 from baselines.quanta.layout import Layout
 
-WARPS = 4
-"""Warps of a program: what the tensor cores of a Hopper GPU take their operands from together."""
-
 SUM_BLOCK = 128
 """Entries of gates that one program adds up over the programs before it."""
 
@@ -95,7 +92,7 @@ class Kernels:
         self.fit = True
 
         def compiled(kernel: Any, *types: Any, **more: Any) -> Launch:
-            launch, shared = _compiled(kernel, types, {**constants, **more})
+            launch, shared = _compiled(kernel, types, {**constants, **more}, layout.warps)
             self.fit &= limit is None or shared <= limit
             return launch
 
@@ -106,7 +103,7 @@ class Kernels:
 
 
 def _compiled(
-    kernel: Any, types: Sequence[Any], constants: Mapping[str, Any]
+    kernel: Any, types: Sequence[Any], constants: Mapping[str, Any], warps: int
 ) -> tuple[Launch, int]:
     """What launches a kernel as ``launch(grid, *arguments)``, and its bytes of shared memory.
 
@@ -118,7 +115,7 @@ def _compiled(
     values = [constants[name] for name in kernel.arg_names if name in constants]
     if not isinstance(kernel, JITFunction):  # Triton's interpreter
         return lambda grid, *arguments: kernel[grid](*arguments, *values), 0
-    program = kernel.warmup(*types, *values, grid=(1,), num_warps=WARPS, num_stages=1)
+    program = kernel.warmup(*types, *values, grid=(1,), num_warps=warps, num_stages=1)
     return lambda grid, *arguments: program[grid](*arguments, *values), program.metadata.shared
 
 
@@ -136,6 +133,8 @@ def fits(layout: Layout, x: Tensor, dtype: torch.dtype, out_features: int) -> bo
         out_features: length of the vectors to return.
     """
     if not x.is_cuda or not x.numel() or not layout.block(dtype) or not has_triton():
+        return False
+    if not layout.takes(x.numel() // x.shape[-1]):
         return False
     return kernels_of(layout, dtype, x.shape[-1], out_features, True, True, x.device).fit
 

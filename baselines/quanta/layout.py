@@ -13,10 +13,18 @@ from baselines.quanta.circuit import Circuit
 
 TILE = 8192
 """Numbers of a tile in 16 bits; half as many in float32. Two programs of four warps then share a
-multiprocessor of an H200, which was the fastest of seven pairs of tile and warps."""
+multiprocessor, which on an H200 was the fastest of seven pairs of tile and warps."""
 
-LARGEST_GATE = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 128}
-"""Rows or columns of the largest gate that fits into shared memory, by dtype."""
+USUAL_GATE = 128
+"""Rows or columns of gates for which that holds. With larger ones, tiles are twice as large, and
+programs have eight warps."""
+
+LARGEST_GATE = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 64}
+"""Rows or columns of the largest gate that the kernels are for, by dtype."""
+
+MOST_VECTORS = 4096
+"""Vectors up to which circuits with a gate above `USUAL_GATE` are faster by the kernels than by the
+planner's path, whose products are larger and whose calls cost more."""
 
 SMALL_GATE = 16384
 """Entries of gates whose gradients one program adds up in registers."""
@@ -67,12 +75,22 @@ class Layout:
     narrowest: int
     groups: tuple[int, ...]
 
+    @property
+    def warps(self) -> int:
+        """Warps of a program."""
+        return 4 if self.largest <= USUAL_GATE else 8
+
     def block(self, dtype: torch.dtype) -> int:
         """Vectors of a tile; 0 where none fits."""
         if self.largest > LARGEST_GATE.get(dtype, 0):
             return 0
-        block = min(64, TILE * 2 // dtype.itemsize // self.widest)
+        numbers = TILE * self.warps // 4 * 2 // dtype.itemsize
+        block = min(64, numbers // self.widest)
         return block if block * self.narrowest >= 16 else 0
+
+    def takes(self, vectors: int) -> bool:
+        """Whether the kernels are the faster way for this many vectors."""
+        return vectors <= MOST_VECTORS or self.largest <= USUAL_GATE
 
 
 def layout_of(circuit: Circuit) -> Layout | None:

@@ -222,4 +222,11 @@ def test_what_does_not_fit_is_left_to_the_planner() -> None:
     assert usual is not None
     assert usual.block(torch.float64) == 0
     assert usual.block(torch.bfloat16) == 2
+    assert usual.block(torch.float32) == 0
+    assert usual.takes(1 << 20)
+    large = layout_of(Circuit.all_pairs((16, 16, 16)))
+    assert large is not None
+    assert large.block(torch.bfloat16) == 4
+    assert large.takes(4096)
+    assert not large.takes(4097)
     assert not fused.fits(usual, torch.zeros(1, 4096), torch.bfloat16, 4096)  # not on a GPU
