@@ -144,7 +144,7 @@ class JsonLines(Task):
         """
         if protocol not in self.protocols:
             raise UsageError(
-                f"The task {self.reference!r} does not have the protocol {protocol!r}. "
+                f"The task {self.reference!r} does not support the protocol {protocol!r}. "
                 f"{did_you_mean(protocol, self.protocols)}"
             )
         context = example.fields["prompt"].rstrip(" ")
