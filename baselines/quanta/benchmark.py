@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
-from torch.nn.functional import linear
+from peft import LoraConfig
 
 from baselines.quanta.circuit import Circuit
-from baselines.quanta.config import QuantaConfig
+from baselines.quanta.gpu_benchmark import gpu_outcome
+from baselines.quanta.work import RANK, Work, quanta
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Finding, Outcome, Target, at_most
 from quanta_bench.timing import interleave, time_ratio
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RANK = 8  # LoRA's, throughout
 TOKENS = 512
 
 WIDTHS = (512, 1024, 2048, 4096, 8192)
 COLOURS = ("#000000", "#E69F00", "#0072B2")
 COUNTS = (64, 256, 1024, 4096)  # tokens, at the second of the widths
-
-Call = Callable[[], object]
 
 
 class LayerBenchmark(Benchmark):
@@ -44,7 +38,13 @@ class LayerBenchmark(Benchmark):
     )
 
     def run(self, conditions: Conditions) -> Outcome:
-        """Time every setting in bfloat16 autocast and, unless in short, in float32."""
+        """Time every setting in bfloat16 autocast and, unless in short, in float32.
+
+        On a GPU the settings are others, of `gpu_benchmark`.
+        """
+        device = torch.device(getattr(conditions, "device", "cpu"))
+        if device.type == "cuda":
+            return gpu_outcome(conditions, device)
         cases = []
         dtypes = conditions.choose((torch.float32, torch.bfloat16), quick=(torch.bfloat16,))
         for width, dims, over_lora, over_bare in self.settings:
@@ -235,11 +235,6 @@ def _work_of(case: Case) -> float:
     return case.setting["multiply_adds"] * case.setting["tokens"]
 
 
-def quanta(dims: tuple[int, ...], **settings: Any) -> QuantaConfig:
-    """A configuration for the one layer of :class:`Work`."""
-    return QuantaConfig(dims=dims, target_modules=["0"], **settings)
-
-
 def balanced(width: int, axes: int) -> tuple[int, ...]:
     """A power of two split into axes as equal as can be, the largest first."""
     power = width.bit_length() - 1
@@ -254,129 +249,6 @@ def bound_over_lora(circuit: Circuit) -> float:
     width = circuit.in_features
     adapter = 3 * circuit.multiply_adds()
     return (2 * width * width + adapter) / (2 * width * width + 3 * 2 * RANK * width)
-
-
-class Work:
-    """Vectors for one square layer, and the ways to send them through it and back.
-
-    Args:
-        width: of the layer.
-        tokens: number of vectors.
-        dtype: of the frozen layer; with bfloat16, autocast is on.
-    """
-
-    def __init__(self, width: int, tokens: int, dtype: torch.dtype) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.autocast = dtype == torch.bfloat16
-        self.layer = nn.Linear(width, width, bias=False, dtype=dtype).requires_grad_(False)
-        self.x = torch.randn(tokens, width, generator=generator).to(dtype).requires_grad_()
-        self.toward = torch.randn(tokens, width, generator=generator).to(dtype)
-
-    def adapted(self, config: Any) -> Call:
-        """The layer with an adapter of `peft`."""
-        layer = nn.Linear(
-            self.layer.in_features,
-            self.layer.out_features,
-            bias=False,
-            dtype=self.layer.weight.dtype,
-        )
-        layer.load_state_dict(self.layer.state_dict())
-        model = get_peft_model(nn.Sequential(layer), config)
-        return self._back_and_forth(model, list(model.parameters()))
-
-    def bare(self, circuit: Circuit, *, recompute: bool) -> Call:
-        """Matrix products of the gates' shapes, with nothing moved between them."""
-        gates = [
-            nn.Parameter(torch.randn(step.fan_out, step.fan_in) / math.sqrt(step.fan_in))
-            for step in circuit.steps
-        ]
-
-        def forward(x: Tensor) -> Tensor:
-            base = linear(x, self.layer.weight)
-            result: Tensor = _Bare.apply(  # type: ignore[no-untyped-call]
-                x, base, recompute, *(gate.to(x.dtype) for gate in gates)
-            )
-            return result
-
-        return self._back_and_forth(forward, gates)
-
-    def einsum(self, circuit: Circuit) -> Call:
-        """The circuit as one einsum, on top of the layer."""
-        import opt_einsum
-
-        gates = [nn.Parameter(torch.randn(shape) / 8) for shape in circuit.gate_shapes]
-        # An einsum expression with an explicit batch of vectors, as opt_einsum wants it.
-        symbol = opt_einsum.get_symbol(200)
-        contract = opt_einsum.contract_expression(
-            circuit.einsum_expression().replace("...", symbol),
-            (len(self.x), *circuit.sizes),
-            *circuit.gate_shapes,
-        )
-
-        def forward(x: Tensor) -> Tensor:
-            tensors = [gate.to(x.dtype) for gate in gates]
-            result: Tensor = contract(x.reshape(len(x), *circuit.sizes), *tensors)
-            return linear(x, self.layer.weight) + result.reshape(len(x), -1)
-
-        return self._back_and_forth(forward, gates)
-
-    def circuit(self, circuit: Circuit) -> Call:
-        """The circuit alone."""
-        gates = [nn.Parameter(torch.randn(shape) / 8) for shape in circuit.gate_shapes]
-        return self._back_and_forth(lambda x: circuit.apply(x, list(gates), recompute=False), gates)
-
-    def lora(self) -> Call:
-        """LoRA's two products alone."""
-        width = self.layer.in_features
-        down, up = nn.Parameter(torch.randn(RANK, width)), nn.Parameter(torch.randn(width, RANK))
-        return self._back_and_forth(lambda x: linear(linear(x, down), up), [down, up])
-
-    def _back_and_forth(
-        self, forward: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]
-    ) -> Call:
-        def call() -> None:
-            for tensor in (self.x, *parameters):
-                tensor.grad = None
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-                result = forward(self.x)
-            torch.autograd.backward(result, self.toward.to(result.dtype))
-
-        return call
-
-
-class _Bare(torch.autograd.Function):
-    """A chain of products ``(r, c)`` times ``(c, n)``, each on the numbers as they lie."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, base: Tensor, recompute: bool, *gates: Tensor) -> Tensor:
-        *inputs, last = _chain(x, gates)
-        ctx.recompute = recompute
-        ctx.save_for_backward(*gates, *([x] if recompute else inputs))
-        return base + last.reshape(base.shape)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        saved = ctx.saved_tensors
-        count = len(ctx.needs_input_grad) - 3
-        gates, inputs = saved[:count], saved[count:]
-        if ctx.recompute:
-            inputs = _chain(inputs[0], gates)
-        found: list[Tensor] = []
-        g = grad
-        for gate, x in zip(gates[::-1], inputs[:count][::-1], strict=True):
-            g = g.reshape(gate.shape[0], -1)
-            found.insert(0, g @ x.mT)
-            g = gate.mT @ g
-        return (g.reshape(grad.shape), grad, None, *found)
-
-
-def _chain(x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
-    inputs = []
-    for gate in gates:
-        x = x.reshape(gate.shape[1], -1)
-        inputs.append(x)
-        x = gate @ x
-    return [*inputs, x]
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -7,16 +7,22 @@ fit, the planner's path serves.
 from __future__ import annotations
 
 import functools
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import importlib.metadata
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from baselines.quanta.layout import Layout
+
+LEAST_TRITON = "3.6"
+"""The oldest version that the kernels were tried with."""
 
 SUM_BLOCK = 128
 """Entries of gates that one program adds up over the programs before it."""
@@ -29,8 +35,30 @@ Launch: TypeAlias = Callable[..., None]
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether Triton is installed."""
-    return importlib.util.find_spec("triton") is not None
+    """Whether Triton is installed, in a version that takes tuples of integers as constants."""
+    try:
+        return Version(importlib.metadata.version("triton")) >= Version(LEAST_TRITON)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+class _Switch(threading.local):
+    """Whether this thread does without the kernels."""
+
+    off = False
+
+
+_switch = _Switch()
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """A block in which this thread's forward passes take the planner's path."""
+    before, _switch.off = _switch.off, True
+    try:
+        yield
+    finally:
+        _switch.off = before
 
 
 class Kernels:
@@ -96,10 +124,12 @@ class Kernels:
             self.fit &= limit is None or shared <= limit
             return launch
 
-        self.forward = compiled(triton_kernels.forward_kernel, *4 * [dtype], 1)
-        self.backward = compiled(triton_kernels.backward_kernel, *4 * [dtype], 1)
-        self.gradients = compiled(triton_kernels.gradient_kernel, *3 * [dtype], torch.float32, 1, 1)
-        self.sum = compiled(triton_kernels.sum_kernel, *2 * [torch.float32], 1, 1, BLOCK=SUM_BLOCK)
+        single = torch.float32
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            self.forward = compiled(triton_kernels.forward_kernel, *4 * [dtype], 1)
+            self.backward = compiled(triton_kernels.backward_kernel, *4 * [dtype], 1)
+            self.gradients = compiled(triton_kernels.gradient_kernel, *3 * [dtype], single, 1, 1)
+            self.sum = compiled(triton_kernels.sum_kernel, single, single, 1, 1, BLOCK=SUM_BLOCK)
 
 
 def _compiled(
@@ -133,6 +163,8 @@ def fits(layout: Layout, x: Tensor, dtype: torch.dtype, out_features: int) -> bo
         out_features: length of the vectors to return.
     """
     if not x.is_cuda or not x.numel() or not layout.block(dtype) or not has_triton():
+        return False
+    if _switch.off:
         return False
     if not layout.takes(x.numel() // x.shape[-1]):
         return False

@@ -9,10 +9,11 @@ from baselines.quanta import Circuit
 from baselines.quanta.benchmark import (
     GrowthBenchmark,
     LayerBenchmark,
-    Work,
     balanced,
     bound_over_lora,
 )
+from baselines.quanta.gpu_benchmark import gpu_outcome, launches
+from baselines.quanta.work import Work
 from quanta_bench.benchmark import Conditions, at_most
 
 
@@ -68,3 +69,24 @@ def test_the_growth_benchmark_runs(monkeypatch):
     left, right = GrowthBenchmark().draw(outcome).axes
     assert [list(line.get_xdata()) for line in left.lines[::2]] == [[32, 64]] * 4
     assert [list(line.get_xdata()) for line in right.lines[::2]] == [[64, 256, 512]] * 4
+
+
+def test_the_layer_benchmark_of_a_gpu_runs(monkeypatch):
+    """On the CPU, where its sides compute the same and nothing is launched."""
+    monkeypatch.setattr(
+        "baselines.quanta.gpu_benchmark.SETTINGS",
+        2 * ((24, (4, 3, 2), 5, at_most(1e9), at_most(1e9)),),
+    )
+    outcome = gpu_outcome(Conditions(quick=True), torch.device("cpu"))
+    assert [case.title for case in outcome.cases] == 2 * ["24, 4-3-2, 5 tokens"]
+    for case in outcome.cases:
+        assert [side.name for side in case.sides] == [
+            "frozen", "LoRA", "ours", "ours, planner", "reference",
+        ]  # fmt: skip
+        assert case.findings[-1].value == 0
+
+
+def test_launches_are_none_without_a_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert launches(lambda: torch.ones(3) + 1) == 0

@@ -1,0 +1,161 @@
+"""What QuanTA's benchmarks time: one layer's forward and backward pass, adapted in several ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from peft import get_peft_model
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from baselines.quanta.circuit import Circuit
+from baselines.quanta.config import QuantaConfig
+
+RANK = 8  # LoRA's, throughout
+
+Call: TypeAlias = Callable[[], object]
+
+
+def quanta(dims: tuple[int, ...], **settings: Any) -> QuantaConfig:
+    """A configuration for the one layer of :class:`Work`."""
+    return QuantaConfig(dims=dims, target_modules=["0"], **settings)
+
+
+class Work:
+    """Vectors for one square layer, and the ways to send them through it and back.
+
+    Args:
+        width: of the layer.
+        tokens: number of vectors.
+        dtype: of the frozen layer; with bfloat16, autocast is on.
+        device: where they are.
+    """
+
+    def __init__(
+        self, width: int, tokens: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.device = torch.device(device)
+        self.autocast = dtype == torch.bfloat16
+        layer = nn.Linear(width, width, bias=False, dtype=dtype, device=device)
+        self.layer = layer.requires_grad_(False)
+        x, toward = (torch.randn(tokens, width, generator=generator) for _ in range(2))
+        self.x = x.to(device, dtype).requires_grad_()
+        self.toward = toward.to(device, dtype)
+
+    def frozen(self) -> Call:
+        """The layer alone."""
+        return self._back_and_forth(self.layer, [])
+
+    def adapted(self, config: Any) -> Call:
+        """The layer with an adapter of `peft`."""
+        layer = nn.Linear(
+            self.layer.in_features,
+            self.layer.out_features,
+            bias=False,
+            dtype=self.layer.weight.dtype,
+            device=self.device,
+        )
+        layer.load_state_dict(self.layer.state_dict())
+        model = get_peft_model(nn.Sequential(layer), config)
+        return self._back_and_forth(model, list(model.parameters()))
+
+    def bare(self, circuit: Circuit, *, recompute: bool) -> Call:
+        """Matrix products of the gates' shapes, with nothing moved between them."""
+        gates = [
+            nn.Parameter(self._randn(step.fan_out, step.fan_in) / math.sqrt(step.fan_in))
+            for step in circuit.steps
+        ]
+
+        def forward(x: Tensor) -> Tensor:
+            base = linear(x, self.layer.weight)
+            result: Tensor = _Bare.apply(  # type: ignore[no-untyped-call]
+                x, base, recompute, *(gate.to(x.dtype) for gate in gates)
+            )
+            return result
+
+        return self._back_and_forth(forward, gates)
+
+    def einsum(self, circuit: Circuit) -> Call:
+        """The circuit as one einsum, on top of the layer."""
+        import opt_einsum
+
+        gates = [nn.Parameter(self._randn(*shape) / 8) for shape in circuit.gate_shapes]
+        # An einsum expression with an explicit batch of vectors, as opt_einsum wants it.
+        symbol = opt_einsum.get_symbol(200)
+        contract = opt_einsum.contract_expression(
+            circuit.einsum_expression().replace("...", symbol),
+            (len(self.x), *circuit.sizes),
+            *circuit.gate_shapes,
+        )
+
+        def forward(x: Tensor) -> Tensor:
+            tensors = [gate.to(x.dtype) for gate in gates]
+            result: Tensor = contract(x.reshape(len(x), *circuit.sizes), *tensors)
+            return linear(x, self.layer.weight) + result.reshape(len(x), -1)
+
+        return self._back_and_forth(forward, gates)
+
+    def circuit(self, circuit: Circuit) -> Call:
+        """The circuit alone."""
+        gates = [nn.Parameter(self._randn(*shape) / 8) for shape in circuit.gate_shapes]
+        return self._back_and_forth(lambda x: circuit.apply(x, list(gates), recompute=False), gates)
+
+    def lora(self) -> Call:
+        """LoRA's two products alone."""
+        width = self.layer.in_features
+        down, up = (nn.Parameter(self._randn(*shape)) for shape in ((RANK, width), (width, RANK)))
+        return self._back_and_forth(lambda x: linear(linear(x, down), up), [down, up])
+
+    def _randn(self, *shape: int) -> Tensor:
+        return torch.randn(shape, device=self.device)
+
+    def _back_and_forth(
+        self, forward: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]
+    ) -> Call:
+        def call() -> None:
+            for tensor in (self.x, *parameters):
+                tensor.grad = None
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                result = forward(self.x)
+            torch.autograd.backward(result, self.toward.to(result.dtype))
+
+        return call
+
+
+class _Bare(torch.autograd.Function):
+    """A chain of products ``(r, c)`` times ``(c, n)``, each on the numbers as they lie."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor, recompute: bool, *gates: Tensor) -> Tensor:
+        *inputs, last = _chain(x, gates)
+        ctx.recompute = recompute
+        ctx.save_for_backward(*gates, *([x] if recompute else inputs))
+        return base + last.reshape(base.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        saved = ctx.saved_tensors
+        count = len(ctx.needs_input_grad) - 3
+        gates, inputs = saved[:count], saved[count:]
+        if ctx.recompute:
+            inputs = _chain(inputs[0], gates)
+        gradients: list[Tensor] = []
+        g = grad
+        for gate, x in zip(gates[::-1], inputs[:count][::-1], strict=True):
+            g = g.reshape(gate.shape[0], -1)
+            gradients.insert(0, g @ x.mT)
+            g = gate.mT @ g
+        return (g.reshape(grad.shape), grad, None, *gradients)
+
+
+def _chain(x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
+    inputs = []
+    for gate in gates:
+        x = x.reshape(gate.shape[1], -1)
+        inputs.append(x)
+        x = gate @ x
+    return [*inputs, x]
