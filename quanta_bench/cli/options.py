@@ -174,7 +174,7 @@ class FreshAlone(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put in the value where it was left out."""
         filled = []
-        for argument, following in zip(args, [*args[1:], ""], strict=True):
+        for argument, following in zip(args, [*args[1:], ""], strict=False):
             alone = argument == "--fresh" and following not in ("all", "stale")
             filled += [argument, "all"] if alone else [argument]
         return super().parse_args(ctx, filled)

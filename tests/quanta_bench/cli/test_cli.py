@@ -428,7 +428,8 @@ def test_the_papers_profile_on_a_tiny_model_and_files_of_llm_adapters(
         assert row["denominator"] == "base+added"
     # Three gates of 16 x 16, on q and v of two layers.
     assert table["rows"][5]["trainable"] == 2 * 2 * 3 * 16 * 16
-    assert any("choice-label" in note and "token_mean" in note for note in table["notes"])
+    notes = [note for under_heading in table["notes"].values() for note in under_heading]
+    assert any("choice-label" in note and "token_mean" in note for note in notes)
     for path in (tmp_path / "r" / "runs").glob("*/result.json"):
         data = json.loads(path.read_text())["training"]["data"]
         assert set(data) == {"commonsense170k/train", "commonsense170k/validation"}

@@ -34,8 +34,8 @@ import hashlib, sys, time
 from quanta_bench.cli.console import acknowledge_interrupts
 
 with acknowledge_interrupts():
-    print("started", flush=True)
     try:
+        print("started", flush=True)
         # One call of a library, which Python cannot interrupt before it ends.
         hashlib.pbkdf2_hmac("sha256", b"", b"", 10**6)
         time.sleep(600)
