@@ -20,7 +20,7 @@ FIGURES := figure2 figure4
 OTHERS := params report fetch doctor list
 
 .DEFAULT_GOAL := list
-.PHONY: setup setup-dev setup-bench $(TABLES) $(FIGURES) $(OTHERS) bench test lint
+.PHONY: setup setup-dev setup-bench $(TABLES) $(FIGURES) $(OTHERS) bench test lint readme
 
 setup:
 	@$(BOOTSTRAP)
@@ -46,3 +46,7 @@ test: setup-dev
 
 lint: setup-dev
 	@$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
+
+# Renew the tables of README.md from the results that they show.
+readme: setup
+	@$(VENV)/bin/python docs/renew.py
