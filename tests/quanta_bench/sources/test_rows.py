@@ -10,7 +10,6 @@ from paths import SHARED_DATA
 
 from quanta_bench.errors import SourceError, UsageError
 from quanta_bench.models.loading import ModelRef, model_fingerprint
-from quanta_bench.sources import rows as sources
 from quanta_bench.sources.rows import (
     LocalData,
     _read_saved,
@@ -322,7 +321,3 @@ def test_a_checkout_of_llm_adapters_reads_as_it_is() -> None:
     rows = data.rows(JsonRows("dataset/piqa/train.json"))
     assert len(rows) == 3000
     assert set(rows[0]) == {"instruction", "input", "output", "answer"}
-
-
-def test_everything_promised_is_exported() -> None:
-    assert all(hasattr(sources, name) for name in sources.__all__)
