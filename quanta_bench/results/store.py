@@ -240,7 +240,7 @@ class Store:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return  # another process was faster
         except OSError as problem:
             raise BenchError(
@@ -335,7 +335,7 @@ def _stamp(*paths: Path) -> Stamp:
     for path in paths:
         try:
             stat = path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             numbers.append(0)
         else:
             numbers += [stat.st_ino, stat.st_size, stat.st_mtime_ns]

@@ -191,7 +191,7 @@ def test_a_strangers_task_joins_in(
 
 
 def test_the_loss_follows_from_the_protocol_on_the_command_line(glue: Path) -> None:
-    settings = {"training.protocol": "head"}
+    settings = {"training.protocol": "head", "target_modules": ["query", "value"]}
     made = job_of_words("lora", ["sst2"], settings, 0, "hub:roberta-base", f"local:{glue}")
     assert (made.training.loss, made.training.protocol) == ("labels", "head")
     check_protocols(made.training, made.evaluation)

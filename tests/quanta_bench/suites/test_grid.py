@@ -325,7 +325,7 @@ def test_numbers_in_lists_are_numbers():
 @pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
 def test_seeds_are_distinct_and_not_negative(seeds):
     suite = load_suite("table3")
-    with pytest.raises(UsageError, match="Seeds are distinct"):
+    with pytest.raises(UsageError, match="Seeds are different whole numbers"):
         grid(suite, "embedded", Choice(seeds=seeds))
 
 

@@ -163,6 +163,7 @@ class Letters:
     """A tokenizer with a token a letter."""
 
     bos_token_id = eos_token_id = pad_token_id = 0
+    cls_token_id = sep_token_id = None
     model_max_length = 10_000
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
