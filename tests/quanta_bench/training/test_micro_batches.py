@@ -162,7 +162,8 @@ def test_a_run_takes_the_steps_that_plain_torch_takes(make, tmp_path, loss, clip
 class Letters:
     """A tokenizer with a token a letter."""
 
-    bos_token_id = eos_token_id = pad_token_id = 0
+    bos_token_id = eos_token_id = 0
+    pad_token_id = 11
     cls_token_id = sep_token_id = None
     model_max_length = 10_000
 
