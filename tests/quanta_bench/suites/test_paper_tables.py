@@ -97,7 +97,8 @@ def run(
         dict.fromkeys(r["method"] for r in paper["rows"])
     )
     keys = {column["key"] for column in table["columns"]}
-    assert all(set(row["cells"]) == keys and row["done_seeds"] == [0] for row in rows)
+    for row in rows:
+        assert (set(row["cells"]), row["done_seeds"]) == (keys, [0]), (row, table["notes"])
     return table
 
 
