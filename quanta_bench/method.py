@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -156,6 +157,13 @@ class Method(ABC, Generic[C]):
     @abstractmethod
     def load(self, model: nn.Module, folder: Path) -> nn.Module:
         """Put what :meth:`save` wrote into a fresh base model, ready to evaluate."""
+
+    def frozen(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A block in which no weight changes: validation, scoring and generation run in it.
+
+        A method that derives tensors from its weights may keep them until the block ends.
+        """
+        return nullcontext()
 
     def ranks(self, model: nn.Module) -> Mapping[str, Mapping[str, tuple[int, int]]]:
         """Bounds on ranks at each adapted layer, where the method knows any.

@@ -14,9 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-
-# Has no type stubs.
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 
 ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

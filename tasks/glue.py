@@ -310,7 +310,7 @@ class STSB(GlueTask):
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
         """Pearson and Spearman correlation, 0 where all answers are the same, and accuracy."""
-        from scipy import stats  # type: ignore[import-untyped]
+        from scipy import stats
 
         gold, said = gold_and_said(answers)
         found = {"pearson": 0.0, "spearman": 0.0}

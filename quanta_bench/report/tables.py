@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -112,7 +113,8 @@ def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store:
     by_key = {column.key: column for column in suite.shown_columns}
     by_cell = values.groupby(["row", "column"], sort=False)
     statistics = by_cell["value"].agg(["mean", "std"]).to_dict("index")
-    for (number, key), group in by_cell:
+    for name, group in by_cell:
+        number, key = cast("tuple[int, str]", name)
         scored = [runs[number, seed, run] for seed, run in zip(group.seed, group.run, strict=True)]
         mean, deviation = statistics[number, key].values()
         error = _item_error(by_key[key], scored, store)
@@ -131,8 +133,9 @@ def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store:
         keys = average.columns or list(by_key)
         # An average of fewer columns would be another number.
         means = by_seed.reindex(columns=keys).dropna().mean(axis="columns")
-        for number, group in means.groupby(level="row"):
-            rows[number].averages[average.title] = _average(rows[number], keys, group)
+        for row, of_seeds in means.groupby(level="row"):
+            number = cast(int, row)
+            rows[number].averages[average.title] = _average(rows[number], keys, of_seeds)
 
 
 def _values(

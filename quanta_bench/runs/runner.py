@@ -367,7 +367,11 @@ class Runner:
         start = time.perf_counter()
         results: dict[str, TaskResult] = {}
         predictions: list[Mapping[str, Any]] = []
-        with arithmetic(record.precision, device), _finite_outputs(record):
+        with (
+            arithmetic(record.precision, device),
+            _finite_outputs(record),
+            method.frozen(model),
+        ):
             for reference, (task, examples) in drawn.items():
                 begun = time.perf_counter()
                 judged = evaluators.evaluate(context, task, examples)

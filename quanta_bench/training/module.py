@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -66,6 +66,7 @@ class FineTuning(pl.LightningModule):
         self.validations: list[Validation] = []
         self.objective = objective_of(spec)
         self._judged: list[Judgement] = []
+        self._validation = ExitStack()
         # A step's batch is computed in as many micro-batches as its length asks for.
         self.automatic_optimization = False
         # A checkpoint holds what is trained; the frozen rest comes from the base model.
@@ -119,6 +120,11 @@ class FineTuning(pl.LightningModule):
         for name, value in self.trainable().items():
             if not value.isfinite().all():
                 raise self._diverged(f"{name} has weights that are not finite", self.global_step)
+        self._validation.enter_context(self.method.frozen(self.model))
+
+    def on_validation_end(self) -> None:
+        """Let the method drop what it derived from the weights."""
+        self._validation.close()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Judge a batch.
