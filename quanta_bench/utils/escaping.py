@@ -89,7 +89,9 @@ def markdown_code(text: str) -> str:
 
 def latex(text: str) -> str:
     """A text as LaTeX, on one line. Letters of other alphabets stay, for XeLaTeX or LuaLaTeX."""
-    return "".join(_TEX.get(char, char) for char in one_line(text))
+    # Two hyphens would be set as a dash, and an option such as --seeds could not be copied.
+    parts = one_line(text).split("--")
+    return "-{}-".join("".join(_TEX.get(char, char) for char in part) for part in parts)
 
 
 def spreadsheet(value: object) -> object:

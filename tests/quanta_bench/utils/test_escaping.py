@@ -83,11 +83,14 @@ def test_no_control_character_is_left(text: str) -> None:
     left.encode()
 
 
+def test_latex_keeps_the_hyphens_of_an_option() -> None:
+    assert escaping.latex("--seeds 0") == "-{}-seeds 0"
+    assert escaping.latex("0\u20131") == "0--1"
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_latex_has_no_command_but_those_of_characters(text: str) -> None:
     written = escaping.latex(text)
-    allowed = (
-        r"\\(text\w+\{\}|[&%_#${}]|,|ldots\{\})|\$(\\pm|\\times|-|\\to|\\leq|\\geq)\$|\{[\[\]*]\}"
-    )
+    allowed = r"\\(text\w+\{\}|[&%_#${}]|,|ldots\{\})|-\{\}-|\$(\\pm|\\times|-|\\to|\\leq|\\geq)\$|\{[\[\]*]\}"
     rest = re.sub(allowed, "", written)
     assert not set(rest) & set("\\{}$&%#_^[]*\n")
