@@ -40,9 +40,7 @@ class Step:
     in_sizes: tuple[int, ...]
     out_sizes: tuple[int, ...]
     rest: int  # product of the sizes of the axes not acted on
-    permutation: (
-        tuple[int, ...] | None
-    )  # moves the gate's axes to the front; None if they are there
+    permutation: tuple[int, ...] | None  # moves the gate's axes first; None if they are there
     swapped: bool  # they are in front, in reverse order
     sizes: tuple[int, ...]  # all sizes after the step, in the resulting order
 

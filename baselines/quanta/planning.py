@@ -204,9 +204,7 @@ class _State(NamedTuple):
     done: int  # bit set of the applied gates
     order: Order  # memory order of the axes
     last: bool  # whether the vectors are last
-    moving: bool = (
-        False  # only with vectors last: permuting the axes, at the same cost for any order
-    )
+    moving: bool = False  # only with vectors last: the axes are being permuted, at a fixed cost
 
 
 class _Choice(NamedTuple):

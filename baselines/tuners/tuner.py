@@ -69,9 +69,7 @@ class LinearTuner(BaseTuner):
         else:
             layer = self.new_layer(target, adapter_name, peft_config, current_key)
             if adapter_name not in self.active_adapters:
-                layer.requires_grad_(
-                    False
-                )  # an additional adapter does not train until it is activated
+                layer.requires_grad_(False)  # an additional adapter trains only once activated
             self._replace_module(parent, target_name, layer, target)
         if peft_config.inference_mode:
             layer.expect_values(adapter_name)
