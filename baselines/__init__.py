@@ -1,1 +1,1 @@
-"""Fine-tuning methods, one file or folder each."""
+"""Fine-tuning methods, one file or package each."""

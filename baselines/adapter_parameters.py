@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def adapter_parameters(model: PeftModel) -> dict[str, nn.Parameter]:
-    """The parameters of the active adapters that train, by name.
+    """The trainable parameters of the active adapters, by name.
 
     A tuner layer lists its containers in ``adapter_layer_names``, and so do the wrappers around
-    modules that train whole (``modules_to_save``) or in part (trainable tokens); prompt learning
-    has its prompt encoders. Of these, what the tuner itself keeps frozen (``requires_grad``) is
-    left out. Biases of the base count where the configuration's ``bias`` says that they train.
+    modules that train fully (``modules_to_save``) or partly (trainable tokens); prompt learning
+    has its prompt encoders. Parameters that the tuner keeps frozen (``requires_grad``) are
+    excluded. Biases of the base model are included if the configuration's ``bias`` trains them.
 
     Args:
         model: a model that `peft` has adapted.

@@ -21,11 +21,11 @@ PUBLIC = "default of the public code of LLM-Adapters"
 LLAMA_MLP = ("gate_proj", "up_proj", "down_proj")
 WIDTHS = tuple(sorted({m * 2**n for m in (1, 3) for n in range(11)}))  # 1, 2, 3, 4, 6, .. 3072
 
-NOT_LINEAR = Claim(False, "an activation stands between its two projections, so it is not linear")
+NOT_LINEAR = Claim(False, "an activation between its two projections makes it nonlinear")
 
 
 class BottleneckMethod(TunerMethod):
-    """What methods share that put a bottleneck adapter at each target."""
+    """Base class of methods that put a bottleneck adapter at each target."""
 
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "learning_rate": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
@@ -36,18 +36,20 @@ class BottleneckMethod(TunerMethod):
     def __init__(self, config: TunerSettings) -> None:
         super().__init__(config)
         zero = config.start == "zero"
-        self.exact_start = YES if zero else Claim(False, "both projections start at random")
+        self.exact_start = (
+            YES if zero else Claim(False, "both projections are initialised randomly")
+        )
 
     @classmethod
     def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
-        """All widths of the bottleneck from 1 to 3072 that are a power of 2, or 3 times one."""
+        """Bottleneck widths from 1 to 3072 that are 2**n or 3 * 2**n."""
         return ({"bottleneck": width} for width in WIDTHS)
 
 
 def check_before(model: nn.Module, before: Iterable[str]) -> None:
-    """Refuse a name in ``before`` that no module of the model has.
+    """Reject a name in ``before`` that no module of the model has.
 
-    LLaMA's names, the default, are not checked: other models need not have them.
+    LLaMA's names, the default, are not checked: other models may lack them.
 
     Raises:
         UsageError: no module of the model has such a name.
@@ -56,10 +58,10 @@ def check_before(model: nn.Module, before: Iterable[str]) -> None:
 
 
 class Series(BottleneckMethod):
-    """Series adapters: h + s U act(D h) in the place of the input h of a layer, or of its output.
+    """Series adapters: h + s U act(D h) replaces the input h of a layer, or its output.
 
-    D (b x d) and U (d x b) are without biases. By default gate and up projections have their input
-    adapted and the down projection its output.
+    D (b x d) and U (d x b) have no biases. By default the adapter is on the input of the gate and
+    up projections and on the output of the down projection.
     """
 
     name = "series"
@@ -99,7 +101,7 @@ class Series(BottleneckMethod):
 class Parallel(BottleneckMethod):
     """Parallel adapters: y = W x + s U act(D x).
 
-    D (b x in) and U (out x b) are without biases.
+    D (b x in) and U (out x b) have no biases.
     """
 
     name = "parallel"

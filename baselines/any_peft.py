@@ -1,4 +1,4 @@
-"""Any other tuner of `peft`, by its own configuration."""
+"""Any other `peft` tuner, with its own configuration."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ RESERVED = frozenset(
         "revision", "task_type",
     }
 )  # fmt: skip
-"""Fields of a configuration that are the suite's or `peft`'s to fill in."""
+"""Configuration fields that the suite or `peft` fills in."""
 
 
 class AnyPeftConfig(MethodConfig):
     """Which tuner, and its settings.
 
     Attributes:
-        type: `peft`'s name of the tuner, such as ``"vera"``, in small letters or capitals.
+        type: `peft`'s name of the tuner, such as ``"vera"``; case does not matter.
         settings: fields of that tuner's configuration class, under `peft`'s names.
     """
 
@@ -39,16 +39,15 @@ class AnyPeftConfig(MethodConfig):
 
 
 class AnyPeft(PeftMethod[AnyPeftConfig]):
-    """Any tuner of `peft`: one generic baseline instead of a file for each.
+    """Any `peft` tuner: one generic baseline instead of a file for each.
 
-    Of the class nothing is promised. An instance knows its tuner and claims what was tried of it
-    with its default start (`baselines.peft_types`), and for a tuner not tried, nothing. A tuner
-    that keeps a seed of its own for fixed random parts gets the run's, unless the settings name
-    one.
+    The class itself claims nothing. An instance claims what tests confirm for its tuner with the
+    default initialisation (`baselines.peft_types`), and nothing for an untested tuner. A tuner
+    with its own seed for fixed random parts gets the run's seed, unless the settings set one.
 
     Raises:
-        UsageError: there is no such tuner, it has no such setting, its configuration refuses a
-            value, or the suite cannot train it.
+        UsageError: the tuner or a setting does not exist, its configuration rejects a value, or the
+            suite cannot train it.
     """
 
     name = "peft"
@@ -86,7 +85,7 @@ class AnyPeft(PeftMethod[AnyPeftConfig]):
                 raise UsageError(
                     f"peft's {self.type} has no setting {key!r}. {did_you_mean(key, self._fields)}"
                 )
-        self.peft_config(0)  # a refused value shows now, not when a run starts
+        self.peft_config(0)  # report an invalid value now, not when a run starts
         self.mergeable = self._claim(peft_types.UNMERGEABLE)
         self.cacheable = self._claim(peft_types.UNCACHEABLE)
         self.exact_start = self._claim(peft_types.INEXACT)
@@ -101,16 +100,16 @@ class AnyPeft(PeftMethod[AnyPeftConfig]):
             settings.setdefault(key, seed)
         try:
             return cast("PeftConfig", self._class(**settings))
-        except Exception as error:  # whatever that class raises at its values
+        except Exception as error:  # any error of the configuration class
             raise UsageError(
-                f"peft's {self.type} refuses its settings: {type(error).__name__}: {error}"
+                f"peft's {self.type} rejects its settings: {type(error).__name__}: {error}"
             ) from error
 
     def _claim(self, exceptions: Mapping[str, str]) -> Claim:
         if self.type in exceptions:
             return Claim(False, exceptions[self.type])
-        if self.type not in peft_types.TRIED:
-            return Claim(False, f"peft's {self.type} was not tried with this suite")
+        if self.type not in peft_types.TESTED:
+            return Claim(False, f"peft's {self.type} is untested with this suite")
         return Claim(True)
 
 

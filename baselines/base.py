@@ -1,4 +1,4 @@
-"""The base model as it is: the row that every method is compared with."""
+"""The unchanged base model: the baseline row of every comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NoFineTuningConfig(MethodConfig):
-    """There is nothing to set."""
+    """No settings."""
 
 
 class NoFineTuning(Method[NoFineTuningConfig]):
@@ -31,11 +31,11 @@ class NoFineTuning(Method[NoFineTuningConfig]):
         return model.requires_grad_(False)
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Nothing."""
+        """An empty dictionary: nothing trains."""
         return {}
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write nothing, but make the folder, so that a saved run looks like any other."""
+        """Write nothing, but create the folder, so that all saved runs have one."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def load(self, model: nn.Module, folder: Path) -> nn.Module:
@@ -43,5 +43,5 @@ class NoFineTuning(Method[NoFineTuningConfig]):
         return model.requires_grad_(False).eval()
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Return the model: it is the base already."""
+        """Return the model unchanged; it already is the base model."""
         return model

@@ -1,4 +1,4 @@
-"""Bottleneck adapters as tuners of `peft`: s U act(D h), in series with a layer or beside it."""
+"""Bottleneck adapters as tuners of `peft`: s U act(D h), in series with or parallel to a layer."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class AdapterType(enum.StrEnum):
 
 @dataclass
 class BottleneckConfig(AdapterConfig, ABC):
-    """What all bottleneck adapters have in common; see `AdapterConfig` for the other fields.
+    """Fields shared by all bottleneck adapters; see `AdapterConfig` for the other fields.
 
     Args:
         bottleneck: Width b between the projections D (b x in) and U (out x b).
         activation: The function between them.
         scale: The factor s.
-        start: ``"zero"``: D Kaiming-uniform with a = sqrt(5), U zero, so that nothing is added.
+        start: ``"zero"``: D Kaiming-uniform with a = sqrt(5), U zero, so that it adds zero.
             ``"normal"``: both normal with standard deviation 0.02.
 
     Raises:
@@ -62,7 +62,7 @@ class BottleneckConfig(AdapterConfig, ABC):
         """Where the adapter of a module acts."""
 
     def widths(self, name: str, in_features: int, out_features: int) -> tuple[int, int]:
-        """Widths that the adapter of a module takes and returns, by those of the module."""
+        """Input and output width of a module's adapter, from those of the module."""
         return {
             "input": (in_features, in_features),
             "parallel": (in_features, out_features),
@@ -76,7 +76,7 @@ class SeriesConfig(BottleneckConfig):
 
     Args:
         before: Names of the modules whose input is adapted, each a module's full name or its last
-            components; of all other targets the output is.
+            components; all other targets have their output adapted.
     """
 
     before: list[str] = field(default_factory=lambda: list(LLAMA_BEFORE))
@@ -110,12 +110,12 @@ class Bottleneck(AdapterModule):
         in_features: width that D takes.
         down: the projection D.
         up: the projection U.
-        config: names the activation and s.
+        config: provides the activation and s.
         position: where the adapter acts.
     """
 
     not_linear: ClassVar[str] = (
-        "a bottleneck adapter is not linear, so no matrix can be added to the weight in its place"
+        "a bottleneck adapter is not linear, so it cannot be merged into the weight as a matrix"
     )
 
     def __init__(
@@ -140,7 +140,7 @@ class Bottleneck(AdapterModule):
 
 
 class Dense(nn.Module):
-    """A projection by a plain matrix, made uninitialised.
+    """A projection by a dense matrix, created uninitialised.
 
     Attributes:
         weight: shape (out, in).
@@ -156,7 +156,7 @@ class Dense(nn.Module):
 
 
 class DenseBottleneck(Bottleneck):
-    """A bottleneck whose projections are plain matrices, without biases."""
+    """A bottleneck whose projections are dense matrices without biases."""
 
     down: Dense
     up: Dense

@@ -16,14 +16,14 @@ PAPER = "QuanTA paper, Table E.3"
 
 
 class FullFineTuningConfig(MethodConfig):
-    """There is nothing to set; the learning rate belongs to the training run."""
+    """No settings; the learning rate belongs to the training run."""
 
 
 class FullFineTuning(Method[FullFineTuningConfig]):
     """Full fine-tuning in float32.
 
-    Weights cast to bfloat16 would lose every step smaller than half a unit in their last place,
-    which at usual learning rates is nearly all of them.
+    In bfloat16, any update smaller than half a unit in the last place of a weight is lost; at usual
+    learning rates that is nearly every update.
     """
 
     name = "full"
@@ -42,19 +42,19 @@ class FullFineTuning(Method[FullFineTuningConfig]):
     base_precision = "float32"
 
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:
-        """Make every parameter float32 and trainable. Nothing is random, so the seed is unused."""
+        """Make every parameter float32 and trainable. The seed is unused: nothing is random."""
         import torch
 
         return model.to(torch.float32).requires_grad_(True)
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Every parameter, a tied one once."""
+        """Every parameter; tied parameters once."""
         return dict(model.named_parameters())
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the whole model: safetensors, in shards where it is large, and its config.
+        """Write the whole model and its config as safetensors, sharded if large.
 
-        `from_pretrained` of `transformers` reads the folder too. Tied weights are written once.
+        `from_pretrained` of `transformers` can load the folder. Tied weights are written once.
         """
         from huggingface_hub import save_torch_model
 
@@ -65,10 +65,10 @@ class FullFineTuning(Method[FullFineTuningConfig]):
             config.save_pretrained(folder)
 
     def load(self, model: nn.Module, folder: Path) -> nn.Module:
-        """Put the saved weights, bit for bit, into a fresh base model.
+        """Load the saved weights, bit for bit, into a fresh base model.
 
         Raises:
-            BenchError: the folder does not hold the weights of this model.
+            BenchError: the folder does not contain the weights of this model.
         """
         import torch
         from huggingface_hub import load_torch_model
@@ -78,19 +78,19 @@ class FullFineTuning(Method[FullFineTuningConfig]):
             missing, unexpected = load_torch_model(model, folder)
         except (RuntimeError, ValueError, OSError) as error:
             raise BenchError(
-                f"{folder} does not hold the weights of this {type(model).__name__}: {error}"
+                f"{folder} does not contain the weights of this {type(model).__name__}: {error}"
             ) from error
-        # A tied weight is in the file under one of its names; the others are not missing.
+        # The file has a tied weight under one of its names only; the others are not missing.
         state = model.state_dict()
-        filled = {state[name].data_ptr() for name in state if name not in missing}
-        absent = [name for name in missing if state[name].data_ptr() not in filled]
+        loaded = {state[name].data_ptr() for name in state if name not in missing}
+        absent = [name for name in missing if state[name].data_ptr() not in loaded]
         if absent or unexpected:
             raise BenchError(
-                f"{folder} does not hold the weights of this {type(model).__name__}: "
+                f"{folder} does not contain the weights of this {type(model).__name__}: "
                 f"missing {absent[:3] or 'none'}, not part of it {unexpected[:3] or 'none'}."
             )
         return model.requires_grad_(False).eval()
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Return the model: what trained are the base's own weights."""
+        """Return the model unchanged; training updated the base weights directly."""
         return model

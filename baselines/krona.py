@@ -33,8 +33,8 @@ class KronaConfig(AdapterConfig):
     """Configuration of KronA (arXiv:2212.10650) as a `peft` method; see also `AdapterConfig`.
 
     Args:
-        side: Rows, and columns, of A; it must divide both widths of every adapted layer. The
-            default divides the widths of nearly all models.
+        side: Number of rows and columns of A; it must divide both widths of every adapted layer.
+            The default divides the widths of nearly all models.
         scale: Factor of the update, a positive number.
 
     Raises:
@@ -61,7 +61,7 @@ class KronaAdapter(AdapterModule):
         self.b = nn.Parameter(torch.empty(out_features // side, in_features // side))
 
     def reset(self, generator: torch.Generator) -> None:
-        """A is Kaiming-uniform and B zero."""
+        """Initialise A Kaiming-uniformly and B with zeros."""
         kaiming_(self.a, self.a.shape[1], generator)
         nn.init.zeros_(self.b)
 
@@ -91,7 +91,7 @@ class KronaModel(AdapterTuner):
         """The adapter of a layer of these widths.
 
         Raises:
-            ValueError: ``side`` does not divide both.
+            ValueError: ``side`` does not divide both widths.
         """
         common = math.gcd(in_features, out_features)
         if common % config.side:
@@ -109,8 +109,8 @@ register(KronaType.KRONA, KronaConfig, KronaModel)
 class Krona(TunerMethod):
     """KronA: y = W x + s (A kron B) x.
 
-    A (side x side) starts Kaiming-uniform with a = sqrt(5), B (out/side x in/side) at zero. That
-    it is B and not A, and that A is square where the weight is not, are our reading.
+    A (side x side) starts Kaiming-uniform with a = sqrt(5), B (out/side x in/side) at zero. That B
+    rather than A is zero, and that A is square for rectangular weights too, is our reading.
     """
 
     name = "krona"

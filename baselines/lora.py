@@ -21,7 +21,7 @@ DORA = "DoRA paper, Table 8 (LLaMA-7B at r=32)"
 
 
 def small_row(label: str) -> Row:
-    """The embedded row, which LoRA and DoRA share so that they differ in nothing but the method."""
+    """The embedded row of LoRA and DoRA, shared so that only the method differs."""
     return Row(
         label,
         config={"r": 8, "alpha": 16, "target_modules": ("q_proj", "v_proj")},
@@ -87,15 +87,15 @@ class Lora(PeftMethod[LoraSettings]):
         """The update B A has at most rank r."""
         from peft.tuners.lora import LoraLayer
 
-        found = {}
+        bounds = {}
         for name, module in model.named_modules():
             if isinstance(module, LoraLayer):
                 weight = cast("Tensor", module.get_base_layer().weight)
-                found[name] = {"update": (0, min(self.config.r, *weight.shape))}
-        return found
+                bounds[name] = {"update": (0, min(self.config.r, *weight.shape))}
+        return bounds
 
     def peft_config(self, seed: int) -> PeftConfig:
-        """A `LoraConfig`. It keeps no seed: A is drawn from the global generator."""
+        """A `LoraConfig`. It has no seed: A is sampled from the global generator."""
         return _lora_config(self.config, use_dora=False)
 
 
@@ -134,7 +134,7 @@ class Dora(PeftMethod[LoraSettings]):
 
 
 def _ranks(model: nn.Module) -> Iterator[Mapping[str, Any]]:
-    """Settings of growing rank: every one up to 16, then eight to each doubling."""
+    """Settings of increasing rank: each one up to 16, then eight per doubling."""
     from torch import nn
 
     targets = LoraSettings().target_modules

@@ -37,22 +37,22 @@ class LorettaType(enum.StrEnum):
     LORETTA_ADP = "LORETTA_ADP"
 
 
-# The tuners.
+# Tuners.
 
 
 @dataclass
 class TrainConfig(AdapterConfig):
-    """What both forms have in common; see `AdapterConfig` for the other fields.
+    """Fields shared by both forms; see `AdapterConfig` for the other fields.
 
     Args:
         rank: The rank rho of every tensor train, between all of its cores.
         bottleneck: Width b between the two matrices.
-        modes: For a layer's width d, the modes of the trains of its matrices, in order; their
-            product is d b, and they are those of the d x b matrix and of the b x d one. Modes of
-            other widths are chosen, by the rule of `choose_modes`.
-        start: ``"normal"``: normal cores by which an entry of each matrix has the standard
-            deviation sqrt(1 / (in + out)), as published. ``"zero"``: the same, but for the last
-            core of the second matrix, which is zero, so that nothing is added.
+        modes: For a layer width d, the ordered modes of its tensor trains. Their product is d b;
+            the d x b and the b x d matrix both use them. `choose_modes` chooses the modes of other
+            widths.
+        start: ``"normal"``: normally distributed cores, such that the entries of each matrix have
+            the standard deviation sqrt(1 / (in + out)), as published. ``"zero"``: the same, except
+            that the last core of the second matrix, and so the initial update, is zero.
 
     Raises:
         ValueError: A value that is out of range; the message names the field and the value.
@@ -69,17 +69,17 @@ class TrainConfig(AdapterConfig):
             if math.prod(sizes) != width * self.bottleneck:
                 self.refuse(
                     "modes",
-                    f"has for the width {width} sizes whose product is not {width} * bottleneck = "
+                    f"has sizes for width {width} whose product is not {width} * bottleneck = "
                     f"{width * self.bottleneck}",
                 )
 
     def trains(
         self, in_features: int, out_features: int, name: str, *, bias: bool
     ) -> tuple[TensorTrain, TensorTrain]:
-        """The trains of the matrices (in x b) and (b x out), of a module of that name.
+        """The tensor trains of a module's matrices (in x b) and (b x out).
 
         Raises:
-            ValueError: modes of a width do not fit; names the module.
+            ValueError: the modes of a width do not fit; the message names the module.
         """
         down = self._train(in_features, self.bottleneck, in_features, name, bias)
         return down, self._train(self.bottleneck, out_features, out_features, name, bias)
@@ -93,7 +93,7 @@ class TrainConfig(AdapterConfig):
         return TensorTrain(out_modes, in_modes, self.rank, bias=bias)
 
     def reset(self, down: TensorTrain, up: TensorTrain, generator: torch.Generator) -> None:
-        """Fill two trains."""
+        """Initialise both trains."""
         for train, zero in ((down, False), (up, self.start == "zero")):
             train.reset(generator, 1 / math.sqrt(train.in_features + train.out_features), zero=zero)
 
@@ -117,7 +117,7 @@ class LorettaRepConfig(TrainConfig):
 class LorettaAdpConfig(SeriesConfig, TrainConfig):
     """Configuration of LoRETTA's adapters as a `peft` method.
 
-    The fields are those of series adapters and of tensor trains. By default the output of each
+    Combines the fields of series adapters and of tensor trains. By default the output of each
     target is adapted.
     """
 
@@ -142,7 +142,7 @@ class TrainProduct(AdapterModule):
         self.a, self.b = config.trains(in_features, out_features, name, bias=False)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Fill both trains; see `TrainConfig.start`."""
+        """Initialise both trains; see `TrainConfig.start`."""
         self.config.reset(self.a, self.b, generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class TrainProduct(AdapterModule):
         return self.scale * self.b.matrix() @ self.a.matrix()
 
     def rank_bound(self) -> int:
-        """That of the train with the lower bound."""
+        """The smaller of the two trains' bounds."""
         return min(self.a.rank_bound(), self.b.rank_bound())
 
 
@@ -178,7 +178,7 @@ class TrainBottleneck(Bottleneck):
         self.config = config
 
     def reset(self, generator: torch.Generator) -> None:
-        """Fill both trains; see `TrainConfig.start`. Biases are uniform within 1 / sqrt(out)."""
+        """Initialise both trains; see `TrainConfig.start`. Biases: uniform within 1 / sqrt(out)."""
         self.config.reset(self.down, self.up, generator)
 
 
@@ -209,11 +209,11 @@ register(LorettaType.LORETTA_REP, LorettaRepConfig, LorettaRepModel)
 register(LorettaType.LORETTA_ADP, LorettaAdpConfig, LorettaAdpModel)
 
 
-# The methods.
+# Methods.
 
 
 class LorettaMethod(TunerMethod):
-    """What both forms share."""
+    """Base class of both forms."""
 
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "learning_rate": (5e-4, 1e-3, 2e-3, 5e-3, 1e-2),
@@ -224,19 +224,21 @@ class LorettaMethod(TunerMethod):
     def __init__(self, config: TunerSettings) -> None:
         super().__init__(config)
         zero = config.start == "zero"
-        self.exact_start = YES if zero else Claim(False, "all cores of both trains start at random")
+        self.exact_start = (
+            YES if zero else Claim(False, "all cores of both trains are initialised randomly")
+        )
 
     @classmethod
     def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
-        """All ranks from 1 to 384 that are a power of 2, or 3 times one."""
+        """Ranks from 1 to 384 that are 2**n or 3 * 2**n."""
         return ({"rank": rank} for rank in RANKS)
 
 
 class LorettaRep(LorettaMethod):
     """LoRETTA by reparameterisation: y = W x + (alpha / b) B A x.
 
-    The matrices A (in x b) and B (b x out), applied from the right, are each one tensor train of
-    its entries read row-major. A and B do not start at zero, as published.
+    A (in x b) and B (b x out), applied from the right, are each a tensor train of their row-major
+    entries. As published, neither A nor B starts at zero.
     """
 
     name = "loretta_rep"
@@ -277,10 +279,10 @@ class LorettaRep(LorettaMethod):
 
 
 class LorettaAdp(LorettaMethod):
-    """LoRETTA by adapters: h + U act(D h) in the place of a layer's output h.
+    """LoRETTA by adapters: h + U act(D h) replaces a layer's output h.
 
-    The matrices of D and U are tensor trains as in the other form, and both have biases, which
-    start uniform within 1 / sqrt of the width that they are added to.
+    The matrices of D and U are tensor trains as in the other form. Both have biases, initialised
+    uniformly within 1 / sqrt(width).
     """
 
     name = "loretta_adp"

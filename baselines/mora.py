@@ -51,9 +51,9 @@ class MoraConfig(AdapterConfig):
 
 
 def side_of_square(r: int, in_features: int, out_features: int, mora_type: int) -> int:
-    """Rows, and columns, of M: sqrt((in + out) r) rounded; for type 6 the next lower even number.
+    """Side of M: sqrt((in + out) r), rounded; for type 6, rounded down to an even number.
 
-    At the least it is 1, and 2 for type 6.
+    At least 1, and at least 2 for type 6.
     """
     side = int(math.sqrt((in_features + out_features) * r) + 0.5)
     return max(side // 2 * 2, 2) if mora_type == 6 else side
@@ -62,12 +62,12 @@ def side_of_square(r: int, in_features: int, out_features: int, mora_type: int) 
 class MoraAdapter(AdapterModule):
     """Decompress(M compress(x)), with M (side, side) the only parameter.
 
-    The input is repeated from its beginning to a multiple of ``side`` and split into chunks of that
-    length. Type 1 sums them, applies M, and repeats the result to the width of the output. Type 6
-    turns chunk j, as a rotary embedding turns position j, applies M to each, joins the results, and
-    cuts or repeats these to the width of the output: ``cos`` and ``sin`` (chunks, side / 2) are
-    those of the angles j 10000^(-2k / side). Of a wide input, type 6 with a narrow output sees only
-    the chunks that the output takes.
+    The input is cyclically repeated to a multiple of ``side`` and split into chunks of that length.
+    Type 1 sums them, applies M, and repeats the result to the output width. Type 6 rotates chunk j,
+    as a rotary embedding rotates position j, applies M to each, concatenates the results, and
+    truncates or repeats these to the output width: ``cos`` and ``sin`` (chunks, side / 2) are those
+    of the angles j 10000^(-2k / side). If the output is narrower than the input, type 6 uses only
+    as many chunks as the output needs.
     """
 
     cos: Tensor
@@ -86,7 +86,7 @@ class MoraAdapter(AdapterModule):
         self._set_angles()
 
     def reset(self, generator: torch.Generator) -> None:
-        """M is zero, and nothing is drawn."""
+        """Set M to zero; the generator is unused."""
         nn.init.zeros_(self.square)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,34 +100,34 @@ class MoraAdapter(AdapterModule):
         return _repeated(mixed, self.out_features)
 
     def rank_bound(self) -> int:
-        """The side of M for type 1; for type 6 none but the weight's own, and almost any M has it.
+        """The side of M for type 1; for type 6 the weight's full rank, reached by almost any M.
 
-        Type 6 puts M, turned, on as many blocks of the diagonal as there are chunks.
+        Type 6 puts a rotated M on one diagonal block per chunk.
         """
         widths = min(self.in_features, self.out_features)
         return widths if self.rotates else min(widths, self.side)
 
     def _rotated(self, chunks: Tensor) -> Tensor:
-        """Turn each pair (k, k + side / 2) of chunk j by the angle of (j, k)."""
+        """Rotate each pair (k, k + side / 2) of chunk j by the angle of (j, k)."""
         first, second = chunks.chunk(2, -1)
         return torch.cat(
             (first * self.cos - second * self.sin, second * self.cos + first * self.sin), -1
         )
 
     def _set_angles(self) -> None:
-        """Compute ``cos`` and ``sin``: in double, rounded once to the dtype of M."""
+        """Compute ``cos`` and ``sin`` in float64, then round once to the dtype of M."""
         if not self.rotates:
             return
-        # In double on the CPU, for not every accelerator has it; nothing to compute on meta.
-        place = torch.device("meta" if self.square.is_meta else "cpu")
-        position = torch.arange(self.chunks, dtype=torch.float64, device=place)
-        pair = torch.arange(self.side // 2, dtype=torch.float64, device=place)
+        # On the CPU, because not every accelerator supports float64; meta has nothing to compute.
+        device = torch.device("meta" if self.square.is_meta else "cpu")
+        position = torch.arange(self.chunks, dtype=torch.float64, device=device)
+        pair = torch.arange(self.side // 2, dtype=torch.float64, device=device)
         angles = torch.outer(position, 10000 ** (-2 * pair / self.side))
         for name, table in (("cos", angles.cos()), ("sin", angles.sin())):
             self.register_buffer(name, table.to(self.square), persistent=False)
 
-    # The angles are not saved. Whatever gives M another device or dtype, or values for the first
-    # time, computes them anew: those of a part made on the meta device are none.
+    # The angles are not saved. They are recomputed whenever M changes device or dtype, or gets its
+    # first values: a module created on the meta device has none yet.
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MoraAdapter:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -140,11 +140,11 @@ class MoraAdapter(AdapterModule):
 
 
 def _repeated(x: Tensor, length: int) -> Tensor:
-    """The last axis repeated from its beginning, or cut, to a length."""
-    times, rest = divmod(length, x.shape[-1])
-    if times == 0 or (times, rest) == (1, 0):
+    """Cyclically repeat, or truncate, the last axis to a length."""
+    times, remainder = divmod(length, x.shape[-1])
+    if times == 0 or (times, remainder) == (1, 0):
         return x[..., :length]
-    return torch.cat((*(x,) * times, x[..., :rest]), -1)
+    return torch.cat((*(x,) * times, x[..., :remainder]), -1)
 
 
 class MoraModel(AdapterTuner):
@@ -156,7 +156,7 @@ class MoraModel(AdapterTuner):
     def make_adapter(
         config: MoraConfig, in_features: int, out_features: int, name: str
     ) -> AdapterModule:
-        """The adapter of a layer of these widths; any fit."""
+        """The adapter of a layer of these widths; all widths are supported."""
         return MoraAdapter(config, in_features, out_features)
 
 

@@ -1,4 +1,4 @@
-"""Where settings of default rows come from, in the words that tables print."""
+"""Origins of the default rows' settings, as tables print them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What methods share that are tuners of the library `peft`."""
+"""Base class of methods that are tuners of the library `peft`."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ MISSING_TENSORS = "(Adapter name .*)?Found missing adapter keys"
 
 
 class PeftMethod(Method[C]):
-    """A method that `peft` implements. A subclass only says which configuration it means.
+    """A method that `peft` implements. A subclass only provides the configuration.
 
-    The base model is adapted in place: it gets the tuner's layers, its own weights stay as they
-    are. A model on the meta device is adapted there, for counting.
+    The base model is adapted in place: it gets the tuner's layers, and its own weights stay
+    unchanged. A model on the meta device is adapted there, to count parameters.
     """
 
     @abstractmethod
     def peft_config(self, seed: int) -> PeftConfig:
-        """A new configuration; `peft` writes into the one it is given.
+        """A new configuration; `peft` modifies the one it receives.
 
         Args:
-            seed: for tuners that keep a seed of their own.
+            seed: for tuners with their own seed.
         """
 
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:
-        """Put the tuner into the model; its start depends on the seed and the settings alone.
+        """Add the tuner to the model; initial values depend only on the seed and the settings.
 
         Raises:
-            UsageError: a target module that the model has not, or settings that `peft` refuses
-                for this model.
-            BenchError: the tuner trains something that its layers do not declare, or it needs
+            UsageError: a target module does not exist, or `peft` rejects the settings for this
+                model.
+            BenchError: the tuner trains a parameter that its layers do not declare, or it needs
                 weights and the model is on the meta device.
         """
         from peft import get_peft_model
@@ -58,7 +58,7 @@ class PeftMethod(Method[C]):
         config.task_type = config.task_type or _task_type(model)
         if config.task_type == "SEQ_CLS" and hasattr(config, "modules_to_save"):
             config.modules_to_save = _with_head(model, config.modules_to_save)
-        # Whatever trains afterwards does so because the tuner says it does.
+        # From here on, only the tuner decides what trains.
         model.requires_grad_(False)
         with _building(model, seed, f"The method {self.name!r}"):
             adapted = get_peft_model(model, config)
@@ -71,7 +71,7 @@ class PeftMethod(Method[C]):
         if strays or not trained:
             raise BenchError(
                 f"The method {self.name!r}: this tuner of peft trains "
-                + (f"{strays[0]}, which no layer of it declares." if strays else "nothing.")
+                + (f"{strays[0]}, which none of its layers declare." if strays else "nothing.")
             )
         _to_float32(trained)
         if config.is_prompt_learning:
@@ -84,31 +84,31 @@ class PeftMethod(Method[C]):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the adapter as `peft` does: ``PeftModel.from_pretrained`` loads the folder."""
-        # The base's embeddings are frozen and its vocabulary is as it was. Left to decide by
-        # itself, `peft` asks the hub whether it is.
+        # The base model's embeddings are frozen and its vocabulary is unchanged. By default,
+        # `peft` queries the hub to find out.
         cast("PeftModel", model).save_pretrained(
             str(folder), safe_serialization=True, save_embedding_layers=False
         )
 
     def load(self, model: nn.Module, folder: Path) -> nn.Module:
-        """Put a saved adapter into a fresh base model, frozen and ready to evaluate.
+        """Load a saved adapter into a fresh base model, frozen and ready to evaluate.
 
         Raises:
-            BenchError: the folder holds no adapter, or one for another model.
+            BenchError: the folder contains no adapter, or one for a different model.
         """
         from peft import PeftModel
 
         if not (folder / "adapter_config.json").is_file():
-            raise BenchError(f"{folder} holds no adapter: adapter_config.json is not there.")
+            raise BenchError(f"{folder} contains no adapter: adapter_config.json is missing.")
         model.requires_grad_(False)
         before = {id(parameter) for parameter in model.parameters()}
         # The seed does not matter, as every value is overwritten; the random state is restored.
         with isolated_rng(0), _quiet():
             try:
-                # `peft` only warns of tensors that are missing, which then keep their start.
+                # `peft` only warns about missing tensors, which then keep their initial values.
                 warnings.filterwarnings("error", MISSING_TENSORS, UserWarning)
                 loaded = PeftModel.from_pretrained(model, str(folder))
-                _check_nothing_left_over(loaded, folder)
+                _check_no_extra_tensors(loaded, folder)
             except (RuntimeError, ValueError, KeyError, UserWarning) as error:
                 raise BenchError(
                     f"The adapter in {folder} does not fit this {type(model).__name__}: {error}"
@@ -121,10 +121,10 @@ class PeftMethod(Method[C]):
         return cast("nn.Module", loaded.eval())
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """Write the update into the base's weights and return the plain base model.
+        """Merge the update into the base weights and return the plain base model.
 
         Raises:
-            BenchError: the method is not mergeable, by its own claim or by `peft`'s refusal.
+            BenchError: the method does not claim to be mergeable, or `peft` refuses to merge it.
         """
         if not self.mergeable:
             return super().merge(model)
@@ -142,17 +142,17 @@ class PeftMethod(Method[C]):
 
 
 def _to_float32(parameters: dict[str, nn.Parameter]) -> None:
-    """Make parameters float32 in place; they stay the same objects."""
+    """Convert parameters to float32 in place, keeping the same objects."""
     for parameter in parameters.values():
         if parameter.is_floating_point():
             parameter.data = parameter.data.float()
 
 
-def _check_nothing_left_over(model: PeftModel, folder: Path) -> None:
-    """Refuse a file with tensors that the loaded adapter has not: `peft` does not mention them.
+def _check_no_extra_tensors(model: PeftModel, folder: Path) -> None:
+    """Reject a file with tensors that the loaded adapter lacks; `peft` ignores them silently.
 
     Raises:
-        ValueError: there is one; the message names it.
+        ValueError: the file has an extra tensor; the message names it.
     """
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
@@ -164,14 +164,14 @@ def _check_nothing_left_over(model: PeftModel, folder: Path) -> None:
         saved = set(file.keys())
     extra = sorted(saved - set(get_peft_model_state_dict(model, save_embedding_layers=False)))
     if extra:
-        raise ValueError(f"it holds {len(extra)} tensors that are not of this adapter: {extra[0]}")
+        raise ValueError(f"it has {len(extra)} tensors that the adapter lacks, such as {extra[0]}")
 
 
 def _untie(model: PeftModel) -> None:
-    """Give adapted layers weights of their own where they share them with other modules.
+    """Copy the weights that adapted layers share with other modules.
 
-    Tuners of `peft` merge into the weight in place. An update of a tied output layer would change
-    the input embeddings too. Only trainable tokens are meant to: they adapt both sides alike.
+    `peft` tuners merge into the weight in place, so merging into a tied output layer would change
+    the input embeddings too. Only trainable tokens intend that: they adapt both sides alike.
     """
     from peft.tuners.trainable_tokens import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -187,15 +187,15 @@ def _untie(model: PeftModel) -> None:
             layer = module.get_base_layer()
             for name, parameter in list(layer.named_parameters(recurse=False)):
                 if owners[id(parameter)] > 1:
-                    own = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
-                    setattr(layer, name, own)
+                    copy = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+                    setattr(layer, name, copy)
 
 
 def _pass_prefix_at_each_call(model: PeftModel) -> None:
-    """Let a model with a trained prefix generate without a key/value cache as well as with one.
+    """Make generation with a trained prefix work without a key/value cache too.
 
-    `peft` passes the prefix to the base model as a cache. The base model returns it, now longer by
-    the text, and ``generate(use_cache=False)`` would pass it on together with the whole text.
+    `peft` passes the prefix to the base model as a cache. The base model returns it extended by the
+    text, and ``generate(use_cache=False)`` would pass it back together with the whole text.
     """
     model.get_base_model().register_forward_hook(_forget_cache, with_kwargs=True)
 
@@ -206,7 +206,7 @@ def _forget_cache(module: nn.Module, args: Any, kwargs: Mapping[str, Any], outpu
 
 
 def _task_type(model: nn.Module) -> str | None:
-    """`peft`'s task of a model: it decides that a classification head trains too."""
+    """`peft`'s task type of a model; with ``SEQ_CLS``, the classification head trains too."""
     from transformers.models.auto import modeling_auto
 
     names = {kind.__name__ for kind in type(model).__mro__}
@@ -218,20 +218,22 @@ def _task_type(model: nn.Module) -> str | None:
 
 
 def _with_head(model: Any, modules: Iterable[str] | None) -> list[str] | None:
-    """The modules that train whole, with all that stands outside a classifier's body.
+    """The fully trained modules, including everything outside a classifier's backbone.
 
-    `peft` itself knows the two commonest names of a head.
+    `peft` itself knows only the two most common names of a head.
     """
-    kept, body = list(modules or ()), model.base_model
+    trained, backbone = list(modules or ()), model.base_model
     for name, child in model.named_children():
-        if body is not model and child is not body and any(True for _ in child.parameters()):
-            kept.append(name)
-    return list(dict.fromkeys(kept)) or None
+        if backbone is model or child is backbone:
+            continue
+        if any(True for _ in child.parameters()):
+            trained.append(name)
+    return list(dict.fromkeys(trained)) or None
 
 
 @contextmanager
 def _building(model: nn.Module, seed: int, what: str) -> Iterator[None]:
-    """Seeded, on the meta device for a model that is there, with errors as the suite has them."""
+    """Seed the block, use the model's meta device, and translate errors into the suite's."""
     import torch
 
     meta = any(parameter.is_meta for parameter in model.parameters())
@@ -239,18 +241,18 @@ def _building(model: nn.Module, seed: int, what: str) -> Iterator[None]:
         stack.enter_context(isolated_rng(seed))
         stack.enter_context(_quiet())
         if meta:
-            # Otherwise `peft` makes the adapter's weights in memory first and moves them.
+            # Otherwise `peft` allocates the adapter's weights in memory before moving them.
             stack.enter_context(torch.device("meta"))
         try:
             yield
         except Warning:
-            raise  # not a refusal, but a caller who has turned warnings into errors
-        except Exception as error:  # whatever the tuner's code runs into
+            raise  # not a rejection: the caller has turned warnings into errors
+        except Exception as error:  # any error of the tuner's code
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             if meta and isinstance(error, RuntimeError):  # NotImplementedError is one
                 raise BenchError(
-                    f"{what} starts from the base's weights, and this model is on the meta "
-                    f"device, without any: {reason}"
+                    f"{what} needs the base weights to start from, and this model is on "
+                    f"the meta device, without weights: {reason}"
                 ) from error
             raise UsageError(
                 f"{what} does not fit this {type(model).__name__} with these settings: {reason}"
@@ -259,13 +261,13 @@ def _building(model: nn.Module, seed: int, what: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings of `peft` on which no user of the suite can act."""
+    """Silence `peft` warnings that a user of the suite cannot act on."""
     with warnings.catch_warnings():
-        # transformers 5 has renamed an attribute that `peft` reads of every model it adapts.
+        # transformers 5 renamed an attribute that `peft` reads from every model it adapts.
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
-        # A setting of which `peft` knows the right value, for GPT-2's layers, and takes it.
+        # `peft` corrects this setting itself for GPT-2's layers.
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
-        # Shared weights are separated before a merge.
+        # Shared weights are copied before a merge.
         warnings.filterwarnings("ignore", "Model with `tie_word_embeddings=True`", UserWarning)
         warnings.filterwarnings("ignore", ".*no longer tied after merging", UserWarning)
         yield

@@ -1,7 +1,7 @@
-"""What this suite knows of `peft`'s tuners, found by trying them (``tests/baselines``).
+"""What this suite knows about `peft`'s tuners, from running them (``tests/baselines``).
 
-Keys are `peft`'s type names. A type that is in no table here is passed on to `peft` as it is, and
-nothing is claimed of it.
+Keys are `peft`'s type names. A type that is in no table here is passed to `peft` unchanged, without
+any claims.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Mapping
 
 REFUSED: Mapping[str, str] = {
     "ADALORA": "its ranks change only if it is called after each step",
-    "ADAPTION_PROMPT": "it trains parameters that no layer of it declares",
+    "ADAPTION_PROMPT": "it trains parameters that none of its layers declare",
     "CPT": "it needs the type of each input token at each call",
     "MULTITASK_PROMPT_TUNING": "it needs the task of each example at each call",
     "POLY": "it needs the task of each example at each call",
-    "PROMPT_TUNING": "it puts tokens in front of the input, so outputs are not one per token",
-    "P_TUNING": "it puts tokens in front of the input, so outputs are not one per token",
-    "SHADOW": "it trains parameters that no layer of it declares",
-    "XLORA": "it mixes LoRA adapters that were trained before",
+    "PROMPT_TUNING": "it prepends tokens to the input, so there is not one output per input token",
+    "P_TUNING": "it prepends tokens to the input, so there is not one output per input token",
+    "SHADOW": "it trains parameters that none of its layers declare",
+    "XLORA": "it mixes previously trained LoRA adapters",
 }
-"""Types that the suite cannot train, with the reason."""
+"""Types that the suite cannot train, with reasons."""
 
-TRIED = frozenset(
+TESTED = frozenset(
     {
         "ADAMSS", "BEFT", "BOFT", "C3A", "CARTRIDGE", "DEFT", "DELORA", "FOURIERFT",
         "FROD", "GLORA", "GRALORA", "HIRA", "HRA", "IA3", "LILY", "LN_TUNING", "LOHA", "LOKR",
@@ -30,9 +30,9 @@ TRIED = frozenset(
         "VERA", "WAVEFT",
     }
 )  # fmt: skip
-"""Types of which the claims below were tried, each with its default start."""
+"""Types for which the claims below are tested, with their default initialisation."""
 
-_PREFIX = "its prefix takes the place of the cache"
+_PREFIX = "its prefix occupies the key/value cache"
 
 UNMERGEABLE: Mapping[str, str] = {
     "BEFT": "a bias can only be merged into layers that have one, and LLaMA's have none",
@@ -51,4 +51,4 @@ INEXACT: Mapping[str, str] = {
 UNCACHEABLE: Mapping[str, str] = {"CARTRIDGE": _PREFIX, "PREFIX_TUNING": _PREFIX}
 
 SEEDS = ("projection_prng_key", "projection_seed", "proj_seed", "random_loc_seed", "random_seed")
-"""Settings by which tuners seed fixed random parts of their own."""
+"""Settings with which tuners seed their fixed random parts."""

@@ -1,4 +1,4 @@
-"""Prefix tuning, through `peft`."""
+"""Prefix tuning, implemented by `peft`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class PrefixSettings(MethodConfig):
     Attributes:
         num_virtual_tokens: length of the prefix.
         start: ``normal``: N(0, 1), as in `peft`; ``tokens``: the model's own keys and values of
-            tokens drawn at random, as if they stood before the text (cf. the paper's Section 7.4:
-            activations of real words, even unrelated ones, beat random numbers).
+            randomly sampled tokens, as if they preceded the text (cf. the paper's Section 7.4:
+            activations of real words, even unrelated ones, beat random values).
     """
 
     num_virtual_tokens: int = Field(30, ge=1)
@@ -36,15 +36,15 @@ class PrefixSettings(MethodConfig):
 class Prefix(PeftMethod[PrefixSettings]):
     """Prefix tuning: trained keys and values before those of the text, at every layer.
 
-    They are the parameters themselves, one vector a virtual token of length 2 x layers x the width
-    of a layer's keys; the paper instead trains a network that computes them. With grouped-query
-    attention the keys are narrower than the hidden vectors: in SmolLM2-135M 192 and not 576.
-    Started from N(0, 1), 40 of them alone raise that model's perplexity of running text from 49 to
-    43,500, before any step; started from tokens, to 53.
+    They are trained directly, one vector per virtual token, of length 2 x layers x the width of a
+    layer's keys; the paper instead trains a network that computes them. With grouped-query
+    attention the keys are narrower than the hidden vectors: in SmolLM2-135M 192, not 576.
+    Initialised from N(0, 1), 40 virtual tokens raise that model's perplexity on running text from
+    49 to 43,500 before the first step; initialised from tokens, to 53.
 
-    The prefix has no positions of its own, and those of the text begin after it. A row that is
-    padded on the left therefore needs ``position_ids`` counted without the padding, as
-    ``generate`` gives them, or its text would stand farther from the prefix than it does alone.
+    The prefix has no positions of its own; the positions of the text start after it. A left-padded
+    row therefore needs ``position_ids`` that skip the padding, as ``generate`` passes them;
+    otherwise its text would be farther from the prefix than without padding.
     """
 
     name = "prefix"
@@ -83,18 +83,17 @@ class Prefix(PeftMethod[PrefixSettings]):
     cacheable = Claim(False, peft_types.UNCACHEABLE[KIND])
 
     def peft_config(self, seed: int) -> PeftConfig:
-        """A `PrefixTuningConfig`. It keeps no seed: the prefix is drawn from the global one."""
+        """A `PrefixTuningConfig`. It has no seed: the prefix uses the global generator."""
         from peft import PrefixTuningConfig
 
         return PrefixTuningConfig(num_virtual_tokens=self.config.num_virtual_tokens)
 
     def adapt(self, model: nn.Module, seed: int) -> nn.Module:
-        """Put the prefix into the model; its start depends on the seed and the model alone.
+        """Add the prefix to the model; its initial values depend only on the seed and the model.
 
         Raises:
-            UsageError: the model has gradient checkpointing switched on, no attention layers that
-                `peft` knows how to give a prefix, or, for a start from tokens, no cache of keys and
-                values.
+            UsageError: gradient checkpointing is on, `peft` cannot add a prefix to the model's
+                attention layers, or, for a start from tokens, the model has no key/value cache.
         """
         if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
             raise UsageError(
@@ -119,10 +118,10 @@ class Prefix(PeftMethod[PrefixSettings]):
 
 
 def _keys_and_values(model: Any, count: int, seed: int) -> Tensor:
-    """What a model keeps of random tokens, (count, 2 x layers x key width), as `peft` lays it out.
+    """Keys and values of random tokens, (count, 2 x layers x key width), in `peft`'s layout.
 
     Raises:
-        UsageError: the model keeps no keys and values of every token, all of one width.
+        UsageError: the model does not cache keys and values of every token, all of one width.
     """
     import torch
 
@@ -130,7 +129,7 @@ def _keys_and_values(model: Any, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(config.vocab_size, (1, count), generator=generator)
     if config.bos_token_id is not None:
-        # Models that saw a start token before every text lean on it.
+        # Models trained with a start token before every text rely on it.
         ids[0, 0] = config.bos_token_id
     training = model.training
     model.eval()
@@ -143,7 +142,7 @@ def _keys_and_values(model: Any, count: int, seed: int) -> Tensor:
     tables = [table for layer in layers for table in (layer.keys, layer.values)]
     if not tables or any(table.shape != tables[0].shape for table in tables):
         raise UsageError(
-            f"This {type(model).__name__} keeps no keys and values that a prefix could start from. "
-            "Set start=normal."
+            f"This {type(model).__name__} caches no keys and values that could initialise a "
+            "prefix. Set start=normal."
         )
     return torch.cat([table[0].transpose(0, 1).flatten(1) for table in tables], dim=1)

@@ -1,8 +1,8 @@
 """QTHA: a low-rank adapter whose narrow middle passes through a quantum network.
 
-It follows the abstract of arXiv:2503.12790 (whose first version calls the method QWTHN) and no more
-of that paper: the update is put together from a tensor network and a quantum neural network.
-Everything beyond that sentence is our reading, and every choice in it is a setting.
+It follows only the abstract of arXiv:2503.12790 (whose first version calls the method QWTHN): the
+update combines a tensor network and a quantum neural network. Everything beyond that sentence is
+our reading, and every choice in it is a setting.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from baselines.quantum import Backend
 
 NOT_A_MATRIX = (
-    "QTHA computes a nonlinear function of the layer's input, in a quantum network, and not a "
-    "matrix that could be added to the weight; keep the adapter beside it"
+    "QTHA computes a nonlinear function of the layer's input in a quantum network, not a matrix "
+    "that could be added to the weight; keep it as a separate adapter"
 )
 
 
@@ -49,22 +49,22 @@ class QthaConfig(AdapterConfig):
     Args:
         qubits: Number n of qubits, and width between the two matrix product operators.
         depth: Trained blocks of the quantum network; see `baselines.quantum.Ansatz` for this and
-            the next three.
+            the next three fields.
         rotations: Rotations of a block on each qubit, of ``"rx"``, ``"ry"`` and ``"rz"``.
         entangler: CNOTs that end a block: ``"chain"``, ``"ring"`` or ``"none"``.
         encoding: Rotation that encodes a number on its qubit: ``"ry"`` or ``"rx"``.
         scaling: How a number z becomes an angle: ``"tanh"`` takes pi tanh(z), ``"none"`` z itself.
-        rank: Every rank of the two matrix product operators.
+        rank: All ranks of the two matrix product operators.
         cores: Number of cores of each.
-        modes: Lists of ``cores`` sizes: a width that is the product of one is split so, and any
-            other as evenly as it can be. The number of qubits is such a width too.
+        modes: Lists of ``cores`` sizes: a width that equals the product of a list is split
+            accordingly, any other as evenly as possible. This includes the number of qubits.
         alpha: The update is scaled by ``alpha / qubits``.
-        classical_weight: Start of the weights of z.
-        quantum_weight: Start of the weights of the quantum network's values.
-        angle_start: Start of the trained angles: ``"uniform"`` in [-pi, pi], or ``"zero"``.
+        classical_weight: Initial weights of z.
+        quantum_weight: Initial weights of the quantum network's values.
+        angle_start: Initial trained angles: ``"uniform"`` in [-pi, pi], or ``"zero"``.
         backend: What computes the network: ``"engine"``, or ``"pennylane:"`` and a device's name.
-        shots: Circuit runs from which a device of PennyLane estimates values, in training and
-            afterwards; exact values if ``None``.
+        shots: Circuit executions from which a PennyLane device estimates values, in training and
+            evaluation; exact values if ``None``.
 
     Raises:
         ValueError: A value is out of range; the message names the field, the value and the reason.
@@ -104,16 +104,16 @@ class QthaConfig(AdapterConfig):
             raise ValueError(f"{type(self).__name__}: {error}") from error
 
     def ansatz(self) -> Ansatz:
-        """The quantum network's form."""
+        """The architecture of the quantum network."""
         return Ansatz(self.qubits, self.depth, tuple(self.rotations), self.entangler, self.encoding)
 
     def new_backend(self, name: str) -> Backend:
-        """What computes the network at a module; its samples depend on the seed and the name."""
+        """The backend for one module; its samples depend on the seed and the module name."""
         seed = generator_for(self.seed, name).initial_seed() % 2**32
         return backend_from(self.backend, self.shots, seed)
 
     def modes_of(self, width: int) -> tuple[int, ...]:
-        """The sizes into which a width is split."""
+        """The mode sizes of a width."""
         for sizes in self.modes:
             if math.prod(sizes) == width:
                 return tuple(sizes)
@@ -146,9 +146,9 @@ class QthaAdapter(AdapterModule):
         self.angles = nn.Parameter(torch.empty(ansatz.shape))
 
     def reset(self, generator: torch.Generator) -> None:
-        """Start at zero: the last core of B is zero.
+        """Initialise the update to zero: the last core of B is zero.
 
-        Entries of A have the deviation 1 / sqrt(in), so that inputs of size 1 give z of size 1.
+        Entries of A have standard deviation 1 / sqrt(in), so that z has the scale of the input.
         """
         self.down.reset(generator, 1 / math.sqrt(self.in_features))
         self.up.reset(generator, 1 / math.sqrt(self.config.qubits), zero=True)
@@ -161,9 +161,9 @@ class QthaAdapter(AdapterModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``; all vectors go through the network at once."""
-        # The network computes in single precision at least, half-precision parameters too.
-        wide = torch.promote_types(self.angles.dtype, torch.float32)
-        z = self.down(x).to(wide)
+        # The network computes in at least float32, even for half-precision parameters.
+        dtype = torch.promote_types(self.angles.dtype, torch.float32)
+        z = self.down(x).to(dtype)
         encoded = math.pi * torch.tanh(z) if self.config.scaling == "tanh" else z
         q = self.network.expectations(self.angles, encoded)
         scale = self.config.alpha / self.config.qubits
@@ -181,7 +181,7 @@ class QthaModel(AdapterTuner):
     def make_adapter(
         config: QthaConfig, in_features: int, out_features: int, name: str
     ) -> AdapterModule:
-        """The adapter of a layer of these widths, which may be any."""
+        """The adapter of a layer of these widths; all widths are supported."""
         return QthaAdapter(config, in_features, out_features, name)
 
 
@@ -205,8 +205,8 @@ class Qtha(TunerMethod):
     """QTHA, in our reading: y = W x + (alpha / n) B(wc * z + wq * q(z)), z = A x.
 
     A and B are matrix product operators (in -> n and n -> out), q(z) the expectation values of Z
-    on the n qubits of a circuit that encodes z and has trained blocks of rotations and CNOTs, wc
-    and wq trained vectors. The last core of B starts at zero.
+    on the n qubits of a circuit that encodes z and applies trained blocks of rotations and CNOTs,
+    wc and wq trained vectors. The last core of B starts at zero.
     """
 
     name = "qtha"
@@ -230,6 +230,6 @@ class Qtha(TunerMethod):
 
     @classmethod
     def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
-        """Ranks 1 to 64 of the matrix product operators; the quantum network stays as it is."""
+        """Ranks 1 to 64 of the matrix product operators; the quantum network is unchanged."""
         for rank in range(1, 65):
             yield {"rank": rank}

@@ -1,4 +1,4 @@
-"""Randomness that depends on a seed alone and leaves no trace."""
+"""Seeded randomness that leaves the global random state unchanged."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def isolated_rng(seed: int) -> Iterator[None]:
-    """Run a block with every global generator seeded, and put their states back afterwards.
+    """Run a block with all global generators seeded, and restore their states afterwards.
 
-    For code that draws from global generators and takes none of its own, as `peft` does. Python's,
-    numpy's and torch's are covered, torch's on every visible accelerator too.
+    For code such as `peft` that samples from the global generators and accepts no generator.
+    Covers those of Python, NumPy and PyTorch, the latter also on every visible accelerator.
 
     Args:
-        seed: of all generators within the block.
+        seed: seed of all generators within the block.
     """
     import numpy as np
     import torch
 
-    # fork_rng complains on a machine with several GPUs unless they are named.
+    # fork_rng warns on a machine with several GPUs unless they are listed.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else None
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:

@@ -1,10 +1,10 @@
-"""A matrix as a tensor train, and the sizes of its modes.
+"""Matrices as tensor trains, and the choice of their mode sizes.
 
-One form serves two. A matrix product operator (TT-matrix) splits both widths of a matrix into
-equally many modes, and its core k has the modes out_k and in_k. A tensor train of the matrix's
-entries, read row-major as one long list of numbers (LoRETTA, arXiv:2402.11417), is the same with
-modes of size 1: a core has a row mode, a column mode, or, where the rows end inside it, both.
-`paired_modes` says which.
+One class covers two forms. A matrix product operator (TT-matrix) splits both widths of a matrix
+into the same number of modes; core k has the modes out_k and in_k. A tensor train of the matrix's
+entries in row-major order (LoRETTA, arXiv:2402.11417) is the special case with modes of size 1: a
+core has a row mode, a column mode, or both if the boundary between rows and columns falls inside
+it. `paired_modes` computes which.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional
 from baselines.tuners.initial import normal_, uniform_
 
 SMALLEST, LARGEST = 4, 16  # sizes of modes in LoRETTA's tables
-EIGHTH = 3  # a mode holds 8 = 2^3 entries on average in those tables
+BITS_PER_MODE = 3  # modes in those tables have 8 = 2^3 entries on average
 
 
 class TensorTrain(nn.Module):
@@ -31,7 +31,7 @@ class TensorTrain(nn.Module):
 
     With an output index read row-major as (o_1 .. o_d) and an input index as (i_1 .. i_d), the
     matrix is ``W[o, i] = G_1[:, o_1, i_1, :] G_2[:, o_2, i_2, :] .. G_d[:, o_d, i_d, :]``, a
-    product of small matrices. Made with its tensors uninitialised; `reset` gives them a start.
+    product of small matrices. Tensors are created uninitialised; `reset` initialises them.
 
     Attributes:
         cores: core k has shape (rho_{k-1}, out_k, in_k, rho_k), with rho_0 = rho_d = 1.
@@ -41,12 +41,12 @@ class TensorTrain(nn.Module):
 
     Args:
         out_modes: sizes whose product is the output width.
-        in_modes: as many, whose product is the input width.
-        rank: every rank rho_1 .. rho_{d-1}, or each in order.
-        bias: whether a vector is added.
+        in_modes: as many sizes, whose product is the input width.
+        rank: one value for all ranks rho_1 .. rho_{d-1}, or one per rank.
+        bias: whether to add a bias vector.
 
     Raises:
-        ValueError: a size or a rank below 1, or a number of them that does not fit.
+        ValueError: a size or rank below 1, or a wrong number of them.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class TensorTrain(nn.Module):
         count = len(self.out_modes)
         if not count or len(self.in_modes) != count:
             raise ValueError(
-                f"TensorTrain: out_modes {self.out_modes} and in_modes {self.in_modes}; give as "
-                "many of the one as of the other, and at least one"
+                f"TensorTrain: out_modes {self.out_modes} and in_modes {self.in_modes}; give the "
+                "same number of each, at least one"
             )
         self.ranks = (rank,) * (count - 1) if isinstance(rank, int) else tuple(rank)
         if len(self.ranks) != count - 1:
@@ -80,23 +80,23 @@ class TensorTrain(nn.Module):
 
     @property
     def in_features(self) -> int:
-        """Length of the vectors taken."""
+        """Input width."""
         return math.prod(self.in_modes)
 
     @property
     def out_features(self) -> int:
-        """Length of those returned."""
+        """Output width."""
         return math.prod(self.out_modes)
 
     def parameter_count(self) -> int:
-        """Entries of all cores, and of the bias."""
+        """Number of entries of all cores and the bias."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def rank_bound(self) -> int:
         """The largest rank that the matrix can have.
 
-        Between cores k and k+1 the matrix is a sum of rho_k Kronecker products, and the rank of
-        each is at most that of the one factor times that of the other.
+        Between cores k and k+1, the matrix is a sum of rho_k Kronecker products; the rank of each
+        is at most the product of its factors' ranks.
         """
         bound = min(self.out_features, self.in_features)
         for cut, rank in enumerate(self.ranks, start=1):
@@ -106,16 +106,16 @@ class TensorTrain(nn.Module):
         return bound
 
     def reset(self, generator: torch.Generator, std: float, *, zero: bool = False) -> None:
-        """Fill the cores with normal values, and the bias uniformly within 1 / sqrt(out).
+        """Initialise the cores normally, and the bias uniformly within 1 / sqrt(out).
 
-        Core k has the standard deviation ``std^(1/d) / sqrt(rho_k)``. An entry of the matrix is
-        a sum of ``rho_1 .. rho_{d-1}`` products of one entry of each core, uncorrelated, so it has
-        the standard deviation ``std``.
+        Core k has standard deviation ``std^(1/d) / sqrt(rho_k)``. A matrix entry is a sum of
+        ``rho_1 * .. * rho_{d-1}`` uncorrelated products of one entry per core, so its standard
+        deviation is ``std``.
 
         Args:
-            generator: on the CPU.
-            std: standard deviation of the matrix's entries.
-            zero: leave the last core and the bias at zero, and so the whole map.
+            generator: a CPU generator.
+            std: standard deviation of the matrix entries.
+            zero: set the last core and the bias, and thereby the whole map, to zero.
         """
         share = std ** (1 / len(self.cores))
         for core, rank in zip(self.cores, (*self.ranks, 1), strict=True):
@@ -130,15 +130,15 @@ class TensorTrain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``.
 
-        A few vectors, as when text is generated, go through the cores one after the other. For
-        more of them the matrix is built, once for all: one large product is then faster than many
-        small ones, also where it is more multiplications.
+        A few vectors, as in text generation, are contracted with one core after the other. For more
+        vectors the matrix is built once: one large product is then faster than many small ones,
+        even if it takes more multiplications.
 
         Args:
-            x: in the dtype of the cores, or any under autocast.
+            x: in the dtype of the cores; any dtype under autocast.
 
         Raises:
-            ValueError: vectors of another length.
+            ValueError: vectors of the wrong length.
         """
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(
@@ -146,23 +146,23 @@ class TensorTrain(nn.Module):
                 f"{self.in_features}, the product of in_modes {self.in_modes}"
             )
         vectors = math.prod(x.shape[:-1])
-        if vectors * self._multiply_adds() < self._building():
+        if vectors * self._multiply_adds() < self._build_multiply_adds():
             y = self._through_cores(x)
             return y if self.bias is None else y + self.bias.to(y.dtype)
         return functional.linear(x, self.matrix(), self.bias)
 
     def matrix(self) -> Tensor:
-        """The matrix, shape (out, in), in the dtype of the cores; the bias is not in it."""
+        """The matrix, shape (out, in), in the dtype of the cores, without the bias."""
         contract = _contraction(tuple(tuple(core.shape) for core in self.cores))
-        # A contraction of two dtypes is refused before autocast comes to its matrix product. There
-        # is no autocast on the meta device.
+        # opt_einsum rejects mixed dtypes, which autocast would produce between contractions. The
+        # meta device has no autocast.
         device = self.cores[0].device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             entries = contract(*(core.squeeze() for core in self.cores))
         return entries.reshape(self.out_features, self.in_features)
 
     def _through_cores(self, x: Tensor) -> Tensor:
-        """Contract one input mode after the other; what is to come stands last."""
+        """Contract one input mode after the other; the remaining modes stay last."""
         y, rest = x, self.in_features
         for core in self.cores:
             left, out, size, right = core.shape
@@ -172,7 +172,7 @@ class TensorTrain(nn.Module):
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def _multiply_adds(self) -> int:
-        """Of one vector's way through the cores."""
+        """Multiply-adds of passing one vector through the cores."""
         total, done, rest = 0, 1, self.in_features
         for core in self.cores:
             rest //= core.shape[2]
@@ -180,24 +180,24 @@ class TensorTrain(nn.Module):
             done *= core.shape[1]
         return total
 
-    def _building(self) -> int:
-        """Multiply-adds of the last step of building the matrix, which is most of it."""
+    def _build_multiply_adds(self) -> int:
+        """Multiply-adds of the last step of building the matrix, which dominates."""
         return self.out_features * self.in_features * max(self.ranks, default=1)
 
     def extra_repr(self) -> str:
-        """What stands between the brackets when the module is printed."""
+        """The arguments shown in the module's ``repr``."""
         return f"out_modes={self.out_modes}, in_modes={self.in_modes}, ranks={self.ranks}"
 
 
 @lru_cache(maxsize=512)
 def _contraction(shapes: tuple[tuple[int, ...], ...]) -> Callable[..., Tensor]:
-    """From cores, without their axes of size 1, to the matrix's modes, those of the output first.
+    """Contract cores, without their axes of size 1, to the matrix's modes, output modes first.
 
-    The order of contractions is the one with the fewest multiplications.
+    Uses the contraction order with the fewest multiplications.
     """
 
     def symbols(core: int, axes: Iterable[int]) -> str:
-        # Core k has the symbols 3k .. 3k + 3, the last of which is the first of core k + 1.
+        # Core k has the symbols 3k .. 3k + 3; core k + 1 starts with the last of them.
         return "".join(get_symbol(3 * core + n) for n in axes if shapes[core][n] > 1)
 
     cores = range(len(shapes))
@@ -208,26 +208,25 @@ def _contraction(shapes: tuple[tuple[int, ...], ...]) -> Callable[..., Tensor]:
     return cast("Callable[..., Tensor]", expression)
 
 
-# Sizes of modes.
+# Mode sizes.
 
 
 def paired_modes(
     rows: int, columns: int, modes: Iterable[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The row mode and the column mode of each core, for a train of row-major entries.
+    """The row mode and column mode of each core, for a train of row-major entries.
 
-    Sizes divide the rows until none are left, and the columns from there on; the one mode inside
-    which the rows end is split in two.
+    Modes first factor the rows, then the columns; the mode that spans the boundary is split in two.
 
     Args:
         rows, columns: the matrix's shape.
         modes: sizes whose product is ``rows * columns``.
 
     Returns:
-        Row modes, column modes; their products by pairs are ``modes``.
+        Row modes and column modes; their elementwise products are ``modes``.
 
     Raises:
-        ValueError: another product, or rows that end where no mode can be split.
+        ValueError: the product is different, or no mode can be split at the boundary.
     """
     modes = tuple(modes)
     if min(modes, default=0) < 1 or math.prod(modes) != rows * columns:
@@ -235,34 +234,35 @@ def paired_modes(
             f"modes {modes} are not sizes whose product is {rows} * {columns} = {rows * columns}"
         )
     row_modes, column_modes = [], []
-    left = rows
+    remaining = rows
     for size in modes:
-        shared = math.gcd(size, left)
-        # The mode is all of rows, or it takes what is left of them.
-        if shared not in (size, left):
+        shared = math.gcd(size, remaining)
+        # The mode must divide the remaining rows, or be a multiple of them.
+        if shared not in (size, remaining):
             raise ValueError(
                 f"modes {modes} do not fit {rows} rows of {columns}: the mode {size} is neither a "
-                f"divisor nor a multiple of the {left} rows that the modes before it leave. "
-                "Reorder them, or leave them to be chosen"
+                f"divisor nor a multiple of the {remaining} rows that the modes before it leave. "
+                "Reorder the modes, or omit them to have them chosen"
             )
         row_modes.append(shared)
         column_modes.append(size // shared)
-        left //= shared
+        remaining //= shared
     return tuple(row_modes), tuple(column_modes)
 
 
 @lru_cache(maxsize=1024)
 def choose_modes(rows: int, columns: int) -> tuple[int, ...]:
-    """Modes of a matrix whose entries are read row-major, by a rule that gives LoRETTA's tables.
+    """Modes for the row-major entries of a matrix, by a rule that reproduces LoRETTA's tables.
 
-    The rule. There are floor(log_8(rows * columns)) modes, of 4 to 16 each. Of all such lists that
-    `paired_modes` can take, it is the one whose first size is the largest, then whose second is,
-    and so on. A prime factor above 16 is a mode by itself, first where it divides the rows and last
-    where it divides the columns, and the rule is for the rest. Where no list exists, the number of
-    modes moves by as little as it can; where none exists for any number, sizes go down to 2.
+    There are floor(log_8(rows * columns)) modes of size 4 to 16. Of all such lists that
+    `paired_modes` accepts, the lexicographically largest is chosen. A prime factor above 16 is a
+    mode by itself, first if it divides the rows and last if it divides the columns; the rule
+    applies to the rest. If no list exists, the number of modes changes as little as possible; if
+    none exists for any number, sizes may be as small as 2.
 
-    So 4096 x 8, 16, 64 and 128 are 16-16-8-4-4, 16-16-16-4-4, 16-16-16-4-4-4 and 16-16-16-8-4-4,
-    as in LoRETTA's tables, 576 x 64 is 16-12-12-4-4, and 11008 x 64 is 43-16-16-16-4.
+    For example, 4096 x 8, 16, 64 and 128 give 16-16-8-4-4, 16-16-16-4-4, 16-16-16-4-4-4 and
+    16-16-16-8-4-4, as in LoRETTA's tables; 576 x 64 gives 16-12-12-4-4, and 11008 x 64 gives
+    43-16-16-16-4.
 
     Raises:
         ValueError: a width below 1.
@@ -275,7 +275,7 @@ def choose_modes(rows: int, columns: int) -> tuple[int, ...]:
     entries = rows * columns
     if entries == 1:
         return (*first, *last) or (1,)
-    usual = max(1, (entries.bit_length() - 1) // EIGHTH)
+    usual = max(1, (entries.bit_length() - 1) // BITS_PER_MODE)
     counts = sorted(range(1, len(_primes(entries)) + 1), key=lambda n: (abs(n - usual), n))
     rest = next(
         modes
@@ -287,9 +287,9 @@ def choose_modes(rows: int, columns: int) -> tuple[int, ...]:
 
 
 def even_modes(width: int, count: int) -> tuple[int, ...]:
-    """Split a width into ``count`` modes whose largest is as small as can be, in falling order.
+    """Split a width into ``count`` modes in descending order, with the smallest possible maximum.
 
-    So 576 into 3 is 9-8-8, and 4 into 3 is 2-2-1; a width that is prime is one mode, and 1s.
+    For example, 576 into 3 is 9-8-8, and 4 into 3 is 2-2-1; a prime width is one mode and 1s.
 
     Raises:
         ValueError: a width or a count below 1.
@@ -307,7 +307,7 @@ def even_modes(width: int, count: int) -> tuple[int, ...]:
 
 
 def _mode_lists(rows: int, columns: int, count: int, smallest: int) -> Iterator[tuple[int, ...]]:
-    """Lists of ``count`` modes that `paired_modes` can take, those with the largest sizes first."""
+    """Lists of ``count`` modes that `paired_modes` accepts, lexicographically largest first."""
     entries = rows * columns
     if count == 0:
         if entries == 1:
@@ -317,19 +317,19 @@ def _mode_lists(rows: int, columns: int, count: int, smallest: int) -> Iterator[
         return
     for size in range(LARGEST, smallest - 1, -1):
         shared = math.gcd(size, rows)
-        own = size // shared  # of the columns
-        if shared in (size, rows) and columns % own == 0:
-            for rest in _mode_lists(rows // shared, columns // own, count - 1, smallest):
+        column_size = size // shared
+        if shared in (size, rows) and columns % column_size == 0:
+            for rest in _mode_lists(rows // shared, columns // column_size, count - 1, smallest):
                 yield (size, *rest)
 
 
 def _primes(number: int) -> list[int]:
-    """Prime factors in rising order, each as often as it divides."""
-    found = []
+    """Prime factors in ascending order, with multiplicity."""
+    factors = []
     factor = 2
     while factor * factor <= number:
         while number % factor == 0:
-            found.append(factor)
+            factors.append(factor)
             number //= factor
         factor += 1
-    return [*found, number] if number > 1 else found
+    return [*factors, number] if number > 1 else factors

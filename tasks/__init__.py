@@ -1,4 +1,4 @@
-"""Benchmark tasks, one file a family.
+"""Benchmark tasks, one file per family.
 
-A task imports ``quanta_bench.task`` and no other part of the suite.
+A task imports only ``quanta_bench.task`` from the suite.
 """

@@ -1,4 +1,4 @@
-"""ARC (Clark et al. 2018, arXiv:1803.05457): science questions from school exams, easy and hard."""
+"""ARC (Clark et al. 2018, arXiv:1803.05457): easy and hard science questions from school exams."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ REQUEST = ("Question: ", "\nAnswer:")
 
 
 def science_places(saved: str, requests: str, hub: tuple[str, str], folder: str) -> Places:
-    """Places of a data set whose test labels are public.
+    """Row locations of a data set whose test labels are public.
 
-    Embedded, the validation rows are cut into training and validation, and the test rows are
-    the published ones: 2,376 (ARC-e), 1,172 (ARC-c), 500 (OBQA).
+    In the embedded data, the validation rows are split into training and validation; the test rows
+    are the published ones: 2,376 (ARC-e), 1,172 (ARC-c), 500 (OBQA).
     """
     return Places(
         embedded=Place(
@@ -43,14 +43,14 @@ class ScienceQuestions(CommonsenseTask):
     layout = Layout("Please choose the correct answer to the question: ", "answer", 5)
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
-        """Fields and right choice of a published row, or of an embedded request's document."""
+        """Fields and correct choice of a published row, or of an embedded request's document."""
         if "query" in row:
             before, after = REQUEST
             question = row["query"].removeprefix(before).removesuffix(after)
             return {"question": question, "choices": tuple(row["choices"])}, row["gold"]
         question = row["question_stem"] if "question_stem" in row else row["question"]
         choices = row["choices"]
-        # Keys are letters in most rows and numbers in some.
+        # Keys are letters in most rows, numbers in some.
         gold = choices["label"].index(row["answerKey"])
         return {"question": question, "choices": tuple(choices["text"])}, gold
 
@@ -65,7 +65,7 @@ class ScienceQuestions(CommonsenseTask):
 
 
 class ArcEasy(ScienceQuestions):
-    """The questions that simple retrieval and co-occurrence answer."""
+    """Questions that a retrieval or a word co-occurrence baseline answers correctly."""
 
     name = "arc_easy"
     title = "ARC-e"
@@ -78,7 +78,7 @@ class ArcEasy(ScienceQuestions):
 
 
 class ArcChallenge(ScienceQuestions):
-    """The questions that both get wrong."""
+    """Questions that both baselines answer incorrectly."""
 
     name = "arc_challenge"
     title = "ARC-c"

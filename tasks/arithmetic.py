@@ -1,12 +1,12 @@
-"""Word problems whose solution is written out: GSM8K, AQuA, MAWPS, SVAMP, and bare sums.
+"""Word problems with worked solutions (GSM8K, AQuA, MAWPS, SVAMP) and plain arithmetic.
 
-Whatever the source, a solution is one line that ends in the answer, and an answer ends at the first
-line break or after 256 tokens (16 for bare sums). The text before it comes in three forms, named by
+In every source a solution is one line that ends in the answer, and generation stops at the first
+line break or after 256 tokens (16 for plain arithmetic). The prompt has three forms, selected by
 the task's argument:
 
 ==================  ================================================================================
 ``gsm8k``           ``Question: {question}``, a line break, ``Answer:``
-``gsm8k:paper``     ``{question}``, a line break, ``Answer:``, as the paper puts it (table H.10)
+``gsm8k:paper``     ``{question}``, a line break, ``Answer:``, as in the paper (table H.10)
 ``gsm8k:adapters``  LLM-Adapters' instruction prompt
 ==================  ================================================================================
 """
@@ -40,14 +40,14 @@ from tasks.places import CARVED, CUT, Place, local, read_split
 FORMS = ("paper", "adapters")
 
 Problem = tuple[str, str, str]
-"""Question, written-out solution (may be empty) and answer of a row."""
+"""Question, worked solution (may be empty) and answer of a row."""
 
 
 class ArithmeticTask(Task):
     """Solve a problem step by step; the last number or option letter of the solution counts.
 
     Args:
-        argument: the form of the prompt, ``paper`` or ``adapters``; ``None`` for the plain one.
+        argument: the form of the prompt, ``paper`` or ``adapters``; ``None`` for the plain form.
     """
 
     kind = "generate"
@@ -59,21 +59,22 @@ class ArithmeticTask(Task):
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None and argument not in FORMS:
             raise UsageError(
-                f"The task {self.name!r} has no form {argument!r}. {did_you_mean(argument, FORMS)}"
+                f"The task {self.name!r} has no prompt form {argument!r}. "
+                f"{did_you_mean(argument, FORMS)}"
             )
         super().__init__()
         self._form = argument
 
     @property
     def reference(self) -> str:
-        """The words that name this task on the command line."""
+        """The task's name on the command line."""
         return self.name if self._form is None else f"{self.name}:{self._form}"
 
     def published(self, row: Mapping[str, Any]) -> Problem:
         """The problem of a row as the data set's authors publish it.
 
         Raises:
-            KeyError: rows are in LLM-Adapters' form alone.
+            KeyError: rows exist only in LLM-Adapters' format.
         """
         raise KeyError("instruction")
 
@@ -82,11 +83,11 @@ class ArithmeticTask(Task):
         return "".join(question.casefold().split())
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         return read_split(self, self.place(source), source, split, self.example)
 
     def place(self, source: Source) -> Place:
-        """Where the rows lie in a source.
+        """Where a source stores the rows.
 
         Raises:
             MissingDataError: the source does not have them.
@@ -99,7 +100,7 @@ class ArithmeticTask(Task):
         return self.places[source.kind]
 
     def example(self, row: Mapping[str, Any], name: str) -> Example:
-        """The item of a row, as its authors or LLM-Adapters publish it.
+        """The item of a row in the format of its authors or of LLM-Adapters.
 
         Raises:
             KeyError, ValueError, TypeError, AttributeError: the row is neither.
@@ -114,10 +115,10 @@ class ArithmeticTask(Task):
         return Example(name, group, fields, references=(gold,))
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The question in this task's form, and its solution."""
+        """The question in this task's prompt form, and its solution as target."""
         if protocol not in self.protocols:
             raise UsageError(
-                f"The task {self.reference!r} cannot be put as {protocol!r}. "
+                f"The task {self.reference!r} does not support the protocol {protocol!r}. "
                 f"{did_you_mean(protocol, self.protocols)}"
             )
         question, solution = example.fields["question"], example.fields["solution"]
@@ -128,24 +129,24 @@ class ArithmeticTask(Task):
         return Prompt(f"{opening}{question}\nAnswer:", target=f" {solution}")
 
     def judge_text(self, example: Example, text: str) -> Answer:
-        """Judge the last option letter of a text where a letter is right, or its last number."""
+        """Judge a text's last option letter if the gold answer is one, else its last number."""
         gold = example.references[0]
-        said, right = judge(text, gold)
-        return Answer(said, gold, {self.metric: float(right)})
+        predicted, correct = judge(text, gold)
+        return Answer(predicted, gold, {self.metric: float(correct)})
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks; a line that does not end a sentence is given a full stop."""
+    """Join the lines of a text; a line without closing punctuation gets a full stop."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ended = [line if line[-1] in ".!?:;" else f"{line}." for line in lines[:-1]]
     return " ".join([*ended, *lines[-1:]])
 
 
 def conclude(solution: str, gold: str) -> str:
-    """A solution on one line that ends in the answer: it is stated where it is not found last.
+    """A solution on one line that ends in the answer, which is appended if it does not come last.
 
-    Written-out solutions often end in another number ("so 9 points in the 40 minutes"), and some
-    that a model wrote contradict the data set's answer.
+    Worked solutions often end in another number ("so 9 points in the 40 minutes"), and some
+    model-written ones contradict the data set's answer.
     """
     solution = one_line(solution)
     if judge(solution, gold)[1]:
@@ -169,7 +170,7 @@ class GSM8K(ArithmeticTask):
     }
 
     def published(self, row: Mapping[str, Any]) -> Problem:
-        """The problem of a row of ``openai/gsm8k``, without its calculator's notes."""
+        """The problem of a row of ``openai/gsm8k``, without its calculator annotations."""
         steps, mark, answer = row["answer"].rpartition("####")
         if not mark:
             raise ValueError("'answer' has no '####' before the final answer")
@@ -206,7 +207,7 @@ class AQuA(ArithmeticTask):
 class MAWPS(ArithmeticTask):
     """Problems from several collections (Koncel-Kedziorski et al. 2016).
 
-    The 238 test problems that LLM-Adapters chose are in no data set on the hub.
+    No data set on the hub has the 238 test problems that LLM-Adapters selected.
     """
 
     name = "mawps"
@@ -215,9 +216,9 @@ class MAWPS(ArithmeticTask):
 
 
 class SVAMP(ArithmeticTask):
-    """Simple problems in varied wordings (Patel et al. 2021, arXiv:2103.07191).
+    """Simple problems with varied wording (Patel et al. 2021, arXiv:2103.07191).
 
-    LLM-Adapters, and so the paper, tests on all 1,000; the hub's test split has 300 of them.
+    LLM-Adapters, and therefore the paper, tests on all 1,000; the hub's test split has only 300.
     """
 
     name = "svamp"
@@ -237,7 +238,7 @@ class SVAMP(ArithmeticTask):
 
 
 class BasicArithmetic(ArithmeticTask):
-    """Bare sums, differences, products and quotients of whole numbers, as in "5 + 91 ="."""
+    """Sums, differences, products and quotients of integers, as in "5 + 91 ="."""
 
     name = "basic_arithmetic"
     title = "Arithmetic"
@@ -248,15 +249,15 @@ class BasicArithmetic(ArithmeticTask):
     }
 
     def published(self, row: Mapping[str, Any]) -> Problem:
-        """The sum of a row, whose solution is the result alone."""
+        """The expression of a row; its solution is just the result."""
         choices = row["choices"]
         result = choices["text"][choices["label"].index(row["answerKey"])]
         return row["question"], result, result
 
     def twin(self, question: str) -> str:
-        """The sum, whose operands may stand in either order if that changes nothing."""
+        """The expression, with the operands of + and * sorted."""
         return re.sub(
             r"(\d+)([+*])(\d+)",
-            lambda sum_: sum_[2].join(sorted((sum_[1], sum_[3]))),
+            lambda match: match[2].join(sorted((match[1], match[3]))),
             super().twin(question),
         )

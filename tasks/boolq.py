@@ -1,4 +1,4 @@
-"""BoolQ (Clark et al. 2019, arXiv:1905.10044): yes-or-no questions put to a search engine."""
+"""BoolQ (Clark et al. 2019, arXiv:1905.10044): yes/no questions asked of a search engine."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class BoolQ(CommonsenseTask):
     """Is the answer yes? By default without the passage, as in the paper's data.
 
     Args:
-        argument: ``with_passage`` puts the passage before the question (``choice-text`` only).
+        argument: ``with_passage`` prepends the passage to the question (``choice-text`` only).
     """
 
     name = "boolq"
     title = "BoolQ"
-    grouped_by = "passage (question, where there is none)"
+    grouped_by = "passage (question, if there is none)"
     places = Places(
         embedded=Place(SavedRows("boolq/none/validation")),
         hub=hub("google/boolq"),
@@ -52,11 +52,11 @@ class BoolQ(CommonsenseTask):
 
     @property
     def reference(self) -> str:
-        """The words that name this task on the command line."""
+        """The task's name on the command line."""
         return "boolq:with_passage" if self._with_passage else "boolq"
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
-        """Fields and right choice of a row of ``google/boolq``."""
+        """Fields and correct choice of a row of ``google/boolq``."""
         fields = {
             "question": row["question"],
             "passage": row["passage"],
@@ -65,16 +65,16 @@ class BoolQ(CommonsenseTask):
         return fields, int(row["answer"])
 
     def twin(self, fields: Fields) -> str:
-        """The passage's opening; without a passage, the question.
+        """The start of the passage; without a passage, the question.
 
-        Many questions share a passage, and some passages are later versions of each other, equal
-        in their first words only.
+        Many questions share a passage, and some passages are revisions of each other that agree
+        only in their first words.
         """
         opening = letters_of(fields.get("passage", ""))[:SAME_OPENING]
         return opening or str(fields["question"])
 
     def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:
-        """The question mark is not in the rows and is added."""
+        """Adds the question mark, which the rows lack."""
         context = f"Question: {fields['question']}?\nAnswer:"
         if self._with_passage:
             context = f"{fields['passage']}\n{context}"
@@ -82,7 +82,7 @@ class BoolQ(CommonsenseTask):
 
     @property
     def known_labels(self) -> tuple[str, ...]:
-        """In the order of the choices, which is not the order of the instruction's words."""
+        """In the order of the choices, which differs from the order in the instruction."""
         return ("false", "true")
 
     def labels(self, fields: Fields) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class BoolQ(CommonsenseTask):
         return {"question": question.removesuffix(FORMAT), "choices": ("no", "yes")}
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split; with the passage only where the source has it."""
+        """All items of a split; `with_passage` needs a source that has passages."""
         if self._with_passage and source.kind == "local":
             raise MissingDataError(
                 "LLM-Adapters' rows of BoolQ have no passage; "

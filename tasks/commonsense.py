@@ -1,7 +1,7 @@
 """What the eight commonsense tasks have in common.
 
-A task of this family says how its published rows, LLM-Adapters' instructions and its own text
-prompt look; where rows come from, how they are split, put to a model and judged is here.
+A task of this family defines the format of its published rows, LLM-Adapters' instructions and its
+own text prompt. Row locations, splits, prompts and judging are shared here.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ Fields = Mapping[str, Any]
 class CommonsenseTask(Task):
     """A multiple-choice task of the commonsense table.
 
-    ``fields`` of its items hold ``choices`` and whatever the methods below put there. A change of
-    places, twins or fields that moves items between splits raises ``template_version``, as a
-    change of a template does.
+    ``fields`` of its items hold ``choices`` and what the methods below add. Raise
+    ``template_version`` when a change of places, twins or fields moves items between splits, as
+    for a change of a template.
     """
 
     protocols: tuple[str, ...] = ("choice-text", "choice-label", "generate")
     max_new_tokens = 32
-    # LLM-Adapters takes the first label in 32 tokens, whatever line it stands on.
+    # LLM-Adapters takes the first label within 32 tokens, on any line.
     stop = ()
 
     layout: ClassVar[Layout]
     places: ClassVar[Places]
 
-    # --- what a task says of itself ---------------------------------------------------------
+    # --- what a task defines ---------------------------------------------------------------
 
     @abstractmethod
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
-        """Fields and right choice of a row as the data set's authors publish it."""
+        """Fields and correct choice of a row as the data set's authors publish it."""
 
     @abstractmethod
     def twin(self, fields: Fields) -> str:
@@ -59,11 +59,11 @@ class CommonsenseTask(Task):
         """Context and candidates of the ``choice-text`` protocol."""
 
     def statement(self, fields: Fields) -> str:
-        """The question as it stands in an instruction."""
+        """The question as written in an instruction."""
         return str(fields["question"])
 
     def fields(self, statement: str) -> Fields:
-        """All fields but the choices, from the question as it stands in an instruction."""
+        """All fields except the choices, parsed from an instruction's question."""
         return {"question": statement}
 
     def labels(self, fields: Fields) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class CommonsenseTask(Task):
 
     @property
     def known_labels(self) -> tuple[str, ...]:
-        """Every label that a generated text is searched for."""
+        """Every label to look for in a generated text."""
         return self.layout.labels(self.layout.most)
 
     def instruction(self, fields: Fields) -> str:
@@ -80,18 +80,18 @@ class CommonsenseTask(Task):
         return self.layout.write(self.statement(fields), fields["choices"])
 
     def parse(self, instruction: str) -> Fields:
-        """The fields of an instruction; the reverse of :meth:`instruction`."""
+        """The fields of an instruction; the inverse of :meth:`instruction`."""
         statement, choices = self.layout.read(instruction)
         return {**self.fields(statement), "choices": choices}
 
     # --- from rows to items -----------------------------------------------------------------
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         return read_split(self, getattr(self.places, source.kind), source, split, self.example)
 
     def example(self, row: Mapping[str, Any], name: str) -> Example:
-        """The item of a row, as its authors or LLM-Adapters publish it.
+        """The item of a row in the format of its authors or of LLM-Adapters.
 
         Raises:
             KeyError, ValueError, TypeError, AttributeError: the row is neither.
@@ -109,45 +109,45 @@ class CommonsenseTask(Task):
     # --- from items to text and back --------------------------------------------------------
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The item as the protocol puts it to a model."""
+        """The item's prompt under a protocol."""
         if protocol not in self.protocols:
             raise UsageError(
-                f"The task {self.reference!r} cannot be put as {protocol!r}. "
+                f"The task {self.reference!r} does not support the protocol {protocol!r}. "
                 f"{did_you_mean(protocol, self.protocols)}"
             )
         template = {
-            "choice-text": self._choices_in_words,
-            "choice-label": self._labels_to_choose,
-            "generate": self._instruction_to_answer,
+            "choice-text": self._choice_text_prompt,
+            "choice-label": self._choice_label_prompt,
+            "generate": self._generation_prompt,
         }[protocol]
         return template(example.fields, right_choice(example))
 
-    def _choices_in_words(self, fields: Fields, gold: int) -> Prompt:
+    def _choice_text_prompt(self, fields: Fields, gold: int) -> Prompt:
         context, candidates = self.text(fields)
         return Prompt(context, candidates, candidates[gold])
 
-    def _labels_to_choose(self, fields: Fields, gold: int) -> Prompt:
+    def _choice_label_prompt(self, fields: Fields, gold: int) -> Prompt:
         candidates = tuple(f" {answer_sentence(label)}." for label in self.labels(fields))
         return Prompt(f"{self.instruction(fields)}\nAnswer:", candidates, candidates[gold])
 
-    def _instruction_to_answer(self, fields: Fields, gold: int) -> Prompt:
+    def _generation_prompt(self, fields: Fields, gold: int) -> Prompt:
         context, space = wrap(self.instruction(fields))
         return Prompt(context, target=f"{space}{answer_sentence(self.labels(fields)[gold])}")
 
     def judge_text(self, example: Example, text: str) -> Answer:
         """Judge the first label in a generated text, as LLM-Adapters does.
 
-        A label that the data set knows and this item lacks, such as ``answer4`` of three choices,
-        counts as the answer all the same, and is wrong.
+        A label that the data set uses but this item lacks, such as ``answer4`` for three choices,
+        still counts as the answer, and is wrong.
         """
-        found = re.search("|".join(self.known_labels), text)
-        said = found.group() if found else None
+        match = re.search("|".join(self.known_labels), text)
+        predicted = match.group() if match else None
         gold = self.labels(example.fields)[right_choice(example)]
-        return Answer(said, gold, {self.metric: float(said == gold)})
+        return Answer(predicted, gold, {self.metric: float(predicted == gold)})
 
 
 def right_choice(example: Example) -> int:
-    """The index of an item's right choice."""
+    """The index of an item's correct choice."""
     if example.gold is None:
-        raise BenchError(f"Item {example.id} has no right choice.")
+        raise BenchError(f"Item {example.id} has no correct choice.")
     return example.gold

@@ -29,15 +29,15 @@ from tasks.winogrande import WinoGrande
 VALIDATION_ROWS = 400
 VALIDATION_SHARE = 0.05
 
-# A row does not say which task it is from. SIQA, ARC and OBQA open with the same words; three
-# answers after a situation are taken for SIQA, which a few of ARC's questions resemble, and all
-# others are put as ARC's, for ARC and OBQA share their templates. Only "choice-text" depends on it.
+# A row does not name its task. SIQA, ARC and OBQA share their opening; three answers after a
+# situation count as SIQA, although a few ARC questions look the same, and all others as ARC, which
+# shares its templates with OBQA. Only "choice-text" depends on the guess.
 DELEGATES: tuple[type[CommonsenseTask], ...] = (BoolQ, PIQA, SIQA, HellaSwag, WinoGrande, ArcEasy)
 SITUATION_CHOICES = 3
 
 
 class Commonsense170K(Task):
-    """Rows of all eight tasks, for training: 400 validate, 170,020 train."""
+    """Training rows of all eight tasks: 170,020 for training, 400 for validation."""
 
     name = "commonsense170k"
     title = "Commonsense170K"
@@ -51,7 +51,7 @@ class Commonsense170K(Task):
         self._tasks = {delegate.name: delegate() for delegate in DELEGATES}
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         if split == "test":
             raise MissingDataError(
                 "COMMONSENSE170K is for training and has no test rows; "
@@ -67,7 +67,7 @@ class Commonsense170K(Task):
         location = (
             JsonRows("ft-training_set/commonsense_170k.json")
             if source.kind == "local"
-            # A third party's copy of the file, widely used; not checked against the original.
+            # A widely used third-party copy; not checked against the original.
             else HubRows("zwhe99/commonsense_170k", None, "train")
         )
         rows = source.rows(location)
@@ -91,32 +91,32 @@ class Commonsense170K(Task):
                 continue
             return Example(example.id, f"{task.name}/{example.group}", fields, example.gold)
         raise SourceError(
-            f"Row {number + 1} of commonsense_170k is laid out as none of the eight tasks: "
+            f"Row {number + 1} of commonsense_170k matches the layout of none of the eight tasks: "
             f"{str(row)[:120]}"
         )
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The item as its own task puts it."""
+        """The prompt of the item's own task."""
         return self._tasks[example.fields["task"]].prompt(example, protocol)
 
     def judge_text(self, example: Example, text: str) -> Answer:
-        """Judged by the item's own task."""
+        """The judgement of the item's own task."""
         return self._tasks[example.fields["task"]].judge_text(example, text)
 
 
 def validation_groups(groups: Sequence[str]) -> set[str]:
-    """Groups that together hold exactly the validation rows, or as nearly as whole groups can.
+    """Groups that together hold the validation rows: exactly, or as closely as whole groups allow.
 
-    Groups are taken in the order of a hash, so the choice depends on the rows alone. One that would
-    overshoot is passed over: twins stay together and the count is exact.
+    Groups are taken in hash order, so the choice depends only on the rows. A group that would
+    overshoot is skipped: twins stay together and the count is exact.
     """
     sizes: dict[str, int] = {}
     for group in groups:
         sizes[group] = sizes.get(group, 0) + 1
-    room = min(VALIDATION_ROWS, round(VALIDATION_SHARE * len(groups)))
+    remaining = min(VALIDATION_ROWS, round(VALIDATION_SHARE * len(groups)))
     chosen = set()
     for group in sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).digest()):
-        if sizes[group] <= room:
+        if sizes[group] <= remaining:
             chosen.add(group)
-            room -= sizes[group]
+            remaining -= sizes[group]
     return chosen

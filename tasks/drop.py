@@ -1,4 +1,4 @@
-"""DROP (Dua et al. 2019, arXiv:1903.00161): questions that reckon with what a passage says."""
+"""DROP (Dua et al. 2019, arXiv:1903.00161): questions that need reasoning over a passage."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ PUBLISHED = Place(
 class Drop(Task):
     """Answer a question about a passage in a few words.
 
-    Training and validation items come from the published training split, cut by passage, and test
-    items from the published validation split; the paper draws 2,000, 800 and 1,200 of them. The
-    embedded 1,000 items are cut into all three splits, by passage too.
+    Training and validation items come from the published training split, split by passage, and
+    test items from the published validation split; the paper samples 2,000, 800 and 1,200 of them.
+    The 1,000 embedded items are divided among all three splits, also by passage.
 
-    Metrics: ``f1`` and ``exact`` take each span that any annotator named for a right answer of its
-    own, as the paper does; ``drop_f1`` and ``drop_em`` are DROP's own, for which an annotator's
-    spans belong together and the generated text is one span.
+    Metrics: ``f1`` and ``exact`` accept every span of any annotator as an answer of its own, as the
+    paper does; ``drop_f1`` and ``drop_em`` are DROP's own, which keep an annotator's spans together
+    and treat the generated text as one span.
 
-    Training learns the first span of the first annotator's answer, as the paper's public code does.
-    A context that is too long loses the end of the passage and nothing of the question.
+    The training target is the first span of the first annotator's answer, as in the paper's public
+    code. A context that is too long loses the end of the passage, never the question.
     """
 
     name = "drop"
@@ -59,11 +59,11 @@ class Drop(Task):
     }
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         return read_split(self, self.places[source.kind], source, split, self.example)
 
     def example(self, row: Mapping[str, Any], name: str) -> Example:
-        """The item of a row, embedded or as published.
+        """The item of an embedded or published row.
 
         Raises:
             KeyError, ValueError, TypeError, AttributeError: the row is neither.
@@ -71,7 +71,7 @@ class Drop(Task):
         answers = tuple(dict.fromkeys(answers_of(row)))
         references = tuple(dict.fromkeys(span for answer in answers for span in answer))
         if not references or not all(answers):
-            raise ValueError("it has an empty answer")
+            raise ValueError("the row has an empty answer")
         fields = {
             "passage": row["passage"],
             "question": row["question"].strip(),
@@ -80,35 +80,34 @@ class Drop(Task):
         return Example(name, twin_key(row["passage"]), fields, references=references)
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """Passage and question, as the paper (table H.8) and its public code put them."""
+        """Passage and question, formatted as in the paper (table H.8) and its public code."""
         if protocol not in self.protocols:
             raise UsageError(
-                f"The task {self.name!r} cannot be put as {protocol!r}. "
+                f"The task {self.name!r} does not support the protocol {protocol!r}. "
                 f"{did_you_mean(protocol, self.protocols)}"
             )
         passage, question = example.fields["passage"], example.fields["question"]
-        # An answer ends at the first line break, so none may stand inside it.
+        # Generation stops at the first line break, so the target must not contain one.
         target = " ".join(example.references[0].split())
         tail = f"\nQuestion: {question}\nAnswer:"
         return Prompt(f"Passage: {passage}{tail}", target=f" {target}", tail=tail)
 
     def judge_text(self, example: Example, text: str) -> Answer:
-        """Compare a generated text with every annotator's answer."""
+        """Score a generated text against every annotator's answer."""
         if not example.references:
             raise BenchError(f"Item {example.id} has no answer to compare with.")
-        said = text.strip()
-        exact, f1 = token_scores(said, example.references)
-        drop_em, drop_f1 = drop_scores([said], example.fields["answers"])
+        predicted = text.strip()
+        exact, f1 = token_scores(predicted, example.references)
+        drop_em, drop_f1 = drop_scores([predicted], example.fields["answers"])
         scores = {"f1": f1, "exact": exact, "drop_f1": drop_f1, "drop_em": drop_em}
-        return Answer(said or None, example.references[0], scores)
+        return Answer(predicted or None, example.references[0], scores)
 
 
 def answers_of(row: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
     """Each annotator's answer, as one or more spans.
 
-    Rows of ``ucinlp/drop`` hold the spans of all annotators in one list, which does not tell what
-    belongs together: each span is taken for an answer of its own, and ``drop_f1`` and ``drop_em``
-    are upper bounds.
+    Rows of ``ucinlp/drop`` hold the spans of all annotators in one flat list. Each span then counts
+    as an answer of its own, and ``drop_f1`` and ``drop_em`` are upper bounds.
     """
     if "answers" in row:
         return [tuple(answer) for answer in row["answers"]]
@@ -116,7 +115,7 @@ def answers_of(row: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
         return [(span,) for span in row["answers_spans"]["spans"]]
     others = row["validated_answers"]
     if isinstance(others, Mapping):
-        # Older releases of datasets give a list of structures as a structure of lists.
+        # Older releases of datasets return a list of structs as a struct of lists.
         keys = ("number", "date", "spans")
         columns = zip(*(others[key] for key in keys), strict=True)
         others = [dict(zip(keys, values, strict=True)) for values in columns]
@@ -124,7 +123,7 @@ def answers_of(row: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
 
 
 def _spans(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    """The spans of an answer, which is a number, spans of text or a date."""
+    """The spans of an answer: a number, spans of text or a date."""
     if answer["number"]:
         return (str(answer["number"]),)
     if answer["spans"]:

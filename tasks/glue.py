@@ -1,15 +1,15 @@
 """GLUE (Wang et al. 2018, arXiv:1804.07461): the five tasks of the QuanTA paper's Table F.7.
 
 The labels of GLUE's test sets are not public, so its validation rows are the test split here, as
-they are in papers that report on "the dev set", and validation is cut from its training rows by
-group. Training rows of a group that is in the test split are left out: GLUE's own sets share some
+in papers that report on "the dev set", and validation rows are held out from its training rows by
+group. Training rows whose group is also in the test split are dropped: GLUE's own splits overlap
 (in the public files 31 of RTE's 2,490 training rows, 24 of MRPC's 3,668, 19 of CoLA's 8,551 and
 174 of STS-B's 5,749).
 
 ``local:DIR`` is a folder of GLUE's own files: ``DIR/RTE/train.tsv``, ``DIR/RTE/dev.tsv``.
 
-A causal model classifies by choosing among the labels in words. An encoder does with a head that
-has an output a class; for the scores of STS-B it has a single one and predicts the score itself.
+A causal model classifies by choosing among the verbalised labels. An encoder uses a head with one
+output per class; for STS-B the head has a single output and regresses the score.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from tasks.places import CARVED, Place, read_split, twin_key
 def glue_places(
     config: str, folder: str, *, embedded: bool = False, columns: tuple[str, ...] = ()
 ) -> Mapping[str, Place]:
-    """The places of one of GLUE's data sets, by kind of source.
+    """Row locations of one GLUE data set, by kind of source.
 
     Args:
         config: its name on the hub.
         folder: its folder among GLUE's own files.
-        embedded: whether the embedded data hold its validation rows.
-        columns: the columns of its files, where they have no line of their own for them.
+        embedded: whether the embedded data include its validation rows.
+        columns: the columns of its files, if they have no header line.
     """
     name = "nyu-mll/glue"
     places = {
@@ -70,9 +70,9 @@ def glue_places(
 
 
 class GlueTask(Task):
-    """One sentence, or two, and a label.
+    """One or two sentences and a label.
 
-    ``fields`` of its items hold ``sentences``, one or two.
+    ``fields`` of its items hold the ``sentences``.
     """
 
     kind = "classify"
@@ -80,25 +80,25 @@ class GlueTask(Task):
     outputs = 2
     places: ClassVar[Mapping[str, Place]]
     labels: ClassVar[tuple[str, ...]]
-    """The labels in words, in the order of their numbers."""
+    """The verbalised labels, in the order of their indices."""
     symmetric: ClassVar[bool] = False
-    """Whether two sentences ask the same either way round. Some pairs stand there both ways, so
-    these are grouped by one of the two, whichever way they stand; others by the first."""
+    """Whether the order of two sentences does not matter. Some pairs occur in both orders, so these
+    are grouped by one of the two regardless of order; others by the first sentence."""
 
     @abstractmethod
     def question(self, sentences: Sequence[str]) -> str:
-        """The context whose right continuation is the label."""
+        """The context whose correct continuation is the label."""
 
     def sentences(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """The texts of a row."""
         return (row["sentence1"], row["sentence2"])
 
     def label(self, row: Mapping[str, Any]) -> int:
-        """The number of a row's label."""
+        """The index of a row's label."""
         return int(row["label"])
 
     def example(self, row: Mapping[str, Any], name: str) -> Example:
-        """The item of a row of the hub or of GLUE's own files."""
+        """The item of a row from the hub or from GLUE's own files."""
         sentences = tuple(sentence.strip() for sentence in self.sentences(row))
         gold = self.label(row)
         # Hidden labels are published as -1, which is a valid index in Python.
@@ -109,22 +109,22 @@ class GlueTask(Task):
         return Example(name, group, {"sentences": sentences}, gold)
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         place = self.places.get(source.kind)
         if place is None:
             raise MissingDataError(
-                f"The {source.kind} data hold no rows of {self.title}, only of SST-2, MRPC and "
+                f"The {source.kind} data have no rows of {self.title}, only of SST-2, MRPC and "
                 f"RTE. Use --source hub, or --source local:DIR with GLUE's own files in DIR."
             )
         return read_split(self, place, source, split, self.example)
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
         """The question, with the labels as candidates."""
-        worded = self.protocols[:1]
-        if protocol not in worded:
+        with_prompt = self.protocols[:1]
+        if protocol not in with_prompt:
             raise UsageError(
-                f"The task {self.name!r} is not put in words as {protocol!r}. "
-                f"{did_you_mean(protocol, worded)}"
+                f"The task {self.name!r} has no prompt for the protocol {protocol!r}. "
+                f"{did_you_mean(protocol, with_prompt)}"
             )
         if example.gold is None:
             raise BenchError(f"Item {example.id} of {self.name} has no label.")
@@ -133,12 +133,12 @@ class GlueTask(Task):
         return Prompt(question, candidates, candidates[example.gold])
 
     def texts(self, example: Example) -> tuple[str, ...]:
-        """The sentences as they stand."""
+        """The sentences, unchanged."""
         sentences: tuple[str, ...] = example.fields["sentences"]
         return sentences
 
     def judge_choice(self, example: Example, chosen: int) -> Answer:
-        """Judge a chosen label by itself: F1 and correlations are numbers of all answers."""
+        """Judge a single choice by accuracy; F1 and correlations are computed over all answers."""
         judged = super().judge_choice(example, chosen)
         return replace(judged, scores={"accuracy": judged.scores[self.metric]})
 
@@ -146,8 +146,8 @@ class GlueTask(Task):
 class SST2(GlueTask):
     """Is a phrase of a film review positive? (Socher et al. 2013.) Accuracy.
 
-    Many training rows are parts of one sentence. GLUE does not say of which, so parts of a
-    sentence may fall into training and into validation.
+    Many training rows are phrases of a longer sentence. GLUE does not say which, so phrases of one
+    sentence may end up in both training and validation.
     """
 
     name = "sst2"
@@ -175,21 +175,21 @@ class RTE(GlueTask):
     labels = ("True", "False")
 
     def label(self, row: Mapping[str, Any]) -> int:
-        """0 where the second sentence follows; GLUE's own files name the label in words."""
+        """0 for entailment; GLUE's own files spell the label out."""
         names = {"entailment": 0, "not_entailment": 1}
         return names[row["label"]] if isinstance(row["label"], str) else int(row["label"])
 
     def question(self, sentences: Sequence[str]) -> str:
-        """The first text, and whether the second is true."""
+        """The first text, and the question whether the second is true."""
         return f"{sentences[0]}\nQuestion: {sentences[1]} True or False?\nAnswer:"
 
 
 class MRPC(GlueTask):
-    """Do two sentences of news say the same? (Dolan and Brockett 2005.) F1, and accuracy beside it.
+    """Are two news sentences paraphrases? (Dolan and Brockett 2005.) F1, with accuracy.
 
-    Table F.7 does not say which of the two it prints. Its 91.48 and 91.67 are read as F1: no number
-    of right answers of 408 is 91.48 %, and an F1 of 91.5 here goes with an accuracy of about 88 %,
-    the usual one of RoBERTa-base.
+    Table F.7 does not say which of the two it reports. We read its 91.48 and 91.67 as F1: no number
+    of correct answers out of 408 gives 91.48 %, and an F1 of 91.5 corresponds to an accuracy of
+    about 88 %, typical of RoBERTa-base.
     """
 
     name = "mrpc"
@@ -202,11 +202,11 @@ class MRPC(GlueTask):
     symmetric = True
 
     def sentences(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """The two sentences, which GLUE's own files call strings."""
+        """The two sentences; GLUE's own files call them strings."""
         return (row["#1 String"], row["#2 String"]) if "Quality" in row else super().sentences(row)
 
     def label(self, row: Mapping[str, Any]) -> int:
-        """1 where they say the same."""
+        """1 for paraphrases."""
         return int(row["Quality"] if "Quality" in row else row["label"])
 
     def question(self, sentences: Sequence[str]) -> str:
@@ -214,22 +214,22 @@ class MRPC(GlueTask):
         return f"{both(sentences)}\nQuestion: Do both sentences mean the same thing?\nAnswer:"
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
-        """F1 of the pairs that say the same, and accuracy."""
+        """F1 of the paraphrase class, and accuracy."""
         from sklearn.metrics import f1_score  # type: ignore[import-untyped]
 
-        gold, said = gold_and_said(answers)
-        score = float(f1_score(gold, said, zero_division=0.0))
+        gold, predicted = gold_and_predicted(answers)
+        score = float(f1_score(gold, predicted, zero_division=0.0))
         return {**super().aggregate(answers), self.metric: score}
 
     def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
-        """F1 of the counts that guessing is expected to give."""
-        same = sum(example.gold == 1 for example in examples)
-        # Half of these are found, and half of all are said to be such.
-        return same / (same + len(examples) / 2) if examples else None
+        """F1 of the expected counts under random guessing."""
+        positive = sum(example.gold == 1 for example in examples)
+        # Half of the positives are predicted positive, and half of all items are.
+        return positive / (positive + len(examples) / 2) if examples else None
 
 
 class CoLA(GlueTask):
-    """Is a sentence good English grammar? (Warstadt et al. 2019.) Matthews correlation."""
+    """Is a sentence grammatical English? (Warstadt et al. 2019.) Matthews correlation."""
 
     name = "cola"
     title = "CoLA"
@@ -248,24 +248,25 @@ class CoLA(GlueTask):
         return f"{sentences[0]}\nQuestion: Is this sentence grammatical?\nAnswer:"
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
-        """Matthews correlation, 0 where all answers are the same, and accuracy."""
+        """Matthews correlation, 0 if all answers are the same, and accuracy."""
         from sklearn.metrics import matthews_corrcoef
 
-        gold, said = gold_and_said(answers)
-        found = float(matthews_corrcoef(gold, said)) if both_vary(gold, said) else 0.0
-        return {**super().aggregate(answers), self.metric: found}
+        gold, predicted = gold_and_predicted(answers)
+        defined = both_vary(gold, predicted)
+        correlation = float(matthews_corrcoef(gold, predicted)) if defined else 0.0
+        return {**super().aggregate(answers), self.metric: correlation}
 
     def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
-        """Guessing correlates with nothing."""
+        """Random guesses are uncorrelated with the labels."""
         return 0.0 if examples else None
 
 
 class STSB(GlueTask):
-    """How alike are two sentences, from 0 to 5? (Cer et al. 2017.) Pearson, and Spearman beside it.
+    """How similar are two sentences, from 0 to 5? (Cer et al. 2017.) Pearson, with Spearman.
 
-    A causal model chooses one of the six whole scores, and is trained towards the nearest. What it
-    chose is correlated with the score as published, which has decimals; the accuracy is that of
-    the nearest whole score. An encoder predicts the score as published.
+    A causal model chooses one of the six integer scores and is trained on the nearest one. Its
+    choice is correlated with the published score, which has decimals; accuracy uses the nearest
+    integer score. An encoder predicts the published score.
     """
 
     name = "stsb"
@@ -279,11 +280,11 @@ class STSB(GlueTask):
     symmetric = True
 
     def label(self, row: Mapping[str, Any]) -> int:
-        """The nearest whole score, halves upwards."""
+        """The nearest integer score, halves rounded up."""
         return nearest(score_of(row))
 
     def example(self, row: Mapping[str, Any], name: str) -> Example:
-        """The item of a row, with its ``score``."""
+        """The item of a row, including its ``score``."""
         item = super().example(row, name)
         return replace(item, fields={**item.fields, "score": score_of(row)})
 
@@ -298,10 +299,10 @@ class STSB(GlueTask):
         return score
 
     def judge_value(self, example: Example, value: float) -> Answer:
-        """Keep a predicted score as it is; the accuracy takes one off the scale to its end."""
-        found = nearest(min(5.0, max(0.0, value)))
+        """Keep the predicted score unchanged; accuracy clips it to the scale."""
+        rounded = nearest(min(5.0, max(0.0, value)))
         return Answer(
-            value, str(example.fields["score"]), {"accuracy": float(found == example.gold)}
+            value, str(example.fields["score"]), {"accuracy": float(rounded == example.gold)}
         )
 
     def judge_choice(self, example: Example, chosen: int) -> Answer:
@@ -309,28 +310,28 @@ class STSB(GlueTask):
         return replace(super().judge_choice(example, chosen), gold=str(example.fields["score"]))
 
     def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
-        """Pearson and Spearman correlation, 0 where all answers are the same, and accuracy."""
+        """Pearson and Spearman correlation, 0 if all answers are the same, and accuracy."""
         from scipy import stats
 
-        gold, said = gold_and_said(answers)
-        found = {"pearson": 0.0, "spearman": 0.0}
-        if both_vary(gold, said):
-            found["pearson"] = float(stats.pearsonr(gold, said).statistic)
-            found["spearman"] = float(stats.spearmanr(gold, said).statistic)
-        return {**super().aggregate(answers), **found}
+        gold, predicted = gold_and_predicted(answers)
+        correlations = {"pearson": 0.0, "spearman": 0.0}
+        if both_vary(gold, predicted):
+            correlations["pearson"] = float(stats.pearsonr(gold, predicted).statistic)
+            correlations["spearman"] = float(stats.spearmanr(gold, predicted).statistic)
+        return {**super().aggregate(answers), **correlations}
 
     def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
-        """Guessing correlates with nothing."""
+        """Random guesses are uncorrelated with the labels."""
         return 0.0 if examples else None
 
 
 def score_of(row: Mapping[str, Any]) -> float:
-    """The published score of a row; the hub calls it a label."""
+    """The published score of a row, which the hub calls its label."""
     return float(row["score"] if "score" in row else row["label"])
 
 
 def nearest(score: float) -> int:
-    """The nearest whole score, halves upwards."""
+    """The nearest integer score, halves rounded up."""
     return math.floor(score + 0.5)
 
 
@@ -339,14 +340,14 @@ def both(sentences: Sequence[str]) -> str:
     return f"Sentence 1: {sentences[0]}\nSentence 2: {sentences[1]}"
 
 
-def gold_and_said(answers: Sequence[Answer]) -> tuple[list[float], list[float]]:
-    """What was right and what was answered, as numbers."""
+def gold_and_predicted(answers: Sequence[Answer]) -> tuple[list[float], list[float]]:
+    """Gold labels and predictions, as numbers."""
     return (
         [float(answer.gold) for answer in answers],
         [float(answer.prediction) for answer in answers if answer.prediction is not None],
     )
 
 
-def both_vary(gold: Sequence[float], said: Sequence[float]) -> bool:
-    """Whether a correlation of the two is defined; the libraries warn or give NaN where not."""
-    return len(set(gold)) > 1 and len(set(said)) > 1
+def both_vary(gold: Sequence[float], predicted: Sequence[float]) -> bool:
+    """Whether their correlation is defined; otherwise the libraries warn or return NaN."""
+    return len(set(gold)) > 1 and len(set(predicted)) > 1

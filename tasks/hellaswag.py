@@ -1,7 +1,7 @@
-"""HellaSwag (Zellers et al. 2019, arXiv:1905.07830): how a described scene goes on.
+"""HellaSwag (Zellers et al. 2019, arXiv:1905.07830): how a described scene continues.
 
-The scenes come from video captions (ActivityNet) and from WikiHow articles. The latter carry
-marks, ``[header] .. [title] .. [step] .. [substeps]``, that stand for the article's structure.
+The scenes come from video captions (ActivityNet) and from WikiHow articles. The latter contain
+markers, ``[header] .. [title] .. [step] .. [substeps]``, for the article's structure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONGEST_LABEL = 40
 
 
 def clean(text: str) -> str:
-    """A text without WikiHow's marks; a title within it becomes a sentence of its own."""
+    """Remove WikiHow's markers from a text; a title within it becomes its own sentence."""
     text = text.replace(" [title]", ". ")
     text = re.sub(r"\[[^\]]*\]", "", text)
     return re.sub(" {2,}", " ", text).strip()
@@ -41,7 +41,7 @@ class HellaSwag(CommonsenseTask):
     )
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
-        """Fields and right choice of a row of ``Rowan/hellaswag``."""
+        """Fields and correct choice of a row of ``Rowan/hellaswag``."""
         fields = {
             "activity_label": row["activity_label"],
             "ctx_a": row["ctx_a"],
@@ -52,32 +52,32 @@ class HellaSwag(CommonsenseTask):
         return fields, int(row["label"])
 
     def statement(self, fields: Fields) -> str:
-        """Label and scene, with marks and case untouched; a few local rows have no label."""
+        """Label and scene, with markers and case unchanged; a few local rows have no label."""
         scene = f"{fields['ctx_a']} {fields['ctx_b']}" if fields["ctx_b"] else fields["ctx_a"]
         return f"{fields['activity_label']}: {scene}" if fields["activity_label"] else str(scene)
 
     def fields(self, statement: str) -> Fields:
-        """Label, scene, and the started sentence if the scene ends in one."""
-        label, found, scene = statement.partition(": ")
-        if not found or len(label) > LONGEST_LABEL or re.search(r"[.\[\]]", label):
+        """Label, scene, and the unfinished sentence if the scene ends with one."""
+        label, separator, scene = statement.partition(": ")
+        if not separator or len(label) > LONGEST_LABEL or re.search(r"[.\[\]]", label):
             label, scene = "", statement
-        ctx_a, found, ctx_b = scene.rpartition(". ")
-        # A started sentence is in lower case and open; WikiHow's scenes end with a full one.
-        if found and ctx_b and not ctx_b[0].isupper() and not re.search(r"\[|[.!?]$", scene):
+        ctx_a, separator, ctx_b = scene.rpartition(". ")
+        # An unfinished sentence starts in lower case; WikiHow's scenes end complete.
+        if separator and ctx_b and not ctx_b[0].isupper() and not re.search(r"\[|[.!?]$", scene):
             return {"activity_label": label, "ctx_a": f"{ctx_a}.", "ctx_b": ctx_b}
         return {"activity_label": label, "ctx_a": scene, "ctx_b": ""}
 
     def twin(self, fields: Fields) -> str:
-        """WikiHow: the article's title. Otherwise the source, or the scene where none is named.
+        """WikiHow: the article's title. Otherwise the source, or the scene if there is no source.
 
-        Some articles stand in the data under two sources; each source has one title.
+        Some articles appear under two sources; each source has one title.
         """
         if title := re.match(r"\[header\](.+?)\[title\]", fields["ctx_a"]):
             return title[1]
         return str(fields.get("source_id") or self.statement(fields))
 
     def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:
-        """The candidates are the endings themselves; marks are removed throughout."""
+        """The candidates are the endings themselves; markers are removed throughout."""
         start = fields["ctx_b"]
         capital = {**fields, "ctx_b": start[:1].upper() + start[1:]}
         candidates = tuple(f" {clean(choice)}" for choice in fields["choices"])

@@ -1,9 +1,9 @@
-"""Answers to instructions, judged by how well a model predicts them: the data of QTHA, and GSM8K.
+"""Perplexity of answers to instructions: the data sets of QTHA, and GSM8K.
 
 The QTHA paper (arXiv:2503.12790) reports losses and perplexities on R1-Distill-SFT and CPsyCounD.
-Here too an item is the answer given its prompt: only the answer's tokens are scored. The prompts
-are plain text in the data's language, without a chat template, so that base models read them too.
-Answers longer than a model's window are read in several.
+Here too only the tokens of the answer are scored, conditioned on its prompt. Prompts are plain text
+in the language of the data, without a chat template, so that base models can be scored too. Answers
+longer than a model's context window are scored in several windows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from quanta_bench.task import (
 from tasks.places import CARVED, Place, read_split, twin_key
 
 CALCULATION = re.compile(r"<<[^<>]*>>")
-"""GSM8K's marks for a calculator, as in ``48/2 = <<48/2=24>>24``."""
+"""GSM8K's calculator annotations, as in ``48/2 = <<48/2=24>>24``."""
 
 
 class InstructionTask(Task):
@@ -38,7 +38,7 @@ class InstructionTask(Task):
     metric = "perplexity"
     places: ClassVar[Mapping[str, Place]]
     space: ClassVar[str] = " "
-    """What stands between prompt and answer; it belongs to the answer."""
+    """The separator between prompt and answer; it belongs to the answer."""
 
     @abstractmethod
     def pair(self, row: Mapping[str, Any]) -> tuple[str, str]:
@@ -53,7 +53,7 @@ class InstructionTask(Task):
 
         Raises:
             ValueError: its answer is empty.
-            KeyError, TypeError, AttributeError: the row has another form.
+            KeyError, TypeError, AttributeError: the row has a different format.
         """
         prompt, answer = self.pair(row)
         if not answer.strip():
@@ -63,25 +63,25 @@ class InstructionTask(Task):
         )
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         place = self.places.get(source.kind)
         if place is None:
             raise MissingDataError(
-                f"The {source.kind} data hold no rows of {self.title}. Use --source hub, or "
+                f"The {source.kind} data have no rows of {self.title}. Use --source hub, or "
                 "--source local:DIR with a copy in DIR; the task 'gsm8k_rationales' works offline."
             )
         return read_split(self, place, source, split, self.example)
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The prompt as context, the answer as what is predicted."""
+        """The prompt as context, the answer as target."""
         return Prompt(example.fields["prompt"], target=self.space + example.fields["answer"])
 
 
 class R1DistillSFT(InstructionTask):
-    """Problems with the reasoning and answers of a DeepSeek-R1 distillation, from ServiceNow-AI.
+    """Problems with reasoning and answers distilled from DeepSeek-R1, by ServiceNow-AI.
 
-    Of the two configurations this is ``v0``, about 172,000 rows. It has one split, which is cut by
-    problem. ``local:DIR`` is a folder with a copy: ``DIR/R1-Distill-SFT/v0/train*.parquet``,
+    Uses the configuration ``v0`` of two, about 172,000 rows. Its one split is divided by problem.
+    ``local:DIR`` is a folder with a copy: ``DIR/R1-Distill-SFT/v0/train*.parquet``,
     ``.jsonl`` or ``.json``.
     """
 
@@ -97,20 +97,20 @@ class R1DistillSFT(InstructionTask):
     )
 
     def pair(self, row: Mapping[str, Any]) -> tuple[str, str]:
-        """The problem; the reasoning between its marks, and the answer after it."""
+        """The problem; the delimited reasoning, followed by the answer."""
         return f"Problem: {self.opening(row)}\nSolution:", row["reannotated_assistant_content"]
 
     def opening(self, row: Mapping[str, Any]) -> str:
-        """The problem, which several rows may have answers to."""
+        """The problem; several rows may answer the same problem."""
         return str(row["problem"].strip())
 
 
 class CPsyCounD(InstructionTask):
-    """Counselling dialogues in Chinese (Zhang et al. 2024, arXiv:2405.16433): the next answer.
+    """Counselling dialogues in Chinese (Zhang et al. 2024, arXiv:2405.16433): the next reply.
 
-    The hub has one row a turn and one split, which is cut by dialogue. ``local:DIR`` is a folder
-    with ``DIR/cpsycoun/train.json`` and ``test.json``, in the same form; validation is cut from
-    the former. All turns of a dialogue open with the same words and stay together.
+    The hub has one row per turn and one split, which is divided by dialogue. ``local:DIR`` is a
+    folder with ``DIR/cpsycoun/train.json`` and ``test.json`` in the same format; validation items
+    are held out from the former. All turns of a dialogue share its first message and stay together.
     """
 
     name = "cpsycound"
@@ -131,31 +131,31 @@ class CPsyCounD(InstructionTask):
     }
 
     def pair(self, row: Mapping[str, Any]) -> tuple[str, str]:
-        """The dialogue so far, a line a turn; the counsellor's answer."""
+        """The dialogue so far, one line per message; the counsellor's reply."""
         turns = [*earlier(row), (row["instruction"], "")]
-        said = "\n".join(
+        dialogue = "\n".join(
             f"来访者：{client.strip()}\n咨询师：{counsellor.strip()}"
             for client, counsellor in turns
         )
-        return said, row["output"]
+        return dialogue, row["output"]
 
     def opening(self, row: Mapping[str, Any]) -> str:
-        """The client's first words."""
+        """The client's first message."""
         turns = earlier(row)
         return turns[0][0] if turns else str(row["instruction"])
 
 
 def earlier(row: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """The turns before a row's, of client and counsellor; a dialogue's first row has none."""
+    """The earlier turns of a dialogue, as (client, counsellor); its first row has none."""
     return row["history"] or ()
 
 
 class GSM8KRationales(InstructionTask):
     """Word problems of GSM8K (Cobbe et al. 2021, arXiv:2110.14168) with their worked answers.
 
-    The marks for a calculator are taken out; the last line is ``#### 18``, as published. Embedded,
-    the published test rows are cut into all three splits by question. ``local:DIR`` is a folder
-    with ``DIR/gsm8k/train.jsonl`` and ``test.jsonl``.
+    Calculator annotations are removed; the last line is ``#### 18``, as published. The embedded
+    rows, the published test rows, are divided among all three splits by question. ``local:DIR`` is
+    a folder with ``DIR/gsm8k/train.jsonl`` and ``test.jsonl``.
     """
 
     name = "gsm8k_rationales"

@@ -1,19 +1,19 @@
-"""A user's own data: ``--task file:PATH``, or ``jsonl:PATH`` for the same under its older name.
+"""A user's own data: ``--task file:PATH``, or ``jsonl:PATH``, the same under its older name.
 
-The file is JSON lines, a JSON list, CSV, TSV or Parquet, by its ending. Each row has ``prompt`` and
-either
+The file extension selects the format: JSON lines, a JSON list, CSV, TSV or Parquet. Each row has
+``prompt`` and either
 
-- ``choices`` and ``answer``, the right choice's text or its index from 0: a choice task; or
-- ``target``, or ``answers`` of which each is accepted: the answer is generated and has to equal
-  one of them, ignoring case, outer spaces and how Unicode composes its characters. One line.
+- ``choices`` and ``answer``, the correct choice's text or its 0-based index: a choice task; or
+- ``target``, or ``answers`` if several are accepted: the generated answer must equal one of them,
+  ignoring case, surrounding whitespace and Unicode normalisation form. An answer is one line.
 
-In CSV and TSV the columns are named by the first line, and a cell of ``choices`` or ``answers`` is
-a JSON list or texts separated by ``|``.
+In CSV and TSV the first line names the columns, and a cell of ``choices`` or ``answers`` is a JSON
+list or strings separated by ``|``.
 
-Optional: ``split`` (train, validation or test; in all rows or in none) and ``group`` (a text or a
-whole number: rows that belong together and never fall into different splits; without it, rows of
-the same prompt). Without ``split``, groups fall by a stable hash: 60 % train, 20 % validation,
-20 % test. A value that is null, or an empty cell, counts as absent.
+Optional: ``split`` (train, validation or test; in all rows or in none) and ``group`` (a string or
+an integer: rows of a group never end up in different splits; by default, rows with the same prompt
+form a group). Without ``split``, a stable hash assigns groups: 60 % train, 20 % validation, 20 %
+test. A null value or an empty cell counts as absent.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ SHARES = Fractions(train=0.6, validation=0.2)
 
 
 class JsonLines(Task):
-    """Rows from a file of yours: JSON lines, a JSON list, CSV, TSV or Parquet.
+    """Rows from your own file: JSON lines, a JSON list, CSV, TSV or Parquet.
 
-    Each row has ``prompt`` and either ``choices`` with ``answer`` (the right choice's text or its
-    index from 0), or ``target``, or ``answers`` of which each is accepted. Optional: ``split``
-    (train, validation or test) and ``group`` (rows that never fall into different splits). In CSV
-    and TSV, ``choices`` and ``answers`` are JSON lists or texts separated by ``|``.
+    Each row has ``prompt`` and either ``choices`` with ``answer`` (the correct choice's text or its
+    0-based index), or ``target``, or ``answers`` if several are accepted. Optional: ``split``
+    (train, validation or test) and ``group`` (rows of a group stay in one split). In CSV and TSV,
+    ``choices`` and ``answers`` are JSON lists or strings separated by ``|``.
 
-    The whole file is checked before anything is computed.
+    The whole file is validated before anything is computed.
 
     Args:
-        argument: path of the file.
+        argument: path to the file.
     """
 
     name = "jsonl"
@@ -67,7 +67,7 @@ class JsonLines(Task):
         self.title = Path(argument).stem
         self._cells = Path(argument).suffix.lower() in TEXT_TABLES
         rows = [(place, self._normalised(row)) for place, row in read_rows(argument)]
-        # A file asks for one kind of answer; the first row says which.
+        # All rows of a file are of one kind; the first row decides which.
         self.kind = "choice" if "choices" in rows[0][1] else "generate"
         self.protocols = ("choice-text",) if self.kind == "choice" else ("generate",)
         for place, row in rows:
@@ -77,11 +77,11 @@ class JsonLines(Task):
 
     @property
     def reference(self) -> str:
-        """The task as it is named on the command line."""
+        """The task's name on the command line."""
         return f"{self.name}:{self._path}"
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         rows = source.rows(UserRows(self._path))
         items = parse_once(source, self.reference, rows, lambda: self._items(rows))
         if "split" in items[0].fields:
@@ -96,7 +96,7 @@ class JsonLines(Task):
         return chosen
 
     def _normalised(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row without its absent values, and with lists where cells of text stand for them."""
+        """A row without absent values, with text cells parsed into lists where needed."""
         values = {key: value for key, value in row.items() if value is not None}
         if not self._cells:
             return values
@@ -139,8 +139,8 @@ class JsonLines(Task):
     def prompt(self, example: Example, protocol: str) -> Prompt:
         """The row's own text.
 
-        " A" and "A" are different tokens, so the one space between prompt and answer always
-        belongs to the answer, however the user wrote it. After a line break there is none.
+        " A" and "A" are different tokens, so the single space between prompt and answer always
+        belongs to the answer, however the user wrote it. After a line break there is no space.
         """
         if protocol not in self.protocols:
             raise UsageError(
@@ -155,36 +155,36 @@ class JsonLines(Task):
         return Prompt(context, candidates, candidates[example.gold])
 
 
-class UserFile(JsonLines):  # noqa: D101 - the same, under the name that takes every format
+class UserFile(JsonLines):  # noqa: D101 - the same task under its newer name
     __doc__ = JsonLines.__doc__
 
     name = "file"
 
 
 def list_of_cell(cell: str) -> Any:
-    """The list that a cell of a text table stands for."""
+    """Parse a cell of a text table into a list."""
     if cell.lstrip().startswith("["):
         try:
             return json.loads(cell)
         except json.JSONDecodeError:
-            return cell  # refused where a list is required
+            return cell  # rejected where a list is required
     return [text.strip() for text in cell.split("|")]
 
 
 def is_index(cell: object) -> TypeGuard[str]:
-    """Whether a cell is a whole number from 0 on."""
+    """Whether a cell is a non-negative integer."""
     return isinstance(cell, str) and cell.isascii() and cell.isdecimal()
 
 
 def value_of(row: Mapping[str, Any], key: str, place: str) -> Any:
-    """A row's value."""
+    """A required value of a row."""
     if key not in row:
         raise UsageError(f"{place}: the key {key!r} is missing. The row has {', '.join(row)}.")
     return row[key]
 
 
 def text_of(row: Mapping[str, Any], key: str, place: str) -> str:
-    """A row's value, which has to be a text that is not blank."""
+    """A required value of a row: a non-blank string."""
     value = value_of(row, key, place)
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{place}: {key!r} has to be a text that is not blank, not {value!r}.")
@@ -192,7 +192,7 @@ def text_of(row: Mapping[str, Any], key: str, place: str) -> str:
 
 
 def unicode_text(text: str, key: str, place: str) -> str:
-    """A text, refused if it holds half of a surrogate pair, which no tokenizer can read."""
+    """Reject a text with an unpaired surrogate, which no tokenizer can encode."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise UsageError(
             f"{place}: {key!r} holds half of a surrogate pair, which is no Unicode text: {text!a}."
@@ -201,7 +201,7 @@ def unicode_text(text: str, key: str, place: str) -> str:
 
 
 def texts_of(row: Mapping[str, Any], key: str, place: str) -> tuple[str, ...]:
-    """A row's value, which has to be a list of different texts."""
+    """A required value of a row: a list of distinct strings."""
     values = value_of(row, key, place)
     if not isinstance(values, list) or not values:
         raise UsageError(f"{place}: {key!r} has to be a list of texts, not {values!r}.")
@@ -212,7 +212,7 @@ def texts_of(row: Mapping[str, Any], key: str, place: str) -> tuple[str, ...]:
 
 
 def group_of(row: Mapping[str, Any], place: str) -> str:
-    """A row's group, a text or a whole number, as text."""
+    """A row's group, a string or an integer, as a string."""
     group = row["group"]
     if isinstance(group, bool) or not isinstance(group, (str, int)):
         raise UsageError(f"{place}: 'group' has to be a text or a whole number, not {group!r}.")
@@ -220,7 +220,7 @@ def group_of(row: Mapping[str, Any], place: str) -> str:
 
 
 def gold_of(row: Mapping[str, Any], choices: tuple[str, ...], place: str) -> int:
-    """The index of the right choice."""
+    """The index of the correct choice."""
     if len(choices) == 1:
         raise UsageError(f"{place}: 'choices' holds one text; there is nothing to choose.")
     answer = value_of(row, "answer", place)

@@ -1,7 +1,7 @@
-"""LLM-Adapters' data format: instructions with numbered answers, and the prompt around them.
+"""LLM-Adapters' data format: instructions with numbered answers, and their prompt.
 
 Hu et al. 2023, "LLM-Adapters: An Adapter Family for Parameter-Efficient Fine-Tuning of Large
-Language Models" (arXiv:2304.01933). Papers on commonsense fine-tuning, QuanTA's among them, train
+Language Models" (arXiv:2304.01933). Papers on commonsense fine-tuning, including QuanTA's, train
 and test on its rows ``{instruction, input, output, answer}``.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """How the instructions of one data set are laid out; writes them and reads them back.
+    """The instruction template of one data set; writes and parses instructions.
 
     Attributes:
-        opening: the words before the question.
-        stem: the labels' name without the number, such as ``"answer"``.
-        most: the highest number that a generated text is searched for.
-        between: what separates two choices.
-        ending: what separates the choices from the answer format.
+        opening: the text before the question.
+        stem: the label without its number, such as ``"answer"``.
+        most: the highest label number to look for in a generated text.
+        between: separator between two choices.
+        ending: separator between the choices and the answer format.
     """
 
     opening: str
@@ -33,7 +33,7 @@ class Layout:
         return tuple(f"{self.stem}{number}" for number in range(1, count + 1))
 
     def write(self, question: str, choices: tuple[str, ...]) -> str:
-        """The instruction that asks this question with these choices."""
+        """The instruction for a question and its choices."""
         labels = self.labels(len(choices))
         listed = self.between.join(
             f"{label.capitalize()}: {choice}" for label, choice in zip(labels, choices, strict=True)
@@ -41,10 +41,10 @@ class Layout:
         return f"{self.opening}{question}\n\n{listed}{self.ending}Answer format: {'/'.join(labels)}"
 
     def read(self, instruction: str) -> tuple[str, tuple[str, ...]]:
-        """Question and choices of an instruction; loses no character of either.
+        """Parse an instruction into question and choices, losslessly.
 
         Raises:
-            ValueError: the instruction is laid out otherwise; says what is missing.
+            ValueError: the instruction has a different layout; the message says what is missing.
         """
         body = after(instruction, self.opening)
         body, _, names = body.rpartition(f"{self.ending}Answer format: ")
@@ -54,8 +54,8 @@ class Layout:
         pieces = []
         separator = "\n\n"
         for label in labels:
-            piece, found, body = body.partition(f"{separator}{label.capitalize()}: ")
-            if not found:
+            piece, label_text, body = body.partition(f"{separator}{label.capitalize()}: ")
+            if not label_text:
                 raise ValueError(f"{label.capitalize()!r} is missing")
             pieces.append(piece)
             separator = self.between
@@ -63,10 +63,10 @@ class Layout:
 
 
 def after(instruction: str, opening: str) -> str:
-    """The instruction without its opening words.
+    """The instruction without its opening.
 
     Raises:
-        ValueError: it opens with other words.
+        ValueError: it starts differently.
     """
     if not instruction.startswith(opening):
         raise ValueError(f"the instruction does not open with {opening!r}")
@@ -79,13 +79,13 @@ def answer_sentence(label: str) -> str:
 
 
 def wrap(instruction: str) -> tuple[str, str]:
-    """The prompt around an instruction, and the space that an answer to it starts with.
+    """The prompt for an instruction, and the space that its answer starts with.
 
     LLM-Adapters writes its template as an indented block, so each line after the first starts
-    with 16 spaces, and so does the answer. The last of them is given apart: tokenizers attach it to
-    the word that follows, and a context that ended in it would be tokenised otherwise than the
-    same text in training. (Its training script has one more space before the first line break and
-    indents the blank lines; here training and testing read the same text, that of the test.)
+    with 16 spaces, and so does the answer. The last space is returned separately: tokenizers attach
+    it to the next word, and a context that ended in it would be tokenised differently from the same
+    text in training. (Its training script has one more space before the first line break and
+    indents the blank lines; here training and testing both use the text of the test script.)
     """
     indent = " " * 16
     lines = (

@@ -1,4 +1,4 @@
-"""MATH10K (Hu et al. 2023, arXiv:2304.01933): word problems, for training."""
+"""MATH10K (Hu et al. 2023, arXiv:2304.01933): math word problems for training."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tasks.places import Place, read_rows
 class Math10K(ArithmeticTask):
     """The training sets of GSM8K, AQuA and MAWPS in one file: 400 rows validate, 9,519 train.
 
-    Some answers are numbers and some option letters, and each is judged by its kind.
+    Answers are numbers or option letters; the parser follows the gold answer's type.
     """
 
     name = "math10k"
     title = "MATH10K"
     places = {
-        # A third party's copy of the file, widely used; not checked against the original.
+        # A widely used third-party copy; not checked against the original.
         "hub": Place(HubRows("lmms-lab/Math10K", None, "train")),
         "local": Place(JsonRows("ft-training_set/math_10k.json")),
     }
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in the order of their rows."""
+        """All items of a split, in row order."""
         if split == "test":
             raise MissingDataError(
                 "MATH10K is for training and has no test rows; test on aqua, gsm8k, mawps, svamp."

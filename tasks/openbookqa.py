@@ -6,7 +6,7 @@ from tasks.arc import ScienceQuestions, science_places
 
 
 class OpenBookQA(ScienceQuestions):
-    """Choose the answer; four choices each."""
+    """Choose one of four answers."""
 
     name = "openbookqa"
     title = "OBQA"

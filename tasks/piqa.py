@@ -1,4 +1,4 @@
-"""PIQA (Bisk et al. 2020, arXiv:1911.11641): which of two ways reaches an everyday goal."""
+"""PIQA (Bisk et al. 2020, arXiv:1911.11641): which of two solutions achieves an everyday goal."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class PIQA(CommonsenseTask):
     )
     places = Places(
         embedded=Place(SavedRows("piqa/plain_text/validation")),
-        # The authors' own "ybisk/piqa" is a loading script; this is a copy in parquet.
+        # The authors' own "ybisk/piqa" is a loading script; this is a Parquet copy.
         hub=hub("baber/piqa"),
         local=local("piqa"),
     )
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
-        """Fields and right choice of a row with goal, sol1, sol2 and label."""
+        """Fields and correct choice of a row with goal, sol1, sol2 and label."""
         choices = (row["sol1"], row["sol2"])
         return {"question": row["goal"], "choices": choices}, int(row["label"])
 
     def twin(self, fields: Fields) -> str:
-        """The goal; several rows try other solutions to the same one."""
+        """The goal; several rows may offer different solutions to the same goal."""
         return str(fields["question"])
 
     def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Where a task's rows lie, and from there to the items of a split."""
+"""Where a task's rows are stored, and how they become the items of a split."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from quanta_bench.task import (
 )
 
 CUT = Fractions(train=0.5, validation=0.1)
-"""Of rows that have to serve as all three splits: at least 300 test items of each embedded task."""
+"""For rows that supply all three splits: at least 300 test items for each embedded task."""
 
 CARVED = Fractions(train=0.9, validation=0.1)
-"""Of a published training set, where the test split lies elsewhere."""
+"""For a published training set whose test split is stored separately."""
 
 
 Rows = list[dict[str, Any]]
 
-_OTHERS = re.compile(r"[\W_]+")
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Place:
     """Where one kind of source keeps a task's rows.
 
     Attributes:
-        pool: rows that are cut, by group, into the splits which have no location of their own.
+        pool: rows to divide, by group, among the splits that have no location of their own.
         validation: location of a published validation split.
         test: location of a published test split.
-        fractions: how the pool is cut.
-        disjoint: leave out pool rows whose group is also in the test split. Published splits
-            that are compared with other papers' figures are left as they are.
+        fractions: how the pool is divided.
+        disjoint: drop pool rows whose group is also in the test split. Off for published splits
+            whose results are compared with other papers'.
     """
 
     pool: Location
@@ -56,7 +56,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a task's rows lie in each kind of source."""
+    """Where a task's rows are stored in each kind of source."""
 
     embedded: Place
     hub: Place
@@ -83,14 +83,14 @@ def local(folder: str) -> Place:
 
 def letters_of(text: str) -> str:
     """The letters and digits of a text."""
-    # The same characters as by str.isalnum, which takes ten times as long one by one.
-    return _OTHERS.sub("", text)
+    # The same characters as str.isalnum, which is ten times slower one by one.
+    return _NOT_ALPHANUMERIC.sub("", text)
 
 
 def twin_key(text: str) -> str:
-    """A short name for a text that ignores case, spaces and punctuation.
+    """A short hash of a text that ignores case, spaces and punctuation.
 
-    Data sets hold copies that differ in nothing else ("Plastic wrap", "plastic wrap").
+    Data sets contain copies that differ in nothing else ("Plastic wrap", "plastic wrap").
     """
     letters = letters_of(text.casefold()) or text
     return hashlib.sha256(letters.encode()).hexdigest()[:16]
@@ -103,23 +103,23 @@ def read_split(
     split: Split,
     example: Callable[[Mapping[str, Any], str], Example],
 ) -> list[Example]:
-    """All items of a split, in the order of their rows.
+    """All items of a split, in row order.
 
     Args:
         task: the task.
-        place: where its rows lie in the source.
+        place: where the source stores its rows.
         source: the source.
         split: the split.
-        example: makes an item of a row and the item's id; raises a ``KeyError``, ``ValueError``,
-            ``TypeError`` or ``AttributeError`` if the row has another form.
+        example: makes an item from a row and an id; raises ``KeyError``, ``ValueError``,
+            ``TypeError`` or ``AttributeError`` if the row has a different format.
 
     Raises:
         MissingDataError: the source has no such rows.
-        SourceError: the rows cannot be read; names the row that has another form.
+        SourceError: the rows cannot be read; the message names the row with a different format.
     """
-    whole = {"validation": place.validation, "test": place.test}.get(split)
-    if whole is not None:
-        return read_rows(task, whole, source, split, example)
+    location = {"validation": place.validation, "test": place.test}.get(split)
+    if location is not None:
+        return read_rows(task, location, source, split, example)
     pool = read_rows(task, place.pool, source, "pool", example)
     if place.disjoint and place.test is not None:
         held_out = {item.group for item in read_rows(task, place.test, source, "test", example)}
@@ -128,24 +128,24 @@ def read_split(
 
 
 _parsed: WeakKeyDictionary[Source, dict[Hashable, tuple[Rows, list[Example]]]] = WeakKeyDictionary()
-"""The items of rows that a source keeps, so that splits cut from the same rows share them."""
+"""Items parsed from a source's cached rows, shared by all splits of the same rows."""
 
 
 def parse_once(
     source: Source, key: Hashable, rows: Rows, parse: Callable[[], list[Example]]
 ) -> list[Example]:
-    """The items of rows, parsed once for as long as a source gives the same list of rows.
+    """The items of rows, parsed once while a source returns the same list of rows.
 
     Args:
         source: where the rows come from.
-        key: what is made of which rows.
+        key: identifies the task and the rows.
         rows: the rows.
-        parse: makes the items.
+        parse: parses the rows.
     """
-    known = _parsed.setdefault(source, {})
-    if key not in known or known[key][0] is not rows:
-        known[key] = rows, parse()
-    return known[key][1]
+    cache = _parsed.setdefault(source, {})
+    if key not in cache or cache[key][0] is not rows:
+        cache[key] = rows, parse()
+    return cache[key][1]
 
 
 def read_rows(
@@ -155,7 +155,7 @@ def read_rows(
     part: str,
     example: Callable[[Mapping[str, Any], str], Example],
 ) -> list[Example]:
-    """An item of each row at a location, called by the task's name, the part's and a number.
+    """The items of the rows at a location; ids are ``TASK/PART/NUMBER``.
 
     Raises:
         MissingDataError, SourceError: as :func:`read_split`.
@@ -178,7 +178,7 @@ def read_rows(
 
 
 def _name(location: Location) -> str:
-    """A file's path, or a data set's name with its configuration and split."""
+    """A file's path, or a data set's name, configuration and split."""
     if isinstance(location, HubRows):
         parts = (location.name, location.config, location.split)
         return "/".join(part for part in parts if part)

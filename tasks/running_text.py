@@ -1,4 +1,4 @@
-"""Running text, to see how much of its general language ability a model keeps."""
+"""Running text: how much general language-modelling ability a model keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.places import read_rows
 
 
 class RunningText(Task):
-    """Passages of novels from LAMBADA (Paperno et al., 2016), predicted word by word."""
+    """Passages of novels from LAMBADA (Paperno et al., 2016), scored by perplexity."""
 
     name = "running_text"
     title = "Text"
@@ -34,13 +34,13 @@ class RunningText(Task):
     }
 
     def examples(self, source: Source, split: Split) -> Sequence[Example]:
-        """All passages; there is only a test split."""
+        """All passages; the task has only a test split."""
         if split != "test":
             raise MissingDataError(f"running_text has no {split} split; it is only ever scored.")
         return read_rows(self, self.locations[source.kind], source, split, _example)
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The whole passage, from nothing."""
+        """The whole passage, with an empty context."""
         return Prompt("", target=example.fields["text"])
 
 
@@ -50,5 +50,5 @@ def _example(row: Mapping[str, Any], name: str) -> Example:
 
 
 def _text(row: Mapping[str, Any]) -> str:
-    # The embedded rows hold the last word, which LAMBADA asks for, apart from its passage.
+    # Embedded rows store LAMBADA's target, the last word, separately from the passage.
     return str(row["text"]) if "text" in row else f"{row['query']} {row['answers_text'][0]}"

@@ -1,4 +1,4 @@
-"""Social IQa (Sap et al. 2019, arXiv:1904.09728): why people act as they do, and how they feel."""
+"""Social IQa (Sap et al. 2019, arXiv:1904.09728): why people act and how they feel."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tasks.commonsense import CommonsenseTask, Fields
 from tasks.llm_adapters import Layout
 from tasks.places import Place, Places, hub, local
 
-# Where the context ends and the question starts: at the last question word that opens a sentence,
-# for some contexts end without a full stop; failing that, at the last full stop.
+# The question starts at the last capitalised question word, because some contexts end without a
+# full stop; failing that, after the last full stop.
 BOUNDARIES = (
     re.compile(r"(.*\S) ((?:What|How|Why|Where|Who|When|Which)\b.*)", re.DOTALL),
     re.compile(r"(.*[.!?]) (.+)", re.DOTALL),
@@ -28,31 +28,31 @@ class SIQA(CommonsenseTask):
     layout = Layout("Please choose the correct answer to the question: ", "answer", 5)
     places = Places(
         embedded=Place(SavedRows("social_i_qa/none/validation")),
-        # The repository is a loading script; this branch is the hub's own conversion to parquet.
+        # The main branch is a loading script; this branch is the hub's own Parquet conversion.
         hub=hub("allenai/social_i_qa", revision="refs/convert/parquet"),
         local=local("social_i_qa"),
     )
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
-        """Fields and right choice of a row with context, question, answerA to answerC, label."""
+        """Fields and correct choice of a row with context, question, answerA to answerC, label."""
         choices = (row["answerA"], row["answerB"], row["answerC"])
         fields = {"context": row["context"], "question": row["question"], "choices": choices}
-        # Labels count from 1.
+        # Labels are 1-based.
         return fields, int(row["label"]) - 1
 
     def statement(self, fields: Fields) -> str:
-        """Situation and question in one."""
+        """Situation and question joined."""
         return f"{fields['context']} {fields['question']}"
 
     def fields(self, statement: str) -> Fields:
-        """Situation and question apart."""
+        """Situation and question separated."""
         for boundary in BOUNDARIES:
-            if found := boundary.fullmatch(statement):
-                return {"context": found[1], "question": found[2]}
+            if match := boundary.fullmatch(statement):
+                return {"context": match[1], "question": match[2]}
         raise ValueError(f"no question in {statement!r}")
 
     def twin(self, fields: Fields) -> str:
-        """The situation; several rows may ask about the same one."""
+        """The situation; several rows may ask about the same situation."""
         return str(fields["context"])
 
     def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """WikiText-2 (Merity et al. 2017, arXiv:1609.07843): Wikipedia articles, predicted token by token.
 
-The hub's files hold the raw text, ``local:DIR`` the word-level one (``DIR/wikitext-2/train.txt``,
-``valid.txt``, ``test.txt``), in which rare words are ``<unk>``: figures of one are not those of the
-other. Either is predicted as it stands, marks such as ``@-@`` included.
+The hub's files hold the raw text, ``local:DIR`` the word-level text (``DIR/wikitext-2/train.txt``,
+``valid.txt``, ``test.txt``), in which rare words are ``<unk>``; their perplexities are not
+comparable. Both are scored unchanged, including markers such as ``@-@``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from quanta_bench.task import (
 )
 
 HEADING = re.compile(r" ?= [^=].* = ?")
-"""An article's title; those of its sections stand between more marks."""
+"""An article's title; section titles have more equals signs."""
 
 
 class WikiText2(Task):
     """Whole articles, each from a start token, every token scored once.
 
-    Perplexity per token depends on the tokenizer. Perplexity per word does not: the same total is
-    divided by the number of words of the file, as spaces separate them, line ends not counted.
+    Perplexity per token depends on the tokenizer. Perplexity per word does not: it divides the same
+    total by the file's number of whitespace-separated words, not counting line ends.
     """
 
     name = "wikitext2"
@@ -64,18 +64,18 @@ class WikiText2(Task):
         ]
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
-        """The whole article, from nothing."""
+        """The whole article, with an empty context."""
         return Prompt("", target=example.fields["text"])
 
     def words(self, example: Example) -> int:
-        """Words, numbers and marks, as spaces separate them."""
+        """Number of whitespace-separated words, numbers and markers."""
         return len(example.fields["text"].split())
 
 
 def articles(lines: Sequence[str]) -> Iterator[str]:
-    """The articles that lines make up, each with its title and without blank lines at its ends.
+    """Split lines into articles, each with its title and without leading or trailing blank lines.
 
-    A title stands between blank lines; a line like it elsewhere is a formula or a table's.
+    A title has blank lines around it; a similar line elsewhere is a formula or a table row.
     """
     blank = [not line.strip() for line in (*lines, "")]
     starts = [
@@ -83,7 +83,7 @@ def articles(lines: Sequence[str]) -> Iterator[str]:
         for number, line in enumerate(lines)
         if HEADING.fullmatch(line) and blank[number - 1] and blank[number + 1]
     ]
-    # Text before the first title, where a file is a part of another.
+    # The first slice is any text before the first title, if the file is an excerpt.
     for start, end in zip([0, *starts], [*starts, len(lines)], strict=True):
         text = "\n".join(
             "" if blank[number] else lines[number] for number in range(start, end)

@@ -1,4 +1,4 @@
-"""WinoGrande (Sakaguchi et al. 2020, arXiv:1907.10641): which of two nouns fills a blank."""
+"""WinoGrande (Sakaguchi et al. 2020, arXiv:1907.10641): which of two nouns fills the blank."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ class WinoGrande(CommonsenseTask):
     )
 
     def published(self, row: Mapping[str, Any]) -> tuple[Fields, int]:
-        """Fields and right choice of a row with sentence, option1, option2 and answer."""
+        """Fields and correct choice of a row with sentence, option1, option2 and answer."""
         choices = (row["option1"], row["option2"])
-        # Answers count from 1; a hidden one is empty.
+        # Answers are 1-based; hidden ones are empty.
         return {**self.fields(row["sentence"]), "choices": choices}, int(row["answer"]) - 1
 
     def fields(self, statement: str) -> Fields:
-        """The sentence, which has to have a blank."""
+        """The sentence, which must contain a blank."""
         if BLANK not in statement:
             raise ValueError(f"no blank in {statement!r}")
         return {"question": statement}
 
     def twin(self, fields: Fields) -> str:
-        """The two nouns in either order: the versions of a sentence share them, and little else."""
+        """The two nouns, sorted: both versions of a sentence share them and little else."""
         return " | ".join(sorted(choice.casefold() for choice in fields["choices"]))
 
     def text(self, fields: Fields) -> tuple[str, tuple[str, ...]]:
-        """The context ends before the blank; a candidate is a noun and the rest of the sentence.
+        """The context ends before the blank; a candidate is a noun plus the rest of the sentence.
 
-        " Sarah" and "Sarah" are different tokens: the space before the blank belongs to the
-        candidate. At the start of a sentence or after a quotation mark there is none.
+        " Sarah" and "Sarah" are different tokens, so the space before the blank belongs to the
+        candidate. At the start of a sentence or after a quotation mark there is no space.
         """
         before, _, rest = fields["question"].partition(BLANK)
         context = before.rstrip(" ")

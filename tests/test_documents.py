@@ -274,7 +274,7 @@ def test_quanta_by_itself_as_in_the_page_of_methods(
     tree = ast.parse(f"{adapting}\n{planning}".replace("(16, 8, 8, 4)", "(4, 4, 4)"))
     scope: dict[str, Any] = {"model": AutoModelForCausalLM.from_pretrained(tiny_model)}
     exec(compile(tree, "methods.md", "exec"), scope)
-    assert "multiply-adds a vector" in capsys.readouterr().out
+    assert "multiply-adds per vector" in capsys.readouterr().out
     trained = {n for n, p in scope["model"].named_parameters() if p.requires_grad}
     assert trained
     assert all("q_proj" in name or "v_proj" in name for name in trained)

@@ -1,7 +1,7 @@
-"""What is saved of generators beside the adapter that they generate.
+"""Checkpoints of generators, saved next to the adapter that they generate.
 
-A folder ``generator`` holds `generator.safetensors`, the trained parameters, and `generator.json`,
-the settings and the seed. The starts are not saved: the seed gives them again.
+The folder ``generator`` contains `generator.safetensors`, the trained parameters, and
+`generator.json`, the settings and the seed. Initial values are not saved; the seed reproduces them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_seed(config: MethodConfig, folder: Path) -> int:
     """The seed of saved generators.
 
     Raises:
-        BenchError: there are none, or their settings are not these.
+        BenchError: there are none, or their settings are different.
     """
     path = folder / FOLDER / DESCRIPTION
     try:
@@ -52,27 +52,27 @@ def read_seed(config: MethodConfig, folder: Path) -> int:
         saved, seed = description["config"], int(description["seed"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(
-            f"{folder} holds no generator to go on training with ({path.name}: {error!r})."
+            f"{folder} contains no generator to continue training from ({path.name}: {error!r})."
         ) from error
-    present = config.model_dump(mode="json")
-    for name in present:
-        if saved.get(name) != present[name]:
+    current = config.model_dump(mode="json")
+    for name in current:
+        if saved.get(name) != current[name]:
             raise BenchError(
                 f"The generator in {folder} was trained with {name}={saved.get(name)!r}, not "
-                f"{present[name]!r}."
+                f"{current[name]!r}."
             )
     return seed
 
 
 def load_generators(parameters: Mapping[str, nn.Parameter], folder: Path) -> None:
-    """Fill the generators' parameters.
+    """Load the generators' parameters.
 
     Raises:
-        BenchError: the file is not there, or holds other parameters.
+        BenchError: the file is missing or contains other parameters.
     """
     path = folder / FOLDER / WEIGHTS
     if not path.is_file():
-        raise BenchError(f"{folder} holds no generator: {WEIGHTS} is not there.")
+        raise BenchError(f"{folder} contains no generator: {WEIGHTS} is missing.")
     saved = load_file(path)
     shapes = {name: tuple(value.shape) for name, value in parameters.items()}
     if shapes != {name: tuple(value.shape) for name, value in saved.items()}:
@@ -83,23 +83,23 @@ def load_generators(parameters: Mapping[str, nn.Parameter], folder: Path) -> Non
 
 
 def check_weights(model: nn.Module, folder: Path) -> None:
-    """Compare what the generators give with the adapter that was saved with them.
+    """Compare the generated weights with the adapter that was saved with the generators.
 
     Raises:
-        BenchError: they differ, as where a start was drawn on another kind of device.
+        BenchError: they differ, for example if the initial values depend on the kind of device.
     """
     from peft import get_peft_model_state_dict
 
     saved = load_file(folder / "adapter_model.safetensors")
     with settled(model):
-        found: dict[str, torch.Tensor] = get_peft_model_state_dict(
+        generated: dict[str, torch.Tensor] = get_peft_model_state_dict(
             model, save_embedding_layers=False
         )
         for name, value in saved.items():
-            same = found[name].float().cpu()
-            if not torch.allclose(same, value.float(), rtol=1e-3, atol=1e-5):
+            actual = generated[name].float().cpu()
+            if not torch.allclose(actual, value.float(), rtol=1e-3, atol=1e-5):
                 raise BenchError(
-                    f"The generator in {folder} does not give the saved {name} again: off by up "
-                    f"to {float((same - value).abs().max()):.2g}. It was trained from another "
-                    "start, or on another base model."
+                    f"The generator in {folder} does not reproduce the saved {name}: off by up to "
+                    f"{float((actual - value).abs().max()):.2g}. It was trained from different "
+                    "initial values or on a different base model."
                 )

@@ -1,9 +1,9 @@
-"""Parameters of a model that are generated rather than trained.
+"""Model parameters that are generated rather than trained.
 
-A parameter is replaced by a parametrization of `torch.nn.utils.parametrize`: reading it gives its
-start plus a slice of what a generator has moved by. So whatever reads the adapter's weights - its
-layers, `peft`'s merge, recomputation under gradient checkpointing - reads generated ones. The start
-stays in its place as a frozen parameter.
+A parameter is replaced by a parametrization of `torch.nn.utils.parametrize`: reading it returns its
+initial value plus a slice of a generator's output. So everything that reads the adapter's weights -
+its layers, `peft`'s merge, recomputation under gradient checkpointing - reads generated ones. The
+initial value stays in place as a frozen parameter.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ NAME = "qpa"
 """Name of the generators' module in the adapted model."""
 
 Groups: TypeAlias = Mapping[str, Sequence[nn.Parameter]]
-"""Parameters that one generator generates, in its order, by the group's name."""
+"""The parameters of each generator, in order, by group name."""
 
 
 class Source(nn.Module):
-    """A generator, and the weights of the forward pass that is running.
+    """A generator, and the weights of the current forward pass.
 
-    Weights are generated from the parameters as they are: once at the start of each forward pass,
-    and at each read outside one. Inside `baselines.tuners.frozen.frozen`, all reads without
+    Weights are generated from the current parameters: once at the start of each forward pass, and
+    at each read outside a pass. Inside `baselines.tuners.frozen.frozen`, all reads without
     gradients share one generation.
 
     Args:
-        generator: The generator, with its start.
-        relative: Give the difference from what the generator gives now, instead of the values
-            themselves.
+        generator: The initialised generator.
+        relative: Return the change since the generator's initial output instead of the output.
 
     Attributes:
-        read: Whether a parameter that is generated from it was ever read.
+        read: Whether any parameter generated from it was ever read.
     """
 
     origin: Tensor | None
@@ -54,10 +53,10 @@ class Source(nn.Module):
         self.read = False
         self.derived = DerivedTensors()
         self._running = False
-        self._current: Tensor | None = None  # the running pass's, kept for its backward pass
+        self._current: Tensor | None = None  # of the current pass, kept for its backward pass
 
     def weights(self) -> Tensor:
-        """The weights, shape ``(count,)``, with a graph if gradients are enabled."""
+        """The weights, shape ``(count,)``, with an autograd graph if gradients are enabled."""
         current, grad = self._current, torch.is_grad_enabled()
         readable = current is not None and (current.requires_grad or not grad)
         if readable and (self._running or _in_backward()):
@@ -69,15 +68,15 @@ class Source(nn.Module):
     def begin(self) -> None:
         """Begin a forward pass: all its reads share one generation, and so one graph.
 
-        The weights are generated at once. A checkpointed layer, which is computed a second time,
-        must only read them.
+        The weights are generated immediately, because a checkpointed layer, which is computed
+        twice, must only read them.
         """
         self._running, self._current = False, None
         self._current = self.weights()
         self._running = True
 
     def end(self) -> None:
-        """End a forward pass; a pass with a graph may still be recomputed, in its backward pass."""
+        """End a forward pass; a pass with a graph may still be recomputed in its backward pass."""
         self._running = False
         if self._current is not None and not self._current.requires_grad:
             self._current = None
@@ -87,21 +86,21 @@ class Source(nn.Module):
         return weights if self.origin is None else weights - self.origin
 
     def __getstate__(self) -> dict[str, object]:
-        # A tensor with a graph cannot be copied, and need not be.
+        # A tensor with a graph cannot be copied, nor does it need to be.
         return {**self.__dict__, "_running": False, "_current": None}
 
 
 def _in_backward() -> bool:
-    """Whether autograd is at work, as while a checkpointed layer is computed again."""
+    """Whether a backward pass is running, as when a checkpointed layer is recomputed."""
     return torch._C._current_graph_task_id() != -1
 
 
 class Generators(nn.Module):
-    """The generators of an adapted model, which are told when a forward pass begins.
+    """The generators of an adapted model, which follow its forward passes.
 
     Args:
         sources: The generators in the order of their groups.
-        seed: The seed of their start.
+        seed: The seed of their initial values.
     """
 
     def __init__(self, sources: Iterable[Source], seed: int) -> None:
@@ -110,15 +109,15 @@ class Generators(nn.Module):
         self.seed = seed
 
     def watch(self, model: nn.Module) -> None:
-        """Generate the weights at each forward pass of a model."""
-        self._watching = (
+        """Register hooks that generate the weights at each forward pass of a model."""
+        self._handles = (
             model.register_forward_pre_hook(self._begin),
             model.register_forward_hook(self._end, always_call=True),
         )
 
     def unwatch(self) -> None:
-        """Leave that model alone."""
-        for handle in self._watching:
+        """Remove the hooks."""
+        for handle in self._handles:
             handle.remove()
 
     def _begin(self, module: nn.Module, args: object) -> None:
@@ -129,20 +128,20 @@ class Generators(nn.Module):
         for source in self.sources:
             cast(Source, source).end()
         if output is None or not self.training or not torch.is_grad_enabled():
-            return  # the pass failed, or adapters may be switched off or merged
+            return  # the pass failed, or adapters may be disabled or merged
         if not any(cast(Source, source).read for source in self.sources):
             raise BenchError(
-                "Nothing read the generated weights: the layers of this adapter take theirs from "
-                "`parameters()`, in which there are only their starts. They need to read them as "
-                "attributes or items of the modules that hold them."
+                "Nothing read the generated weights: the layers of this adapter get their weights "
+                "from `parameters()`, which has only the initial values. They need to read them as "
+                "attributes or items of the modules that own them."
             )
 
 
 class Slice(nn.Module):
-    """The parametrization: a start plus a slice of a source's weights.
+    """The parametrization: an initial value plus a slice of a source's weights.
 
     Args:
-        source: The source. It is not a submodule: it belongs to the model, which has it once.
+        source: The source. It is not registered as a submodule, because the model owns it.
         offset: Index of the first weight.
     """
 
@@ -152,11 +151,11 @@ class Slice(nn.Module):
         self.offset = offset
 
     def forward(self, start: Tensor) -> Tensor:
-        """The generated parameter, with the shape and the dtype of its start."""
+        """The generated parameter, with the shape and dtype of its initial value."""
         source = self._source[0]
         source.read = True
         weights = source.weights()[self.offset : self.offset + start.numel()]
-        # `peft` may switch an adapter's gradients on; the start does not train.
+        # `peft` may enable an adapter's gradients, but the initial value does not train.
         return start.detach() + weights.view_as(start).to(start.dtype)
 
 
@@ -169,25 +168,25 @@ def generate(
     relative: bool,
     seed: int,
 ) -> None:
-    """Have parameters of a model generated, in place. Its generators become ``model.qpa``.
+    """Replace parameters by generated ones, in place; ``model.qpa`` holds the generators.
 
     Args:
         model: The adapted model.
-        base: The model within it whose every forward pass needs weights.
+        base: The inner model whose forward passes trigger the generation.
         groups: The parameters; one that several modules share is generated once.
-        make: Makes the generator of a number of weights, for the group of a name.
-        relative: Keep the parameters' values as the start, exactly; otherwise they are lost, and
-            the generated values are the start.
-        seed: The seed of the generators' start, to keep.
+        make: Creates a generator from a number of weights and a group name.
+        relative: Keep the parameters' values exactly as initial values; otherwise they are
+            discarded in favour of the generated ones.
+        seed: The seed of the generators' initial values, to store.
     """
     sources = []
-    places: dict[int, tuple[Source, int]] = {}
+    slices: dict[int, tuple[Source, int]] = {}
     for name, parameters in groups.items():
         source = Source(make(sum(value.numel() for value in parameters), name), relative)
         source.train(model.training)
         offset = 0
         for parameter in parameters:
-            places[id(parameter)] = source, offset
+            slices[id(parameter)] = source, offset
             offset += parameter.numel()
             parameter.requires_grad_(False)
             if not relative:
@@ -196,21 +195,21 @@ def generate(
         sources.append(source)
     for module in list(model.modules()):
         for name, value in list(module._parameters.items()):
-            if value is not None and id(value) in places:
-                _replace(module, name, Slice(*places[id(value)]))
+            if value is not None and id(value) in slices:
+                _replace(module, name, Slice(*slices[id(value)]))
     generators = Generators(sources, seed)
     generators.watch(base)
     model.add_module(NAME, generators)
 
 
 def generators_of(model: nn.Module) -> Generators | None:
-    """The generators of a model that has generated parameters, otherwise nothing."""
-    found = model._modules.get(NAME)
-    return found if isinstance(found, Generators) else None
+    """The generators of a model, or ``None`` if no parameters are generated."""
+    module = model._modules.get(NAME)
+    return module if isinstance(module, Generators) else None
 
 
 def settle(model: nn.Module) -> None:
-    """Make ordinary parameters of generated ones, for good, with their present values."""
+    """Permanently turn generated parameters into ordinary ones, with their current values."""
     generators = generators_of(model)
     if generators is not None:
         _to_plain(model)
@@ -219,7 +218,7 @@ def settle(model: nn.Module) -> None:
 
 @contextmanager
 def settled(model: nn.Module) -> Iterator[None]:
-    """A block in which generated parameters are ordinary ones, and the generators not there."""
+    """A block in which generated parameters are ordinary ones and the generators are removed."""
     generators = generators_of(model)
     if generators is None:
         yield
@@ -235,7 +234,7 @@ def settled(model: nn.Module) -> Iterator[None]:
 
 
 def _to_plain(model: nn.Module) -> list[tuple[nn.Module, str, Slice, Tensor]]:
-    """Take generators and parametrizations out; returns modules, names and starts to put back."""
+    """Remove generators and parametrizations; return what is needed to restore them."""
     replaced = [
         (module, name, part, cast(Tensor, chain.original).data)
         for module in model.modules()
@@ -244,10 +243,10 @@ def _to_plain(model: nn.Module) -> list[tuple[nn.Module, str, Slice, Tensor]]:
         if isinstance(part := cast(nn.ModuleList, chain)[0], Slice)
     ]
     with torch.no_grad(), frozen(model):
-        # Copies, for these are views of one vector; and all before the first is taken out.
+        # Copies, because these are views of one vector; all of them before the first is removed.
         values = [getattr(module, name).clone() for module, name, _, _ in replaced]
     for (module, name, _, _), value in zip(replaced, values, strict=True):
-        # A copy of a module shares its class, from which the property is about to be deleted.
+        # A copy of a module shares its class, whose property is about to be deleted.
         kind = type(module)
         module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
         parametrize.remove_parametrizations(module, name, leave_parametrized=False)
@@ -257,5 +256,5 @@ def _to_plain(model: nn.Module) -> list[tuple[nn.Module, str, Slice, Tensor]]:
 
 
 def _replace(module: nn.Module, name: str, part: Slice) -> None:
-    # Unchecked, for the check would generate all weights once for each parameter.
+    # Unchecked, because the check would generate all weights once per parameter.
     parametrize.register_parametrization(module, name, part, unsafe=True)

@@ -24,23 +24,23 @@ class WeightGenerator(nn.Module):
     """Generates a vector of weights, a chunk for each basis state of a circuit.
 
     The circuit starts in |0...0> and has `depth` blocks of RY on each qubit and a chain of CNOTs.
-    Basis state i stands for chunk i, always: the order is fixed. The mapping model takes the
-    state's bits as signs (-1 for 0, +1 for 1; qubit 0, the most significant bit, first) and its
-    `feature`, less the mean over all states, and gives the chunk's weights. It is a chain of linear
-    layers with biases and nothing between them, so a chunk is an affine function of the signs and
-    the feature. The chunks are joined and cut to `count`, and their mean is taken off.
+    Basis state i always generates chunk i: the order is fixed. The mapping model takes the state's
+    bits as signs (-1 for 0, +1 for 1; qubit 0, the most significant bit, first) and its `feature`
+    minus the mean over all states, and returns the chunk's weights. It is a chain of linear layers
+    with biases and no activations, so a chunk is an affine function of the signs and the feature.
+    The chunks are concatenated, truncated to `count`, and centred to mean 0.
 
     With n qubits there are ``32 (n + 1) + 32 + 38,336 + 33 chunk + n depth`` parameters.
 
-    The parameters are float32 and uninitialised; `reset` gives them their start.
+    The parameters are float32 and uninitialised; `reset` initialises them.
 
     Args:
-        count: Number of weights, at least 2 (a single one is its own mean).
-        chunk: Weights that one basis state gives. There are ``ceil(count / chunk)`` chunks, and
-            as many qubits as number them: ``ceil(log2(chunks))``, but at least 1 (our reading; one
-            chunk alone would need no circuit).
+        count: Number of weights, at least 2 (a single weight is its own mean).
+        chunk: Weights per basis state. There are ``ceil(count / chunk)`` chunks and enough
+            qubits to index them: ``ceil(log2(chunks))``, but at least 1 (our reading; a single
+            chunk would need no circuit).
         depth: Blocks of the circuit.
-        backend: What computes the circuit; the circuit engine by default.
+        backend: The backend that computes the circuit; the circuit engine by default.
         device: Where the parameters are.
 
     Raises:
@@ -70,7 +70,9 @@ class WeightGenerator(nn.Module):
                 f"chunk={chunk!r} cuts {count:,} weights into {self.chunks:,} chunks: {error}"
             ) from error
         widths = (qubits + 1, *HIDDEN, chunk)
-        with torch.device("meta"):  # where nothing is drawn from the global random state
+        with torch.device(
+            "meta"
+        ):  # initialises nothing, so the global random state stays unchanged
             self.angles = nn.Parameter(torch.empty(self.network.shape, dtype=torch.float32))
             self.mapping = nn.Sequential(
                 *(
@@ -86,10 +88,10 @@ class WeightGenerator(nn.Module):
         return self.network.ansatz.qubits
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the start from a CPU generator.
+        """Initialise the parameters from a CPU generator.
 
-        Angles are uniform in [-pi, pi], and layers start as `torch.nn.Linear` does: weights and
-        biases uniform within 1 / sqrt(fan-in) (our reading; the paper names no start).
+        Angles are uniform in [-pi, pi]; layers are initialised like `torch.nn.Linear`, weights and
+        biases uniform within 1 / sqrt(fan-in) (our reading; the paper does not specify it).
         """
         uniform_(self.angles, math.pi, generator)
         for module in self.mapping:
@@ -98,8 +100,8 @@ class WeightGenerator(nn.Module):
             uniform_(layer.bias, 1 / math.sqrt(layer.in_features), generator)
 
     def forward(self) -> Tensor:
-        """The weights: shape ``(count,)``, float32, under autocast too; their mean is 0."""
-        kind = self.angles.device.type  # there is no autocast for the meta device
+        """The weights: shape ``(count,)``, float32, also under autocast; their mean is 0."""
+        kind = self.angles.device.type  # the meta device has no autocast
         with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
             values = feature(self.network.probabilities(self.angles))
             values = values - values.mean()
@@ -121,10 +123,10 @@ class WeightGenerator(nn.Module):
 def feature(probabilities: Tensor) -> Tensor:
     """``(0.60 tanh(0.1 2**(n - 1) p)) ** 0.15`` of the probabilities p of n qubits' basis states.
 
-    The power's slope is infinite at p = 0, where a circuit with angles of 0 has all states but
-    one. The values are exact everywhere, but no gradient passes where ``2**n p`` is below `FLOOR`;
-    above, the slope is at most about 11,000 times ``2**n``, and as p is a square, the amplitude's
-    is smaller.
+    The power has an infinite slope at p = 0, which is the probability of all states but one if all
+    angles are 0. Values are exact everywhere, but no gradient passes where ``2**n p`` is below
+    `FLOOR`; above it, the slope is at most about 11,000 times ``2**n``, and smaller with respect to
+    the amplitude, because p is its square.
 
     Args:
         probabilities: Shape ``(2**n,)``, real.
@@ -135,7 +137,7 @@ def feature(probabilities: Tensor) -> Tensor:
     half = len(probabilities) / 2
     scaled = 0.60 * torch.tanh(0.1 * half * probabilities)
     least = 0.60 * math.tanh(0.05 * FLOOR)
-    # Both branches need finite slopes: the slope of the one not taken is multiplied by 0.
+    # Both branches need finite slopes: that of the unselected branch is multiplied by 0.
     sloped = scaled.clamp(min=least) ** 0.15
     flat = scaled.detach().clamp(min=0) ** 0.15
     return torch.where(scaled < least, flat, sloped)

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from baselines.qpa.generated import Groups
 
 METHODS = "quanta_bench.methods"
-"""Entry-point group in which methods are registered, those of other packages too."""
+"""Entry-point group in which methods, including those of other packages, are registered."""
 
 
 def inner_method(name: str, settings: Mapping[str, Any]) -> PeftMethod[Any]:
     """A registered method by its name.
 
     Raises:
-        UsageError: there is no such method, it refuses its settings, or it is none whose weights
-            could be generated.
+        UsageError: the method does not exist, it rejects its settings, or its weights cannot be
+            generated.
     """
     points = {point.name: point for point in entry_points(group=METHODS)}
     if name not in points:
-        raise UsageError(f"inner: no method is called {name!r}. {did_you_mean(name, points)}")
+        raise UsageError(f"inner: there is no method {name!r}. {did_you_mean(name, points)}")
     kind = points[name].load()
     if not (isinstance(kind, type) and issubclass(kind, PeftMethod)):
         raise UsageError(
@@ -44,14 +44,14 @@ def inner_method(name: str, settings: Mapping[str, Any]) -> PeftMethod[Any]:
 
 
 def by_module(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Groups:
-    """Parameters by the adapted module that they belong to, in their order.
+    """Group parameters by the adapted module that they belong to, in order.
 
     Args:
         model: a model that `peft` has adapted.
-        parameters: parameters of it by name.
+        parameters: parameters of the model, by name.
 
     Returns:
-        By the adapted module's name; what belongs to none is under ``""``.
+        Parameters by the adapted module's name; those of no adapted module are under ``""``.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
@@ -63,8 +63,8 @@ def by_module(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Group
     }
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        place = name
-        while place and place not in modules:
-            place = place.rpartition(".")[0]
-        groups.setdefault(place, []).append(parameter)
+        owner = name
+        while owner and owner not in modules:
+            owner = owner.rpartition(".")[0]
+        groups.setdefault(owner, []).append(parameter)
     return groups

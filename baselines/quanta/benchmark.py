@@ -1,4 +1,4 @@
-"""Benchmarks of QuanTA's layer: against LoRA, its own bounds, and how its cost grows."""
+"""Benchmarks of QuanTA's layer: against LoRA and its own bounds, and how its cost scales."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNTS = (64, 256, 1024, 4096)  # tokens, at the second of the widths
 
 
 class LayerBenchmark(Benchmark):
-    """One adapted layer, forwards and backwards, against LoRA and against the bare products."""
+    """Forward and backward pass of one adapted layer, against LoRA and bare matrix products."""
 
     name = "layer"
     title = "One QuanTA layer, forward and backward, against LoRA r=8 and its bare matrix products"
@@ -38,9 +38,9 @@ class LayerBenchmark(Benchmark):
     )
 
     def run(self, conditions: Conditions) -> Outcome:
-        """Time every setting in bfloat16 autocast and, unless in short, in float32.
+        """Time every setting in bfloat16 autocast and, unless quick, in float32.
 
-        On a GPU the settings are others, of `gpu_benchmark`.
+        On a GPU the settings are those of `gpu_benchmark`.
         """
         device = torch.device(getattr(conditions, "device", "cpu"))
         if device.type == "cuda":
@@ -59,10 +59,10 @@ class LayerBenchmark(Benchmark):
             notes=[
                 f"{TOKENS} tokens. LoRA is peft's, r={RANK}, on the same frozen layer; bfloat16 is "
                 "a bfloat16 layer under autocast with float32 adapters, as in training.",
-                "The bare chain is the frozen layer and the products of the gates' shapes with "
-                "nothing moved, so it computes nothing of use: a bound for one product a gate. "
-                "A plan that merges gates can be below it.",
-                "The reference is the circuit as one einsum in the order that opt_einsum finds, "
+                "The bare chain is the frozen layer and products of the gates' shapes without data "
+                "movement. It computes nothing useful: a lower bound for one product per gate. "
+                "A plan that merges gates can be faster.",
+                "The reference is the circuit as one einsum in opt_einsum's contraction order, "
                 "with autograd, on top of the frozen layer.",
             ],
         )
@@ -133,14 +133,14 @@ class LayerBenchmark(Benchmark):
 
 
 class GrowthBenchmark(Benchmark):
-    """How the time of a layer grows with its width, the tokens and the number of axes."""
+    """How the time of a layer scales with its width, the tokens and the number of axes."""
 
     name = "growth"
     title = "How a QuanTA layer's cost grows with width, tokens and axes"
     place = 80
 
     def run(self, conditions: Conditions) -> Outcome:
-        """Time the circuit alone, without its frozen layer, forwards and backwards, in float32."""
+        """Time forward and backward pass of the circuit alone, in float32."""
         widths = conditions.choose(WIDTHS, quick=WIDTHS[:2])
         tokens = conditions.choose(COUNTS, quick=COUNTS[:2])
         settings = [(width, TOKENS, axes) for width in widths for axes in (3, 4, 5)]
@@ -200,7 +200,7 @@ class GrowthBenchmark(Benchmark):
             (right, "tokens", "width", width),
         ):
             chosen = [case for case in outcome.cases if case.setting[fixed] == at]
-            # One rate for all, that of the largest case: what lies above its line is overhead.
+            # One rate for all, that of the largest case: anything above its line is overhead.
             largest = max(chosen, key=lambda case: case.setting[across])
             seconds = median(largest.sides[0].seconds)
             rate = _work_of(largest) / seconds
@@ -236,15 +236,15 @@ def _work_of(case: Case) -> float:
 
 
 def balanced(width: int, axes: int) -> tuple[int, ...]:
-    """A power of two split into axes as equal as can be, the largest first."""
+    """Split a power of two into axes as equal as possible, largest first."""
     power = width.bit_length() - 1
     return tuple(2 ** (power // axes + (place < power % axes)) for place in range(axes))
 
 
 def bound_over_lora(circuit: Circuit) -> float:
-    """Multiply-adds of a layer with a circuit over those of one with LoRA, without recompute.
+    """Ratio of multiply-adds of a layer with a circuit to one with LoRA, without recompute.
 
-    The frozen layer takes part forwards and backwards; what is trained has its own gradient too.
+    The frozen layer counts twice, for forward and backward; trained parts also need gradients.
     """
     width = circuit.in_features
     adapter = 3 * circuit.multiply_adds()

@@ -1,11 +1,11 @@
-"""The circuit engine: axes, gates, and one plan from which everything else follows.
+"""The circuit engine: axes and gates, compiled into one sequence of steps.
 
-A vector of length ``d`` is read row-major as a tensor with one axis per size in ``sizes``. A gate
-is a linear map on one or two of those axes, the identity on the rest; a circuit is gates applied
-one after the other (QuanTA paper, Eq. 4 and 5; arXiv:2406.00132). Hidden axes of a language model
-and qubits (axes of size 2) are the same thing here.
+A vector of length ``d`` is viewed in row-major order as a tensor with one axis per entry of
+``sizes``. A gate is a linear map on one or two of those axes, the identity on the rest; a circuit
+is a sequence of gates (QuanTA paper, Eq. 4 and 5; arXiv:2406.00132). Hidden axes of a language
+model and qubits (axes of size 2) are treated alike.
 
-`Circuit` checks everything when it is built and holds no weights: gate tensors are given at each
+`Circuit` validates everything when it is built and has no weights: gate tensors are passed at each
 call, so that one plan serves trained gates, their frozen copies, and gates with batch dimensions.
 """
 
@@ -34,24 +34,24 @@ COMPILED_TOKENS = 512
 
 @dataclass(frozen=True)
 class Step:
-    """One gate of the plan, in the axis order that the steps before it leave behind."""
+    """One gate, in the axis order left by the previous steps."""
 
     axes: tuple[int, ...]  # non-negative, as the gate names them
     in_sizes: tuple[int, ...]
     out_sizes: tuple[int, ...]
     rest: int  # product of the sizes of the axes not acted on
-    permutation: tuple[int, ...] | None  # brings the gate's axes first; None if they are there
-    swapped: bool  # they stand first, the other way round
-    sizes: tuple[int, ...]  # all sizes after the step, in the order the step leaves
+    permutation: tuple[int, ...] | None  # moves the gate's axes first; None if they are there
+    swapped: bool  # they are in front, in reverse order
+    sizes: tuple[int, ...]  # all sizes after the step, in the resulting order
 
     @property
     def fan_in(self) -> int:
-        """Length of the vectors that the gate takes as a matrix."""
+        """Input length of the gate as a matrix."""
         return math.prod(self.in_sizes)
 
     @property
     def fan_out(self) -> int:
-        """Length of those it returns."""
+        """Output length of the gate as a matrix."""
         return math.prod(self.out_sizes)
 
     @property
@@ -68,7 +68,7 @@ class Circuit:
         gates: Gates in the order in which they act on the input.
 
     Raises:
-        ValueError: An axis size below 1, an axis that does not exist, or a fixed value of the
+        ValueError: An axis size is below 1, an axis does not exist, or a fixed value has the
             wrong shape. The message names the gate.
 
     Example:
@@ -98,9 +98,9 @@ class Circuit:
         Args:
             dims: Axis sizes ``d_1 .. d_N``, at least two.
             first_in: Size of the first axis of the input, if not ``d_1``: the first gate on that
-                axis takes it to ``d_1`` (App. B).
+                axis maps it to ``d_1`` (App. B).
             first_out: Size of the first axis of the output, if not ``d_1``: the last gate on that
-                axis takes it there (App. B).
+                axis maps it to that size (App. B).
 
         Raises:
             ValueError: Fewer than two axes or a size below 1.
@@ -122,7 +122,7 @@ class Circuit:
             in_m = dims[m]
             if index == touching[0] and first_in is not None:
                 in_m = first_in
-            # Written out only where it differs, so that a square circuit prints as one.
+            # Set only where it differs, so that a square circuit prints as one.
             gates.append(Gate((m, n), None if out_m == in_m else (out_m, dims[n])))
         return cls((dims[0] if first_in is None else first_in, *dims[1:]), gates)
 
@@ -166,16 +166,16 @@ class Circuit:
         back = tuple(order.index(axis) for axis in range(len(sizes)))
         self._back = None if back == tuple(range(len(sizes))) else back
 
-    # What the plan says.
+    # Properties.
 
     @property
     def in_features(self) -> int:
-        """Length of the vectors taken."""
+        """Length of the input vectors."""
         return math.prod(self.sizes)
 
     @property
     def out_features(self) -> int:
-        """Length of the vectors returned."""
+        """Length of the output vectors."""
         return math.prod(self.out_sizes)
 
     @property
@@ -200,18 +200,18 @@ class Circuit:
     def rank_bounds(self, ranks: Sequence[int] | None = None) -> tuple[int, int]:
         """Bounds on the rank of the circuit's matrix from the ranks of its gates (Theorem 6.2).
 
-        Eq. 10 is Sylvester's inequality along the chain of gates; it is used here with the length
-        of the vector between each two gates, which is ``d`` throughout if all gates are square.
-        It bounds the rank of T. For the update T - S it says only ``rank <= R(T) + R(S)``.
+        Eq. 10 is Sylvester's inequality along the chain of gates; here it uses the length of the
+        vector between two consecutive gates, which is always ``d`` if all gates are square. It
+        bounds the rank of T. For the update T - S it only implies ``rank <= R(T) + R(S)``.
 
         Args:
-            ranks: Rank of each gate as a matrix (out_m out_n, in_m in_n); full rank if not given.
+            ranks: Rank of each gate as a matrix (out_m out_n, in_m in_n); full rank by default.
 
         Returns:
             The lower bound, at least 0, and the upper bound.
 
         Raises:
-            ValueError: Not one rank for each gate, or a rank that the gate's shape does not allow.
+            ValueError: The number of ranks is wrong, or a gate's shape does not allow its rank.
         """
         full = [min(step.fan_in, step.fan_out) for step in self.steps]
         ranks = full if ranks is None else list(ranks)
@@ -229,9 +229,9 @@ class Circuit:
     def einsum_expression(self) -> str:
         """The einsum expression of `apply` on axes: ``x, *gates`` in, axes out (App. G).
 
-        Every gate is an operand, fixed ones too; given gates may have batch dimensions. Symbols
-        are opt_einsum's: from 53 on (all pairs of 8 axes) they are not letters any more, and
-        `opt_einsum.contract` takes the expression where `torch.einsum` does not.
+        Every gate is an operand, including fixed ones; given gates may have batch dimensions.
+        Symbols are opt_einsum's: from the 53rd on (all pairs of 8 axes) they are no longer letters,
+        and `opt_einsum.contract` accepts the expression but `torch.einsum` does not.
         """
         return expressions.apply_expression(len(self.sizes), self._operands())
 
@@ -239,7 +239,7 @@ class Circuit:
         """The einsum expression of the whole matrix, output axes first (Eq. 7, App. G).
 
         Raises:
-            ValueError: An axis that no gate acts on: einsum can't write the identity there.
+            ValueError: No gate acts on an axis: einsum can't express the identity there.
         """
         return expressions.operator_expression(len(self.sizes), self._operands())
 
@@ -247,7 +247,7 @@ class Circuit:
         pairs = zip(self.gates, self.steps, strict=True)
         return [expressions.Operand(step.axes, gate.given) for gate, step in pairs]
 
-    # What the plan does.
+    # Execution.
 
     def plan(self, tokens: int, *, device: torch.device | str = "cpu") -> Plan:
         """How the circuit is applied to this many vectors: ``print(circuit.plan(tokens=512))``.
@@ -255,14 +255,14 @@ class Circuit:
         Circuits of more than `MOST_AXES` axes are applied gate by gate.
 
         Args:
-            tokens: Number of vectors; it is planned for the power of two at or below.
-            device: Where they are.
+            tokens: Number of vectors, rounded down to a power of two for planning.
+            device: Device of the vectors.
 
         Raises:
-            ValueError: Fewer than one vector.
+            ValueError: ``tokens`` is below 1.
         """
         if tokens < 1:
-            raise ValueError(f"plan: tokens is {tokens}; a plan is for one vector or more")
+            raise ValueError(f"plan: tokens is {tokens}; it must be at least 1")
         if len(self.sizes) > MOST_AXES or not self.gates:
             return gate_by_gate(self.sizes, self._acts)
         tokens = planned_tokens(tokens)
@@ -286,20 +286,19 @@ class Circuit:
             gates: One tensor for each gate that is not fixed, in order. A given gate's leading
                 batch dimensions broadcast against those of ``x``.
             minus: Gates of the same circuit whose result is subtracted, computed in the same pass
-                (Eq. 8). They are frozen: no gradient comes to them. Equal gates give exact zeros.
-            recompute: Keep nothing but ``x`` for the backward pass, and compute the rest again;
-                `None` does where more than 64 MiB would be kept beside ``x``.
+                (Eq. 8). They are frozen and get no gradient. Equal gates give exact zeros.
+            recompute: Keep only ``x`` for the backward pass and recompute the rest; `None` does so
+                if more than 64 MiB would be kept in addition to ``x``.
             weight: A frozen matrix ``(out_features, in_features)`` whose product with ``x`` is
                 added.
             bias: A frozen vector ``(out_features,)``, added with it.
 
         Returns:
             Shape ``(..., out_features)``, in the dtype that ``x`` and the gates promote to, or
-            autocast's where that is on.
+            autocast's if enabled.
 
         Raises:
-            ValueError: A wrong number of gates, a gate of a wrong shape, or vectors of a wrong
-                length.
+            ValueError: The number of gates, a gate's shape, or the length of the vectors is wrong.
         """
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(
@@ -309,11 +308,11 @@ class Circuit:
         stacks = [self.tensors(x, gates)]
         if minus is not None:
             stacks.append(self.tensors(x, [gate.detach() for gate in minus]))
-        every = [tensor for stack in stacks for tensor in stack]
-        dtype = result_dtype(x, every)
+        tensors = [tensor for stack in stacks for tensor in stack]
+        dtype = result_dtype(x, tensors)
         x = x.to(dtype)
-        # Without content, work and memory are counted, by the gates and not by a plan.
-        if x.numel() and not x.is_meta and self._planned(every, dtype):
+        # Meta and empty tensors, used to count work and memory, go gate by gate.
+        if x.numel() and not x.is_meta and self._planned(tensors, dtype):
             lead, rows = x.shape[:-1], x.reshape(-1, self.in_features)
             plan = _plan_for(self, rows)
             weight, bias = (part if part is None else part.to(dtype) for part in (weight, bias))
@@ -331,7 +330,7 @@ class Circuit:
         return result
 
     def _planned(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> bool:
-        """Whether a plan covers these: few axes, real numbers, gates without batch dimensions."""
+        """Whether a plan supports these: few axes, real dtype, gates without batch dimensions."""
         return (
             len(self.steps) > 0
             and len(self.sizes) <= MOST_AXES
@@ -347,9 +346,9 @@ class Circuit:
             tensor.dim() > 2 * len(step.axes)
             for tensor, step in zip(tensors, self.steps, strict=True)
         )
-        # Vectors stand last while the gates act: what a gate has to move are then long runs of
-        # memory, many times faster than moving single numbers. Where a gate has batch dimensions
-        # of its own, the leading dimensions stay in front instead.
+        # The vector dimension is last while the gates act, so that a gate moves long contiguous
+        # runs, many times faster than single elements. If a gate has batch dimensions of its own,
+        # the leading dimensions stay in front instead.
         lead = x.shape[:-1]
         x = x.unsqueeze(-1) if batched else x.reshape(-1, self.in_features).mT.contiguous()
         x = x.reshape(*x.shape[:-2], *self.sizes, x.shape[-1])
@@ -382,28 +381,28 @@ class Circuit:
         return self.apply(identity, tensors).mT
 
     def tensors(self, x: Tensor, gates: Sequence[Tensor]) -> list[Tensor]:
-        """One tensor for each gate, fixed ones too.
+        """One tensor for each gate, including fixed ones.
 
         Raises:
-            ValueError: A wrong number of gates, or a gate of a wrong shape.
+            ValueError: The number of gates or a gate's shape is wrong.
         """
         shapes = self.gate_shapes
         if len(gates) != len(shapes):
             raise ValueError(
                 f"{len(gates)} gate tensors for a circuit with {len(shapes)} gates that take one"
             )
-        rest = iter(gates)
+        remaining = iter(gates)
         tensors = []
         for index, (gate, step) in enumerate(zip(self.gates, self.steps, strict=True)):
             if gate.fixed:
                 value = self._fixed[index]
-                # Real values follow the input; a complex one makes it complex, no more precise.
+                # Real values follow the input; a complex one makes it complex, not more precise.
                 dtype = (
                     torch.promote_types(x.dtype, torch.complex32) if value.is_complex() else None
                 )
                 tensors.append(value.to(x.device, dtype or x.dtype))
                 continue
-            tensor = next(rest)
+            tensor = next(remaining)
             shape = tuple(tensor.shape)
             expected = step.shape
             if shape[len(shape) - len(expected) :] != expected or (
@@ -439,9 +438,9 @@ class Circuit:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator,unused-ignore]
 def _compiled_plan(key: str, device: str) -> Plan:
-    # A compiled graph serves batches of any length, so its plan is for a common one. The circuit
-    # comes as text: not every version of the compiler takes an object for a constant, and integers
-    # may become symbols.
+    # A compiled graph serves batches of any length, so its plan is for a typical one. The circuit
+    # is passed as text: not every compiler version accepts an object as a constant, and integers
+    # may become symbolic.
     sizes, acts = ast.literal_eval(key)
     return make_plan(sizes, tuple(Act(*act) for act in acts), rates_of(device), COMPILED_TOKENS)
 
@@ -454,15 +453,15 @@ def _plan_for(circuit: Circuit, rows: Tensor) -> Plan:
 
 
 def result_dtype(x: Tensor, tensors: Sequence[Tensor]) -> torch.dtype:
-    """The dtype that vectors and gates are computed in: autocast's, or what they promote to."""
+    """The dtype of the computation: autocast's, or what vectors and gates promote to."""
     if _autocasts(x, tensors):
         return torch.get_autocast_dtype(x.device.type)
     return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), x.dtype)
 
 
 def _autocasts(x: Tensor, tensors: Sequence[Tensor]) -> bool:
-    """Whether autocast will bring all operands to its own dtype: it leaves double and complex."""
-    # The meta device has no autocast to ask for.
+    """Whether autocast casts all operands to its own dtype; it skips double and complex."""
+    # The meta device has no autocast.
     return (
         not x.is_meta
         and torch.is_autocast_enabled(x.device.type)
@@ -473,16 +472,16 @@ def _autocasts(x: Tensor, tensors: Sequence[Tensor]) -> bool:
 
 
 def _permute(x: Tensor, permutation: tuple[int, ...]) -> Tensor:
-    """Permute the axes, which stand between the leading dimensions and the last one."""
+    """Permute the axes, which are between the leading dimensions and the last one."""
     lead = x.dim() - len(permutation) - 1
     return x.permute(*range(lead), *(lead + axis for axis in permutation), x.dim() - 1)
 
 
 def _apply_step(x: Tensor, gate: Tensor, step: Step, axes: int) -> Tensor:
-    """One gate as one matrix product; ``x`` keeps the axis order that the step leaves."""
+    """Apply one gate as one matrix product; ``x`` keeps the resulting axis order."""
     if step.permutation is not None:
         x = _permute(x, step.permutation)
-    if step.swapped:  # turning the gate round is cheaper than turning the vectors
+    if step.swapped:  # transposing the gate is cheaper than transposing the vectors
         gate = gate.transpose(-1, -2).transpose(-3, -4)
     batch = gate.shape[: gate.dim() - 2 * len(step.axes)]
     lead, last = x.shape[: x.dim() - axes - 1], x.shape[-1]

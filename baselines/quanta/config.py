@@ -15,7 +15,7 @@ from baselines.tuners.settings import Count, Probability
 Dims: TypeAlias = "tuple[int, ...] | None"
 Recompute: TypeAlias = Literal["auto", "always", "never"]
 
-REST = ".*"  # the pattern of all modules that no other pattern matches
+REST = ".*"  # the pattern for all modules that no other pattern matches
 
 
 class QuantaType(enum.StrEnum):
@@ -30,12 +30,12 @@ class QuantaConfig(AdapterConfig):
 
     Args:
         dims: Sizes of the axes into which a layer's width is split, such as ``(16, 8, 8, 4)`` for
-            4096. `None` chooses them for each layer (see `choose_dims`). A dictionary gives them
-            by module: its keys are regular expressions for the end of a module's name, after a
-            dot (``"q_proj"``, ``"[0-3].mlp.up_proj"``), ``".*"`` stands for all that no other
-            matches, and a value of `None` chooses. Patterns have no order, which would not
-            survive being saved: no two may give one module different sizes.
-        parameter_budget: Most trainable parameters for one layer, where sizes are chosen. For a
+            4096. `None` chooses them for each layer (see `choose_dims`). A dictionary sets them per
+            module: its keys are regular expressions for the end of a module's name, after a dot
+            (``"q_proj"``, ``"[0-3].mlp.up_proj"``), ``".*"`` matches all modules that no other
+            key matches, and a value of `None` chooses. The order of patterns does not matter, as
+            saving would lose it: no two may give one module different sizes.
+        parameter_budget: Maximum trainable parameters per layer, if sizes are chosen. For a
             rectangular gate it counts the square circuit, which has at least as many.
         target_modules: Names of the modules to adapt, a regular expression, or ``"all-linear"``;
             by default the attention projections that `peft` adapts for LoRA.
@@ -45,15 +45,15 @@ class QuantaConfig(AdapterConfig):
         modules_to_save: Modules to train in full and save with the adapter.
         rectangular: How a layer of unequal widths is fitted: ``"gate"``, a rectangular gate on the
             first axis, or ``"pad"``, zero-padding and cutting to the product of the sizes.
-        recompute: Whether the backward pass computes again what stands between the gates.
-            ``"always"`` keeps a layer's input and no other vectors, ``"never"`` what is fastest,
-            and ``"auto"`` recomputes where a call would keep more than 64 MiB beside the input.
+        recompute: Whether the backward pass recomputes the activations between gates. ``"always"``
+            keeps only a layer's input, ``"never"`` keeps whatever is fastest, and ``"auto"``
+            recomputes if a call would keep more than 64 MiB in addition to the input.
         dropout: Probability of dropout on the input of T and S, with one mask for both.
-        seed: Seed of the initial gates. They depend on it and on the module's name alone; the
+        seed: Seed of the initial gates, which depend only on it and on the module's name; the
             global random state is not touched.
 
     Raises:
-        ValueError: A value that is out of range or contradicts another; the message names the
+        ValueError: A value is out of range or contradicts another; the message names the
             field, the value and the reason.
     """
 
@@ -75,10 +75,10 @@ class QuantaConfig(AdapterConfig):
             self.dims = _checked_dims("dims", self.dims)
 
     def dims_for(self, name: str) -> Dims:
-        """The axis sizes asked for the module of this name; `None` to choose them.
+        """The configured axis sizes of a module; `None` to choose them.
 
         Raises:
-            ValueError: `dims` is a dictionary, and none of its patterns matches or several do.
+            ValueError: `dims` is a dictionary, and no pattern matches or several patterns conflict.
         """
         if not isinstance(self.dims, dict):
             return self.dims

@@ -1,11 +1,11 @@
-"""Axis sizes for a hidden size, when none are given.
+"""Default axis sizes for a hidden size.
 
-The rule. Among the splits of the width into 3, 4 or 5 axes (the paper's; two axes would be a full
-matrix) the fewest axes win whose largest size is at most twice the smallest; failing that, the
-fewest whose largest is at most four times the smallest; and among splits into equally many axes
-the most balanced. Sizes come in descending order. So 576 is 9-8-8 (14,464 parameters), 4096 is
-16-16-16 (196,608) and 768 is 12-8-8. A parameter budget leaves out the splits above it before the
-rule is applied: 4096 within 50,000 parameters is 8-8-8-8 (24,576), 576 within 10,000 is 6-6-4-4.
+The width is split into 3, 4 or 5 axes, as in the paper (two axes would be a full matrix). The rule
+chooses the fewest axes whose largest size is at most twice the smallest; failing that, the fewest
+whose largest size is at most four times the smallest; and among splits with the same number of axes
+the most balanced one. Sizes are in descending order. So 576 is 9-8-8 (14,464 parameters), 4096 is
+16-16-16 (196,608) and 768 is 12-8-8. A parameter budget first excludes all splits above it: 4096
+within 50,000 parameters is 8-8-8-8 (24,576), 576 within 10,000 is 6-6-4-4.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 MIN_AXES, MAX_AXES = 3, 5
-EVEN, UNEVEN = 2, 4  # largest over smallest size: what is preferred, what is accepted
+EVEN, UNEVEN = 2, 4  # ratio of largest to smallest size: preferred, accepted
 
 
 def choose_dims(width: int, *, budget: int | None = None, divisor: int = 1) -> tuple[int, ...]:
@@ -24,13 +24,13 @@ def choose_dims(width: int, *, budget: int | None = None, divisor: int = 1) -> t
 
     Args:
         width: Hidden size to split.
-        budget: Most parameters that an all-pairs circuit on these axes may have.
-        divisor: The first axis is a multiple of it, as the rectangular gate of a layer that
-            shrinks or grows by that factor needs (App. B). The other sizes keep their order.
+        budget: Maximum number of parameters of an all-pairs circuit on these axes.
+        divisor: The first axis must be a multiple of it, as required by the rectangular gate of a
+            layer that shrinks or grows by that factor (App. B). Other sizes keep their order.
 
     Raises:
         ValueError: ``width`` has no such split; the message gives the nearest widths that have
-            one. Or no split is within the budget; it gives the smallest.
+            one. Or no split is within the budget; the message gives the smallest.
     """
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise ValueError(f"choose_dims: width is a positive integer, got {width!r}")
@@ -70,14 +70,14 @@ def all_pairs_parameters(dims: tuple[int, ...]) -> int:
 
 def nearest_text(width: int, divisor: int = 1) -> str:
     """The nearest widths below and above that `choose_dims` can split, with their splits."""
-    found = []
+    widths = []
     for candidates in (range(width - 1, 0, -1), range(width + 1, 4 * width + 9)):
         for candidate in candidates:
             if can_split(candidate, divisor):
                 dims = choose_dims(candidate, divisor=divisor)
-                found.append(f"{candidate} ({_dashed(dims)})")
+                widths.append(f"{candidate} ({_dashed(dims)})")
                 break
-    return " and ".join(found) or "none near"
+    return " and ".join(widths) or "none near"
 
 
 def _dashed(dims: tuple[int, ...]) -> str:

@@ -1,8 +1,8 @@
 """Einsum expressions of a circuit, for any number of axes (QuanTA paper, App. G).
 
-Axis ``i`` of ``N`` has symbol ``i`` at the input, and each gate on it moves it on by ``N``. For the
-all-pairs circuit these are, letter by letter, the expressions of the paper's listing; its second
-listing, of the whole matrix, is misprinted there (no input indices) and follows Eq. 7 here.
+Axis ``i`` of ``N`` has symbol ``i`` at the input, and each gate on it advances the symbol by ``N``.
+For the all-pairs circuit this gives exactly the expression of the paper's first listing; its second
+listing, of the whole matrix, is misprinted (no input indices) and follows Eq. 7 here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A circuit on a GPU in few kernels: vectors stay on the chip between the gates.
+"""A circuit on a GPU in few kernels: vectors stay on chip between the gates.
 
-Needs Triton, which comes with PyTorch for CUDA; without it, and for circuits or dtypes that do not
-fit, the planner's path serves.
+Needs Triton, which comes with PyTorch for CUDA; without it, and for unsupported circuits or dtypes,
+the planner's path is used.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from torch.nn.functional import linear
 from baselines.quanta.layout import Layout
 
 LEAST_TRITON = "3.6"
-"""The oldest version that the kernels were tried with."""
+"""The oldest version that the kernels are tested with."""
 
 SUM_BLOCK = 128
-"""Entries of gates that one program adds up over the programs before it."""
+"""Gate entries whose partial sums one program reduces."""
 
 ALIGNMENT = 16
-"""Bytes to whose multiples kernels expect addresses, so that they read four words at once."""
+"""Address alignment in bytes that the kernels expect, for 16-byte loads."""
 
 Launch: TypeAlias = Callable[..., None]
 
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether Triton is installed, in a version that takes tuples of integers as constants."""
+    """Whether Triton is installed in a version that accepts tuples of integers as constants."""
     try:
         return Version(importlib.metadata.version("triton")) >= Version(LEAST_TRITON)
     except importlib.metadata.PackageNotFoundError:
@@ -43,7 +43,7 @@ def has_triton() -> bool:
 
 
 class _Switch(threading.local):
-    """Whether this thread does without the kernels."""
+    """Whether the kernels are disabled in this thread."""
 
     off = False
 
@@ -54,30 +54,30 @@ _switch = _Switch()
 @contextmanager
 def disabled() -> Iterator[None]:
     """A block in which this thread's forward passes take the planner's path."""
-    before, _switch.off = _switch.off, True
+    previous, _switch.off = _switch.off, True
     try:
         yield
     finally:
-        _switch.off = before
+        _switch.off = previous
 
 
 class Kernels:
     """The kernels of one circuit, compiled for one device.
 
     Args:
-        layout: of the circuit.
-        dtype: of the computation.
-        in_features: length of the vectors that come.
-        out_features: length of the vectors to return.
+        layout: layout of the circuit.
+        dtype: dtype of the computation.
+        in_features: length of the input vectors.
+        out_features: length of the output vectors.
         subtract: whether a second circuit is subtracted.
-        add: whether the result is added to what is there.
-        device: where they run.
+        add: whether the result is added to the output's current content.
+        device: device of the kernels.
 
     Attributes:
-        block: vectors of a tile.
-        groups: groups of gates whose gradients a program computes.
-        processors: multiprocessors of the device.
-        fit: whether a multiprocessor has the shared memory for them.
+        block: vectors per tile.
+        groups: number of gate groups, each with its gradients computed by one program.
+        processors: number of multiprocessors of the device.
+        fit: whether a multiprocessor has enough shared memory.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Kernels:
             "OUT_LENGTH": out_features,
             "SUBTRACT": subtract,
             "ADD": add,
-            # Three products in TF32 give what one in float32 gives, on tensor cores.
+            # Three TF32 products on tensor cores match the precision of one in float32.
             "PRECISION": "tf32x3" if dtype == torch.float32 else "ieee",
         }
         self.processors, limit = 3, None
@@ -135,10 +135,10 @@ class Kernels:
 def _compiled(
     kernel: Any, types: Sequence[Any], constants: Mapping[str, Any], warps: int
 ) -> tuple[Launch, int]:
-    """What launches a kernel as ``launch(grid, *arguments)``, and its bytes of shared memory.
+    """A function ``launch(grid, *arguments)`` for a kernel, and its shared memory in bytes.
 
-    Launched by itself, a compiled kernel spares the bookkeeping of each call: with tuples among the
-    constants it costs more than a small kernel takes.
+    Launching a compiled kernel directly avoids Triton's per-call overhead, which with tuples among
+    the constants exceeds the run time of a small kernel.
     """
     from triton.runtime import JITFunction
 
@@ -150,17 +150,17 @@ def _compiled(
 
 
 kernels_of = functools.cache(Kernels)
-"""The kernels for these arguments; compiled once."""
+"""The kernels for these arguments, compiled once."""
 
 
 def fits(layout: Layout, x: Tensor, dtype: torch.dtype, out_features: int) -> bool:
-    """Whether the kernels take these vectors; the first time, they are compiled for an answer.
+    """Whether the kernels support these vectors; the first call compiles them to find out.
 
     Args:
-        layout: of the circuit.
+        layout: layout of the circuit.
         x: the vectors.
-        dtype: in which they are computed.
-        out_features: length of the vectors to return.
+        dtype: dtype of the computation.
+        out_features: length of the output vectors.
     """
     if not x.is_cuda or not x.numel() or not layout.block(dtype) or not has_triton():
         return False
@@ -181,15 +181,15 @@ def run(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Send vectors through a circuit, or through the difference of two.
+    """Apply a circuit, or the difference of two, to vectors.
 
     Args:
-        layout: of a circuit that `fits`.
+        layout: layout of a circuit that `fits`.
         x: Shape ``(t, in_features)``, in the dtype of the computation. Vectors shorter than the
-            circuit's are padded with zeros, longer ones cut.
+            circuit's are padded with zeros, longer ones truncated.
         gates: The gates, in any real dtype.
         minus: Frozen gates whose result is subtracted.
-        out_features: Length of the vectors to return: padded or cut likewise.
+        out_features: Length of the output vectors, padded or truncated likewise.
         weight: A frozen matrix ``(out_features, in_features)`` in the dtype of ``x``, whose product
             with the vectors is added.
         bias: A frozen vector ``(out_features,)`` in the dtype of ``x``, added with it.
@@ -204,7 +204,7 @@ def run(
 
 
 class _Fused(torch.autograd.Function):
-    """The circuit and its frozen layer; keeps the vectors alone for the backward pass."""
+    """The circuit and its frozen layer; keeps only the vectors for the backward pass."""
 
     @staticmethod
     def forward(
@@ -218,7 +218,7 @@ class _Fused(torch.autograd.Function):
         *gates: Tensor,
     ) -> Tensor:
         x = _aligned(x)
-        # All gates in one vector take two launches.
+        # Packing all gates into one vector takes two launches.
         packed = torch._C._nn.flatten_dense_tensors([*gates, *(minus or ())]).to(x.dtype)
         if weight is not None:
             y = linear(x, weight, bias)
@@ -259,7 +259,7 @@ class _Fused(torch.autograd.Function):
                 if weight is not None:
                     dx = grad @ weight
                 elif x.shape[1] > layout.in_features:
-                    dx = torch.zeros_like(x)  # what the circuit cuts off gets no gradient
+                    dx = torch.zeros_like(x)  # what the circuit truncates gets no gradient
                 else:
                     dx = torch.empty_like(x)
                 kernels.backward((tiles, 1, 1), grad, trained, frozen, dx, len(x))
@@ -276,11 +276,11 @@ class _Fused(torch.autograd.Function):
 
 
 def _halves(packed: Tensor, entries: int) -> tuple[Tensor, Tensor]:
-    """The gates of the circuit and of the one subtracted; the same twice where there is none."""
+    """The gates of the circuit and of the subtracted one; the same twice if there is none."""
     return packed[:entries], _aligned(packed[len(packed) - entries :])
 
 
 def _aligned(x: Tensor) -> Tensor:
-    """A contiguous tensor whose address the kernels take."""
+    """A contiguous tensor with the alignment that the kernels expect."""
     x = x.contiguous()
     return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()

@@ -31,15 +31,15 @@ class Gate:
         axes: The axes acted on, in the order of the gate tensor's own indices. Negative axes count
             from the last, as in indexing.
         out: Sizes of these axes after the gate; `None` leaves them as they are (a square gate).
-        given: The tensor comes with each call and may have leading batch dimensions. Otherwise the
-            gate is trained: it counts as parameters and has no batch dimensions.
+        given: The tensor is passed at each call and may have leading batch dimensions. Otherwise
+            the gate is trained: it counts as parameters and has no batch dimensions.
         value: A fixed gate's tensor (tensor, array or nested sequence, real or complex).
 
     A gate tensor has shape ``(out_m, out_n, in_m, in_n)``, or ``(out_m, in_m)`` on one axis.
 
     Raises:
-        ValueError: Axes that are not one or two distinct integers, output sizes that do not fit
-            them, or a gate that is both given and fixed.
+        ValueError: The axes are not one or two distinct integers, the output sizes do not fit
+            them, or the gate is both given and fixed.
     """
 
     axes: tuple[int, ...]
@@ -67,10 +67,10 @@ class Gate:
             if min(self.out) < 1:
                 raise ValueError(f"{self!r}: out has a size below 1")
         if self.given and self.value is not None:
-            raise ValueError(f"{self!r}: a gate is given at the call or fixed, not both")
+            raise ValueError(f"{self!r}: a gate is either given at each call or fixed, not both")
 
     def tensor(self) -> Tensor:
-        """A fixed gate's tensor, in double precision: it is cast to the input's at the call.
+        """A fixed gate's tensor, in double precision; each call casts it to the input's dtype.
 
         Raises:
             ValueError: The gate is not fixed.

@@ -1,4 +1,4 @@
-"""The layer benchmark on a GPU: more vectors, and how many kernels a pass launches."""
+"""The layer benchmark on a GPU: larger batches, and the number of kernel launches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS: tuple[tuple[int, tuple[int, ...], int, Target, Target | None], ...] = 
     (576, (6, 6, 4, 4), 4096, at_most(1.3), None),
     (576, (9, 8, 8), 4096, at_most(1.3), None),
 )
-"""Width, axes, vectors, and the targets over LoRA and over the frozen layer."""
+"""Width, axes, vectors, and the target time ratios to LoRA and to the frozen layer."""
 
 MOST_LAUNCHES = 12
 
@@ -37,7 +37,7 @@ def gpu_outcome(conditions: Conditions, device: torch.device) -> Outcome:
             "frozen": work.frozen(),
             "LoRA": work.adapted(LoraConfig(r=RANK, target_modules=["0"])),
             "ours": work.adapted(quanta(dims)),
-            "ours, planner": _by_the_planner(work.adapted(quanta(dims))),
+            "ours, planner": _without_fused_kernels(work.adapted(quanta(dims))),
             "reference": work.einsum(circuit),
         }
         cases.append(_case(conditions, title, calls, tokens, over_lora, over_frozen))
@@ -45,8 +45,8 @@ def gpu_outcome(conditions: Conditions, device: torch.device) -> Outcome:
         cases=cases,
         notes=[
             f"A bfloat16 layer under autocast with float32 adapters, on {_name(device)}. LoRA is "
-            f"peft's, r={RANK}. Times are of calls in a row, the host's part included.",
-            "The reference is the circuit as one einsum in the order that opt_einsum finds, with "
+            f"peft's, r={RANK}. Times are of consecutive calls, including host time.",
+            "The reference is the circuit as one einsum in opt_einsum's contraction order, with "
             "autograd, on top of the frozen layer. Launches are of one forward and backward pass.",
         ],
     )
@@ -91,7 +91,7 @@ def _case(
 
 
 def launches(call: Call) -> int:
-    """Kernels, copies and fills that a call runs on the GPU; 0 where there is none."""
+    """Number of kernels, copies and fills that a call runs on the GPU; 0 without a GPU."""
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
@@ -102,12 +102,12 @@ def launches(call: Call) -> int:
     return sum(event.device_type.name == "CUDA" for event in run.events() or ())
 
 
-def _by_the_planner(call: Call) -> Call:
-    def without_kernels() -> None:
+def _without_fused_kernels(call: Call) -> Call:
+    def planned() -> None:
         with fused.disabled():
             call()
 
-    return without_kernels
+    return planned
 
 
 def _name(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""How gates start."""
+"""Initialisation of gates."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from baselines.tuners.initial import kaiming_
 
 
 def kaiming_gates_(gates: Iterable[Tensor], generator: torch.Generator) -> None:
-    """Fill gates in place: Kaiming uniform with ``a = sqrt(5)``, each seen as a matrix.
+    """Initialise gates in place: Kaiming uniform with ``a = sqrt(5)``, each viewed as a matrix.
 
-    For a gate ``(out_m, out_n, in_m, in_n)`` the fan-in is ``in_m in_n``. The paper does not say
-    how gates start; this is what its public implementation does.
+    For a gate ``(out_m, out_n, in_m, in_n)`` the fan-in is ``in_m in_n``. The paper does not
+    specify the initialisation; this is that of its public implementation.
     """
     for gate in gates:
         kaiming_(gate, math.prod(gate.shape[gate.dim() // 2 :]), generator)

@@ -1,16 +1,16 @@
 """Adapted linear layers: y = W0 x + T x - S x (QuanTA paper, Eq. 8).
 
-T is the trained circuit, S its frozen copy from the start. Both are saved, so that an adapter
-loaded elsewhere is the one that was trained whatever draws random numbers there.
+T is the trained circuit, S a frozen copy of its initial state. Both are saved, so that a loaded
+adapter does not depend on the random number generator.
 
-T and S are applied in one pass, and equal gates give exact zeros: the adapted layer starts as its
-base layer in every dtype, to the bit. W0 - S in the place of W0 would save the work of S, but not
-that: rounded to bfloat16 it moves the logits of SmolLM2-135M by 0.13 on average (q_proj and v_proj,
-dims 9-8-8).
+T and S are applied in one pass, and equal gates give exact zeros: the adapted layer initially
+equals its base layer in every dtype, bit for bit. Replacing W0 by W0 - S would save the computation
+of S, but lose this: rounded to bfloat16 it changes the logits of SmolLM2-135M by 0.13 on average
+(q_proj and v_proj, dims 9-8-8).
 
-Each pass is computed from the weights as they are. For the backward pass T keeps its input to each
-matrix of its plan, or with `recompute` the layer's input alone; S keeps nothing but its gates.
-Inside `baselines.tuners.frozen.frozen`, passes without gradients use matrices made once.
+Each pass is computed from the current weights. For the backward pass T keeps its input to each
+matrix of its plan, or with `recompute` only the layer's input; S keeps only its gates. Inside
+`baselines.tuners.frozen.frozen`, passes without gradients use cached matrices.
 
 ``quanta-bench bench layer`` times the layer against LoRA and against the bare matrix products.
 """
@@ -38,7 +38,7 @@ from baselines.tuners.merging import MergingLayer, exact, linear_features
 RECOMPUTE: Mapping[Recompute, bool | None] = {"auto": None, "always": True, "never": False}
 
 MOST_BYTES = 1 << 23
-"""Size of the largest T - S that is kept beside a base weight of lower precision."""
+"""Maximum size of a T - S that is cached next to a base weight of lower precision."""
 
 
 class FrozenGates(nn.Module):
@@ -51,19 +51,19 @@ class FrozenGates(nn.Module):
 
 
 class QuantaLinear(MergingLayer):
-    """A `nn.Linear` or a `transformers` `Conv1D` with QuanTA adapters.
+    """An `nn.Linear` or a `transformers` `Conv1D` with QuanTA adapters.
 
     Args:
-        base_layer: The layer to adapt. Its weight is not touched before a merge.
+        base_layer: The layer to adapt. Its weight is unchanged until a merge.
         adapter_name: Name of the first adapter.
         config: Its configuration.
         name: Name of the module in the model, which seeds the initial gates and selects `dims`.
 
     Raises:
-        ValueError: The layer is of another type, or the configured sizes do not fit it.
+        ValueError: The layer has an unsupported type, or the configured sizes do not fit it.
     """
 
-    # The parameters an adapter trains, as peft asks for them.
+    # The trainable parameters of an adapter, by peft's convention.
     adapter_layer_names: tuple[str, ...] = ("quanta_gates",)
     other_param_names: tuple[str, ...] = (
         "quanta_frozen",
@@ -111,7 +111,7 @@ class QuantaLinear(MergingLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def cast_adapter(self, adapter_name: str, dtype: torch.dtype) -> None:
-        """Bring T and S of an adapter to a floating dtype."""
+        """Cast T and S of an adapter to a floating dtype."""
         if adapter_name in self.quanta_gates:
             self.quanta_gates[adapter_name].to(dtype)
             self.quanta_frozen[adapter_name].to(dtype)
@@ -119,7 +119,7 @@ class QuantaLinear(MergingLayer):
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        # peft's own also casts to the base layer's dtype, which would round T and S on loading.
+        # peft's method also casts to the base layer's dtype, which would round T and S on loading.
         if adapter_name in self.quanta_gates:
             target = self._weight.device if device is None else device
             for gates in (self.quanta_gates, self.quanta_frozen):
@@ -131,7 +131,7 @@ class QuantaLinear(MergingLayer):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Apply the layer to ``(..., in_features)``; the dtype is that of the base layer's output.
 
-        T x - S x is computed in the adapter's dtype, or autocast's, and added with one rounding.
+        T x - S x is computed in the adapter's dtype, or in autocast's, and added with one rounding.
         """
         if self.disable_adapters and self.merged:
             self.unmerge()
@@ -139,12 +139,12 @@ class QuantaLinear(MergingLayer):
         if not names:
             return self._base(x, *args, **kwargs)
         plain = not args and not kwargs and is_plain(self.base_layer)
-        if self._keeps(names):
+        if self._uses_cache(names):
             if plain and _dtype(x) == self._weight.dtype in (torch.float32, torch.float64):
-                return functional.linear(x, self._kept_weight(names), self._bias)
-            if self._pays(names, x):
+                return functional.linear(x, self._cached_weight(names), self._bias)
+            if self._cached_update_is_faster(names, x):
                 result = self._base(x, *args, **kwargs)
-                return result + functional.linear(x, self._kept_update(names, _dtype(x)))
+                return result + functional.linear(x, self._cached_update(names, _dtype(x)))
         if plain and len(names) == 1 and not self._drops(names[0]):
             trained, frozen = self._tensors(names[0], "T"), self._tensors(names[0], "S")
             if _one_dtype(x, [self._weight, *trained, *frozen]):
@@ -176,9 +176,9 @@ class QuantaLinear(MergingLayer):
         if which == "S":
             return cast("list[Tensor]", list(self.quanta_frozen[name]._buffers.values()))
         gates = cast(nn.ParameterList, self.quanta_gates[name])
-        own = cast("list[Tensor]", list(gates._parameters.values()))
-        # A gate that is computed from something else is no parameter of the list's own.
-        return own if len(own) == len(gates) else list(gates)
+        parameters = cast("list[Tensor]", list(gates._parameters.values()))
+        # A parametrized gate is not among the list's own parameters.
+        return parameters if len(parameters) == len(gates) else list(gates)
 
     def _active_names(self) -> tuple[str, ...]:
         return tuple(name for name in self.active_adapters if name in self.quanta_gates)
@@ -189,8 +189,8 @@ class QuantaLinear(MergingLayer):
 
     # While weights are frozen.
 
-    def _keeps(self, names: Sequence[str]) -> bool:
-        """Whether a pass may use tensors that are kept from one pass to the next."""
+    def _uses_cache(self, names: Sequence[str]) -> bool:
+        """Whether a pass may use tensors cached across passes."""
         return (
             self.derived.kept
             and not torch.is_grad_enabled()
@@ -199,7 +199,7 @@ class QuantaLinear(MergingLayer):
             and not any(map(self._drops, names))
         )
 
-    def _kept_weight(self, names: tuple[str, ...]) -> Tensor:
+    def _cached_weight(self, names: tuple[str, ...]) -> Tensor:
         """W0 + T - S, shape ``(out_features, in_features)``: one product serves both."""
         weight = self._weight
 
@@ -210,8 +210,8 @@ class QuantaLinear(MergingLayer):
         total = self.derived.get((names, weight.dtype, weight.device), make)
         return total.mT if self._transposed else total
 
-    def _kept_update(self, names: tuple[str, ...], dtype: torch.dtype) -> Tensor:
-        """T - S in a dtype, apart from W0, which would lose it in rounding."""
+    def _cached_update(self, names: tuple[str, ...], dtype: torch.dtype) -> Tensor:
+        """T - S in a dtype, separate from W0, in which rounding would lose it."""
 
         def make() -> Tensor:
             with exact(self._weight):
@@ -223,8 +223,8 @@ class QuantaLinear(MergingLayer):
         updates = (self.update_matrix(name, self._precision) for name in names)
         return functools.reduce(torch.add, updates)
 
-    def _pays(self, names: Sequence[str], x: Tensor) -> bool:
-        """Whether a product with T - S is cheaper than the circuits, as the planner reckons."""
+    def _cached_update_is_faster(self, names: Sequence[str], x: Tensor) -> bool:
+        """Whether a product with T - S is cheaper than the circuits, by the planner's estimate."""
         size = self.in_features * self.out_features
         vectors = x.numel() // x.shape[-1]
         if size * x.element_size() > MOST_BYTES or not vectors:
@@ -239,7 +239,7 @@ class QuantaLinear(MergingLayer):
     # Merging.
 
     def adapter_names(self) -> tuple[str, ...]:
-        """Names of the adapters that this layer has, active or not."""
+        """Names of this layer's adapters, active or not."""
         return tuple(self.quanta_gates)
 
     def update_matrix(self, adapter_name: str, dtype: torch.dtype) -> Tensor:
@@ -264,7 +264,7 @@ def _one_dtype(x: Tensor, others: Sequence[Tensor]) -> bool:
 
 
 def _dtype(x: Tensor) -> torch.dtype:
-    """The dtype that a linear layer computes in, autocast's if that is on."""
+    """The dtype that a linear layer computes in: autocast's if enabled."""
     if not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype

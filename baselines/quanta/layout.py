@@ -1,4 +1,4 @@
-"""A circuit as the kernels of `triton_kernels` see it: padded axes, packed gates, tiles."""
+"""The layout of a circuit for `triton_kernels`: padded axes, packed gates, tiles."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ import torch
 from baselines.quanta.circuit import Circuit
 
 TILE = 8192
-"""Numbers of a tile in 16 bits; half as many in float32. Two programs of four warps then share a
-multiprocessor, which on an H200 was the fastest of seven pairs of tile and warps."""
+"""Elements of a 16-bit tile; half as many in float32. Two programs of four warps then share a
+multiprocessor, the fastest of seven combinations of tile and warps on an H200."""
 
 USUAL_GATE = 128
-"""Rows or columns of gates for which that holds. With larger ones, tiles are twice as large, and
-programs have eight warps."""
+"""Maximum rows or columns of gates for which that holds. With larger gates, tiles are twice as
+large and programs have eight warps."""
 
 LARGEST_GATE = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 64}
-"""Rows or columns of the largest gate that the kernels are for, by dtype."""
+"""Maximum rows or columns of a gate that the kernels support, by dtype."""
 
 MOST_VECTORS = 4096
-"""Vectors up to which circuits with a gate above `USUAL_GATE` are faster by the kernels than by the
-planner's path, whose products are larger and whose calls cost more."""
+"""Number of vectors up to which the kernels are faster than the planner's path for circuits with a
+gate above `USUAL_GATE`; the planner's products are larger and its calls cost more."""
 
 SMALL_GATE = 16384
-"""Entries of gates whose gradients one program adds up in registers."""
+"""Gate entries whose gradients one program accumulates in registers."""
 
 LEAST_AXIS = 4
-"""Axes are padded to this at least, so that a gate has the 16 columns that tensor cores take."""
+"""Minimum padded axis size, so that a gate has the 16 columns that tensor cores need."""
 
 Numbers: TypeAlias = "tuple[Any, ...]"
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What the kernels have to know of a circuit, as tuples of integers.
+    """What the kernels need to know about a circuit, as tuples of integers.
 
     Attributes:
-        gates: for each gate, what `triton_kernels` says of ``GATES``.
-        shapes: of the gates.
-        templates: tensors of these shapes, without content.
-        entries: numbers of all gates.
-        in_features: length of the vectors that the circuit takes.
-        out_features: length of those it returns.
-        in_axes: number of entries of `in_sizes`; 0 where no input axis is padded.
+        gates: for each gate, the tuple that `triton_kernels` documents as ``GATES``.
+        shapes: shapes of the gates.
+        templates: meta tensors of these shapes.
+        entries: total number of gate entries.
+        in_features: length of the input vectors.
+        out_features: length of the output vectors.
+        in_axes: number of axes in `in_sizes`; 0 if no input axis is padded.
         in_sizes: for each input axis its padded size, its true size, and its stride in both.
         in_padded: length of a padded input vector.
         out_axes: as `in_axes`, for the output.
@@ -54,8 +54,8 @@ class Layout:
         out_padded: as `in_padded`.
         widest: length of the longest padded vector between gates.
         largest: rows or columns of the largest padded gate.
-        narrowest: the least number of rows that a gate is applied to in one vector.
-        groups: where each group of gates ends whose gradients a program computes, after a first 0.
+        narrowest: the smallest number of rows per vector that a gate is applied to.
+        groups: 0, then the end of each group of gates whose gradients one program computes.
     """
 
     gates: Numbers
@@ -77,11 +77,11 @@ class Layout:
 
     @property
     def warps(self) -> int:
-        """Warps of a program."""
+        """Warps per program."""
         return 4 if self.largest <= USUAL_GATE else 8
 
     def block(self, dtype: torch.dtype) -> int:
-        """Vectors of a tile; 0 where none fits."""
+        """Vectors per tile; 0 if none fits."""
         if self.largest > LARGEST_GATE.get(dtype, 0):
             return 0
         numbers = TILE * self.warps // 4 * 2 // dtype.itemsize
@@ -89,7 +89,7 @@ class Layout:
         return block if block * self.narrowest >= 16 else 0
 
     def takes(self, vectors: int) -> bool:
-        """Whether the kernels are the faster way for this many vectors."""
+        """Whether the kernels are faster than the planner for this many vectors."""
         return vectors <= MOST_VECTORS or self.largest <= USUAL_GATE
 
 
@@ -97,7 +97,7 @@ def layout_of(circuit: Circuit) -> Layout | None:
     """The layout of a circuit of trained gates, each on two axes in ascending order.
 
     Returns:
-        The layout, or `None` for other circuits.
+        The layout, or `None` for any other circuit.
     """
     if not circuit.steps or not all(gate.trained for gate in circuit.gates):
         return None
@@ -143,7 +143,7 @@ def layout_of(circuit: Circuit) -> Layout | None:
 
 
 def _groups(entries: Sequence[int]) -> tuple[int, ...]:
-    """Split gates into runs whose gradients fit into registers together, from the last on."""
+    """Group consecutive gates, from the last, whose gradients fit into registers together."""
     ends, total = [len(entries)], 0
     for index in range(len(entries) - 1, -1, -1):
         if total and total + entries[index] > SMALL_GATE:
@@ -154,7 +154,7 @@ def _groups(entries: Sequence[int]) -> tuple[int, ...]:
 
 
 def _padded(size: int) -> int:
-    """The power of two that holds an axis."""
+    """The padded size of an axis, a power of two."""
     return max(LEAST_AXIS, 1 << (size - 1).bit_length())
 
 

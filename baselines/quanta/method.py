@@ -28,7 +28,7 @@ PUBLIC = "the parameter counts of the paper's public code, which pads"
 class Quanta(TunerMethod):
     """QuanTA: y = W0 x + T x - S x, T a product of gates, each on two axes of the hidden space.
 
-    S is a frozen copy of T's start, so the adapted model starts as the base.
+    S is a frozen copy of the initial T, so the adapted model starts as the base model.
     """
 
     name = "quanta"
@@ -64,9 +64,9 @@ class Quanta(TunerMethod):
 
     @classmethod
     def sizes(cls, model: nn.Module) -> Iterator[Mapping[str, Any]]:
-        """Every split of the target modules' width into 3 to 5 axes, as in the paper.
+        """All splits of the target modules' width into 3 to 5 axes, as in the paper.
 
-        Where the rectangular gate does not fit them all, the splits are of the largest width, with
+        If the rectangular gate does not fit all modules, the splits are of the largest width, with
         padding.
         """
         shapes = set(_target_shapes(model))
@@ -89,27 +89,27 @@ class Quanta(TunerMethod):
                 yield settings if gates else {**settings, "rectangular": "pad"}
 
     def frozen(self, model: nn.Module) -> AbstractContextManager[None]:
-        """A block in which no weight changes, for scoring and generation at the least cost."""
+        """A block in which no weight changes, for fast scoring and generation."""
         return frozen(model)
 
     def ranks(self, model: nn.Module) -> dict[str, dict[str, tuple[int, int]]]:
-        """Bounds on the rank of T (Theorem 6.2), and what follows for the update T - S.
+        """Bounds on the rank of T (Theorem 6.2) and of the update T - S.
 
-        The theorem is of T. The update is 0 at the start, and all that is known of it is
-        rank(T - S) <= rank(T) + rank(S), and no more than its shape allows.
+        The theorem bounds only T. The update is 0 initially; its rank is at most
+        rank(T) + rank(S), and at most the layer's smaller width.
         """
-        found = {}
+        bounds = {}
         for name, module in model.named_modules():
             if isinstance(module, QuantaLinear):
                 for adapter in set(module.active_adapters) & set(module.quanta_circuits):
                     least, most = module.quanta_circuits[adapter].rank_bounds()
                     shape = (module.in_features, module.out_features)
-                    found[name] = {"T": (least, most), "update": (0, min(2 * most, *shape))}
-        return found
+                    bounds[name] = {"T": (least, most), "update": (0, min(2 * most, *shape))}
+        return bounds
 
 
 def _target_shapes(model: nn.Module) -> Iterator[tuple[int, int]]:
-    """Input and output width of each module that is adapted by default."""
+    """Input and output width of each module adapted by default."""
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in QUERY_AND_VALUE:
             yield linear_features(module, name)

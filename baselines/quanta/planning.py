@@ -1,20 +1,20 @@
-"""How a circuit is computed: which gates as one matrix, and in which order the axes stand.
+"""How a circuit is computed: which gates are merged into one matrix, and the memory order of axes.
 
-A gate is cheap in multiply-adds and dear in memory traffic: gates that act one after the other move
-every vector about as often as there are gates. A plan takes gates together where one larger matrix
-costs less than another pass over memory, and has the axes stand so that several blocks in a row act
-on axes that are neighbours, which moves nothing.
+A gate is cheap in multiply-adds but expensive in memory traffic: applied one by one, gates move
+every vector about once per gate. A plan merges gates if one larger matrix costs less than another
+pass over memory, and orders the axes such that consecutive blocks act on adjacent axes, which needs
+no data movement.
 
-Vectors stand first or last. First, as they come: with axes ``(a, b, c)`` and ``t`` vectors the
-tensor ``(t, a, b, c)`` is a matrix ``(t a, b c)``, so a block on the last axes is one product that
-moves nothing, and other blocks need their axes brought there, which moves short runs of numbers.
-Last: ``(a, b, c, t)`` is a batch of ``a`` matrices ``(b c, t)``, so a block on any neighbouring
-axes is one batched product and moves are of long runs; but all vectors have to be turned over
-before, and back again at the end.
+The vector dimension is first or last. First, as in the input: with axes ``(a, b, c)`` and ``t``
+vectors the tensor ``(t, a, b, c)`` is a matrix ``(t a, b c)``, so a block on the last axes is one
+product without data movement; other blocks need their axes moved there, in short contiguous runs.
+Last: ``(a, b, c, t)`` is a batch of ``a`` matrices ``(b c, t)``, so a block on any adjacent axes is
+one batched product and moves use long runs; but all vectors have to be transposed before, and again
+at the end.
 
-The search is a shortest path from "nothing has acted, the axes stand in their own order, vectors
-first" to "everything has acted, and they stand so again". Gates on axes that have none in common
-change places freely, so what has acted is a set of gates and not how many.
+The search is a shortest path from "no gate applied, axes in their own order, vectors first" to "all
+gates applied, same layout". Gates without common axes commute, so the state has the set of applied
+gates rather than their number.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 MOST_AXES = 5
-"""Circuits of more axes have too many axis orders to look through."""
+"""Circuits with more axes have too many axis orders to search."""
 
 Order: TypeAlias = tuple[int, ...]
 
 
 def inverse(order: Order | None) -> Order | None:
-    """The order that takes another one back."""
+    """The inverse permutation."""
     return None if order is None else tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 class Rates(NamedTuple):
-    """What is dear beside arithmetic, in multiply-adds.
+    """Costs other than arithmetic, in multiply-adds.
 
     Attributes:
-        gather: to bring the axes into another order with the vectors first, for each number; with
-            `run` for each run of numbers that stay together.
+        gather: permuting the axes with the vectors first, per element; plus `run` per contiguous
+            run of elements.
         run: see `gather`.
-        copy: to bring them into another order with the vectors last, for each number.
-        turn: to turn all vectors over, from first to last or back, for each number.
-        product: to read and write a number in a product, beside its arithmetic.
-        call: to start an operation at all.
+        copy: permuting the axes with the vectors last, per element.
+        turn: transposing all vectors, from first to last or back, per element.
+        product: reading and writing an element in a matrix product, in addition to arithmetic.
+        call: launching an operation.
     """
 
     gather: float
@@ -61,7 +61,7 @@ class Rates(NamedTuple):
 
 
 class Act(NamedTuple):
-    """What a plan knows of a gate: its axes, and their sizes before and after."""
+    """A gate as the planner sees it: its axes, and their sizes before and after."""
 
     axes: tuple[int, ...]
     before: tuple[int, ...]
@@ -70,26 +70,26 @@ class Act(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """Gates that are applied as one matrix.
+    """Gates applied as one matrix.
 
     Attributes:
-        gates: their places in the circuit, in the order in which they act.
-        axes: the axes they act on, as these stand in memory.
-        move: the order of all axes to bring about first, by their places before; ``None`` where
-            nothing moves.
-        sizes: sizes of all axes before the block acts, as they stand after the move.
-        after: the same after it has acted.
-        first: how many axes stand in front of its own.
-        last: whether the vectors stand last.
-        swapped: a single gate whose axes stand the other way round.
-        contractions: how the matrix of several gates is made: an einsum of what is there and the
-            next gate, for each gate but the first, with the circuits in front.
+        gates: indices of the gates in the circuit, in order of application.
+        axes: the axes they act on, in memory order.
+        move: the permutation of all axes to apply first, by current position; ``None`` if the
+            axes stay in place.
+        sizes: sizes of all axes after the move, before the block.
+        after: the same after the block.
+        first: number of axes in front of the block's axes.
+        last: whether the vectors are last.
+        swapped: whether it is a single gate whose axes are in reverse order.
+        contractions: how to build the matrix of several gates: for each gate but the first, an
+            einsum of the partial matrix and the gate, with the circuits in front.
         batch: product of the sizes in front of its axes.
-        rows: length of the vectors that its matrix gives.
-        columns: length of those it takes.
+        rows: number of rows of its matrix.
+        columns: number of columns of its matrix.
         rest: product of the sizes behind its axes.
-        reads_in_place: whether, as the first block, it reads the vectors as they come.
-        unmove: the order that takes a move back.
+        reads_in_place: whether, as the first block, it reads the vectors without a copy.
+        unmove: the inverse of `move`.
         before: sizes of all axes before the move.
     """
 
@@ -133,7 +133,7 @@ class Block:
     def __str__(self) -> str:
         gates = ", ".join(map(str, self.gates))
         axes = ", ".join(map(str, self.axes))
-        moved = "" if self.move is None else f", after the axes are moved by {self.move}"
+        moved = "" if self.move is None else f", after permuting the axes by {self.move}"
         return (
             f"gate{'s' * (len(self.gates) > 1)} {gates} as one {self.rows} x {self.columns} matrix "
             f"on axes {axes}, vectors {'last' if self.last else 'first'}: "
@@ -143,16 +143,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """The blocks of a circuit. ``print(plan)`` says its steps and its cost.
+    """The blocks of a circuit. ``print(plan)`` shows its steps and its cost.
 
     Attributes:
-        blocks: in the order in which they act.
-        out_sizes: sizes of all axes after the last block, as they stand then.
-        back: brings the axes back into their own order; ``None`` if they stand in it.
-        tokens: number of vectors that it was made for.
-        cost: what the search takes it to cost for these, in multiply-adds; copies, calls and the
-            making of the matrices included. 0 without a search.
-        forth: takes `back` back.
+        blocks: the blocks in order of application.
+        out_sizes: sizes of all axes after the last block, in memory order.
+        back: the permutation that restores the axes' own order; ``None`` if none is needed.
+        tokens: number of vectors that it was planned for.
+        cost: estimated cost for these, in multiply-adds, including copies, calls and building the
+            matrices. 0 without a search.
+        forth: the inverse of `back`.
         own_sizes: sizes of all axes after the last block, in their own order.
     """
 
@@ -171,44 +171,44 @@ class Plan:
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds for one vector, without the making of the matrices."""
+        """Multiply-adds for one vector, without building the matrices."""
         return sum(block.multiply_adds for block in self.blocks)
 
     @property
     def copies(self) -> int:
-        """How often all numbers are moved: for another order of the axes, or to turn them over."""
+        """How often all data are moved: to permute the axes or to transpose the vectors."""
         layouts = [False, *(block.last for block in self.blocks), False]
-        turns = sum(one != other for one, other in itertools.pairwise(layouts))
+        turns = sum(a != b for a, b in itertools.pairwise(layouts))
         moves = sum(block.move is not None for block in self.blocks) + (self.back is not None)
         return moves + turns
 
     @property
     def kept(self) -> int:
-        """Numbers a vector that a backward pass needs beside the vector itself."""
+        """Elements per vector that a backward pass keeps in addition to the vector."""
         first, *others = self.blocks
         in_place = first.reads_in_place
         return sum(math.prod(block.sizes) for block in (others if in_place else self.blocks))
 
     def __str__(self) -> str:
         lines = [
-            f"{self.multiply_adds:,} multiply-adds a vector, {len(self.blocks)} matrices, "
-            f"{self.copies} copies; {self.cost:.3g} with all that is dear, for {self.tokens}"
+            f"{self.multiply_adds:,} multiply-adds per vector, {len(self.blocks)} matrices, "
+            f"{self.copies} copies; estimated cost {self.cost:.3g} for {self.tokens} vectors"
         ]
         lines += [f"  {number}. {block}" for number, block in enumerate(self.blocks, 1)]
         if self.back is not None:
-            lines.append(f"  The axes are moved back by {self.back}.")
+            lines.append(f"  The axes are permuted back by {self.back}.")
         return "\n".join(lines)
 
 
 class _State(NamedTuple):
-    done: int  # bit by bit, the gates that have acted
-    order: Order  # how the axes stand
-    last: bool  # whether the vectors do
-    moving: bool = False  # last alone: the axes are being moved, all orders cost the same
+    done: int  # bit set of the applied gates
+    order: Order  # memory order of the axes
+    last: bool  # whether the vectors are last
+    moving: bool = False  # only with vectors last: the axes are being permuted, at a fixed cost
 
 
 class _Choice(NamedTuple):
-    """Gates that can act next as one matrix."""
+    """Gates that can be applied next as one matrix."""
 
     gates: tuple[int, ...]
     axes: tuple[int, ...]
@@ -217,9 +217,9 @@ class _Choice(NamedTuple):
 
 
 def planned_tokens(tokens: int) -> int:
-    """The number of vectors that is planned for: the power of two at or below it.
+    """The number of vectors to plan for: rounded down to a power of two.
 
-    Batches differ in length from step to step, and costs do not turn that fast.
+    Batch lengths vary from step to step, and costs change only slowly with them.
     """
     return 1 << max(0, tokens.bit_length() - 1)
 
@@ -230,7 +230,7 @@ def make_plan(sizes: tuple[int, ...], acts: tuple[Act, ...], rates: Rates, token
 
     Args:
         sizes: sizes of the axes of the input, at most `MOST_AXES`.
-        acts: the gates, in the order in which they act.
+        acts: the gates, in order of application.
         rates: the cost of memory traffic and of calls.
         tokens: number of vectors.
 
@@ -243,7 +243,7 @@ def make_plan(sizes: tuple[int, ...], acts: tuple[Act, ...], rates: Rates, token
     orders = list(itertools.permutations(own))
     start, goal = _State(0, own, False), _State((1 << len(acts)) - 1, own, False)
     best: dict[_State, float] = {start: 0.0}
-    came: dict[_State, tuple[_State, tuple[int, ...]]] = {}
+    parents: dict[_State, tuple[_State, tuple[int, ...]]] = {}
     tie = itertools.count()
     heap = [(0.0, next(tie), start)]
     choices: dict[int, list[_Choice]] = {}
@@ -251,7 +251,7 @@ def make_plan(sizes: tuple[int, ...], acts: tuple[Act, ...], rates: Rates, token
     def reach(state: _State, before: _State, cost: float, gates: tuple[int, ...] = ()) -> None:
         if cost < best.get(state, math.inf):
             best[state] = cost
-            came[state] = before, gates
+            parents[state] = before, gates
             heapq.heappush(heap, (cost, next(tie), state))
 
     while heap:
@@ -281,11 +281,11 @@ def make_plan(sizes: tuple[int, ...], acts: tuple[Act, ...], rates: Rates, token
             together = places[-1] - places[0] == len(places) - 1
             if together and (last or places[-1] == len(order) - 1):
                 reach(_State(choice.done, order, last), state, cost + choice.cost, choice.gates)
-    return _trace(sizes, acts, came, goal, tokens, best[goal])
+    return _trace(sizes, acts, parents, goal, tokens, best[goal])
 
 
 def _run(order: Order, new: Order, sizes: tuple[int, ...]) -> int:
-    """How many numbers stay together: those of the last axes, if neighbours before and after."""
+    """Length of contiguous runs: of the last axes that are adjacent both before and after."""
     run, place = sizes[new[-1]], order.index(new[-1])
     for axis in new[-2::-1]:
         if place == 0 or order[place - 1] != axis:
@@ -306,12 +306,12 @@ def _sizes(sizes: tuple[int, ...], acts: tuple[Act, ...], done: int) -> tuple[in
 def _choices(
     sizes: tuple[int, ...], acts: tuple[Act, ...], done: int, rates: Rates, tokens: int
 ) -> Iterator[_Choice]:
-    """What can act next as one matrix, without what is plainly dearer than its gates alone."""
+    """Gates that can be merged next, without merges more expensive than the single gates."""
     seen: set[tuple[int, ...]] = set()
     for width in range(1, len(sizes) + 1):
         for subset in itertools.combinations(range(len(sizes)), width):
             inside = _inside(acts, done, set(subset))
-            # The first gate alone too: of several on the same axes, all are inside.
+            # Also the first gate alone: if several act on the same axes, all are inside.
             for gates in {inside, inside[:1]} - seen - {()}:
                 seen.add(gates)
                 choice, alone = _choice(sizes, acts, done, gates, rates, tokens)
@@ -327,7 +327,7 @@ def _choice(
     rates: Rates,
     tokens: int,
 ) -> tuple[_Choice, float]:
-    """Gates as one matrix, and what they cost one by one, each on vectors moved for it."""
+    """Gates merged into one matrix, and their cost one by one, each on vectors moved for it."""
     now = _sizes(sizes, acts, done)
     total = math.prod(now)
     axes = tuple(sorted({axis for gate in gates for axis in acts[gate].axes}))
@@ -342,7 +342,7 @@ def _choice(
         fan_in, fan_out = math.prod(acts[gate].before), math.prod(acts[gate].after)
         alone += product_cost(vectors // fan_in, fan_out, fan_in, rates)
         alone += rates.copy * vectors + rates.call
-        if len(gates) > 1:  # its matrix takes the same, on the vectors of the identity
+        if len(gates) > 1:  # building the matrix costs the same, on the rows of the identity
             entries = columns * math.prod(_sizes(sizes, acts, at)[axis] for axis in axes)
             cost += product_cost(entries // fan_in, fan_out, fan_in, rates)
             cost += rates.copy * entries + rates.call
@@ -357,7 +357,7 @@ def product_cost(count: int, rows: int, columns: int, rates: Rates) -> float:
 
 
 def _inside(acts: tuple[Act, ...], done: int, subset: set[int]) -> tuple[int, ...]:
-    """The gates that can act next on these axes: nothing is left before them on their own."""
+    """The gates that can be applied next on these axes: no earlier gate on their axes is left."""
     blocked: set[int] = set()
     gates: list[int] = []
     for index, act in enumerate(acts):
@@ -373,19 +373,19 @@ def _inside(acts: tuple[Act, ...], done: int, subset: set[int]) -> tuple[int, ..
 def _trace(
     sizes: tuple[int, ...],
     acts: tuple[Act, ...],
-    came: dict[_State, tuple[_State, tuple[int, ...]]],
+    parents: dict[_State, tuple[_State, tuple[int, ...]]],
     goal: _State,
     tokens: int,
     cost: float,
 ) -> Plan:
     path: list[tuple[_State, tuple[int, ...]]] = []
     state = goal
-    while state in came:
-        before, gates = came[state]
+    while state in parents:
+        before, gates = parents[state]
         path.append((state, gates))
         state = before
     own: Order = tuple(range(len(sizes)))
-    stood = own
+    current = own
     done = 0
     blocks = []
     for state, gates in reversed(path):
@@ -400,7 +400,7 @@ def _trace(
             Block(
                 gates=gates,
                 axes=axes,
-                move=None if order == stood else tuple(stood.index(axis) for axis in order),
+                move=None if order == current else tuple(current.index(axis) for axis in order),
                 sizes=tuple(now[axis] for axis in order),
                 after=tuple(after[axis] for axis in order),
                 first=first,
@@ -409,51 +409,51 @@ def _trace(
                 contractions=_contractions(axes, [acts[gate].axes for gate in gates]),
             )
         )
-        stood, done = order, state.done
+        current, done = order, state.done
     final = _sizes(sizes, acts, done)
-    back = None if stood == own else tuple(stood.index(axis) for axis in own)
-    return Plan(tuple(blocks), tuple(final[axis] for axis in stood), back, tokens, cost)
+    back = None if current == own else tuple(current.index(axis) for axis in own)
+    return Plan(tuple(blocks), tuple(final[axis] for axis in current), back, tokens, cost)
 
 
 def _contractions(axes: Order, gates: Sequence[Order]) -> tuple[str, ...]:
-    """The einsums that make one matrix of gates, its outputs in front, both over ``axes``."""
+    """The einsums that merge gates into one matrix, outputs first, both ordered by ``axes``."""
     symbols = iter(string.ascii_letters[1:])  # the first one counts the circuits
-    inputs: dict[int, str] = {}  # of the matrix, by axis
-    now: dict[int, str] = {}  # its outputs
-    made = ""
-    found = []
+    inputs: dict[int, str] = {}  # input symbols of the matrix, by axis
+    now: dict[int, str] = {}  # its output symbols
+    matrix = ""
+    equations = []
     for number, gate in enumerate(gates):
-        taken = "".join(now.get(axis) or next(symbols) for axis in gate)
-        given = "".join(next(symbols) for _ in gate)
-        for axis, old, new in zip(gate, taken, given, strict=True):
+        gate_inputs = "".join(now.get(axis) or next(symbols) for axis in gate)
+        gate_outputs = "".join(next(symbols) for _ in gate)
+        for axis, old, new in zip(gate, gate_inputs, gate_outputs, strict=True):
             inputs.setdefault(axis, old)
             now[axis] = new
         order = [axis for axis in axes if axis in now]
-        whole = "".join(now[axis] for axis in order) + "".join(inputs[axis] for axis in order)
+        merged = "".join(now[axis] for axis in order) + "".join(inputs[axis] for axis in order)
         if number:
-            found.append(f"a{made},a{given}{taken}->a{whole}")
-            made = whole
+            equations.append(f"a{matrix},a{gate_outputs}{gate_inputs}->a{merged}")
+            matrix = merged
         else:
-            made = given + taken
-    return tuple(found)
+            matrix = gate_outputs + gate_inputs
+    return tuple(equations)
 
 
 def gate_by_gate(sizes: tuple[int, ...], acts: tuple[Act, ...]) -> Plan:
-    """The plan that applies each gate by itself, vectors last, its axes brought to the front."""
+    """The plan that applies each gate separately, vectors last, axes moved to the front."""
     own: Order = tuple(range(len(sizes)))
-    stood: Order = own
+    current: Order = own
     blocks = []
     for index, act in enumerate(acts):
         before = _sizes(sizes, acts, (1 << index) - 1)
         after = _sizes(sizes, acts, (2 << index) - 1)
-        order = stood
-        if set(stood[: len(act.axes)]) != set(act.axes):
+        order = current
+        if set(current[: len(act.axes)]) != set(act.axes):
             order = (*act.axes, *(axis for axis in own if axis not in act.axes))
         blocks.append(
             Block(
                 gates=(index,),
                 axes=order[: len(act.axes)],
-                move=None if order == stood else tuple(stood.index(axis) for axis in order),
+                move=None if order == current else tuple(current.index(axis) for axis in order),
                 sizes=tuple(before[axis] for axis in order),
                 after=tuple(after[axis] for axis in order),
                 first=0,
@@ -461,7 +461,7 @@ def gate_by_gate(sizes: tuple[int, ...], acts: tuple[Act, ...]) -> Plan:
                 swapped=order[: len(act.axes)] != act.axes,
             )
         )
-        stood = order
+        current = order
     final = _sizes(sizes, acts, (1 << len(acts)) - 1)
-    back = None if stood == own else tuple(stood.index(axis) for axis in own)
-    return Plan(tuple(blocks), tuple(final[axis] for axis in stood), back)
+    back = None if current == own else tuple(current.index(axis) for axis in own)
+    return Plan(tuple(blocks), tuple(final[axis] for axis in current), back)

@@ -2,14 +2,13 @@
 
 Two constructions:
 
-- ``"gate"``: the sizes of the axes make up the wider of the two sides. If the other side is an
-  integer factor smaller and the first axis is a multiple of that factor, a rectangular gate
-  changes the first axis: the last gate on it shrinks it, or the first one grows it.
+- ``"gate"``: the axis sizes multiply to the larger width. If the other width is an integer factor
+  smaller and the first axis is a multiple of that factor, a rectangular gate changes the first
+  axis: the last gate on it shrinks it, or the first one grows it.
 - ``"pad"``: the circuit is square on ``P``, the product of the sizes; the input is zero-padded or
-  cut to ``P``, and the output to the layer's width.
+  truncated to ``P``, and the output to the layer's width.
 
-Where both apply they are the same map: the first is the second with the rows or columns that are
-never used left out.
+If both apply, they are the same map: the first is the second without the unused rows or columns.
 """
 
 from __future__ import annotations
@@ -52,14 +51,14 @@ class WeightCircuit:
         weight: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        """Map ``(..., in_features)`` to ``(..., out_features)``; all else as in `Circuit.apply`."""
+        """Map ``(..., in_features)`` to ``(..., out_features)``; see `Circuit.apply`."""
         if x.is_cuda and not torch.compiler.is_compiling():
             dtype = result_dtype(x, [*gates, *(minus or ())])
             layout = self._layout
             if layout is not None and fused.fits(layout, x, dtype, self.out_features):
                 for stack in (gates, minus or gates):
                     if [gate.shape for gate in stack] != layout.shapes:
-                        self.circuit.tensors(x, stack)  # says what is wrong
+                        self.circuit.tensors(x, stack)  # raises with the reason
                 result = fused.run(
                     layout,
                     x.to(dtype).reshape(-1, self.in_features),
@@ -86,14 +85,14 @@ class WeightCircuit:
 
     @property
     def pads(self) -> bool:
-        """Whether vectors are padded or cut before or after the circuit."""
-        own = (self.circuit.in_features, self.circuit.out_features)
-        return own != (self.in_features, self.out_features)
+        """Whether vectors are padded or truncated before or after the circuit."""
+        features = (self.circuit.in_features, self.circuit.out_features)
+        return features != (self.in_features, self.out_features)
 
     def rank_bounds(self) -> tuple[int, int]:
         """Bounds on the rank of the map, from Theorem 6.2 for gates of full rank.
 
-        Each row or column that padding cuts off can lower the rank by one.
+        Each row or column that padding truncates can lower the rank by one.
         """
         least, most = self.circuit.rank_bounds()
         cut = self.circuit.in_features - self.in_features
@@ -107,7 +106,7 @@ class WeightCircuit:
 
 
 def _resize(x: Tensor, length: int) -> Tensor:
-    """Zero-pad or cut the last dimension."""
+    """Zero-pad or truncate the last dimension."""
     missing = length - x.shape[-1]
     if missing > 0:
         return functional.pad(x, (0, missing))
@@ -130,8 +129,8 @@ def fit_circuit(
         out_features: The layer's output width.
         dims: Axis sizes, or `None` to choose them.
         rectangular: The construction, see above.
-        budget: Most parameters, for sizes that are chosen.
-        name: The module, for messages.
+        budget: Maximum number of parameters, if sizes are chosen.
+        name: The module's name, for messages.
 
     Raises:
         ValueError: The sizes do not fit the layer. The message names the module, its widths, and
@@ -139,7 +138,7 @@ def fit_circuit(
     """
     if rectangular == "pad":
         if dims is None:
-            # Any product will do, so a narrow side that splits badly is rounded up.
+            # Any product works, so a narrow width without a good split is rounded up.
             narrow = min(in_features, out_features)
             dims = choose_dims(next(filter(can_split, itertools.count(narrow))), budget=budget)
         return WeightCircuit(in_features, out_features, dims, Circuit.all_pairs(dims))
@@ -183,7 +182,7 @@ def _nearest_dims(dims: tuple[int, ...], width: int, factor: int) -> str:
 
     def distance(candidate: tuple[int, ...]) -> float:
         pairs = zip(candidate, dims, strict=True)
-        return sum(abs(math.log(size / asked)) for size, asked in pairs)
+        return sum(abs(math.log(size / wanted)) for size, wanted in pairs)
 
     fitting = [split for split in _ordered_splits(width, len(dims)) if split[0] % factor == 0]
     if not fitting:

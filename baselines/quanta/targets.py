@@ -1,4 +1,4 @@
-"""Which layers QuanTA adapts, and with which circuit."""
+"""Which layers QuanTA adapts, and the circuit of each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from baselines.tuners.merging import linear_features
 
 
 def plan_layer(layer: nn.Module, config: QuantaConfig, name: str) -> WeightCircuit:
-    """The circuit that a configuration asks for on a layer.
+    """The circuit that a configuration specifies for a layer.
 
     Raises:
-        ValueError: The layer is of another type, or the sizes do not fit it.
+        ValueError: The layer has an unsupported type, or the sizes do not fit it.
     """
     in_features, out_features = linear_features(layer, name)
     return fit_circuit(
@@ -28,10 +28,10 @@ def plan_layer(layer: nn.Module, config: QuantaConfig, name: str) -> WeightCircu
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether the layer is only its frozen weight and bias, so that one product can stand for it.
+    """Whether the layer is just a frozen weight and bias, so that one product can replace it.
 
-    Not so with a forward of its own (quantised layers, other adapters, offloading), with hooks,
-    which would not run, or with a weight or bias that trains, which would get no gradient.
+    Not if it overrides forward (quantised layers, other adapters, offloading), has hooks, which
+    would not run, or a trainable weight or bias, which would get no gradient.
     """
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     return (

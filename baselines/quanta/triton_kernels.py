@@ -1,19 +1,19 @@
-"""Triton kernels that apply a whole circuit to a tile of vectors without leaving the chip.
+"""Triton kernels that apply a whole circuit to a tile of vectors on chip.
 
 A tile is ``(BLOCK, D)``: vectors with every axis padded to a power of two. A gate on axes m and n
-reads it as ``(BLOCK, P, M, Q, N, R)``, brings M and N last, and is one matrix product on the tensor
-cores. Moving the axes costs one pass through shared memory a gate, and vectors are read from and
-written to device memory once. Products add up in float32; between gates vectors have the dtype of
-the pass.
+views it as ``(BLOCK, P, M, Q, N, R)``, moves M and N last, and is one matrix product on the tensor
+cores. Moving the axes costs one pass through shared memory per gate, and vectors are read from and
+written to device memory once. Products accumulate in float32; between gates vectors have the dtype
+of the pass.
 
 Gates come packed in one vector, each ``(out_m, out_n, in_m, in_n)`` in row-major order. `GATES`
 describes each as ``(P, M, Q, N, R, M2, N2, m, n, m2, n2, offset, exact, small)``: padded sizes
-before and after, true sizes before and after, where it starts, whether the two are the same, and
-whether its gradient fits into registers.
+before and after, true sizes before and after, its offset, whether padded and true sizes are equal,
+and whether its gradient fits into registers.
 """
 
-# Triton compiles the source of these functions: annotations are its own, and tuples are unpacked
-# by index, for it takes no other constants than numbers and tuples of them.
+# Triton compiles the source of these functions: annotations are Triton's, and tuples are indexed
+# because the only constants are numbers and tuples of numbers.
 # mypy: ignore-errors
 
 import triton
@@ -53,7 +53,7 @@ def _tile(
 
 @triton.jit
 def _entries(GATES: tl.constexpr, i: tl.constexpr, r, c):
-    """Where entries (r, c) of gate i as a matrix are in the packed vector, and which exist."""
+    """Offsets of the entries (r, c) of gate i in the packed vector, and a mask of valid ones."""
     if GATES[i][12]:
         place = r * (GATES[i][1] * GATES[i][3]) + c
         exists = place >= 0
@@ -94,10 +94,10 @@ def _backward_matrix(pointer, GATES: tl.constexpr, i: tl.constexpr):
 
 @triton.jit
 def _columns(SIZES: tl.constexpr, AXES: tl.constexpr, D: tl.constexpr, LENGTH: tl.constexpr):
-    """Where the numbers of a padded vector are in a row of ``LENGTH``, and which are there.
+    """Offsets of a padded vector's elements in a row of ``LENGTH``, and a mask of valid ones.
 
-    ``SIZES`` has for each axis its padded size, its true size, and its stride in both; nothing, and
-    ``AXES`` is 0, where no axis is padded.
+    ``SIZES`` has for each axis its padded size, its true size, and its stride in both; if no axis
+    is padded, ``AXES`` is 0.
     """
     index = tl.arange(0, D)
     exists = index >= 0
@@ -188,7 +188,7 @@ def forward_kernel(
     OUT_LENGTH: tl.constexpr,
     SUBTRACT: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """y = T x - S x, added to what y holds if that is asked for; one tile a program."""
+    """y = T x - S x, added to y with ``ADD``; one tile per program."""
     row = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))[:, None]
     x = _load_tile(x_pointer, row, tokens, IN_AXES, IN_SIZES, IN_PADDED, IN_LENGTH)
     y = _chain(x, trained, BLOCK, GATES, COUNT, PRECISION)
@@ -207,7 +207,7 @@ def backward_kernel(
     OUT_LENGTH: tl.constexpr,
     SUBTRACT: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dx = T' g - S' g, added to what dx holds if that is asked for; one tile a program."""
+    """dx = T' g - S' g, added to dx with ``ADD``; one tile per program."""
     row = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))[:, None]
     g = _load_tile(g_pointer, row, tokens, OUT_AXES, OUT_SIZES, OUT_PADDED, OUT_LENGTH)
     dx = _reversed_chain(g, trained, BLOCK, GATES, COUNT, PRECISION)
@@ -241,7 +241,7 @@ def _add_in_memory(
     pointer, g, x, later, BLOCK: tl.constexpr, GATES: tl.constexpr, i: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add a tile's part of gate i's gradient in memory, in four parts that fit the registers."""
+    """Add a tile's part of gate i's gradient in memory, in four parts that fit into registers."""
     R: tl.constexpr = GATES[i][5] * GATES[i][6]
     M: tl.constexpr = BLOCK * GATES[i][0] * GATES[i][2] * GATES[i][4]
     low, high = _halves(g, M, R)
@@ -277,7 +277,7 @@ def _gate_gradients(
         else:
             totals = totals + (0.0,)  # noqa: RUF005
     tile = program
-    while tile * BLOCK < tokens:  # the interpreter has no ranges of tensors
+    while tile * BLOCK < tokens:  # the interpreter does not support ranges over tensors
         later = tile != program
         row = (tile * BLOCK + tl.arange(0, BLOCK))[:, None]
         x = _load_tile(x_pointer, row, tokens, IN_AXES, IN_SIZES, IN_PADDED, IN_LENGTH)
@@ -331,10 +331,10 @@ def gradient_kernel(
     OUT_LENGTH: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of T's gates; what stands between the gates is computed again.
+    """Gradients of T's gates; activations between the gates are recomputed.
 
-    Programs are ``(programs, groups)``. ``GROUPS`` has where each group of gates ends; those of one
-    group are added up in registers, over every so-manieth tile, and stored in a row of
+    The grid is ``(programs, groups)``. ``GROUPS`` has the end of each group of gates; the gradients
+    of a group are accumulated in registers over every ``programs``-th tile and stored in a row of
     ``gradients``, ``(programs, entries)``.
     """
     gradients += tl.program_id(0) * entries
@@ -354,7 +354,7 @@ def sum_kernel(parts, total, programs, entries, BLOCK: tl.constexpr):
     result = tl.full((BLOCK,), 0.0, tl.float32)
     program = 0
     while program < programs:
-        for j in tl.static_range(8):  # loads that do not wait for each other
+        for j in tl.static_range(8):  # independent loads
             mask = (place < entries) & (program + j < programs)
             result += tl.load(parts + (program + j) * entries + place, mask=mask, other=0.0)
         program += 8

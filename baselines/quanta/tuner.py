@@ -18,8 +18,8 @@ class QuantaModel(LinearTuner):
     Made by `peft.get_peft_model(model, QuantaConfig(...))`; see `peft`'s `BaseTuner`.
 
     Raises:
-        ValueError: A target is not a linear layer, or its sizes do not fit. All targets given by
-            name are checked before the first is replaced, so the model is left as it was.
+        ValueError: A target is not a linear layer, or its sizes do not fit. All targets are checked
+            before the first is replaced, so the model is left unchanged.
     """
 
     prefix: str = "quanta_"
@@ -32,12 +32,12 @@ class QuantaModel(LinearTuner):
     def new_layer(
         self, target: nn.Module, adapter_name: str, config: Any, name: str
     ) -> QuantaLinear:
-        """The adapted layer that takes the place of a target."""
+        """The adapted layer that replaces a target."""
         return QuantaLinear(target, adapter_name, config, name)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
-        # T and S are made in float32, so peft's upcast has work to do only after a load, and its
-        # opposite means what the user asked for: the adapter in the base model's dtype.
+        # T and S are created in float32, so peft's upcast matters only after loading. Without it,
+        # the user asked for the adapter in the base model's dtype.
         for module in self.model.modules():
             if not isinstance(module, QuantaLinear) or adapter_name not in module.quanta_gates:
                 continue

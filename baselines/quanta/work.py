@@ -1,4 +1,4 @@
-"""What QuanTA's benchmarks time: one layer's forward and backward pass, adapted in several ways."""
+"""Workload of QuanTA's benchmarks: forward and backward pass of one layer with various adapters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 from baselines.quanta.circuit import Circuit
 from baselines.quanta.config import QuantaConfig
 
-RANK = 8  # LoRA's, throughout
+RANK = 8  # of LoRA in all benchmarks
 
 Call: TypeAlias = Callable[[], object]
 
@@ -25,13 +25,13 @@ def quanta(dims: tuple[int, ...], **settings: Any) -> QuantaConfig:
 
 
 class Work:
-    """Vectors for one square layer, and the ways to send them through it and back.
+    """A batch of vectors for one square layer, and its variants to time.
 
     Args:
-        width: of the layer.
+        width: width of the layer.
         tokens: number of vectors.
-        dtype: of the frozen layer; with bfloat16, autocast is on.
-        device: where they are.
+        dtype: dtype of the frozen layer; bfloat16 enables autocast.
+        device: device of the layer and the vectors.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class Work:
         self.autocast = dtype == torch.bfloat16
         layer = nn.Linear(width, width, bias=False, dtype=dtype, device=device)
         self.layer = layer.requires_grad_(False)
-        x, toward = (torch.randn(tokens, width, generator=generator) for _ in range(2))
+        x, output_grad = (torch.randn(tokens, width, generator=generator) for _ in range(2))
         self.x = x.to(device, dtype).requires_grad_()
-        self.toward = toward.to(device, dtype)
+        self.output_grad = output_grad.to(device, dtype)
 
     def frozen(self) -> Call:
         """The layer alone."""
-        return self._back_and_forth(self.layer, [])
+        return self._forward_backward(self.layer, [])
 
     def adapted(self, config: Any) -> Call:
-        """The layer with an adapter of `peft`."""
+        """The layer with a `peft` adapter."""
         layer = nn.Linear(
             self.layer.in_features,
             self.layer.out_features,
@@ -61,10 +61,10 @@ class Work:
         )
         layer.load_state_dict(self.layer.state_dict())
         model = get_peft_model(nn.Sequential(layer), config)
-        return self._back_and_forth(model, list(model.parameters()))
+        return self._forward_backward(model, list(model.parameters()))
 
     def bare(self, circuit: Circuit, *, recompute: bool) -> Call:
-        """Matrix products of the gates' shapes, with nothing moved between them."""
+        """Matrix products of the gates' shapes, without data movement between them."""
         gates = [
             nn.Parameter(self._randn(step.fan_out, step.fan_in) / math.sqrt(step.fan_in))
             for step in circuit.steps
@@ -77,14 +77,14 @@ class Work:
             )
             return result
 
-        return self._back_and_forth(forward, gates)
+        return self._forward_backward(forward, gates)
 
     def einsum(self, circuit: Circuit) -> Call:
         """The circuit as one einsum, on top of the layer."""
         import opt_einsum
 
         gates = [nn.Parameter(self._randn(*shape) / 8) for shape in circuit.gate_shapes]
-        # An einsum expression with an explicit batch of vectors, as opt_einsum wants it.
+        # opt_einsum needs an explicit batch dimension in the expression.
         symbol = opt_einsum.get_symbol(200)
         contract = opt_einsum.contract_expression(
             circuit.einsum_expression().replace("...", symbol),
@@ -97,23 +97,25 @@ class Work:
             result: Tensor = contract(x.reshape(len(x), *circuit.sizes), *tensors)
             return linear(x, self.layer.weight) + result.reshape(len(x), -1)
 
-        return self._back_and_forth(forward, gates)
+        return self._forward_backward(forward, gates)
 
     def circuit(self, circuit: Circuit) -> Call:
         """The circuit alone."""
         gates = [nn.Parameter(self._randn(*shape) / 8) for shape in circuit.gate_shapes]
-        return self._back_and_forth(lambda x: circuit.apply(x, list(gates), recompute=False), gates)
+        return self._forward_backward(
+            lambda x: circuit.apply(x, list(gates), recompute=False), gates
+        )
 
     def lora(self) -> Call:
         """LoRA's two products alone."""
         width = self.layer.in_features
         down, up = (nn.Parameter(self._randn(*shape)) for shape in ((RANK, width), (width, RANK)))
-        return self._back_and_forth(lambda x: linear(linear(x, down), up), [down, up])
+        return self._forward_backward(lambda x: linear(linear(x, down), up), [down, up])
 
     def _randn(self, *shape: int) -> Tensor:
         return torch.randn(shape, device=self.device)
 
-    def _back_and_forth(
+    def _forward_backward(
         self, forward: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]
     ) -> Call:
         def call() -> None:
@@ -121,13 +123,13 @@ class Work:
                 tensor.grad = None
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 result = forward(self.x)
-            torch.autograd.backward(result, self.toward.to(result.dtype))
+            torch.autograd.backward(result, self.output_grad.to(result.dtype))
 
         return call
 
 
 class _Bare(torch.autograd.Function):
-    """A chain of products ``(r, c)`` times ``(c, n)``, each on the numbers as they lie."""
+    """A chain of products ``(r, c)`` times ``(c, n)``, each on the data in its current layout."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: Tensor, recompute: bool, *gates: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Quantum networks with trained angles, for methods that have one inside.
+"""Quantum networks with trained angles, as components of methods.
 
-They run on the circuit engine of `baselines.quanta`, on which qubits are axes of size 2, or on a
-device of PennyLane.
+They run on the circuit engine of `baselines.quanta`, with qubits as axes of size 2, or on a
+PennyLane device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a quantum network is made of: qubits, rotations, CNOTs, and how inputs are encoded."""
+"""The architecture of a quantum network: qubits, rotations, CNOTs and the input encoding."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Ansatz:
     Args:
         qubits: Number of qubits, 1 to 24. Qubit 0 is the most significant bit of the index of a
             basis state.
-        depth: Number of blocks; 0 leaves the encoded input as it is.
+        depth: Number of blocks; 0 leaves the encoded input unchanged.
         rotations: Rotations of a block on each qubit, in the order in which they act.
         entangler: CNOTs that end a block, in the order in which they act: ``"chain"`` has qubit i
             control qubit i + 1, ``"ring"`` closes the chain with a CNOT from the last qubit to the
-            first where there are three or more, ``"none"`` has none.
+            first if there are three or more qubits, ``"none"`` has no CNOTs.
         encoding: Rotation that encodes an input, applied to each qubit of |0...0> before the
             blocks.
 
@@ -60,7 +60,7 @@ class Ansatz:
         if self.encoding not in ENCODINGS:
             raise ValueError(
                 f"encoding={self.encoding!r} is not one of {', '.join(ENCODINGS)}; a rotation "
-                "about z would leave |0> where it is"
+                "about z would leave |0> unchanged"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""What computes a quantum network."""
+"""The interface of quantum-network backends."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Backend(ABC):
 
         Args:
             ansatz: The network.
-            angles: In radians, shape ``(..., depth, qubits, rotations)``, float32 or float64, and
+            angles: In radians, shape ``(..., depth, qubits, rotations)``, float32 or float64,
                 never on the meta device.
             encoded: Shape ``(..., qubits)``, of the same dtype and device, or ``None``. Leading
                 dimensions broadcast.
 
         Returns:
-            Shape ``(..., 2**qubits)``, of that dtype and on that device; leading dimensions are
-            those that ``angles`` and ``encoded`` broadcast to, or broadcast to them.
+            Shape ``(..., 2**qubits)``, of that dtype and on that device. Leading dimensions equal,
+            or broadcast to, the joint leading dimensions of ``angles`` and ``encoded``.
         """

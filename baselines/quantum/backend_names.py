@@ -1,4 +1,4 @@
-"""Backends by the names that settings have for them."""
+"""Backends by their names in settings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from baselines.quantum.pennylane_backend import PennyLaneBackend
 
 
 def backend_from(name: str, shots: int | None = None, seed: int = 0) -> Backend:
-    """The backend that settings name.
+    """Create the backend with a name.
 
     Args:
-        name: ``"engine"``, or ``"pennylane:"`` and the name of one of PennyLane's devices.
-        shots: Circuit runs from which values are estimated; exact values if ``None``.
+        name: ``"engine"``, or ``"pennylane:"`` and the name of a PennyLane device.
+        shots: Circuit executions from which values are estimated; exact values if ``None``.
         seed: Seed of the samples.
 
     Raises:
-        ValueError: Unknown name, shots on the engine, PennyLane is not installed, or it has no
-            such device.
+        ValueError: Unknown name, shots with the engine, PennyLane is not installed, or it lacks
+            the device.
     """
     kind, _, device = name.partition(":")
     if name == "engine":

@@ -15,7 +15,7 @@ from baselines.quanta import Circuit, Gate
 from baselines.quantum.ansatz import Ansatz
 from baselines.quantum.backend import Backend
 
-LARGE_PRODUCT = 8  # how much faster a multiplication is there than in the small product of a gate
+LARGE_PRODUCT = 8  # speed of a multiply-add in a large product, relative to that in a gate
 
 
 class EngineBackend(Backend):
@@ -38,10 +38,10 @@ def state(ansatz: Ansatz, angles: Tensor, encoded: Tensor | None) -> Tensor:
     Args:
         ansatz: The network.
         angles: Shape ``(..., depth, qubits, rotations)``, float32 or float64.
-        encoded: Shape ``(..., qubits)``, of the same dtype; |0...0> is the start if ``None``.
+        encoded: Shape ``(..., qubits)``, of the same dtype; ``None`` starts from |0...0>.
 
     Returns:
-        Shape ``(..., 2**qubits)``, real if all rotations are about y, else complex.
+        Shape ``(..., 2**qubits)``, real if all rotations are about y, otherwise complex.
     """
     start = _start(ansatz, angles, encoded)
     if not ansatz.depth:
@@ -49,18 +49,18 @@ def state(ansatz: Ansatz, angles: Tensor, encoded: Tensor | None) -> Tensor:
     circuit = _circuit(ansatz)
     gates = _gates(ansatz, angles)
     shared = angles.dim() == len(ansatz.shape)
-    if not shared or not _multiplied_out_is_faster(circuit, math.prod(start.shape[:-1])):
+    if not shared or not _matrix_is_faster(circuit, math.prod(start.shape[:-1])):
         return circuit.apply(start, gates)
     matrix = circuit.matrix(gates)
     dtype = torch.promote_types(start.dtype, matrix.dtype)
     return start.to(dtype) @ matrix.mT.to(dtype)
 
 
-def _multiplied_out_is_faster(circuit: Circuit, vectors: int) -> bool:
-    """Whether gates that all vectors share had better become one matrix first."""
-    apart = vectors * circuit.multiply_adds()
-    making = circuit.in_features * circuit.multiply_adds()
-    return making + vectors * circuit.in_features**2 / LARGE_PRODUCT < apart
+def _matrix_is_faster(circuit: Circuit, vectors: int) -> bool:
+    """Whether to multiply out the gates, if all vectors share them, into one matrix."""
+    by_gate = vectors * circuit.multiply_adds()
+    build = circuit.in_features * circuit.multiply_adds()
+    return build + vectors * circuit.in_features**2 / LARGE_PRODUCT < by_gate
 
 
 def rotation(name: str, angle: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def _start(ansatz: Ansatz, angles: Tensor, encoded: Tensor | None) -> Tensor:
         return start
     columns = rotation(ansatz.encoding, encoded)[..., 0]
     product = columns[..., -1, :]
-    # The last qubit first, so that the longest axis stays last in memory.
+    # Last qubit first, so that the longest axis stays last in memory.
     for qubit in reversed(range(ansatz.qubits - 1)):
         product = (columns[..., qubit, :, None] * product[..., None, :]).flatten(-2)
     return product
@@ -103,7 +103,7 @@ def _start(ansatz: Ansatz, angles: Tensor, encoded: Tensor | None) -> Tensor:
 
 @cache
 def _circuit(ansatz: Ansatz) -> Circuit:
-    """The blocks as a circuit whose gates are given: see `_gates`."""
+    """The blocks as a circuit with given gates; see `_gates`."""
     axes = ansatz.cnots or [(qubit,) for qubit in range(ansatz.qubits)]
     return Circuit((2,) * ansatz.qubits, [Gate(pair, given=True) for pair in axes] * ansatz.depth)
 
@@ -111,8 +111,8 @@ def _circuit(ansatz: Ansatz) -> Circuit:
 def _gates(ansatz: Ansatz, angles: Tensor) -> list[Tensor]:
     """Gate tensors of `_circuit`, in its order.
 
-    The rotations of a block on one qubit are one matrix, and the first CNOT on a qubit takes that
-    matrix in: a block of n qubits in a chain is n - 1 gates rather than n (rotations + 1) - 1.
+    A block's rotations on one qubit are fused into one matrix, which the first CNOT on that qubit
+    absorbs: a chain block of n qubits is n - 1 gates rather than n (rotations + 1) - 1.
     """
     matrix = rotation(ansatz.rotations[0], angles[..., 0])
     for index, name in enumerate(ansatz.rotations[1:], start=1):
@@ -127,16 +127,16 @@ def _gates(ansatz: Ansatz, angles: Tensor) -> list[Tensor]:
 
 
 def _with_cnots(ansatz: Ansatz, rotations: Tensor) -> Tensor:
-    """CNOTs with the rotations they take in: ``(..., depth, cnots, 2, 2, 2, 2)``."""
+    """CNOTs with the rotations they absorb: ``(..., depth, cnots, 2, 2, 2, 2)``."""
     identity = torch.eye(2, dtype=rotations.dtype, device=rotations.device)
     identity = identity.expand_as(rotations[..., 0, :, :])
-    taken: set[int] = set()
+    absorbed: set[int] = set()
     pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
     for cnot in ansatz.cnots:
         for qubit, side in zip(cnot, pairs, strict=True):
-            side.append(identity if qubit in taken else rotations[..., qubit, :, :])
-            taken.add(qubit)
+            side.append(identity if qubit in absorbed else rotations[..., qubit, :, :])
+            absorbed.add(qubit)
     control, target = (torch.stack(side, dim=-3) for side in pairs)
     both = torch.einsum("...ab,...cd->...acbd", control, target)
-    # Where the control ends as 1, the target ends flipped.
+    # If the control is 1, the target is flipped.
     return torch.cat((both[..., :1, :, :, :], both[..., 1:, :, :, :].flip(-3)), dim=-4)

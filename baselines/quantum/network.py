@@ -16,7 +16,7 @@ from baselines.quantum.engine import EngineBackend
 class QuantumNetwork:
     """Qubits in |0...0>, an encoded input, and blocks of rotations and CNOTs (see `Ansatz`).
 
-    It holds no parameters: angles are given at each call, in radians. A rotation by an angle a
+    It has no parameters: angles are passed at each call, in radians. A rotation by an angle a
     about an axis with Pauli matrix P is exp(-i a P / 2). Qubit 0 is the most significant bit of
     the index of a basis state.
 
@@ -27,10 +27,10 @@ class QuantumNetwork:
             order in which they act.
         entangler: ``"chain"``, ``"ring"`` or ``"none"``.
         encoding: Rotation that encodes inputs, ``"ry"`` or ``"rx"``.
-        backend: What computes the network: the circuit engine by default.
+        backend: The backend that computes the network; the circuit engine by default.
 
     Raises:
-        ValueError: A value out of range or an unknown name; the message names the argument.
+        ValueError: A value is out of range or a name unknown; the message names the argument.
 
     Example:
         >>> network = QuantumNetwork(2, 1)
@@ -65,11 +65,11 @@ class QuantumNetwork:
                 Leading dimensions broadcast against those of ``angles``.
 
         Returns:
-            Shape ``(..., 2**qubits)``, in the dtype that both promote to and float32 at least,
-            under autocast too.
+            Shape ``(..., 2**qubits)``, in the dtype that both promote to, but at least float32,
+            also under autocast.
 
         Raises:
-            ValueError: A tensor of the wrong shape or of no real floating dtype.
+            ValueError: A tensor has the wrong shape or no real floating-point dtype.
         """
         angles, encoded, batch = self._checked(angles, encoded)
         if angles.is_meta:
@@ -110,7 +110,7 @@ class QuantumNetwork:
                     f"(..., {', '.join(map(str, shape))})"
                 )
             if not tensor.is_floating_point():
-                raise ValueError(f"{name} has dtype {tensor.dtype}; give real floating numbers")
+                raise ValueError(f"{name} has dtype {tensor.dtype}; it must be real floating-point")
             dtype = torch.promote_types(dtype, tensor.dtype)
             leads.append(tensor.shape[:lead])
         try:
@@ -138,8 +138,8 @@ def _signs(qubits: int, like: Tensor) -> Tensor:
 
 
 def _without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Amplitudes are products of many factors: half precision would not keep them normed."""
-    # torch knows no autocast on the meta device, and says so even where it is to be off.
+    """Disable autocast: in half precision, products of many factors would lose their norm."""
+    # torch has no autocast on the meta device and raises even when disabling it.
     if like.is_meta or not torch.is_autocast_enabled(like.device.type):
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)

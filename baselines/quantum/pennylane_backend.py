@@ -1,4 +1,4 @@
-"""Quantum networks on any qubit device that PennyLane knows, simulated or real."""
+"""Quantum networks on any PennyLane qubit device, simulated or real."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from baselines.quantum.backend import Backend
 
 
 class PennyLaneBackend(Backend):
-    """A device of PennyLane, computing in float64 on the CPU.
+    """A PennyLane device, computing in float64 on the CPU.
 
-    Gradients are computed by backpropagation where the device is a simulator that allows it and
-    there are no shots, and otherwise by the parameter-shift rule: each input is then a circuit of
-    its own, and its gradient takes two more for each angle and each encoded number.
+    Gradients use backpropagation if the device is a simulator that supports it and there are no
+    shots, otherwise the parameter-shift rule: each input is then a separate circuit, and its
+    gradient takes two more circuits per angle and per encoded number.
 
     Args:
         device: Name of the device, as ``pennylane.device`` takes it.
-        shots: Circuit runs from which probabilities are estimated; exact ones if ``None``.
-        seed: Seed of the device's samples, where it takes one. Nothing is drawn from the global
-            random state by such a device.
+        shots: Circuit executions from which probabilities are estimated; exact if ``None``.
+        seed: Seed of the device's samples, if it accepts one. Such a device does not use the
+            global random state.
         **options: Further arguments of the device.
 
     Raises:
@@ -43,7 +43,7 @@ class PennyLaneBackend(Backend):
             known = ", ".join(sorted(pennylane.plugin_devices))
             raise ValueError(
                 f"PennyLane has no device {device!r}; those installed here are {known}. Others "
-                "come with packages of their own"
+                "come with separate packages"
             )
         self.device, self.shots, self.seed, self.options = device, shots, seed, options
         self._nodes: dict[Ansatz, Callable[[Tensor, Tensor | None], Tensor]] = {}
@@ -58,7 +58,7 @@ class PennyLaneBackend(Backend):
         if not batch.numel():
             return angles.new_zeros(*batch, width)
         like = angles
-        # PennyLane knows one batch dimension. Angles that all inputs share stay without.
+        # PennyLane supports one batch dimension. Angles shared by all inputs have none.
         angles = angles.to("cpu", torch.float64)
         if lead:
             angles = angles.expand(*batch, *ansatz.shape).reshape(batch.numel(), *ansatz.shape)
@@ -71,26 +71,26 @@ class PennyLaneBackend(Backend):
         if ansatz not in self._nodes:
             self._nodes[ansatz] = self._node(ansatz)
         result = self._nodes[ansatz](angles, encoded)
-        # Without an input and without a block, nothing in the circuit has a batch dimension.
+        # Without inputs and blocks, nothing in the circuit has a batch dimension.
         return result.expand(batch.numel(), width).reshape(*batch, width).to(like)
 
     def _node(self, ansatz: Ansatz) -> Callable[[Tensor, Tensor | None], Tensor]:
         qml = _pennylane()
         options = dict(self.options)
-        takes = signature(qml.plugin_devices[self.device].load()).parameters
-        if "seed" in takes:
+        parameters = signature(qml.plugin_devices[self.device].load()).parameters
+        if "seed" in parameters:
             options.setdefault("seed", self.seed)
         wires = range(ansatz.qubits)
-        turns = {"rx": qml.RX, "ry": qml.RY, "rz": qml.RZ}
+        rotations = {"rx": qml.RX, "ry": qml.RY, "rz": qml.RZ}
 
         def circuit(angles: Tensor, encoded: Tensor | None) -> Any:
             if encoded is not None:
                 for wire in wires:
-                    turns[ansatz.encoding](encoded[..., wire], wires=wire)
+                    rotations[ansatz.encoding](encoded[..., wire], wires=wire)
             for block in range(ansatz.depth):
                 for wire in wires:
                     for index, name in enumerate(ansatz.rotations):
-                        turns[name](angles[..., block, wire, index], wires=wire)
+                        rotations[name](angles[..., block, wire, index], wires=wire)
                 for cnot in ansatz.cnots:
                     qml.CNOT(wires=cnot)
             return qml.probs(wires=wires)
@@ -106,12 +106,12 @@ class PennyLaneBackend(Backend):
             diff_method="backprop" if backprop else "parameter-shift",
             shots=self.shots,
         )
-        if not backprop:  # the parameter-shift rule does not take batches
+        if not backprop:  # the parameter-shift rule does not support batches
             node = qml.transforms.broadcast_expand(node)
         return node
 
     def __getstate__(self) -> dict[str, Any]:
-        # Nodes hold devices, not all of which can be copied or pickled; they are made again.
+        # Nodes hold devices, not all of which can be copied or pickled; they are recreated.
         return {**self.__dict__, "_nodes": {}}
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ def _pennylane() -> Any:
         import pennylane
     except ImportError:
         raise ValueError(
-            "a backend 'pennylane:...' needs PennyLane, which is not installed: "
+            "the backend 'pennylane:...' needs PennyLane, which is not installed: "
             "pip install 'quanta-bench[quantum]', or choose the backend 'engine'"
         ) from None
     return pennylane

@@ -1,8 +1,9 @@
-"""What the tuners of this package share: injection, saving and merging the `peft` way.
+"""Shared base of the tuners in this package: injection, saving and merging in the style of `peft`.
 
-A new tuner is a configuration (`AdapterConfig`), a module that computes what is added at one linear
-layer (`AdapterModule`), a tuner that makes the one from the other (`AdapterTuner`), and one call of
-`register`. The rest is `peft`'s: adapters save, load, stack, switch and merge as LoRA's do.
+A new tuner consists of a configuration (`AdapterConfig`), a module that computes the update of one
+linear layer (`AdapterModule`), a tuner that creates the module from the configuration
+(`AdapterTuner`), and a call of `register`. `peft` does the rest: adapters save, load, stack, switch
+and merge like LoRA's.
 """
 
 from __future__ import annotations

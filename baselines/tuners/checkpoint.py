@@ -1,8 +1,8 @@
-"""The tensors of an adapter in a file: which they are, and what they are called there.
+"""The tensors of an adapter in a checkpoint file, and their names there.
 
-In the model a tensor is called ``LAYER.CONTAINER.ADAPTER.TENSOR`` and in a file
-``LAYER.CONTAINER.TENSOR``. Both lists come from the modules themselves. Names are never searched
-for the adapter's, which may be equal to that of a layer or of a tensor.
+A tensor is named ``LAYER.CONTAINER.ADAPTER.TENSOR`` in the model and ``LAYER.CONTAINER.TENSOR`` in
+a file. Both lists come from the modules themselves; names are never searched for the adapter name,
+which may equal that of a layer or of a tensor.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from baselines.tuners.merging import MergingLayer
 
-PEFT_PREFIX = "base_model.model."  # begins the names in a `PeftModel`, and in every file
-FSDP_PREFIX = "_fsdp_wrapped_module."  # stands in names of modules, not in those of a state dict
+PEFT_PREFIX = "base_model.model."  # prefix of the names in a `PeftModel`, and in every file
+FSDP_PREFIX = "_fsdp_wrapped_module."  # in names of modules, not in those of a state dict
 
 
 def adapter_tensors(model: nn.Module, prefix: str, adapter_name: str) -> dict[str, Tensor]:
@@ -23,7 +23,7 @@ def adapter_tensors(model: nn.Module, prefix: str, adapter_name: str) -> dict[st
 
     Args:
         model: A model with adapters.
-        prefix: Begins the names of the tuner's containers.
+        prefix: Prefix of the names of the tuner's containers.
         adapter_name: The adapter.
     """
     return {
@@ -38,12 +38,12 @@ def select(
 ) -> dict[str, Tensor]:
     """The adapter's entries of a model's state dict.
 
-    `peft` has already dropped every entry with the name of another adapter anywhere in its key, so
-    entries of this adapter may be missing. They are taken from the model, if the state dict is the
+    `peft` has already dropped every entry whose key contains the name of another adapter, so
+    entries of this adapter may be missing. They are taken from the model if the state dict is the
     model's own.
 
     Raises:
-        ValueError: Entries are missing, and the others are copies, such as the gathered shards of a
+        ValueError: Entries are missing and the others are copies, such as the gathered shards of a
             distributed model.
     """
     own = adapter_tensors(model, prefix, adapter_name)
@@ -52,14 +52,14 @@ def select(
     if dropped and any(value.data_ptr() != own[key].data_ptr() for key, value in present.items()):
         raise ValueError(
             f"adapter {adapter_name!r}: the state dict to save lacks {_examples(dropped)}. peft "
-            "drops entries that have the name of another adapter in their key; give that adapter "
-            "a name that is no layer's and no tensor's"
+            "drops entries whose key contains the name of another adapter; rename that adapter so "
+            "that its name is not the name of a layer or tensor"
         )
     return {key: present.get(key, tensor) for key, tensor in own.items()}
 
 
 def without_adapter_name(key: str, prefix: str, adapter_name: str) -> str:
-    """The key that a tensor of the adapter has in a file; any other key stays as it is."""
+    """The key of an adapter tensor in a file; any other key is returned unchanged."""
     pattern = rf"((?:.*\.)?{re.escape(prefix)}[^.]*)\.{re.escape(adapter_name)}(\..+)?"
     match = re.fullmatch(pattern, key)
     return key if match is None else match[1] + (match[2] or "")
@@ -68,19 +68,19 @@ def without_adapter_name(key: str, prefix: str, adapter_name: str) -> str:
 def rename_for_model(
     state_dict: Mapping[str, Tensor], model: nn.Module, prefix: str, adapter_name: str
 ) -> dict[str, Tensor]:
-    """The entries of a file under the names that they have in a model.
+    """Rename the entries of a file to their names in a model.
 
-    Files of earlier versions are read too: some of their keys still have the name that the adapter
+    Supports files of earlier versions, some of whose keys still contain the name that the adapter
     had when it was saved.
 
     Args:
-        state_dict: What the file holds; entries of modules that train in full are renamed already.
+        state_dict: The file's entries; those of fully trained modules are already renamed.
         model: A model with the adapter.
-        prefix: Begins the names of the tuner's containers.
+        prefix: Prefix of the names of the tuner's containers.
         adapter_name: The adapter.
 
     Raises:
-        ValueError: The file lacks a tensor of the adapter, or holds one that the model has not.
+        ValueError: The file lacks a tensor of the adapter, or has one that the model lacks.
     """
     expected: dict[str, str] = {}
     containers = set()
@@ -118,7 +118,7 @@ def rename_for_model(
 def _containers(
     model: nn.Module, prefix: str, adapter_name: str
 ) -> Iterator[tuple[str, nn.Module]]:
-    """The containers that have the adapter, by name, each with what it holds for the adapter."""
+    """The containers with the adapter, by name, each with its module for the adapter."""
     for path, module in model.named_modules():
         if not isinstance(module, MergingLayer):
             continue

@@ -1,4 +1,4 @@
-"""What the configurations of all our tuners have in common."""
+"""Base class of the configurations of all tuners of this package."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pydantic import Field
 from baselines.tuners.settings import validate
 
 Names: TypeAlias = Annotated[list[str] | str, Field(min_length=1)]
-"""Names, or one regular expression. `peft` wants a set of the names, and gets one."""
+"""Names, or one regular expression. `__post_init__` turns lists into sets for `peft`."""
 
 
 @dataclass
 class AdapterConfig(PeftConfig):
-    """Which modules a tuner adapts, and the seed of its start.
+    """Which modules a tuner adapts, and the seed of its initial values.
 
-    A subclass is a dataclass too and sets ``peft_type`` in `__post_init__` after calling this one,
-    which checks each field against its annotation: its type, and its range if it has one
-    (``Annotated[int, Field(ge=1)]``). What needs several fields is checked there with `refuse`.
+    A subclass is a dataclass too. Its `__post_init__` calls this one, which validates each field
+    against its annotation (type, and range if any: ``Annotated[int, Field(ge=1)]``), then sets
+    ``peft_type`` and validates combinations of fields with `refuse`.
 
     Args:
         target_modules: Names of the modules to adapt, a regular expression for their full names,
@@ -29,11 +29,11 @@ class AdapterConfig(PeftConfig):
         layers_to_transform: Indices of the layers to adapt; all by default.
         layers_pattern: Name of the list that these indices refer to.
         modules_to_save: Modules to train in full and save with the adapter.
-        seed: Seed of the adapter's start, which depends on it and on the module's name alone; the
+        seed: Seed of the initial values, which depend only on it and on the module's name; the
             global random state is not touched.
 
     Raises:
-        ValueError: A value that is out of range or contradicts another; the message names the
+        ValueError: A value is out of range or contradicts another; the message names the
             field, the value and the reason.
     """
 
@@ -57,7 +57,7 @@ class AdapterConfig(PeftConfig):
             self.refuse("layers_pattern", "is given without layers_to_transform")
 
     def refuse(self, name: str, why: str) -> None:
-        """Refuse the value of a field, naming both.
+        """Reject the value of a field with a message that names both.
 
         Raises:
             ValueError: always.

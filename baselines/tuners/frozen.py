@@ -1,8 +1,8 @@
-"""Tensors derived from weights, kept only while a caller promises that the weights stay the same.
+"""A cache of tensors derived from weights, active only while a caller promises not to change them.
 
-No tensor can tell whether it was written to: fused optimizers, writes through ``.data`` and sharded
-training leave its version counter as it was. So nothing derived from weights is cached, except
-inside `frozen`, or written into the base model by a merge.
+Writes to a tensor cannot be detected reliably: fused optimizers, writes through ``.data`` and
+sharded training do not change its version counter. So nothing derived from weights is cached,
+except inside `frozen` or by a merge into the base model.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 
 class DerivedTensors:
-    """What a module derives from its weights. A module has it as an attribute `derived`.
+    """The tensors that a module derives from its weights, stored as its attribute `derived`.
 
-    A copy starts empty and outside any `frozen` block, however it is made.
+    A copy or unpickled instance starts empty and outside any `frozen` block.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class DerivedTensors:
         return self._blocks > 0
 
     def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """The tensor of a key: the one kept, or a new one, which is kept inside `frozen`."""
+        """The tensor of a key: the cached one, or a new one, which is cached inside `frozen`."""
         tensor = self._tensors.get(key)
         if tensor is None:
             tensor = make()
@@ -38,11 +38,11 @@ class DerivedTensors:
         return tensor
 
     def enter(self) -> None:
-        """Keep tensors from now on."""
+        """Start caching tensors."""
         self._blocks += 1
 
     def leave(self) -> None:
-        """Drop all tensors, and keep no more once the outermost block ends."""
+        """Drop all tensors; caching stops when the outermost block ends."""
         self._blocks -= 1
         self._tensors.clear()
 
@@ -54,16 +54,16 @@ class DerivedTensors:
 def frozen(model: nn.Module) -> Iterator[None]:
     """A block in which no weight of a model changes, for scoring and generation.
 
-    Modules keep what they derive from weights, and use it in passes without gradients. Weights
-    written inside the block do not reach the outputs before its end. The end drops what was kept.
-    Blocks may be nested.
+    Modules cache what they derive from weights and use it in passes without gradients. Changes to
+    weights inside the block do not affect outputs until it ends; its end clears the cache. Blocks
+    may be nested.
     """
     attributes = [getattr(module, "derived", None) for module in model.modules()]
-    kept = [derived for derived in attributes if isinstance(derived, DerivedTensors)]
-    for derived in kept:
+    caches = [derived for derived in attributes if isinstance(derived, DerivedTensors)]
+    for derived in caches:
         derived.enter()
     try:
         yield
     finally:
-        for derived in kept:
+        for derived in caches:
             derived.leave()

@@ -1,7 +1,7 @@
-"""Initial values of adapters, drawn from a seed and a name and from nothing else.
+"""Initial values of adapters, which depend only on a seed and a name.
 
-All are drawn in float32 on the CPU, whatever the dtype and device of the tensor they go to, so that
-the values do not depend on either.
+Values are sampled in float32 on the CPU, so that they do not depend on the dtype and device of the
+tensor they initialise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 def generator_for(seed: int, name: str) -> torch.Generator:
     """A CPU generator that depends only on ``seed`` and ``name``.
 
-    The global random state is neither read nor moved, and the order in which modules are adapted
+    The global random state is neither read nor changed, and the order in which modules are adapted
     does not matter.
     """
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
@@ -38,7 +38,7 @@ def normal_(tensor: Tensor, std: float, generator: torch.Generator) -> None:
 
 
 def kaiming_(tensor: Tensor, fan_in: int, generator: torch.Generator) -> None:
-    """Kaiming uniform with ``a = sqrt(5)``: `torch.nn.Linear`'s and LoRA's start.
+    """Kaiming uniform with ``a = sqrt(5)``, as in `torch.nn.Linear` and LoRA.
 
     The bound is ``sqrt(6 / ((1 + a^2) fan_in)) = 1 / sqrt(fan_in)``.
     """

@@ -1,4 +1,4 @@
-"""A linear layer with adapters, each a module that computes something of the layer's input."""
+"""A linear layer with adapters, each a module that computes an update from the layer's input."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from baselines.tuners.merging import MergingLayer, linear_features
 Position: TypeAlias = Literal["parallel", "input", "output"]
 """Where an adapter acts: ``y = W(x + input(x)) + parallel(x)``, and then ``y + output(y)``."""
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # to compute in
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # supported for computation
 
 
 class AdapterModule(nn.Module, ABC):
-    """What one adapter computes at one linear layer.
+    """The computation of one adapter at one linear layer.
 
-    It is made with its tensors uninitialised, on whatever device is the default then, and `reset`
-    initialises them. Its parameters are the adapter's; what it keeps fixed and wants saved is a
-    buffer.
+    It is created with uninitialised tensors on the current default device; `reset` initialises
+    them. Its parameters are trained; fixed tensors that need saving are buffers.
 
     Attributes:
-        in_features: Length of the vectors that it takes.
+        in_features: Input width.
         position: Where it acts.
-        not_linear: Why it is not a matrix and so can't be merged; empty if it is one.
+        not_linear: Why it is not a matrix and can't be merged; empty if it is a matrix.
     """
 
     in_features: int
@@ -45,7 +44,7 @@ class AdapterModule(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``; at a layer's input or output, to the width of ``x``.
 
-        ``x`` has the dtype of the parameters, or any under autocast.
+        ``x`` has the dtype of the parameters; any dtype under autocast.
         """
 
     def matrix(self) -> Tensor:
@@ -63,16 +62,16 @@ class AdapterModule(nn.Module, ABC):
 
 
 AdapterFactory: TypeAlias = Callable[[Any, int, int, str], AdapterModule]
-"""Makes the adapter of a layer from a configuration, the layer's widths and its name."""
+"""Creates the adapter of a layer from a configuration, the layer's widths and its name."""
 
 
 class AdaptedLinear(MergingLayer):
-    """A `nn.Linear` or a `transformers` `Conv1D` with adapters, as `peft` has them.
+    """An `nn.Linear` or a `transformers` `Conv1D` with `peft` adapters.
 
     Args:
         base_layer: The layer to adapt.
-        prefix: The tuner's prefix, with which the name of the container of adapters begins.
-        factory: Makes the adapters.
+        prefix: The tuner's prefix, which starts the name of the container of adapters.
+        factory: Creates the adapters.
         adapter_name: Name of the first adapter.
         config: Its configuration.
         name: Name of the module in the model; it seeds the initial values.
@@ -94,7 +93,7 @@ class AdaptedLinear(MergingLayer):
         self.in_features, self.out_features = linear_features(self.get_base_layer(), name)
         self.prefix = prefix
         self._factory = factory
-        # "parts" is what files call the container; `transformers` finds it by the tuner's prefix.
+        # Files name the container "parts"; `transformers` finds it by the tuner's prefix.
         self.adapter_layer_names = (f"{prefix}parts",)
         self.add_module(self.adapter_layer_names[0], nn.ModuleDict())
         self._active_adapter = adapter_name
@@ -110,7 +109,7 @@ class AdaptedLinear(MergingLayer):
         return cast(AdapterModule, self.adapters[adapter_name])
 
     def adapter_names(self) -> tuple[str, ...]:
-        """Names of the adapters that this layer has, active or not."""
+        """Names of this layer's adapters, active or not."""
         return tuple(self.adapters)
 
     def update_layer(self, adapter_name: str, config: AdapterConfig, name: str) -> None:
@@ -130,7 +129,7 @@ class AdaptedLinear(MergingLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def cast_adapter(self, adapter_name: str, autocast: bool) -> None:
-        """Bring an adapter to float32 from half precision, or else to the base layer's dtype."""
+        """Cast an adapter from half precision to float32, or to the base layer's dtype."""
         if adapter_name not in self.adapters:
             return
         adapter = self.adapters[adapter_name]
@@ -144,7 +143,7 @@ class AdaptedLinear(MergingLayer):
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        # peft's own also casts to the base layer's dtype, which would round a loaded adapter.
+        # peft's method also casts to the base layer's dtype, which would round a loaded adapter.
         if adapter_name in self.adapters:
             adapter = self.adapters[adapter_name]
             if not any(tensor.is_meta for tensor in adapter.state_dict().values()):
@@ -153,7 +152,7 @@ class AdaptedLinear(MergingLayer):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Apply the layer to ``(..., in_features)``; the dtype is that of the base layer's output.
 
-        An adapter computes in its own dtype, or autocast's.
+        An adapter computes in its own dtype, or in autocast's.
         """
         if self.disable_adapters and self.merged:
             self.unmerge()
@@ -176,7 +175,7 @@ class AdaptedLinear(MergingLayer):
         return total.to(result.dtype)
 
     def update_matrix(self, adapter_name: str, dtype: torch.dtype) -> Tensor:
-        """What an adapter adds to the weight: shape (out, in), computed in ``dtype``.
+        """An adapter's update of the weight: shape (out, in), computed in ``dtype``.
 
         Raises:
             ValueError: The adapter is not a matrix; the message says why.
@@ -194,6 +193,6 @@ class AdaptedLinear(MergingLayer):
 
 
 def _apply(adapter: AdapterModule, x: Tensor) -> Tensor:
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # which meta has not
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # unsupported on meta
         x = x.to(next(adapter.parameters()).dtype)
     return cast(Tensor, adapter(x))

@@ -1,4 +1,4 @@
-"""Writing an adapter's update into the weight of the layer that it adapts, and taking it out."""
+"""Merging an adapter's update into the weight of its layer, and unmerging it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 
 class MergingLayer(nn.Module, BaseTunerLayer):
-    """A `nn.Linear` or a `transformers` `Conv1D` with adapters whose updates are matrices.
+    """An `nn.Linear` or a `transformers` `Conv1D` with adapters whose updates are matrices.
 
-    The base weight is not touched before a merge. A merged weight is a new parameter, so modules
-    that share W0, as a tied embedding does, keep it. W0 itself is kept for `unmerge`: taking the
-    update off again would leave rounding behind.
+    The base weight is unchanged until a merge. A merged weight is a new parameter, so modules that
+    share W0, such as a tied embedding, keep it. W0 itself is kept for `unmerge`: subtracting the
+    update would leave rounding errors.
 
     Args:
         base_layer: The layer to adapt.
@@ -30,7 +30,7 @@ class MergingLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
         self.base_layer = base_layer
-        # A buffer, so that it moves with the model; the parameter may be another module's too.
+        # A buffer, so that it moves with the model; another module may share the parameter.
         self.register_buffer("unmerged_weight", None, persistent=False)
         self._unmerged_parameter: tuple[nn.Parameter, ...] = ()
         self._disable_adapters = False
@@ -39,11 +39,11 @@ class MergingLayer(nn.Module, BaseTunerLayer):
 
     @abstractmethod
     def adapter_names(self) -> tuple[str, ...]:
-        """Names of the adapters that this layer has, active or not."""
+        """Names of this layer's adapters, active or not."""
 
     @abstractmethod
     def update_matrix(self, adapter_name: str, dtype: torch.dtype) -> Tensor:
-        """What an adapter adds to the weight: shape (out, in), computed in ``dtype``.
+        """An adapter's update of the weight: shape (out, in), computed in ``dtype``.
 
         Raises:
             ValueError: The update is not a matrix; the message says why.
@@ -51,10 +51,10 @@ class MergingLayer(nn.Module, BaseTunerLayer):
 
     @torch.no_grad()
     def expect_values(self, adapter_name: str) -> None:
-        """Declare that the values of an adapter are to be loaded.
+        """Declare that the values of an adapter will be loaded.
 
-        They are NaN until then: initial values would hide that a file had lacked some of them,
-        of which `transformers` only writes a report.
+        They are NaN until then: initial values would hide tensors missing from a file, which
+        `transformers` only reports.
         """
         for value in self._saved_tensors(adapter_name).values():
             if value.is_floating_point():
@@ -64,24 +64,24 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         self._unloaded.add(adapter_name)
 
     def check_values(self, adapter_names: Iterable[str]) -> None:
-        """Check that adapters whose values were to be loaded have them.
+        """Check that the expected values of adapters are loaded.
 
         Raises:
-            RuntimeError: A tensor of one has none.
+            RuntimeError: A tensor has no values.
         """
         for adapter_name in self._unloaded & set(adapter_names) & set(self.adapter_names()):
-            without = [
+            missing = [
                 name
                 for name, value in self._saved_tensors(adapter_name).items()
                 if value.is_meta or (value.numel() and bool(torch.isnan(value).all()))
             ]
-            if without:
+            if missing:
                 raise RuntimeError(
-                    f"adapter {adapter_name!r}: {', '.join(without)} of {type(self).__name__} have "
-                    "no values. The adapter was made for inference (inference_mode=True), and no "
-                    "file that was loaded into it had these tensors. Load the adapter by "
+                    f"adapter {adapter_name!r}: {', '.join(missing)} of {type(self).__name__} have "
+                    "no values. The adapter was created for inference (inference_mode=True), and "
+                    "no file loaded into it had these tensors. Load the adapter with "
                     "peft.PeftModel, which also reads files of earlier versions; or set "
-                    "inference_mode=False for a new one"
+                    "inference_mode=False for a new adapter"
                 )
             self._unloaded.discard(adapter_name)
 
@@ -102,14 +102,14 @@ class MergingLayer(nn.Module, BaseTunerLayer):
         """Add the updates of adapters to the base weight, in float32 or better, rounded once.
 
         Args:
-            safe_merge: Check the merged weight first, and leave the layer as it is if it is bad.
-            adapter_names: Adapters to merge; the active ones by default. One that is merged
-                already is not merged again.
+            safe_merge: Check the merged weight; leave the layer unchanged if it is not finite.
+            adapter_names: Adapters to merge; the active ones by default. Already merged
+                adapters are skipped.
 
         Raises:
-            RuntimeError: Values of an adapter were to be loaded and were not.
-            ValueError: The weight is not a plain floating-point one (quantised, say), the merged
-                weight is not finite, or an update is not a matrix.
+            RuntimeError: Expected values of an adapter were not loaded.
+            ValueError: The weight is not a plain floating-point tensor (quantised, say), the
+                merged weight is not finite, or an update is not a matrix.
         """
         names = check_adapters_to_merge(self, adapter_names)
         own = self.adapter_names()
@@ -135,14 +135,14 @@ class MergingLayer(nn.Module, BaseTunerLayer):
                 f"merge: adapters {names} give a weight that is not finite; nothing was merged"
             )
         if first:
-            # In a tuple, where `nn.Module` does not see it.
+            # In a tuple, so that `nn.Module` does not register it.
             self._unmerged_parameter = (weight,)
         self._set_weight(nn.Parameter(result, requires_grad=weight.requires_grad))
         self.unmerged_weight = original
         self.merged_adapters = merged
 
     def unmerge(self) -> None:
-        """Put W0 back, bit for bit. Without merged adapters, do nothing."""
+        """Restore W0, bit for bit. Without merged adapters, do nothing."""
         if self.unmerged_weight is not None:
             (parameter,) = self._unmerged_parameter
             kept = self.unmerged_weight
@@ -185,9 +185,9 @@ class MergingLayer(nn.Module, BaseTunerLayer):
 
     @property
     def _precision(self) -> torch.dtype:
-        """In which updates are computed: double for a weight in single or double, else single."""
+        """The dtype of updates: float64 for a float32 or float64 weight, else float32."""
         weight = self._weight
-        # float64 has no support on Apple's devices.
+        # Apple's devices do not support float64.
         double = weight.dtype in (torch.float32, torch.float64) and weight.device.type != "mps"
         return torch.float64 if double else torch.float32
 
@@ -210,14 +210,14 @@ def exact(weight: Tensor) -> Iterator[None]:
     with (
         torch.inference_mode(False),
         torch.no_grad(),
-        # The meta device has no autocast to switch off.
+        # The meta device has no autocast.
         torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False),
     ):
         yield
 
 
 def linear_features(layer: nn.Module, name: str) -> tuple[int, int]:
-    """Input and output width of a layer that an adapter here can adapt.
+    """Input and output width of an adaptable layer.
 
     Raises:
         ValueError: The layer is of another type.

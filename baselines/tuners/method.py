@@ -1,4 +1,4 @@
-"""What the methods share whose tuners are our own."""
+"""Base class of the methods with tuners of this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TunerMethod(PeftMethod[TunerSettings]):
-    """A method with a tuner of our own: its settings are fields of the tuner's configuration.
+    """A method with a tuner of this package; its settings are the tuner configuration's fields.
 
     Class attributes:
         tuner_config: the tuner's configuration class.
@@ -27,13 +27,13 @@ class TunerMethod(PeftMethod[TunerSettings]):
     tuner_config: ClassVar[type[AdapterConfig]]
 
     def peft_config(self, seed: int) -> AdapterConfig:
-        """The tuner's configuration; the start depends on the seed alone.
+        """The tuner's configuration; initial values depend only on the seed and module names.
 
         Raises:
-            UsageError: the configuration refuses a value.
+            UsageError: the configuration rejects a value.
         """
         try:
-            # A copy, for `peft` writes into its configuration.
+            # A copy, because `peft` modifies its configuration.
             return self.tuner_config(**copy.deepcopy(dict(self.config)), seed=seed)
         except ValueError as error:
             raise UsageError(str(error)) from error

@@ -1,8 +1,8 @@
-"""The settings of a method, made from the configuration class of its tuner.
+"""The settings of a method, derived from its tuner's configuration class.
 
-A setting is declared once: as a field of the dataclass that `peft` reads, with its range in the
-annotation and its meaning in the docstring. The suite's settings and the checks of the dataclass
-itself both come from there.
+A setting is declared once, as a field of the dataclass that `peft` reads, with its range in the
+annotation and its meaning in the docstring. Both the suite's settings and the validation of the
+dataclass are derived from it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Probability: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 QUERY_AND_VALUE = ("q_proj", "v_proj")
 
-SEED = "seed"  # a run's, not a setting
+SEED = "seed"  # belongs to the run, not a setting
 
 
 class TunerSettings(MethodConfig):
-    """Base of the settings that `settings_class` makes."""
+    """Base class of the settings that `settings_class` creates."""
 
-    if TYPE_CHECKING:  # the fields are known at run time only
+    if TYPE_CHECKING:  # the fields are known only at run time
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -38,11 +38,11 @@ class TunerSettings(MethodConfig):
 def settings_class(
     config: type[PeftConfig], target_modules: Sequence[str] = QUERY_AND_VALUE
 ) -> type[TunerSettings]:
-    """The settings that correspond to a configuration class, all but its seed.
+    """The settings of a configuration class, except its seed.
 
     Args:
-        config: a dataclass; its bases below `PeftConfig` become bases of the settings.
-        target_modules: the default of the setting of this name.
+        config: a dataclass; its bases derived from `PeftConfig` become bases of the settings.
+        target_modules: the default of the setting with this name.
     """
     model = _mirror(cast("Any", config))
     targets = model.model_fields["target_modules"]
@@ -59,7 +59,7 @@ def settings_class(
 
 
 def validate(config: PeftConfig) -> None:
-    """Check the fields of a configuration, and convert what JSON has changed: its keys are text.
+    """Validate the fields of a configuration, and undo what JSON changed: its keys are strings.
 
     Raises:
         ValueError: a value has the wrong type or is out of range; the message names the field, the

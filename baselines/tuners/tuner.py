@@ -17,18 +17,17 @@ from baselines.tuners.merging import MergingLayer, linear_features
 
 
 class LinearTuner(BaseTuner):
-    """What all tuners of linear layers here share.
+    """Base class of the tuners of linear layers.
 
-    Targets are checked before any is replaced. Tensors of an adapter are found in the modules and
-    not by their names, so an adapter may have any name; and a file that lacks one, or has one too
-    many, is refused.
+    Targets are checked before any is replaced. An adapter's tensors are found through the modules,
+    not by name, so an adapter may have any name; a file with missing or extra tensors is rejected.
 
     Raises:
-        ValueError: A target is not a linear layer, or its sizes do not fit; the model is left as
-            it was.
+        ValueError: A target is not a linear layer, or its sizes do not fit; the model is left
+            unchanged.
     """
 
-    # The query and value projections, or what takes their place, as LoRA has it by default.
+    # The query and value projections, or their equivalents, as in LoRA's defaults.
     target_module_mapping: dict[str, list[str]] = {
         kind: list(names)
         for kind, names in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.items()
@@ -42,7 +41,7 @@ class LinearTuner(BaseTuner):
     def new_layer(
         self, target: nn.Module, adapter_name: str, config: Any, name: str
     ) -> MergingLayer:
-        """The adapted layer that takes the place of a target."""
+        """The adapted layer that replaces a target."""
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         inside: tuple[str, ...] = ()
@@ -70,13 +69,13 @@ class LinearTuner(BaseTuner):
         else:
             layer = self.new_layer(target, adapter_name, peft_config, current_key)
             if adapter_name not in self.active_adapters:
-                layer.requires_grad_(False)  # an additional adapter does not train until it is set
+                layer.requires_grad_(False)  # an additional adapter trains only once activated
             self._replace_module(parent, target_name, layer, target)
         if peft_config.inference_mode:
             layer.expect_values(adapter_name)
 
     def _check_merge_allowed(self) -> None:
-        """Allow it: a merge leaves modules that share the layer's weight as they are."""
+        """Allow merging: it does not change other modules that share the layer's weight."""
 
     @classmethod
     def _get_adapter_state_dict(
@@ -107,7 +106,7 @@ class LinearTuner(BaseTuner):
 class AdapterTuner(LinearTuner):
     """A tuner that puts one `AdapterModule` at each targeted linear layer.
 
-    A subclass sets `prefix`, which begins the names of its containers, and makes the modules.
+    A subclass sets `prefix`, the prefix of its containers' names, and creates the modules.
     """
 
     prefix: str
@@ -116,16 +115,16 @@ class AdapterTuner(LinearTuner):
     @staticmethod
     @abstractmethod
     def make_adapter(config: Any, in_features: int, out_features: int, name: str) -> AdapterModule:
-        """The adapter of a layer of these widths, its tensors uninitialised.
+        """The adapter of a layer of these widths, with uninitialised tensors.
 
         Args:
             config: the tuner's configuration.
             in_features: width of the layer's input.
             out_features: width of its output.
-            name: name of the module in the model, for messages and for settings by module.
+            name: name of the module in the model, for messages and for per-module settings.
 
         Raises:
-            ValueError: the configuration does not fit these widths; names the module and them.
+            ValueError: the configuration does not fit these widths; the message names both.
         """
 
     def check_target(self, layer: nn.Module, config: Any, name: str) -> None:
@@ -136,12 +135,12 @@ class AdapterTuner(LinearTuner):
     def new_layer(
         self, target: nn.Module, adapter_name: str, config: Any, name: str
     ) -> MergingLayer:
-        """The adapted layer that takes the place of a target."""
+        """The adapted layer that replaces a target."""
         return AdaptedLinear(target, self.prefix, self.make_adapter, adapter_name, config, name)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
-        # Adapters are made in float32. `peft` expects those of the base layer's dtype, and so has
-        # nothing to do where it is asked not to change them.
+        # Adapters are created in float32. `peft` expects the base layer's dtype, and therefore does
+        # nothing when asked not to autocast.
         for module in self.model.modules():
             if isinstance(module, AdaptedLinear) and module.prefix == self.prefix:
                 module.cast_adapter(adapter_name, autocast_adapter_dtype)

@@ -193,7 +193,7 @@ def test_merging_is_refused_with_the_reason(kind: Any, tiny: Any) -> None:
     model = get_peft_model(tiny(), kind(bottleneck=2, target_modules=["up_proj"]))
     with pytest.raises(ValueError, match="is not linear"):
         model.merge_and_unload()
-    with pytest.raises(BenchError, match="'series' cannot be merged: an activation stands"):
+    with pytest.raises(BenchError, match="'series' cannot be merged: an activation between"):
         Series.from_settings({}).merge(model)
 
 

@@ -26,7 +26,7 @@ def make(kind: str, **settings: Any) -> AnyPeft:
         ("VERRA", {}, "peft has no tuner 'VERRA'. Did you mean .*'VERA'"),
         ("vera", {"d_inital": 1}, "no setting 'd_inital'. Did you mean 'd_initial'"),
         ("vera", {"peft_type": "LORA"}, "VERA has no setting 'peft_type'"),
-        ("boft", {"boft_block_size": 3, "boft_block_num": 2}, "peft's BOFT refuses its settings"),
+        ("boft", {"boft_block_size": 3, "boft_block_num": 2}, "peft's BOFT rejects its settings"),
         ("poly", {}, "peft's POLY cannot be used here: it needs the task"),
     ],
 )  # fmt: skip
@@ -44,8 +44,8 @@ def test_every_refusal_is_of_a_tuner_that_exists_and_says_why(kind: str) -> None
 
 def test_exceptions_are_of_tuners_that_were_tried() -> None:
     for table in (peft_types.UNMERGEABLE, peft_types.INEXACT, peft_types.UNCACHEABLE):
-        assert table.keys() <= peft_types.TRIED
-    assert not peft_types.TRIED & peft_types.REFUSED.keys()
+        assert table.keys() <= peft_types.TESTED
+    assert not peft_types.TESTED & peft_types.REFUSED.keys()
 
 
 def test_a_value_that_only_the_model_refuses(tiny: Any) -> None:
@@ -65,11 +65,11 @@ def test_claims_are_the_tuner_s() -> None:
 
 
 def test_nothing_is_claimed_of_a_tuner_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peft_types, "TRIED", frozenset())
+    monkeypatch.setattr(peft_types, "TESTED", frozenset())
     vera = make("vera", **QV)
     for claim in (vera.mergeable, vera.exact_start, vera.cacheable):
         assert not claim
-        assert "not tried" in claim.reason
+        assert "untested" in claim.reason
 
 
 def test_a_tuner_s_own_seed_is_the_run_s_unless_given() -> None:

@@ -284,4 +284,4 @@ def test_registered_class_says_what_it_is(case: str) -> None:
     for claim in (method.mergeable, method.exact_start, method.cacheable):
         assert claim or claim.reason
     if case in TUNERS:
-        assert case in peft_types.TRIED
+        assert case in peft_types.TESTED

@@ -48,7 +48,7 @@ def test_transformers_reads_the_folder(train: Any, tmp_path: Path) -> None:
 
 def test_a_folder_of_another_model_is_refused(tiny: Any, tmp_path: Path) -> None:
     FULL.save(tiny(), tmp_path)
-    with pytest.raises(BenchError, match="does not hold the weights of this LlamaForCausalLM"):
+    with pytest.raises(BenchError, match="does not contain the weights of this LlamaForCausalLM"):
         FULL.load(tiny(), tmp_path / "nowhere")
     config = tiny().config
     config.num_hidden_layers = 3

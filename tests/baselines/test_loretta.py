@@ -215,7 +215,7 @@ def test_adp_cannot_be_merged(tiny: Any) -> None:
     model = get_peft_model(tiny(), LorettaAdpConfig(target_modules=["up_proj"]))
     with pytest.raises(ValueError, match="is not linear"):
         model.merge_and_unload()
-    with pytest.raises(BenchError, match="'loretta_adp' cannot be merged: an activation stands"):
+    with pytest.raises(BenchError, match="'loretta_adp' cannot be merged: an activation between"):
         LorettaAdp.from_settings({}).merge(model)
 
 
@@ -237,8 +237,8 @@ def test_settings_are_the_fields_of_the_configuration(method: Any) -> None:
         ({"alpha": 0}, "alpha: Input should be greater than 0"),
         ({"start": "one"}, "start: Input should be 'zero' or 'normal'"),
         ({"modes": [4, 4]}, "modes"),
-        ({"modes": {64: (16, 16)}}, r"for the width 64 sizes whose product is not 64 \* bottlen"),
-        ({"modes": {64: ()}}, "for the width 64"),
+        ({"modes": {64: (16, 16)}}, r"sizes for width 64 whose product is not 64 \* bottlen"),
+        ({"modes": {64: ()}}, "for width 64"),
         (
             {"modes": {64: (32, 12, 2)}, "bottleneck": 12},
             r"(?s)module .*q_proj.*the mode 32 is neither a divisor nor a multiple of the 12 rows",

@@ -302,5 +302,5 @@ def test_titles_are_the_papers_column_headings() -> None:
 
 def test_judge_choice_of_an_item_without_answer_is_refused() -> None:
     item = Example("x", "x", {"choices": ("a", "b"), "question": "q"})
-    with pytest.raises(Exception, match="no right c"):
+    with pytest.raises(Exception, match="has no correct choice"):
         PIQA().prompt(item, "choice-text")

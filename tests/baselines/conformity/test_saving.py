@@ -148,7 +148,7 @@ def test_a_gathered_state_dict_without_some_tensors_is_refused(tuner: Tuner) -> 
     model = adapted(tuner, adapter_name="x")
     model.add_adapter("0", tuner())  # the name of the first layer
     copy = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"(?s)adapter 'x'.*layers\.0\..*give that adapter"):
+    with pytest.raises(ValueError, match=r"(?s)adapter 'x'.*layers\.0\..*rename that adapter"):
         get_peft_model_state_dict(model, state_dict=copy, adapter_name="x")
 
 

@@ -340,7 +340,7 @@ def test_a_shared_weight_is_generated_once() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"inner": "lroa"}, "no method is called 'lroa'.*'lora'"),
+        ({"inner": "lroa"}, "there is no method 'lroa'.*'lora'"),
         ({"inner": "full"}, "'full' has no adapter made by peft"),
         (
             {

@@ -123,16 +123,16 @@ def test_resume_refuses_what_does_not_fit(qpa: Any, tiny: Any, tmp_path: Path) -
     original = load_file(weights)
     changed = {name: value + 0.1 for name, value in original.items()}
     save_file(changed, weights)
-    with pytest.raises(BenchError, match=r"does not give the saved .*lora_A"):
+    with pytest.raises(BenchError, match=r"does not reproduce the saved .*lora_A"):
         method.resume(tiny(), tmp_path)
     save_file({next(iter(original)): torch.zeros(1)}, tmp_path / "generator/generator.safetensors")
     with pytest.raises(BenchError, match="for another model"):
         method.resume(tiny(), tmp_path)
     (tmp_path / "generator/generator.safetensors").unlink()
-    with pytest.raises(BenchError, match=r"generator.safetensors is not there"):
+    with pytest.raises(BenchError, match=r"generator.safetensors is missing"):
         method.resume(tiny(), tmp_path)
     Lora.from_settings({}).save(Lora.from_settings({}).adapt(tiny(), 1), tmp_path / "lora")
-    with pytest.raises(BenchError, match="holds no generator to go on training with"):
+    with pytest.raises(BenchError, match="contains no generator to continue training from"):
         method.resume(tiny(), tmp_path / "lora")
 
 

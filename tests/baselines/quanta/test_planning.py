@@ -196,7 +196,7 @@ def test_vectors_stand_first_or_last_by_what_it_costs():
 def test_a_plan_can_be_read():
     plan = Circuit.all_pairs((16, 8, 8, 4)).plan(tokens=512)
     text = str(plan)
-    assert f"{plan.multiply_adds:,} multiply-adds a vector" in text
+    assert f"{plan.multiply_adds:,} multiply-adds per vector" in text
     assert f"{plan.copies} copies" in text
     assert text.count("matrix on axes") == len(plan.blocks)
     assert plan == Circuit.all_pairs((16, 8, 8, 4)).plan(tokens=600)
