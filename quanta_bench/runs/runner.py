@@ -300,7 +300,7 @@ class Runner:
 
     def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
         """Each task that is scored, with its items."""
-        drawn = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
+        drawn = self.pools.sample(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
         return dict(zip(spec.tasks, drawn, strict=True))
 
     def _judge(
@@ -318,7 +318,7 @@ class Runner:
         """
         if spec.select != "score" or not find_protocol(spec.protocol).generates:
             return None
-        drawn = self.pools.drawn(
+        drawn = self.pools.sample(
             spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
         )
         context = evaluators.Context(
@@ -350,7 +350,7 @@ class Runner:
         device = next(model.parameters()).device
         drawn = self._scored_items(spec)
         texts = (spec.forgetting,) if spec.forgetting else ()
-        taken = self.pools.drawn(
+        taken = self.pools.sample(
             texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
         )
         forgetting = dict(zip(texts, taken, strict=True))
