@@ -44,12 +44,12 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
         UsageError: there is no benchmark of a name, or the model's or source's words are off.
         KeyboardInterrupt: the user stopped; what was finished is written and shown first.
     """
-    names = runner.chosen(selection.names)
+    names = runner.select(selection.names)
     sources = (ModelSpec.from_reference(selection.model).source, selection.source)
     for source in sources:
         read_words(source)
     console = terminal.console(errors=as_json)
-    if runner.reads(names):
+    if runner.any_reads(names):
         terminal.fetch(console, models=sources[:1], data=sources[1:])
     entries: list[Entry] = []
     try:

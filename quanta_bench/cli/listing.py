@@ -80,7 +80,7 @@ def tasks() -> Listing:
 def benchmarks() -> Listing:
     """The registered benchmarks; of one that cannot be used, why."""
     rows = []
-    for name in runner.chosen(()):
+    for name in runner.select(()):
         try:
             benchmark = BENCHMARKS.get(name)
             title, needs = benchmark.title, benchmark.needs
