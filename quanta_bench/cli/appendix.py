@@ -67,13 +67,13 @@ def _samples(options: TableOptions) -> Made:
     from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
-    wanted = samples.read_wanted(
+    selection = samples.parse_selection(
         parse_settings(options.settings or []), comma_separated(options.methods)
     )
-    made = samples.take_samples(options.profile, Store(options.folder), wanted)
+    made = samples.take_samples(options.profile, Store(options.folder), selection)
     texts = {
-        "md": sample_pages.as_markdown(made, wanted.characters),
+        "md": sample_pages.as_markdown(made, selection.characters),
         "csv": sample_pages.as_csv(made),
         "json": made.model_dump_json(indent=1) + "\n",
     }
-    return texts, sample_pages.on_screen(made, wanted.characters)
+    return texts, sample_pages.on_screen(made, selection.characters)
