@@ -243,7 +243,7 @@ class _Run:
     # --- time -----------------------------------------------------------------------------------
 
     def _pass(self, operations: float, passes: float) -> float:
-        """Seconds for the operations or for reading the weights in each pass, the longer of both."""
+        """Seconds for the operations or for reading the weights, whichever takes longer."""
         return max(operations / self.speed, passes * self.weights / self.bandwidth)
 
     def _training_seconds(self) -> tuple[float, float]:
