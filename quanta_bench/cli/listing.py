@@ -145,7 +145,7 @@ def targets() -> Listing:
         {
             "make": "bench",
             "command": "quanta-bench bench",
-            "what": "speed and memory beside other ways to do the same",
+            "what": "speed and memory compared with alternatives",
             "profiles": "",
         },
         {
