@@ -106,8 +106,8 @@ def _end(
     entries: list[Entry], selection: Selection, folder: Path, console: Console, *, as_json: bool
 ) -> None:
     path = folder / f"{runner.stem(selection.quick)}.json"
-    whole = runner.read(path)
-    paths = [path, *report.write(whole, folder, quick=selection.quick)]
+    merged = runner.read(path)
+    paths = [path, *report.write(merged, folder, quick=selection.quick)]
     if as_json:
         typer.echo(Report(entries=entries).model_dump_json(indent=1))
         return

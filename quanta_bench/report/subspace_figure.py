@@ -235,9 +235,9 @@ def _cut(update: Update) -> Spectrum:
     """The update's spectrum without vectors that are only rounding error."""
     from quanta_bench.report import subspace
 
-    whole = subspace.spectrum(update.matrix)
-    kept = whole.rank if update.bound is None else min(update.bound, whole.rank)
-    return subspace.Spectrum(whole.values[:kept], whole.right[:, :kept])
+    full = subspace.spectrum(update.matrix)
+    rank = full.rank if update.bound is None else min(update.bound, full.rank)
+    return subspace.Spectrum(full.values[:rank], full.right[:, :rank])
 
 
 def _entries(module: str, first: str, second: str, values: Tensor) -> list[tuple[Number, ...]]:
