@@ -108,7 +108,7 @@ def _one_training(named: RowResults) -> tuple[list[str], list[str], list[str]]:
     sizes = _Statement("", "DIFFERENT SIZES OF TRAINING SET:", _by_row(named, _sizes))
     training = [*losses.agreed(), *sizes.agreed()]
     if losses.rows:
-        training.append("The checkpoint with the best validation score is scored.")
+        training.append("The checkpoint with the best validation is scored.")
         training.append(f"Learning rates: {_listed(_by_row(named, _rate))}.")
     bases = _by_row(named, _base_dtype)
     if bases:
