@@ -1,4 +1,4 @@
-"""The interface of a benchmark: sides that do the same work, what was timed, and what follows.
+"""The benchmark interface: sides that do the same work, their samples, and the findings.
 
 A benchmark plug-in imports this module and :mod:`quanta_bench.timing`, and little else of the
 suite. It is a subclass of :class:`Benchmark`, registered in the entry-point group
@@ -16,7 +16,7 @@ suite. It is a subclass of :class:`Benchmark`, registered in the entry-point gro
             ratio = time_ratio(builtin, loop, target=at_most(0.5))
             return Outcome(cases=[Case(title="1,000", sides=[builtin, loop], findings=[ratio])])
 
-The command runs each benchmark in a process of its own, and all its sides in that one process.
+The command runs each benchmark in its own process, and all its sides in that one process.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ T = TypeVar("T")
 
 
 class Record(BaseModel):
-    """Base of what a benchmark returns and the command writes; closed to unknown keys."""
+    """Base class of the records that a benchmark returns; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
 
 class Target(Record):
-    """What a number is meant to be, bound included.
+    """A bound that a number should satisfy; equality counts.
 
     Attributes:
-        at: whether the number is to be at most or at least the bound.
+        at: whether the number should be at most or at least the bound.
         bound: the bound.
     """
 
@@ -68,7 +68,7 @@ class Target(Record):
     bound: float
 
     def met(self, value: float) -> bool:
-        """Whether a number is what it is meant to be; NaN never is."""
+        """Whether a number satisfies the bound; NaN never does."""
         return value <= self.bound if self.at == "most" else value >= self.bound
 
     def __str__(self) -> str:
@@ -86,16 +86,16 @@ def at_least(bound: float) -> Target:
 
 
 class Side(Record):
-    """One of the things compared, with everything that was measured of it.
+    """One of the alternatives compared, with all its measurements.
 
     Attributes:
-        name: what it is, in few words: ``"LoRA r=8"``.
-        seconds: wall time of each sample, in the order of rounds; the sides of a case that were
-            interleaved have equally many, and the same place is the same round.
-        work: how much each sample did, in ``unit``; as many as ``seconds``, or none where every
-            sample did the same and its amount does not matter.
-        unit: of the work: ``"tokens"``, ``"items"``.
-        peak_bytes: largest memory above what was there before it began, where it was measured.
+        name: a short name, such as ``"LoRA r=8"``.
+        seconds: wall time of each sample, in the order of rounds. Interleaved sides have equally
+            many, and the same index is the same round.
+        work: the amount of work in each sample, in ``unit``: one number per sample, or none if
+            every sample did the same work and its amount does not matter.
+        unit: the unit of work: ``"tokens"``, ``"items"``.
+        peak_bytes: peak memory above that in use beforehand; ``None`` if not measured.
     """
 
     name: str
@@ -114,15 +114,15 @@ class Side(Record):
 
 
 class Finding(Record):
-    """A number that a case shows: a ratio of two sides, or a difference between their results.
+    """A result of a case: a ratio of two sides, or a difference between their results.
 
     Attributes:
-        title: what it is: ``"time, ours / LoRA r=8"``.
-        value: the number.
-        low: lower end of its interval; ``None`` where it has none.
+        title: what it measures, such as ``"time, ours / LoRA r=8"``.
+        value: the value.
+        low: lower end of its interval; ``None`` if it has none.
         high: upper end.
-        target: what it is meant to be; ``None`` where it is only to be known.
-        ratio: whether it is a ratio, which has a place in the picture.
+        target: the bound that it should satisfy; ``None`` if it is only informative.
+        ratio: whether it is a ratio, which the plot shows.
     """
 
     title: str
@@ -139,14 +139,14 @@ class Finding(Record):
 
 
 class Case(Record):
-    """One setting in which the sides were compared.
+    """One condition under which the sides were compared.
 
     Attributes:
-        title: the setting: ``"576, 9-8-8, bfloat16"``.
-        sides: what was compared.
-        findings: what follows.
-        notes: what a reader has to know to read them.
-        setting: the setting as numbers, for a picture of the benchmark's own.
+        title: the condition, such as ``"576, 9-8-8, bfloat16"``.
+        sides: the alternatives.
+        findings: the results.
+        notes: what a reader has to know to interpret them.
+        setting: the condition as numbers, for the benchmark's own plot.
     """
 
     title: str
@@ -157,54 +157,54 @@ class Case(Record):
 
 
 class Outcome(Record):
-    """What a benchmark found.
+    """A benchmark's results.
 
     Attributes:
         cases: one or more.
-        notes: what holds for all of them.
+        notes: notes on all of them.
     """
 
     cases: list[Case] = Field(min_length=1)
     notes: list[str] = []
 
 
-def _say_nothing(text: str) -> None:
-    """Progress that nobody reads."""
+def _discard(text: str) -> None:
+    """The default ``tell``: drop progress messages."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How a benchmark is to run.
+    """How to run a benchmark.
 
     Attributes:
-        quick: two minutes for all benchmarks together rather than twenty: fewer rounds, cases and
-            items.
+        quick: fewer rounds, cases and items: two minutes for all benchmarks together instead of
+            twenty.
         model: the base model of benchmarks that need one: ``smollm2-135m``,
             ``hub:NAME@REVISION`` or ``local:DIR``.
-        source: where the data of such benchmarks come from: ``embedded``, ``hub`` or
+        source: the data source of such benchmarks: ``embedded``, ``hub`` or
             ``local:DIR``.
-        tell: called with a line of progress now and then.
+        tell: called with progress messages.
     """
 
     quick: bool = False
     model: str = "smollm2-135m"
     source: str = "embedded"
-    tell: Callable[[str], None] = _say_nothing
+    tell: Callable[[str], None] = _discard
 
     def choose(self, full: T, quick: T) -> T:
-        """One of two sizes, rounds or lists of cases, as the conditions are."""
+        """``quick`` if these conditions are quick, else ``full``."""
         return quick if self.quick else full
 
 
 class Benchmark(ABC):
-    """A comparison. Subclass, set the class attributes, register it.
+    """A comparison. Subclass it, set the class attributes, and register the subclass.
 
     Class attributes:
         name: the registered name.
         title: what is compared with what, in one line.
-        needs: packages, by the names that they are installed by, without which it cannot run.
-        reads: whether it reads the model and the data of its conditions; they are fetched first.
-        place: benchmarks run, and stand in the report, by this number and then by name.
+        needs: required packages, by distribution name.
+        reads: whether it reads the model and data of its conditions, which are then fetched first.
+        place: sort key: benchmarks are run and reported by this number, then by name.
     """
 
     name: ClassVar[str]
@@ -215,12 +215,12 @@ class Benchmark(ABC):
 
     @abstractmethod
     def run(self, conditions: Conditions) -> Outcome:
-        """Compare, in a process that does nothing else.
+        """Run the comparison, in a process that does nothing else.
 
         Raises:
-            BenchError: it cannot be done here; the message says why. The other benchmarks go on.
+            BenchError: it cannot run here; the message says why. Other benchmarks still run.
         """
 
     def draw(self, outcome: Outcome) -> Figure | None:
-        """A picture of the benchmark's own, beside the one that shows every ratio."""
+        """The benchmark's own plot, in addition to the one of all ratios; ``None`` for none."""
         return None

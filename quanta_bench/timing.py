@@ -1,7 +1,7 @@
-"""Wall time of sides that take turns, their ratios, and peak memory in a process of its own.
+"""Interleaved wall-time measurements, their ratios, and peak memory in a separate process.
 
-A machine's speed drifts by more than what is to be told apart. So the sides take turns, round by
-round, and a ratio is of times from the same rounds.
+A machine's speed drifts by more than the differences to be measured. So the sides run in turn,
+round by round, and a ratio compares times from the same rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COVERAGE = 0.95
 
 
 def synchronize() -> None:
-    """Wait for a GPU to finish what it was given; without one, nothing."""
+    """Wait until the GPU, if there is one, has finished all queued work."""
     import torch
 
     if torch.cuda.is_available():
@@ -47,7 +47,7 @@ def synchronize() -> None:
 
 
 def seconds_of(work: Callable[[], object], calls: int = 1) -> float:
-    """Wall time of a call, the mean over ``calls`` in a row, a GPU's work included."""
+    """Mean wall time of ``calls`` consecutive calls, GPU work included."""
     synchronize()
     start = time.perf_counter()
     for _ in range(calls):
@@ -65,30 +65,30 @@ def interleave(
     work: float | Sequence[float] = (),
     unit: str = "",
 ) -> list[Side]:
-    """Time several ways to do the same work, taking turns.
+    """Time several ways to do the same work, alternating between them.
 
-    In each round every side is timed once, in an order that is drawn anew for each round (the
-    same for every call), so that none always follows the same other one. The garbage collector
-    waits until the end of a round.
+    In each round every side is timed once, in a fresh random order (the same in every call of this
+    function), so that no side always follows the same other one. Garbage is collected only between
+    rounds.
 
     Args:
-        sides: what to call, by name.
-        rounds: samples of each side.
-        warmup: rounds that are run first and not counted; with ``least`` at least one.
-        least: seconds that a sample of the quickest side is to take at least; as many calls as
-            that needs are timed together, equally many of each side, and the sample is their mean.
-        work: how much a call does, in ``unit``: one amount, or one for each round.
-        unit: of the work.
+        sides: the functions to call, by name.
+        rounds: samples per side.
+        warmup: rounds run first and not counted; at least one if ``least`` is given.
+        least: minimum duration of a sample of the fastest side, in seconds. As many calls as that
+            takes are timed together, equally many for each side; the sample is their mean.
+        work: amount of work per call, in ``unit``: one number, or one for each round.
+        unit: the unit of work.
 
     Returns:
-        The sides in their order.
+        The sides, in the given order.
     """
     names = list(sides)
     amounts = [float(work)] * rounds if isinstance(work, (int, float)) else list(map(float, work))
-    quickest = float("inf")
+    fastest = float("inf")
     for _ in range(max(warmup, 1) if least else warmup):
-        quickest = min(map(seconds_of, sides.values()))
-    calls = max(1, math.ceil(least / quickest)) if least else 1
+        fastest = min(map(seconds_of, sides.values()))
+    calls = max(1, math.ceil(least / fastest)) if least else 1
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
@@ -107,29 +107,29 @@ def time_ratio(
     by: Literal["median", "total"] = "median",
     title: str = "",
 ) -> Finding:
-    """How many times as long one side takes as another for the same work.
+    """The ratio of two sides' times for the same work.
 
     Args:
-        of: the side in question.
-        over: the one that it is compared with, timed in the same rounds.
-        target: what the ratio is meant to be.
-        by: ``median`` over rounds of each round's ratio, or the ratio of the ``total`` times,
-            which suits rounds that are parts of one long run.
-        title: in place of ``"time, OF / OVER"``.
+        of: the numerator.
+        over: the denominator, timed in the same rounds.
+        target: the bound that the ratio should satisfy.
+        by: ``median`` of the rounds' ratios, or the ratio of the ``total`` times, which suits
+            rounds that are parts of one long run.
+        title: replaces ``"time, OF / OVER"``.
 
     Returns:
-        The ratio with a 95 % interval: rounds are resampled with replacement.
+        The ratio with a 95 % interval, bootstrapped over rounds.
 
     Raises:
         ValueError: the sides have different numbers of samples, or none.
     """
-    one, other = _amounts(of), _amounts(over)
-    costs = np.asarray(of.seconds) / one, np.asarray(over.seconds) / other
+    work, other_work = _amounts(of), _amounts(over)
+    costs = np.asarray(of.seconds) / work, np.asarray(over.seconds) / other_work
     if by == "median":
         value, low, high = median_ratio(*costs)
     else:
         value, low, high = total_ratio(
-            (np.asarray(of.seconds), one), (np.asarray(over.seconds), other)
+            (np.asarray(of.seconds), work), (np.asarray(over.seconds), other_work)
         )
     title = title or f"time, {of.name} / {over.name}"
     return Finding(title=title, value=value, low=low, high=high, target=target)
@@ -143,17 +143,17 @@ def speed_ratio(
     by: Literal["median", "total"] = "median",
     title: str = "",
 ) -> Finding:
-    """How many times as much work one side does in the same time; as :func:`time_ratio`."""
+    """The ratio of two sides' speeds; the arguments are those of :func:`time_ratio`."""
     unit = of.unit or over.unit
     title = title or f"{unit + '/s' if unit else 'speed'}, {of.name} / {over.name}"
     return time_ratio(over, of, target=target, by=by, title=title)
 
 
 def memory_ratio(of: Side, over: Side, *, target: Target | None = None, title: str = "") -> Finding:
-    """How many times as much memory one side takes at its peak.
+    """The ratio of two sides' peak memory.
 
     Raises:
-        ValueError: the peak of one of them was not measured.
+        ValueError: a side's peak was not measured.
     """
     if of.peak_bytes is None or not over.peak_bytes:
         raise ValueError(f"memory_ratio: no peak of {of.name} or of {over.name}")
@@ -166,27 +166,33 @@ def _amounts(side: Side) -> Any:
 
 
 def median_ratio(of: Any, over: Any) -> tuple[float, float, float]:
-    """The median of paired ratios, with its 95 % interval by the bootstrap over pairs.
+    """The median of paired ratios, with its 95 % bootstrap interval over pairs.
 
     Args:
-        of: (rounds,) numbers.
-        over: (rounds,) numbers of the same rounds.
+        of: (rounds,) numerators.
+        over: (rounds,) denominators of the same rounds.
+
+    Returns:
+        The median and the interval's lower and upper end.
 
     Raises:
-        ValueError: there are none, or not equally many.
+        ValueError: the samples are empty or differ in number.
     """
     return _bootstrap(lambda a, b, axis: np.median(a / b, axis=axis), of, over)
 
 
 def total_ratio(of: tuple[Any, Any], over: tuple[Any, Any]) -> tuple[float, float, float]:
-    """The ratio of total seconds a unit of work, with its 95 % interval by the bootstrap.
+    """The ratio of total seconds per unit of work, with its 95 % bootstrap interval.
 
     Args:
         of: (rounds,) seconds and (rounds,) work.
         over: those of the other side.
 
+    Returns:
+        The ratio and the interval's lower and upper end.
+
     Raises:
-        ValueError: there are none, or not equally many.
+        ValueError: the samples are empty or differ in number.
     """
 
     def ratio(a: Any, m: Any, b: Any, n: Any, axis: int) -> Any:
@@ -198,7 +204,7 @@ def total_ratio(of: tuple[Any, Any], over: tuple[Any, Any]) -> tuple[float, floa
 def _bootstrap(statistic: Callable[..., Any], *samples: Any) -> tuple[float, float, float]:
     """A statistic of paired samples, with the percentile interval over resampled rounds.
 
-    The seed is fixed, so that a report repeats itself. A single round has no spread to resample.
+    The seed is fixed, so that reports are reproducible. A single round has no spread to resample.
     """
     arrays = [np.asarray(sample) for sample in samples]
     counts = {len(array) for array in arrays}
@@ -221,11 +227,11 @@ def _bootstrap(statistic: Callable[..., Any], *samples: Any) -> tuple[float, flo
 
 
 def peak_above(work: Callable[[], object]) -> int:
-    """Bytes that a call takes at its peak above what was there before it.
+    """Peak memory of a call above the memory in use before it, in bytes.
 
-    For a process of its own (:func:`in_own_process`), after the model was loaded and the libraries
-    were imported: memory that an earlier call freed may still be resident, and would hide a peak.
-    Resident memory on a CPU, allocated memory on a GPU.
+    Run it in a process of its own (:func:`in_own_process`) after loading the model and importing
+    the libraries: memory that an earlier call freed may still be resident and would hide a peak.
+    Measures resident memory on a CPU and allocated memory on a GPU.
     """
     reset_peak_memory()
     before = peak_memory()

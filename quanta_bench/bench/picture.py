@@ -1,4 +1,4 @@
-"""The picture of a report: on one page, every ratio that has a target."""
+"""A one-page plot of a report: every ratio that has a target."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MET, MISSED, NEITHER = ("#0072B2", "o"), ("#D55E00", "X"), ("#555555", "s")
-"""Colour and marker of a ratio, told apart with any kind of colour vision and in grey."""
+MET, MISSED, UNTARGETED = ("#0072B2", "o"), ("#D55E00", "X"), ("#555555", "s")
+"""Colour and marker of a ratio; distinguishable with colour blindness and in greyscale."""
 
 WIDTH = 8.3
-"""Inches: that of an A4 page."""
+"""Width of an A4 page, in inches."""
 
-LONGEST = 80
-"""Characters of a line's label."""
+MAX_LABEL = 80
+"""Maximum length of a line's label, in characters."""
 
 Direction = Literal["most", "least"] | None
 
 TITLES: dict[Direction, str] = {
-    "most": "Smaller is better: time or memory, relative to what stands after the slash",
-    "least": "Bigger is better: speed, relative to what stands after the slash",
+    "most": "Smaller is better: time or memory, relative to the side after the slash",
+    "least": "Larger is better: speed, relative to the side after the slash",
     None: "Ratios without a target",
 }
 
@@ -38,9 +38,9 @@ class _Line(NamedTuple):
 
 
 def overview(report: Report) -> Figure | None:
-    """Ratios that have a target, each with its 95 % interval; smaller-is-better ones apart.
+    """Plot the ratios that have a target with their 95 % intervals, one panel per direction.
 
-    A benchmark without targets shows all its ratios. ``None`` if there are no ratios.
+    A benchmark without targets shows all its ratios. Returns ``None`` if there are no ratios.
     """
     from matplotlib.figure import Figure
 
@@ -70,13 +70,13 @@ def _lines(entries: Sequence[Entry], direction: Direction) -> list[_Line]:
         ]
         if any(finding.target for _, finding in ratios):
             ratios = [(case, finding) for case, finding in ratios if finding.target]
-        of_panel = [
+        panel_lines = [
             _Line(_label(case, finding), finding)
             for case, finding in ratios
             if (finding.target.at if finding.target else None) == direction
         ]
-        if of_panel:
-            lines += [_Line(f"{entry.name}: {entry.title}"), *of_panel]
+        if panel_lines:
+            lines += [_Line(f"{entry.name}: {entry.title}"), *panel_lines]
     return lines
 
 
@@ -85,11 +85,11 @@ def _label(case: Case, finding: Finding) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1].rstrip()}…"
 
 
 def _style(finding: Finding) -> tuple[str, str]:
-    return {None: NEITHER, True: MET, False: MISSED}[finding.met]
+    return {None: UNTARGETED, True: MET, False: MISSED}[finding.met]
 
 
 def _draw(axes: Axes, lines: Sequence[_Line]) -> None:
@@ -98,7 +98,7 @@ def _draw(axes: Axes, lines: Sequence[_Line]) -> None:
     for y, line in enumerate(lines):
         finding = line.finding
         if finding is None:
-            # From the left edge of the page; it may run into the plot, whose line is empty.
+            # Starts at the left edge of the page and may extend into the plot, whose line is empty.
             title = axes.annotate(
                 line.label,
                 (0.01, y),
@@ -113,7 +113,7 @@ def _draw(axes: Axes, lines: Sequence[_Line]) -> None:
         value = finding.value
         low = value if finding.low is None else finding.low
         high = value if finding.high is None else finding.high
-        # The interval of few rounds need not hold their total's ratio.
+        # With few rounds, the interval need not contain the ratio of the totals.
         bars = [[max(0.0, value - low)], [max(0.0, high - value)]]
         axes.errorbar(
             [value], [y], xerr=bars, color=colour, marker=marker, markersize=5, capsize=2, lw=1.2
@@ -151,7 +151,7 @@ def _title(entries: Sequence[Entry]) -> str:
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return (
         f"quanta-bench bench, {when}, {device}\n"
-        "Ratios that have a target; what has none, and differences, are in the report's Markdown"
+        "Ratios with a target; other ratios and differences are in the report's Markdown file"
     )
 
 
@@ -164,7 +164,7 @@ def _legend(figure: Figure, panels: dict[Direction, list[_Line]]) -> None:
         for label, (colour, marker) in (
             ("target met, with 95 % interval", MET),
             ("target missed", MISSED),
-            ("no target", NEITHER),
+            ("no target", UNTARGETED),
         )
         if any(_style(finding) == (colour, marker) for finding in findings)
     ]

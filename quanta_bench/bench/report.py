@@ -1,4 +1,4 @@
-"""A report of benchmarks as a reader sees it: on the screen and in Markdown."""
+"""Render a benchmark report for the screen and as Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quanta_bench.report import plots, sections
 from quanta_bench.report.sections import Column, Section
 
 INTERVALS = (
-    "Intervals: 95 %, by the bootstrap over rounds; in a round the sides take turns in one "
+    "Intervals: 95 %, bootstrapped over rounds; in each round the sides run in turn in one "
     "process. A ratio without an interval was measured once."
 )
 
@@ -37,14 +37,14 @@ class SideRow(NamedTuple):
 
 
 def number(value: float) -> str:
-    """A ratio or a difference with three digits; whole numbers as they are."""
+    """A ratio or difference with three significant digits; integers in full."""
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
     return f"{value:.2e}" if abs(value) < 1e-2 else f"{value:.3g}"
 
 
 def verdict(finding: Finding) -> str:
-    """``met`` or ``missed``; empty without a target."""
+    """``met`` or ``missed``, or empty without a target."""
     return {None: "", True: "met", False: "missed"}[finding.met]
 
 
@@ -98,16 +98,16 @@ def _megabytes(side: Side) -> str:
 
 
 def notes(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """Failures, how to read the intervals, where it was measured, the cases' own notes."""
+    """Notes by heading: failures, how and on what machine times were measured, and cases' notes."""
     failures: list[str] = []
-    of_cases: list[str] = []
+    case_notes: list[str] = []
     for entry in entries:
         if entry.outcome is None:
-            how = "failed" if entry.status == "failed" else "could not run"
-            failures.append(f"{entry.name} {how}: {entry.reason}")
+            outcome = "failed" if entry.status == "failed" else "could not run"
+            failures.append(f"{entry.name} {outcome}: {entry.reason}")
             continue
-        of_cases += [f"{entry.name}: {note}" for note in entry.outcome.notes]
-        of_cases += [
+        case_notes += [f"{entry.name}: {note}" for note in entry.outcome.notes]
+        case_notes += [
             f"{entry.name}, {case.title}: {note}"
             for case in entry.outcome.cases
             for note in case.notes
@@ -118,29 +118,29 @@ def notes(entries: Sequence[Entry]) -> dict[str, list[str]]:
     by_heading = {
         "Failures": failures,
         "Measurement": [*reading, *dict.fromkeys(map(_machine, entries))],
-        "Cases": of_cases,
+        "Cases": case_notes,
     }
     return {heading: texts for heading, texts in by_heading.items() if texts}
 
 
 def _machine(entry: Entry) -> str:
-    here = entry.machine.environment
+    measured_on = entry.machine.environment
     versions = ", ".join(
-        f"{name} {here.packages[name]}"
+        f"{name} {measured_on.packages[name]}"
         for name in ("torch", "transformers", "peft", "lm_eval")
-        if name in here.packages
+        if name in measured_on.packages
     )
-    commit = f", commit {here.git_commit[:10]}" if here.git_commit else ""
-    changed = " with changes" if here.git_dirty else ""
+    commit = f", commit {measured_on.git_commit[:10]}" if measured_on.git_commit else ""
+    changed = " with changes" if measured_on.git_dirty else ""
     return (
-        f"{entry.date[:10]}: {here.device}, {entry.machine.cores} cores used, {here.threads} "
-        f"threads of torch, {entry.machine.memory_bytes / 2**30:.0f} GiB, {versions}"
-        f"{commit}{changed}."
+        f"{entry.date[:10]}: {measured_on.device}, {entry.machine.cores} cores used, "
+        f"{measured_on.threads} torch threads, {entry.machine.memory_bytes / 2**30:.0f} GiB, "
+        f"{versions}{commit}{changed}."
     )
 
 
 def on_screen(entries: Sequence[Entry]) -> RenderableType:
-    """The findings of each benchmark, and the notes."""
+    """Each benchmark's findings, and the notes."""
     done = [entry for entry in entries if entry.outcome]
     quick = any(entry.quick for entry in entries)
     return sections.on_screen(
@@ -149,7 +149,7 @@ def on_screen(entries: Sequence[Entry]) -> RenderableType:
 
 
 def as_markdown(report: Report) -> str:
-    """The findings and the sides of each benchmark, and the notes."""
+    """Each benchmark's findings and sides, and the notes."""
     done = [entry for entry in report.entries if entry.outcome]
     every = [part for entry in done for part in (_findings(entry), _sides(entry))]
     filled = [section for section in every if section.rows]
@@ -157,7 +157,11 @@ def as_markdown(report: Report) -> str:
 
 
 def write(report: Report, folder: Path, *, quick: bool) -> list[Path]:
-    """Write a report as Markdown, its ratios as a picture, and the benchmarks' own; the files."""
+    """Write a report as Markdown, its ratios as a plot, and the benchmarks' own plots.
+
+    Returns:
+        The files written.
+    """
     name = stem(quick)
     paths = sections.write(folder, name, {"md": as_markdown(report)})
     figures = {name: overview(report)}

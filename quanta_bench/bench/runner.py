@@ -1,4 +1,4 @@
-"""Running benchmarks: one at a time, each in a fresh process, and what they found on disk."""
+"""Run benchmarks one at a time, each in a fresh process, and store their results on disk."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from quanta_bench.utils.quiet import settle_libraries
 
 
 class Machine(Record):
-    """What the times were measured on.
+    """The machine that the times were measured on.
 
     Attributes:
-        cores: processor cores that the process may use.
-        memory_bytes: of the machine.
-        environment: processor or GPU, torch's threads, versions, commit.
+        cores: CPU cores that the process may use.
+        memory_bytes: its main memory.
+        environment: device, torch threads, package versions, commit.
     """
 
     cores: int
@@ -38,20 +38,20 @@ class Machine(Record):
 
 
 class Entry(Record):
-    """One benchmark's place in a report.
+    """One benchmark in a report.
 
     Attributes:
         name: its registered name.
         title: what is compared.
-        origin: the package that brought it, and its version.
-        status: ``done``; ``failed``; or ``missing`` where a package that it needs is not installed.
-        reason: why it is not done.
-        date: when it began, UTC, ISO 8601.
+        origin: the package that registers it, with its version.
+        status: ``done``, ``failed``, or ``missing`` if a package that it needs is not installed.
+        reason: why it failed or could not run.
+        date: its start, UTC, ISO 8601.
         seconds: wall time of the whole benchmark.
-        quick: whether it ran in short.
-        model: the base model that it was told to take.
+        quick: whether it ran with ``--quick``.
+        model: the base model that it was asked to use.
         machine: where it ran.
-        outcome: what it found; ``None`` if it is not done.
+        outcome: its results; ``None`` if it is not done.
     """
 
     name: str
@@ -68,38 +68,38 @@ class Entry(Record):
 
 
 class Report(Record):
-    """Benchmarks, each with the samples behind its numbers.
+    """The results of benchmarks, with all samples.
 
     Attributes:
         schema_version: version of this layout.
-        entries: in the order in which they are shown.
+        entries: in display order.
     """
 
     schema_version: Literal[1] = 1
     entries: list[Entry] = []
 
     def with_entry(self, entry: Entry) -> Report:
-        """A copy in which an entry stands in place of an older one of its name.
+        """A copy in which an entry replaces an older one of the same name.
 
-        One that is not done takes no finished one's place.
+        An entry that is not done never replaces one that is.
         """
-        older = next((one for one in self.entries if one.name == entry.name), None)
+        older = next((known for known in self.entries if known.name == entry.name), None)
         if older is not None and older.status == "done" != entry.status:
             return self
-        rest = [one for one in self.entries if one.name != entry.name]
+        rest = [known for known in self.entries if known.name != entry.name]
         return Report(entries=[*rest, entry])
 
 
 def stem(quick: bool) -> str:
-    """What a report's files are called; a quick one never replaces a full one."""
+    """The stem of a report's file names; a quick report never replaces a full one."""
     return "bench-quick" if quick else "bench"
 
 
 def read(path: Path) -> Report:
-    """A report on disk; an empty one where there is none.
+    """Read a report from disk; a missing file gives an empty report.
 
     Raises:
-        BenchError: the file cannot be read as a report.
+        BenchError: the file is not a valid report.
     """
     if not path.exists():
         return Report()
@@ -112,17 +112,17 @@ def read(path: Path) -> Report:
         ) from None
 
 
-def chosen(names: Sequence[str]) -> list[str]:
-    """The names of the benchmarks to run, in order; all of them if none is named.
+def select(names: Sequence[str]) -> list[str]:
+    """The benchmarks to run, in order; all of them if no name is given.
 
-    One that cannot be imported comes last; :func:`run` says why.
+    Those that cannot be imported come last; :func:`run` reports why.
 
     Raises:
-        UsageError: there is none of a name.
+        UsageError: a name is not registered.
     """
-    wanted = list(dict.fromkeys(names)) or BENCHMARKS.names()
+    selected = list(dict.fromkeys(names)) or BENCHMARKS.names()
 
-    def place(name: str) -> tuple[float, str]:
+    def position(name: str) -> tuple[float, str]:
         try:
             return BENCHMARKS.get(name).place, name
         except UsageError:
@@ -130,22 +130,22 @@ def chosen(names: Sequence[str]) -> list[str]:
         except BenchError:
             return float("inf"), name
 
-    return sorted(wanted, key=place)
+    return sorted(selected, key=position)
 
 
-def reads(names: Sequence[str]) -> bool:
-    """Whether one of these benchmarks reads the model and data of its conditions."""
-    found = False
+def any_reads(names: Sequence[str]) -> bool:
+    """Whether any of these benchmarks reads the model and data of its conditions."""
+    reads = False
     for name in names:
         with suppress(BenchError):
-            found = found or BENCHMARKS.get(name).reads
-    return found
+            reads = reads or BENCHMARKS.get(name).reads
+    return reads
 
 
 def machine() -> Machine:
     """This machine."""
-    here = environment()
-    packages = dict(here.packages)
+    current = environment()
+    packages = dict(current.packages)
     for name in ("accelerate", "lm_eval", "opt-einsum"):
         if _installed(name):
             packages[name] = version(name)
@@ -153,7 +153,7 @@ def machine() -> Machine:
     return Machine(
         cores=cores or 1,
         memory_bytes=psutil.virtual_memory().total,
-        environment=here.model_copy(update={"packages": packages}),
+        environment=current.model_copy(update={"packages": packages}),
     )
 
 
@@ -162,14 +162,14 @@ def run(name: str, conditions: Conditions, log: Path) -> Entry:
 
     Args:
         name: its registered name.
-        conditions: how; ``tell`` is called here with what the other process says.
-        log: file for what the libraries print there.
+        conditions: how to run it; ``tell`` is called in this process with the child's progress.
+        log: file for what libraries print in the child process.
 
     Returns:
-        Its entry; one that cannot run or fails says why.
+        Its entry, with the reason if it failed or could not run.
 
     Raises:
-        KeyboardInterrupt: the user stopped it; its processes are gone.
+        KeyboardInterrupt: the user interrupted it; its processes have ended.
     """
     entry = Entry(
         name=name,
@@ -186,18 +186,18 @@ def run(name: str, conditions: Conditions, log: Path) -> Entry:
     except BenchError as error:
         return entry.model_copy(update={"reason": str(error)})
     entry = entry.model_copy(update={"title": benchmark.title})
-    absent = [package for package in benchmark.needs if not _installed(package)]
-    if absent:
-        reason = f"{' and '.join(absent)} is not installed; `make bench` installs what it needs."
+    missing = [package for package in benchmark.needs if not _installed(package)]
+    if missing:
+        reason = f"{' and '.join(missing)} is not installed; `make bench` installs what it needs."
         return entry.model_copy(update={"status": "missing", "reason": reason})
-    words = {"quick": conditions.quick, "model": conditions.model, "source": conditions.source}
+    options = {"quick": conditions.quick, "model": conditions.model, "source": conditions.source}
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     update: dict[str, Any]
     try:
-        there, outcome = in_own_process(_work, name, words, tell=conditions.tell, log=log)
-        # The threads of torch are those of the process that was timed.
-        update = {"status": "done", "outcome": outcome, "machine": there}
+        measured_on, outcome = in_own_process(_work, name, options, tell=conditions.tell, log=log)
+        # The number of torch threads is that of the timed process.
+        update = {"status": "done", "outcome": outcome, "machine": measured_on}
     except BenchError as error:
         update = {"reason": str(error)}
     except Exception as error:
@@ -215,12 +215,11 @@ def _installed(package: str) -> bool:
 
 
 def _work(
-    name: str, words: dict[str, Any], *, tell: Callable[[str], None]
+    name: str, options: dict[str, Any], *, tell: Callable[[str], None]
 ) -> tuple[Machine, Outcome]:
-    """What the other process does."""
-
+    """The child process's work."""
     settle_libraries()
-    outcome = BENCHMARKS.get(name)().run(Conditions(tell=tell, **words))
+    outcome = BENCHMARKS.get(name)().run(Conditions(tell=tell, **options))
     return machine(), outcome
 
 
@@ -231,18 +230,18 @@ def run_all(
     begin: Callable[[str], Any],
     finished: Callable[[Entry], None],
 ) -> list[Entry]:
-    """Run benchmarks one after another; the report on disk has each as soon as it is finished.
+    """Run benchmarks one after another; each is added to the report on disk when it finishes.
 
     Args:
-        names: as :func:`chosen` gives them.
+        names: as returned by :func:`select`.
         conditions: how to run them.
         folder: the report's folder.
         begin: called with each name before it runs.
         finished: called with each entry.
 
     Raises:
-        BenchError: the report that is there cannot be read.
-        KeyboardInterrupt: the user stopped; what was finished is in the report.
+        BenchError: an existing report cannot be read.
+        KeyboardInterrupt: the user interrupted; the report holds the finished benchmarks.
     """
     path = folder / f"{stem(conditions.quick)}.json"
     report = read(path)
@@ -258,9 +257,9 @@ def run_all(
 
 
 def _ordered(report: Report) -> Report:
-    """In the order of the installed benchmarks; those that are not installed any more come last."""
-    places = {name: place for place, name in enumerate(chosen(()))}
-    entries = sorted(report.entries, key=lambda one: places.get(one.name, len(places)))
+    """In the order of the installed benchmarks; those no longer installed come last."""
+    order = {name: position for position, name in enumerate(select(()))}
+    entries = sorted(report.entries, key=lambda entry: order.get(entry.name, len(order)))
     return Report(entries=entries)
 
 

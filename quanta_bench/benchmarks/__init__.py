@@ -1,1 +1,1 @@
-"""The suite's own benchmarks: training, scoring and start-up beside other ways to do the same."""
+"""The suite's own benchmarks: training, scoring and start-up, compared with alternatives."""

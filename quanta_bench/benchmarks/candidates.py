@@ -1,9 +1,9 @@
-"""Training over candidates: each prompt computed once for all of them, or once for each."""
+"""Training over candidates: each prompt computed once for all of them or once per candidate."""
 
 from __future__ import annotations
 
 from quanta_bench.benchmark import Benchmark, Case, Conditions, Outcome, at_least
-from quanta_bench.benchmarks.materials import Materials, adapted, make, own_settings
+from quanta_bench.benchmarks.materials import Materials, adapted, make, row_settings
 from quanta_bench.benchmarks.steps import collated, stepper
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
@@ -15,7 +15,7 @@ METHOD = "lora"
 
 
 class Candidates(Benchmark):
-    """Optimiser steps over the same items, each layout with the batches that suit it."""
+    """Optimiser steps over the same items, with the batches that suit each layout."""
 
     name = "candidates"
     title = "training over candidates: packed, a prompt computed once, against flat"
@@ -23,21 +23,23 @@ class Candidates(Benchmark):
     place = 20
 
     def run(self, conditions: Conditions) -> Outcome:
-        """One case: all items of a small mixture once, in turns step by step."""
+        """One case: one pass over a small mixture, alternating step by step."""
         materials = Materials.of(conditions)
         return Outcome(cases=[compare(materials, conditions.choose(20, quick=2))])
 
 
 def compare(materials: Materials, items_a_task: int) -> Case:
-    """Items a second, packed and flat.
+    """Items per second, packed and flat.
 
     Raises:
-        BenchError: the model takes no packed candidates.
+        BenchError: the model does not support packed candidates.
     """
-    spec = materials.spec(METHOD, own_settings(METHOD), train_items=items_a_task)
+    spec = materials.spec(METHOD, row_settings(METHOD), train_items=items_a_task)
     base = materials.load()
     if not can_pack(base.model):
-        raise BenchError("Candidates cannot be packed with this model, so there is one way only.")
+        raise BenchError(
+            "This model does not support packed candidates, so there is nothing to compare."
+        )
     method = make(METHOD)
     model = adapted(base, method, materials.device)
     sides = {}
@@ -46,7 +48,7 @@ def compare(materials: Materials, items_a_task: int) -> Case:
         batches = collated(data, materials.device)
         sides[name] = stepper(model, method, spec, data, batches, materials)
         steps, items = data.steps, len(data.train_items)
-    # Every round is another step; the rounds together are all items once, whatever the order.
+    # Each round is a different step; all rounds together are one pass over the items.
     warm, rounds = 1, steps
     packed_side, flat = interleave(
         sides, rounds=rounds, warmup=warm, work=items / rounds, unit="items"

@@ -1,4 +1,4 @@
-"""Generating answers: the suite's batches, and one prompt at a time."""
+"""Answer generation: the suite's batches against one prompt at a time."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Task
 from quanta_bench.timing import interleave, speed_ratio
 
 OURS = "ours"
-ONE = "one at a time"
+SINGLE = "one at a time"
 
 SHORT = "drop"
-"""Long prompts, short answers: nearly all of the time goes into reading."""
+"""Long prompts, short answers: nearly all of the time goes into the prompts."""
 
 LONG = "gsm8k"
-"""Short prompts, long answers: nearly all of the time goes into writing."""
+"""Short prompts, long answers: nearly all of the time goes into decoding."""
 
-LONGEST = 64
-"""Tokens of an answer to `LONG`, at most, so that one at a time takes about a minute."""
+MAX_NEW_TOKENS = 64
+"""Bound on the answers to `LONG`, so that one at a time takes about a minute."""
 
 
 class Generation(Benchmark):
-    """Greedy answers with their stop strings, items a second and whether texts are equal."""
+    """Greedy decoding with stop strings: items per second, and whether the texts are equal."""
 
     name = "generation"
     title = "greedy answers with stop strings: ours against one at a time"
@@ -39,7 +39,7 @@ class Generation(Benchmark):
     place = 50
 
     def run(self, conditions: Conditions) -> Outcome:
-        """Short answers in the dtype of the suite's runs here; in float32; and long answers."""
+        """Short answers in this machine's dtype and in float32, and long answers."""
         materials = Materials.of(conditions)
         plans = [(SHORT, materials.dtype, conditions.choose(24, quick=4))]
         if not conditions.quick:
@@ -51,21 +51,21 @@ class Generation(Benchmark):
             conditions.tell(f"{name} in {dtype}: {items} items")
             task, examples = materials.items(name, "test", items)
             if name == LONG:
-                task = written_out(task, LONGEST)
+                task = with_long_answers(task, MAX_NEW_TOKENS)
             cases.append(compare(materials, dtype, task, examples))
         return Outcome(cases=cases)
 
 
-def written_out(task: Task, tokens: int) -> Task:
-    """A task whose answers may have several lines, and end after so many tokens at the latest.
+def with_long_answers(task: Task, tokens: int) -> Task:
+    """A copy of a task whose answers may span several lines, up to a number of tokens.
 
-    A model that was not trained ends most of them within a line of a few words. The stop string is
-    that of lm-evaluation-harness.
+    With the task's own stop strings an untrained model ends most answers after a short line. The
+    stop string used instead is that of lm-evaluation-harness.
     """
-    found = copy(task)
-    found.max_new_tokens = min(tokens, task.max_new_tokens or tokens)  # type: ignore[misc]
-    found.stop = ("Question:",)  # type: ignore[misc]
-    return found
+    longer = copy(task)
+    longer.max_new_tokens = min(tokens, task.max_new_tokens or tokens)  # type: ignore[misc]
+    longer.stop = ("Question:",)  # type: ignore[misc]
+    return longer
 
 
 def compare(
@@ -74,7 +74,7 @@ def compare(
     task: Task,
     examples: Sequence[Example],
 ) -> Case:
-    """Answer the same items both ways, once: one round, for the suite answers many together."""
+    """Answer the same items both ways, in one round: the suite answers many items together."""
     base = materials.load(dtype)
     spec = EvaluationSpec(tasks=(task.name,), protocol="generate")
     context = evaluators.Context(
@@ -87,33 +87,33 @@ def compare(
         advance=lambda count: None,
     )
 
-    def ours(some: Sequence[Example]) -> list[str]:
+    def ours(items: Sequence[Example]) -> list[str]:
         with materials.autocast(dtype):
-            judged = evaluators.evaluate(context, task, some)
+            judged = evaluators.evaluate(context, task, items)
         return [str(item.detail["text"]) for item in judged]
 
-    ways: dict[str, Callable[[Sequence[Example]], list[str]]] = {
+    methods: dict[str, Callable[[Sequence[Example]], list[str]]] = {
         OURS: ours,
-        ONE: lambda some: [one_at_a_time(materials, base, spec, task, item) for item in some],
+        SINGLE: lambda items: [one_at_a_time(materials, base, spec, task, item) for item in items],
     }
-    texts: dict[str, list[str]] = {name: [] for name in ways}
+    texts: dict[str, list[str]] = {name: [] for name in methods}
 
     def side(name: str) -> Callable[[], None]:
-        return lambda: texts[name].extend(ways[name](examples))
+        return lambda: texts[name].extend(methods[name](examples))
 
-    for way in ways.values():
-        way(examples[:1])
-    batched, one = interleave(
-        {name: side(name) for name in ways}, rounds=1, warmup=0, work=len(examples), unit="items"
+    for answer in methods.values():
+        answer(examples[:1])
+    batched, single = interleave(
+        {name: side(name) for name in methods}, rounds=1, warmup=0, work=len(examples), unit="items"
     )
-    differing = sum(a != b for a, b in zip(texts[OURS], texts[ONE], strict=True))
+    differing = sum(a != b for a, b in zip(texts[OURS], texts[SINGLE], strict=True))
     exact = dtype is torch.float32
     return Case(
         title=f"{task.title}, answers of up to {task.max_new_tokens} tokens, "
         f"{str(dtype).removeprefix('torch.')}",
-        sides=[batched, one],
+        sides=[batched, single],
         findings=[
-            speed_ratio(batched, one, by="total", target=at_least(5.0)),
+            speed_ratio(batched, single, by="total", target=at_least(5.0)),
             Finding(
                 title=f"texts of {len(texts[OURS])} that differ",
                 value=differing,
@@ -128,16 +128,18 @@ def compare(
 def one_at_a_time(
     materials: Materials, base: LoadedModel, spec: EvaluationSpec, task: Task, item: Example
 ) -> str:
-    """One prompt's answer by ``transformers`` alone, without padding."""
+    """The answer to one prompt from ``transformers`` alone, without padding."""
     prompt = task.prompt(item, spec.protocol)
-    most = task.max_new_tokens or DEFAULT_NEW_TOKENS
-    ids, _ = read_context(base.tokenizer, prompt, max_length=spec.max_length, max_new_tokens=most)
+    max_new_tokens = task.max_new_tokens or DEFAULT_NEW_TOKENS
+    ids, _ = read_context(
+        base.tokenizer, prompt, max_length=spec.max_length, max_new_tokens=max_new_tokens
+    )
     rows = torch.tensor([ids], device=materials.device)
     options = {"stop_strings": list(task.stop), "tokenizer": base.tokenizer} if task.stop else {}
     output = base.model.generate(
         input_ids=rows,
         attention_mask=torch.ones_like(rows),
-        max_new_tokens=most,
+        max_new_tokens=max_new_tokens,
         eos_token_id=end_tokens(base.tokenizer, base.model),
         do_sample=False,
         num_beams=1,

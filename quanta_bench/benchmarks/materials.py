@@ -1,4 +1,4 @@
-"""What the suite's benchmarks work on: the model, the mixture of Table 3, a method, a precision."""
+"""Inputs of the suite's benchmarks: the model, Table 3's mixture, a method, a precision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from quanta_bench.task import Example, Task
 from quanta_bench.utils.device import this_device
 
 MIXTURE = "table3"
-"""The suite whose small profile says which tasks are mixed, and how its rows are trained."""
+"""The suite whose embedded profile gives the mixture of tasks and the training settings."""
 
 PROFILE = "embedded"
 
@@ -35,32 +35,32 @@ class Materials:
     """A benchmark's model and data.
 
     Attributes:
-        words: how the model is named.
-        source: where data come from.
+        model_name: the model, as named on the command line.
+        source: the data source.
     """
 
-    words: str
+    model_name: str
     source: str
 
     @classmethod
     def of(cls, conditions: Conditions) -> Materials:
-        """Those that the conditions name."""
+        """The model and data named by the conditions."""
         return cls(conditions.model, conditions.source)
 
     @property
     def model(self) -> ModelRef:
         """The base model."""
-        spec = ModelSpec.from_reference(self.words)
+        spec = ModelSpec.from_reference(self.model_name)
         return ModelRef(spec.name, spec.source, spec.revision)
 
     @property
     def device(self) -> torch.device:
-        """The GPU if there is one."""
+        """The GPU if there is one, else the CPU."""
         return this_device()
 
     @cached_property
     def precision(self) -> dict[str, str]:
-        """The precision that a run of this suite takes here for a frozen base."""
+        """The precision that a run on this machine uses for a frozen base."""
         dtype, mixed = resolve("auto", "frozen", self.device.type)
         return {"base": str(dtype).removeprefix("torch."), "arithmetic": mixed}
 
@@ -71,7 +71,7 @@ class Materials:
         return dtype
 
     def load(self, dtype: torch.dtype | None = None) -> LoadedModel:
-        """The base model on the device, in that precision or another dtype."""
+        """The base model on the device, in that precision or in ``dtype``."""
         loaded = load_model(self.model, dtype or self.dtype)
         loaded.model.to(self.device)
         return loaded
@@ -81,13 +81,13 @@ class Materials:
         return load_tokenizer(self.model)
 
     def autocast(self, dtype: torch.dtype | None = None) -> torch.autocast:
-        """The arithmetic of that precision, or of a base in another dtype."""
+        """The autocast context of that precision, or of a base in ``dtype``."""
         if dtype is None:
             return arithmetic(self.precision, self.device)
         return arithmetic({"arithmetic": resolve_arithmetic(dtype)}, self.device)
 
     def spec(self, method: str, settings: Mapping[str, Any], **training: Any) -> TrainingSpec:
-        """A training on the mixture, as Table 3's small profile has it, or otherwise."""
+        """Training on the mixture with the settings of Table 3's embedded profile, or overrides."""
         suite = load_suite(MIXTURE)
         row = METHODS.get(method).rows.get(PROFILE)
         values = {
@@ -98,7 +98,7 @@ class Materials:
             **training,
         }
         return TrainingSpec(
-            model=ModelSpec.from_reference(self.words),
+            model=ModelSpec.from_reference(self.model_name),
             method=method,
             settings=dict(settings),
             tasks=tuple(suite.tasks),
@@ -107,49 +107,49 @@ class Materials:
         )
 
     def items(self, task: str, split: Any, count: int) -> tuple[Task, list[Example]]:
-        """A task with some of its items, the same every time."""
-        return Pools().drawn((task,), self.source, split, count, 0)[0]
+        """A task with a fixed sample of its items."""
+        return Pools().sample((task,), self.source, split, count, 0)[0]
 
 
 def resolve_arithmetic(dtype: torch.dtype) -> str:
-    """Lightning's word for a frozen base's arithmetic in a dtype."""
+    """Lightning's name of the precision for a frozen base in a dtype."""
     return "bf16-mixed" if dtype is torch.bfloat16 else "32-true"
 
 
-def own_settings(method: str) -> dict[str, Any]:
-    """The settings of a method's row in the small profile; its defaults where it has none."""
+def row_settings(method: str) -> dict[str, Any]:
+    """The settings of a method's row in the embedded profile; empty if it has none."""
     row = METHODS.get(method).rows.get(PROFILE)
     return dict(row.config) if row else {}
 
 
 def adapted(base: LoadedModel, method: Method[Any], device: torch.device) -> nn.Module:
-    """The base with a method put into it, ready to train; the base is changed in place."""
+    """The base adapted by a method, ready to train; the base is changed in place."""
     model = method.adapt(base.model, 0)
     return model.to(device).train()
 
 
 def make(method: str, settings: Mapping[str, Any] | None = None) -> Method[Any]:
-    """A method with the settings of its row, or others."""
-    return build_method(method, own_settings(method) if settings is None else settings)
+    """A method with the given settings, by default those of its row."""
+    return build_method(method, row_settings(method) if settings is None else settings)
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """A temporary folder."""
     with TemporaryDirectory(prefix="quanta-bench-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 def parts(count: int, most: int) -> list[int]:
-    """Where a run of ``count`` steps is cut into at most ``most`` parts of nearly equal length.
+    """Split a run of ``count`` steps into at most ``most`` parts of nearly equal length.
 
     Returns:
-        The number of steps done at the end of each part.
+        The number of steps completed at the end of each part.
     """
     number = max(1, min(count, most))
-    return [round((place + 1) * count / number) for place in range(number)]
+    return [round((index + 1) * count / number) for index in range(number)]
 
 
 def lengths(items: Sequence[Any]) -> int:
-    """Real tokens of items in training as language: context and answer, padding not counted."""
+    """Tokens of items trained as language modelling: context and answer, without padding."""
     return sum(len(item.contexts[0]) + len(item.candidates[0]) for item in items)

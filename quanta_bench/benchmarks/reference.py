@@ -1,4 +1,4 @@
-"""The usual stack: ``transformers.Trainer``, LoRA by ``peft``, batches padded to their longest."""
+"""The usual stack: ``transformers.Trainer``, LoRA from ``peft``, batches padded to the longest."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from transformers import (
     TrainingArguments,
 )
 
-from quanta_bench.bench.turns import Done
-from quanta_bench.benchmarks.materials import Materials, own_settings
+from quanta_bench.bench.turns import EndPart
+from quanta_bench.benchmarks.materials import Materials, row_settings
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.models.loading import LoadedModel
 from quanta_bench.spec import TrainingSpec
 
 IGNORED = -100
-"""The label that ``transformers`` leaves out of the loss."""
+"""The label that ``transformers`` ignores in the loss."""
 
 
 def features(items: Sequence[Encoded]) -> list[dict[str, list[int]]]:
-    """Items as ``Trainer`` takes them: token ids, with labels on the answer alone."""
+    """Items as ``Trainer`` expects them: token ids, with labels only on the answer."""
     rows = []
     for item in items:
         context, answer = list(item.contexts[0]), list(item.candidates[0])
@@ -41,10 +41,10 @@ def features(items: Sequence[Encoded]) -> list[dict[str, list[int]]]:
 
 
 def with_lora(base: LoadedModel) -> Any:
-    """The base with LoRA as our row has it, put in by ``peft`` itself."""
+    """The base adapted by ``peft``'s own LoRA, with the settings of our row."""
     from peft import LoraConfig, get_peft_model
 
-    settings = own_settings("lora")
+    settings = row_settings("lora")
     config = LoraConfig(
         r=settings["r"],
         lora_alpha=settings["alpha"],
@@ -65,16 +65,16 @@ def trainer(
     autocast: bool = False,
     in_order: bool = False,
 ) -> Trainer:
-    """A ``Trainer`` for a spec's items, one pass, that writes and logs nothing.
+    """A ``Trainer`` that makes one pass over a spec's items and writes and logs nothing.
 
     Args:
         materials: the model.
         items: encoded items with one continuation each.
-        spec: rate, schedule, items a step.
-        dtype: of the base.
-        grouped: batches of similar length, by its own sampler.
-        autocast: compute in bfloat16 by autocast.
-        in_order: take the items in their order.
+        spec: learning rate, schedule, batch size.
+        dtype: dtype of the base.
+        grouped: batch items of similar length, with Trainer's own sampler.
+        autocast: compute under bfloat16 autocast.
+        in_order: keep the order of the items.
     """
     base = materials.load(dtype)
     strategy = "sequential" if in_order else "group_by_length" if grouped else "random"
@@ -107,64 +107,64 @@ def trainer(
 
 
 class Parts(TrainerCallback):
-    """Ends a part of the run after some steps.
+    """Ends a part of the run at given steps.
 
     Args:
-        ends: numbers of steps done at which a part ends.
-        work: how much each part is.
+        ends: steps after which a part ends.
+        work: the amount of work in each part.
     """
 
     def __init__(self, ends: Collection[int], work: float) -> None:
         self._ends = ends
         self._work = work
-        self.done: Done = lambda work: None
+        self.end_part: EndPart = lambda work: None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the part if it is one."""
+        """End the part if this step is its last."""
         if state.global_step in self._ends:
-            self.done(self._work)
+            self.end_part(self._work)
 
 
-def run(trainer: Trainer, done: Done) -> None:
-    """Train to the end, in the parts of the trainer's :class:`Parts`."""
+def run(trainer: Trainer, end_part: EndPart) -> None:
+    """Train to the end; the trainer's :class:`Parts` end the parts."""
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, Parts):
-            callback.done = done
+            callback.end_part = end_part
     trainer.train()
 
 
 def losses(trainer: Trainer, start: Mapping[str, torch.Tensor]) -> list[float]:
-    """Each step's loss in a whole run from given weights of the adapter.
+    """The loss of each step of a whole run that starts from given adapter weights.
 
     Raises:
         ValueError: the weights are not those of the trainer's adapter.
     """
-    found: list[float] = []
+    step_losses: list[float] = []
     model: Any = trainer.model
-    own = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    if set(own) != set(start):
-        raise ValueError(f"other adapter weights: {sorted(set(own) ^ set(start))[:3]}")
+    weights = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    if set(weights) != set(start):
+        raise ValueError(f"these adapter weights differ: {sorted(set(weights) ^ set(start))[:3]}")
     with torch.no_grad():
-        for name, value in own.items():
+        for name, value in weights.items():
             value.copy_(start[name])
     compute = trainer.compute_loss
 
-    def kept(*arguments: Any, **keywords: Any) -> Any:
+    def recorded(*arguments: Any, **keywords: Any) -> Any:
         value = compute(*arguments, **keywords)
-        found.append(float((value[0] if isinstance(value, tuple) else value).detach()))
+        step_losses.append(float((value[0] if isinstance(value, tuple) else value).detach()))
         return value
 
-    trainer.compute_loss = kept  # type: ignore[method-assign]
+    trainer.compute_loss = recorded  # type: ignore[method-assign]
     trainer.train()
-    return found
+    return step_losses
 
 
 def faster_with_autocast(
     materials: Materials, items: Sequence[Encoded], spec: TrainingSpec
 ) -> bool:
-    """Whether ``Trainer`` is the faster with bfloat16 autocast on the base as it is loaded here.
+    """Whether ``Trainer`` is faster with bfloat16 autocast on the base as this machine loads it.
 
-    Timed over the same few items, in turns, the lesser of two times.
+    Timed on the same few items, alternating; the shorter of two times counts.
     """
     if materials.dtype is not torch.bfloat16:
         return False
@@ -174,8 +174,8 @@ def faster_with_autocast(
         mixed: trainer(materials, few, spec, materials.dtype, autocast=mixed) for mixed in best
     }
     for _ in range(2):
-        for mixed, one in trainers.items():
-            begun = time.perf_counter()
-            one.train()
-            best[mixed] = min(best[mixed], time.perf_counter() - begun)
+        for mixed, candidate in trainers.items():
+            start = time.perf_counter()
+            candidate.train()
+            best[mixed] = min(best[mixed], time.perf_counter() - start)
     return best[True] < best[False]

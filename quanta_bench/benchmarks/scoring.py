@@ -1,4 +1,4 @@
-"""Scoring choices: the suite's evaluator, one candidate at a time, and lm-evaluation-harness."""
+"""Multiple-choice scoring: the suite, one candidate at a time, and lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from quanta_bench.timing import interleave, speed_ratio
 
 TASKS = ("hellaswag", "arc_easy", "boolq:with_passage")
 OURS = "ours"
-ONE = "one candidate at a time"
+SINGLE = "one candidate at a time"
 BATCH_SIZES = (8, 32)
 ROUNDING = 8
-"""Two candidates this many units of rounding apart, in nats a token, may change places."""
+"""Candidates whose scores differ by less than this many rounding units may swap ranks."""
 
 NOTES = [
-    "One candidate at a time and HFLM read the model as it is loaded, without autocast.",
-    "Multiply-adds are those of the layers' weights for every token read, padding included, and of "
-    "the output layer, in ours for the predicted tokens and in the others for every one; scores of "
-    "attention are not among them. The ratio of the times would be theirs if nothing else took "
+    "One candidate at a time and HFLM run the model as loaded, without autocast.",
+    "Multiply-adds count the layers' weights for every token read, padding included, and the "
+    "output layer: for the predicted tokens only in ours, for every token in the others. "
+    "Attention scores are not counted. The times would have the same ratio if nothing else took "
     "time and short rows were computed as fast as long ones.",
 ]
 
 Sums = list[list[float]]
-"""Of each item, the log-likelihood of each of its candidates."""
+"""The log-likelihood of each candidate, by item."""
 
 
 class Scoring(Benchmark):
-    """Items a second of whole evaluations, tokenising included, and whether they choose alike."""
+    """Items per second of whole evaluations, tokenising included, and whether choices agree."""
 
     name = "scoring"
     title = "scoring choices: ours against one candidate at a time and lm-eval's HFLM"
@@ -61,7 +61,7 @@ class Scoring(Benchmark):
     place = 40
 
     def run(self, conditions: Conditions) -> Outcome:
-        """A case a task; every round scores other items."""
+        """One case per task; each round scores different items."""
         materials = Materials.of(conditions)
         base = materials.load()
         packed = can_pack(base.model)
@@ -74,8 +74,8 @@ class Scoring(Benchmark):
         return Outcome(cases=cases, notes=NOTES)
 
 
-class Put(NamedTuple):
-    """Items as they are put to a model."""
+class PromptedItems(NamedTuple):
+    """Items of a task with their prompts."""
 
     task: Task
     examples: Sequence[Example]
@@ -91,13 +91,15 @@ def compare(
     *,
     packed: bool,
 ) -> Case:
-    """Score the same items every way, in as many rounds, after one round that is not counted."""
+    """Score the same items with every scorer, after one round that is not counted."""
     spec = EvaluationSpec(tasks=(task.name,))
     size = len(examples) // (rounds + 1)
     chunks = []
     for start in range(0, size * (rounds + 1), size):
-        some = examples[start : start + size]
-        chunks.append(Put(task, some, [task.prompt(item, spec.protocol) for item in some]))
+        part = examples[start : start + size]
+        chunks.append(
+            PromptedItems(task, part, [task.prompt(item, spec.protocol) for item in part])
+        )
     context = evaluators.Context(
         base.model,
         base.tokenizer,
@@ -107,30 +109,32 @@ def compare(
         device=materials.device,
         advance=lambda count: None,
     )
-    ways: dict[str, Callable[[Put], Sums]] = {
-        OURS: lambda put: ours(materials, context, put),
-        ONE: lambda put: one_at_a_time(materials, base, spec, put),
+    scorers: dict[str, Callable[[PromptedItems], Sums]] = {
+        OURS: lambda chunk: ours(materials, context, chunk),
+        SINGLE: lambda chunk: one_at_a_time(materials, base, spec, chunk),
     }
     for batch_size in BATCH_SIZES:
         harness = Harness(materials, base, spec.max_length, batch_size)
-        ways[f"lm-eval, batches of {batch_size}"] = harness.score
-    found: dict[str, Sums] = {name: [] for name in ways}
+        scorers[f"lm-eval, batches of {batch_size}"] = harness.score
+    sums: dict[str, Sums] = {name: [] for name in scorers}
     read: Counter[str] = Counter()
 
     def side(name: str) -> Callable[[], None]:
-        left = iter(chunks)
+        remaining = iter(chunks)
 
         def score() -> None:
             with tokens_read(base.model) as tokens:
-                found[name].extend(ways[name](next(left)))
+                sums[name].extend(scorers[name](next(remaining)))
             read[name] += sum(tokens)
 
         return score
 
-    timed = interleave({name: side(name) for name in ways}, rounds=rounds, work=size, unit="items")
-    first, one, *harnesses = timed
-    best = min(harnesses, key=lambda one: sum(one.seconds))
-    whole = Put(task, [item for put in chunks for item in put.examples], ())
+    timed = interleave(
+        {name: side(name) for name in scorers}, rounds=rounds, work=size, unit="items"
+    )
+    first, single, *harnesses = timed
+    best = min(harnesses, key=lambda side: sum(side.seconds))
+    whole = PromptedItems(task, [item for chunk in chunks for item in chunk.examples], ())
     predicted = sum(
         len(candidate) for item in encoded(base, spec, whole) for candidate in item.candidates
     )
@@ -139,27 +143,27 @@ def compare(
         title=f"{task.reference}, {materials.precision['base']}",
         sides=timed,
         findings=[
-            speed_ratio(first, one, by="total", target=at_least(3.0)),
+            speed_ratio(first, single, by="total", target=at_least(3.0)),
             speed_ratio(first, best, by="total", target=at_least(2.0)),
             *(
                 Finding(
                     title=f"multiply-adds, {other.name} / {OURS}",
                     value=multiply_adds(base.model, read[other.name], read[other.name]) / least,
                 )
-                for other in (one, best)
+                for other in (single, best)
             ),
-            *differences(materials, base, spec, whole, found, [one, best]),
+            *differences(materials, base, spec, whole, sums, [single, best]),
         ],
     )
 
 
 @contextmanager
 def tokens_read(model: Any) -> Iterator[list[int]]:
-    """How many tokens each call of a model reads within, padding included."""
+    """Record the number of tokens, padding included, of each call of a model inside the block."""
     tokens: list[int] = []
 
-    def count(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        tokens.append(given[0].numel())
+    def count(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        tokens.append(arguments[0].numel())
 
     handle = model.get_input_embeddings().register_forward_pre_hook(count)
     try:
@@ -169,38 +173,46 @@ def tokens_read(model: Any) -> Iterator[list[int]]:
 
 
 def multiply_adds(model: Any, tokens: int, outputs: int) -> int:
-    """Those of a model's weights for tokens that it reads and positions whose logits it makes."""
+    """Multiply-adds of a model's weights.
+
+    Args:
+        model: a causal language model.
+        tokens: number of tokens read.
+        outputs: number of positions whose logits are computed.
+    """
     head = output_layer(model)
     vocabulary = () if head is None else tuple(head.parameters())
     tables = {id(weight) for weight in (model.get_input_embeddings().weight, *vocabulary)}
-    layers: int = sum(
+    layer_weights: int = sum(
         weight.numel()
         for weight in model.parameters()
         if weight.dim() > 1 and id(weight) not in tables
     )
-    of_outputs: int = sum(weight.numel() for weight in vocabulary if weight.dim() > 1)
-    return tokens * layers + outputs * of_outputs
+    output_weights: int = sum(weight.numel() for weight in vocabulary if weight.dim() > 1)
+    return tokens * layer_weights + outputs * output_weights
 
 
-def ours(materials: Materials, context: evaluators.Context, put: Put) -> Sums:
-    """By the suite's evaluator, in the precision of its runs."""
+def ours(materials: Materials, context: evaluators.Context, chunk: PromptedItems) -> Sums:
+    """Score with the suite's evaluator, in the precision of its runs."""
     with materials.autocast():
-        judged = evaluators.evaluate(context, put.task, put.examples)
+        judged = evaluators.evaluate(context, chunk.task, chunk.examples)
     return [list(item.detail["log_likelihoods"]) for item in judged]
 
 
-def encoded(base: LoadedModel, spec: EvaluationSpec, put: Put) -> list[Encoded]:
+def encoded(base: LoadedModel, spec: EvaluationSpec, chunk: PromptedItems) -> list[Encoded]:
     """Items in token ids, as the suite encodes them."""
     return encode_items(
-        base.tokenizer, [(put.task, put.examples)], spec.protocol, max_length=spec.max_length
+        base.tokenizer, [(chunk.task, chunk.examples)], spec.protocol, max_length=spec.max_length
     )
 
 
 @torch.no_grad()
-def one_at_a_time(materials: Materials, base: LoadedModel, spec: EvaluationSpec, put: Put) -> Sums:
-    """A call of the model for each candidate, with its whole prompt."""
+def one_at_a_time(
+    materials: Materials, base: LoadedModel, spec: EvaluationSpec, chunk: PromptedItems
+) -> Sums:
+    """Score with one model call per candidate, each with its whole prompt."""
     sums: Sums = []
-    for item in encoded(base, spec, put):
+    for item in encoded(base, spec, chunk):
         row = []
         for context, candidate in zip(item.contexts, item.candidates, strict=True):
             ids = torch.tensor([[*context, *candidate]], device=materials.device)
@@ -212,20 +224,20 @@ def one_at_a_time(materials: Materials, base: LoadedModel, spec: EvaluationSpec,
 
 
 class Harness:
-    """lm-evaluation-harness's own class for models of ``transformers``.
+    """lm-evaluation-harness's HFLM, its class for ``transformers`` models.
 
     Args:
-        materials: the device.
+        materials: gives the device.
         base: the model.
-        max_length: tokens that the model reads at once.
-        batch_size: requests that it puts to the model together.
+        max_length: maximum number of tokens in a sequence.
+        batch_size: requests per batch.
     """
 
     def __init__(
         self, materials: Materials, base: LoadedModel, max_length: int, batch_size: int
     ) -> None:
         with warnings.catch_warnings():
-            # What it imports is not this project's.
+            # Its imports raise warnings that this project cannot fix.
             warnings.simplefilter("ignore")
             from lm_eval.api.instance import Instance
             from lm_eval.models.huggingface import HFLM
@@ -238,43 +250,45 @@ class Harness:
             batch_size=batch_size,
         )
 
-    def score(self, put: Put) -> Sums:
-        """The items' candidates as its requests."""
-        pairs = [(prompt.context, text) for prompt in put.prompts for text in prompt.candidates]
+    def score(self, chunk: PromptedItems) -> Sums:
+        """Score the items' candidates as log-likelihood requests."""
+        pairs = [(prompt.context, text) for prompt in chunk.prompts for text in prompt.candidates]
         requests = [
             self._instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)
         ]
         answers: list[Any] = self._lm.loglikelihood(requests, disable_tqdm=True)
         totals = iter(float(total) for total, _ in answers)
-        return [[next(totals) for _ in prompt.candidates] for prompt in put.prompts]
+        return [[next(totals) for _ in prompt.candidates] for prompt in chunk.prompts]
 
 
 def differences(
     materials: Materials,
     base: LoadedModel,
     spec: EvaluationSpec,
-    put: Put,
-    found: dict[str, Sums],
+    chunk: PromptedItems,
+    sums: dict[str, Sums],
     others: Sequence[Side],
 ) -> list[Finding]:
-    """On how many items ours chooses otherwise; none may that is not within rounding."""
-    lengths = [[len(one) for one in item.candidates] for item in encoded(base, spec, put)]
+    """Count the items on which ours chooses differently; beyond rounding there may be none."""
+    lengths = [
+        [len(candidate) for candidate in item.candidates] for item in encoded(base, spec, chunk)
+    ]
     means = {
         name: [
             [total / length for total, length in zip(row, sizes, strict=True)]
-            for row, sizes in zip(sums, lengths, strict=True)
+            for row, sizes in zip(of_side, lengths, strict=True)
         ]
-        for name, sums in found.items()
+        for name, of_side in sums.items()
     }
     tolerance = rounding(materials.dtype)
     findings = []
     for other in others:
-        all_of_them = disagreements(means[OURS], means[other.name], 0.0)
+        differing = disagreements(means[OURS], means[other.name], 0.0)
         beyond = disagreements(means[OURS], means[other.name], tolerance)
         name = f"{OURS} and {other.name}"
-        many = len(put.examples)
+        total = len(chunk.examples)
         findings += [
-            Finding(title=f"choices of {many} that differ, {name}", value=all_of_them, ratio=False),
+            Finding(title=f"choices of {total} that differ, {name}", value=differing, ratio=False),
             Finding(
                 title=f"of them beyond rounding, {name}",
                 value=beyond,
@@ -286,12 +300,12 @@ def differences(
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """How far apart two ways to compute one mean log-likelihood may come out, nats a token."""
+    """Tolerance between two computations of one mean log-likelihood, in nats per token."""
     return max(1e-3, ROUNDING * torch.finfo(dtype).eps)
 
 
 def disagreements(ours: Sums, theirs: Sums, tolerance: float) -> int:
-    """Items whose best candidates differ, and by theirs lie more than a tolerance apart."""
+    """Number of items whose best candidates differ by more than a tolerance in ``theirs``."""
     count = 0
     for mine, other in zip(ours, theirs, strict=True):
         a, b = (max(range(len(row)), key=row.__getitem__) for row in (mine, other))

@@ -1,4 +1,4 @@
-"""How long the command takes that computes next to nothing."""
+"""Start-up time of the command line."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ PYTHON = "Python itself"
 
 
 class Startup(Benchmark):
-    """Wall time of commands in processes of their own, warm disk cache."""
+    """Wall time of commands in fresh processes, with a warm disk cache."""
 
     name = "startup"
-    title = "seconds until a command is done"
+    title = "seconds until a command exits"
     place = 60
 
     def run(self, conditions: Conditions) -> Outcome:
-        """One case: each command some times, in turns; in short those of less than a second."""
+        """One case: each command several times, interleaved; with ``--quick`` only the fastest."""
         sides: dict[str, Callable[[], object]] = {PYTHON: partial(call, "-c", "pass")}
         commands = SHORT if conditions.quick else COMMANDS
-        for name, words in commands.items():
-            sides[name] = partial(call, "-m", "quanta_bench.cli.main", *words)
+        for name, arguments in commands.items():
+            sides[name] = partial(call, "-m", "quanta_bench.cli.main", *arguments)
         timed = interleave(sides, rounds=conditions.choose(3, quick=1))
         return Outcome(
             cases=[
@@ -49,18 +49,20 @@ class Startup(Benchmark):
                         )
                         for side in timed
                     ],
-                    notes=["Intervals are the shortest and the longest of the rounds."],
+                    notes=["Intervals span the shortest and the longest round."],
                 )
             ]
         )
 
 
-def call(*words: str) -> None:
-    """Run Python with some words.
+def call(*arguments: str) -> None:
+    """Run Python with arguments.
 
     Raises:
-        BenchError: it ended with another status than 0.
+        BenchError: the exit status is not 0.
     """
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
-    if done.returncode:
-        raise BenchError(f"{' '.join(words)} ended with status {done.returncode}: {done.stderr}")
+    process = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    if process.returncode:
+        raise BenchError(
+            f"{' '.join(arguments)} exited with status {process.returncode}: {process.stderr}"
+        )

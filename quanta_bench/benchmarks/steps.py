@@ -1,4 +1,4 @@
-"""A training step by itself, for comparisons that need not run a whole training."""
+"""Single training steps, for comparisons that do not need a whole training run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Step = Callable[[], object]
 
 
 def collated(data: BenchData, device: torch.device) -> list[list[Any]]:
-    """A training's batches as micro-batches, as its loader has them, in its order."""
+    """A run's batches as micro-batches, in the order of its loader."""
     return [
-        [one.to(device) for one in data.micro_batches(batch)]
+        [micro_batch.to(device) for micro_batch in data.micro_batches(batch)]
         for interval in data.intervals
         for batch in interval
     ]
@@ -35,26 +35,26 @@ def stepper(
     batches: Sequence[Sequence[Any]],
     materials: Materials,
 ) -> Step:
-    """A function that does the next optimiser step, over and over through the batches.
+    """A function that takes the next optimiser step, cycling through the batches.
 
-    Forward and backward of a step's micro-batches, the gradient's norm clipped, AdamW: what a run
-    does, without its bookkeeping.
+    A step is what a run does without its bookkeeping: forward and backward passes over the
+    micro-batches, gradient clipping, AdamW.
 
     Args:
         model: the adapted model.
         method: the method that adapted it.
-        spec: the learning rate, the weight decay and the bound on the norm.
-        data: the objective.
-        batches: each step's batch, in micro-batches.
-        materials: the precision.
+        spec: learning rate, weight decay and clipping norm.
+        data: gives the objective.
+        batches: each step's micro-batches.
+        materials: gives the precision.
     """
     parameters = list(method.trainable(model).values())
     optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
-    endless: Iterator[Sequence[Any]] = itertools.cycle(batches)
+    cycle: Iterator[Sequence[Any]] = itertools.cycle(batches)
 
     def step() -> None:
         with materials.autocast():
-            accumulate_gradients(data.objective, model, next(endless))
+            accumulate_gradients(data.objective, model, next(cycle))
         torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm or float("inf"))
         optimizer.step()
         optimizer.zero_grad()

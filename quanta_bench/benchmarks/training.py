@@ -1,7 +1,7 @@
-"""Our training run beside ``transformers.Trainer`` with ``peft`` and its default collator.
+"""Our training run against ``transformers.Trainer`` with ``peft`` and its default collator.
 
-Both train LoRA r=8 on the same real items of Table 3's mixture as language modelling on the right
-answer, with the same model, items a step, optimizer, schedule and base dtype.
+Both train LoRA r=8 on the same real items of Table 3's mixture, as language modelling of the right
+answer, with the same model, batch size, optimizer, schedule and base dtype.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from quanta_bench.bench.turns import Done, take_turns
+from quanta_bench.bench.turns import EndPart, take_turns
 from quanta_bench.benchmark import (
     Benchmark,
     Case,
@@ -30,9 +30,9 @@ from quanta_bench.benchmarks.materials import (
     adapted,
     lengths,
     make,
-    own_settings,
     parts,
     resolve_arithmetic,
+    row_settings,
     scratch,
 )
 from quanta_bench.data.pools import Pools
@@ -59,7 +59,7 @@ class Training(Benchmark):
     place = 10
 
     def run(self, conditions: Conditions) -> Outcome:
-        """Whole runs in turns and, unless in short, losses, and memory in their own processes."""
+        """Interleaved whole runs and, unless quick, loss curves and peak memory."""
         materials = Materials.of(conditions)
         cases = [speed(materials, conditions.choose(50, quick=4), conditions.tell)]
         if not conditions.quick:
@@ -69,21 +69,21 @@ class Training(Benchmark):
 
 
 def answers(materials: Materials, items: int, **values: Any) -> TrainingSpec:
-    """Training on the right answers of so many items a task.
+    """Training on the right answers of ``items`` items per task.
 
-    Without a warm-up: ``Trainer`` begins its own at a rate of zero.
+    There is no warm-up: ``Trainer`` starts its own at a learning rate of zero.
     """
-    fixed = {"loss": "answer", "accumulate": 1, "warmup": 0.0}
-    return materials.spec(METHOD, own_settings(METHOD), train_items=items, **fixed, **values)
+    overrides = {"loss": "answer", "accumulate": 1, "warmup": 0.0}
+    return materials.spec(METHOD, row_settings(METHOD), train_items=items, **overrides, **values)
 
 
 class Ours:
-    """Our run, as the runner makes it.
+    """Our training run, set up as the runner does it.
 
     Args:
         materials: model and data.
-        spec: the training.
-        dtype: of the base.
+        spec: the training spec.
+        dtype: dtype of the base.
     """
 
     def __init__(self, materials: Materials, spec: TrainingSpec, dtype: torch.dtype) -> None:
@@ -112,30 +112,30 @@ class Ours:
 
 
 def speed(materials: Materials, items_a_task: int, tell: Tell) -> Case:
-    """Real tokens a second of whole runs, part by part in turns."""
-    tell("speed: loading, and choosing Trainer's precision")
+    """Tokens per second, without padding, of whole runs interleaved part by part."""
+    tell("speed: loading models, choosing Trainer's precision")
     spec = answers(materials, items_a_task)
     ours = Ours(materials, spec, materials.dtype)
     items = ours.data.train_items
     autocast = reference.faster_with_autocast(materials, items, spec)
     steps = -(-len(items) // spec.batch_size)
     number = min(PARTS, steps, ours.data.steps)
-    # How many tokens a part has depends on each side's order; totals are compared, which agree.
+    # The tokens of a part depend on each side's order; the totals, which are compared, agree.
     tokens = lengths(items) / number
     ends = parts(ours.data.steps, number)
 
-    def our_run(done: Done) -> None:
-        reached: list[int] = []
+    def our_run(end_part: EndPart) -> None:
+        completed: list[int] = []
 
         def advance(step: int, steps: int) -> None:
-            if step in ends and step not in reached:
-                reached.append(step)
-                done(tokens)
+            if step in ends and step not in completed:
+                completed.append(step)
+                end_part(tokens)
                 tell(f"speed: {step} of {steps} steps of each side")
 
         ours.run(advance)
 
-    sides: dict[str, Callable[[Done], object]] = {OURS: our_run}
+    sides: dict[str, Callable[[EndPart], object]] = {OURS: our_run}
     for name, by_length in {THEIRS: False, GROUPED: True}.items():
         trainer = reference.trainer(
             materials, items, spec, materials.dtype, grouped=by_length, autocast=autocast
@@ -152,33 +152,33 @@ def speed(materials: Materials, items_a_task: int, tell: Tell) -> Case:
             speed_ratio(first, grouped, by="total"),
         ],
         notes=[
-            "Trainer runs with bfloat16 autocast, which was the faster here."
+            "Trainer runs with bfloat16 autocast, which was faster here."
             if autocast
-            else "Trainer runs without autocast, which was the faster here."
+            else "Trainer runs without autocast, which was faster here."
         ],
     )
 
 
 def memory(materials: Materials, items_a_task: int, tell: Tell) -> Case:
-    """Peak memory above the loaded model, each side in a process of its own."""
-    found = {}
+    """Peak memory above the loaded model, each side in its own process."""
+    peaks = {}
     for name, measure in {OURS: our_peak, THEIRS: their_peak}.items():
         tell(f"memory: {name}")
-        found[name] = Side(name=name, peak_bytes=in_own_process(measure, materials, items_a_task))
+        peaks[name] = Side(name=name, peak_bytes=in_own_process(measure, materials, items_a_task))
     return Case(
         title=f"above the loaded model, {materials.precision['base']}",
-        sides=list(found.values()),
-        findings=[memory_ratio(found[OURS], found[THEIRS], target=at_most(0.7))],
+        sides=list(peaks.values()),
+        findings=[memory_ratio(peaks[OURS], peaks[THEIRS], target=at_most(0.7))],
     )
 
 
 def our_peak(materials: Materials, items: int) -> int:
-    """Bytes above the loaded model in our run on so many items a task."""
+    """Peak bytes above the loaded model of our run on ``items`` items per task."""
     return peak_above(Ours(materials, answers(materials, items), materials.dtype).run)
 
 
 def their_peak(materials: Materials, items: int) -> int:
-    """Bytes above the loaded model in Trainer's."""
+    """Peak bytes above the loaded model of Trainer's run."""
     spec = answers(materials, items)
     data = BenchData(spec, Pools(), materials.tokenizer(), packed=False)
     trainer = reference.trainer(materials, data.train_items, spec, materials.dtype)
@@ -186,7 +186,7 @@ def their_peak(materials: Materials, items: int) -> int:
 
 
 def curve(materials: Materials, items_a_task: int, tell: Tell) -> Case:
-    """The losses of the first steps in float32, on the same batches, from the same start."""
+    """Losses of both sides in float32, on the same batches and from the same initial weights."""
     tell("loss curves in float32")
     spec = answers(materials, items_a_task, precision="float32")
     ours = Ours(materials, spec, torch.float32)
@@ -211,13 +211,13 @@ def curve(materials: Materials, items_a_task: int, tell: Tell) -> Case:
 
 
 def trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
-    """The parameters that train, by name."""
+    """The trainable parameters with their names."""
     return [(name, value) for name, value in model.named_parameters() if value.requires_grad]
 
 
 def largest_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The largest relative difference; infinite where there are not equally many."""
+    """The largest relative difference; infinite if the numbers of losses differ."""
     if len(ours) != len(theirs):
         return float("inf")
-    one, other = np.asarray(ours), np.asarray(theirs)
-    return float((np.abs(one - other) / np.abs(other)).max())
+    left, right = np.asarray(ours), np.asarray(theirs)
+    return float((np.abs(left - right) / np.abs(right)).max())

@@ -1,4 +1,4 @@
-"""The tables of the paper's appendix that are no grid of runs: data sets, and sample outputs."""
+"""Appendix tables that are not grids of runs: data sets and sample outputs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from quanta_bench.errors import UsageError
 from quanta_bench.report.appendix import TABLES, Appendix
 from quanta_bench.utils.quiet import settle_libraries
 
-Made = tuple[dict[str, str], Any]
-"""A table's text by file ending, and what Rich draws."""
+Rendered = tuple[dict[str, str], Any]
+"""A table's text by file suffix, and its Rich renderable."""
 
 
 def find(name: str) -> Appendix | None:
-    """One of these tables, by its name (``tableD1``) or what follows ``table`` in it."""
+    """Look up a table by its name (``tableD1``), with or without the prefix ``table``."""
     return TABLES.get(name) or TABLES.get(f"table{name}")
 
 
@@ -25,11 +25,11 @@ def show(table: Appendix, options: TableOptions) -> None:
     """Make a table, write it into the results folder and print it.
 
     Raises:
-        UsageError: an option is given that means nothing to the table.
+        UsageError: an option does not apply to the table.
         BenchError: there is nothing to show.
     """
     for flag in options.given():
-        # Where several runs are computed at once says the environment, for every table.
+        # --jobs may be set by the environment for every table.
         if flag not in (*table.takes, "--jobs"):
             raise UsageError(f"{table.name} takes no {flag}, only {', '.join(table.takes)}.")
     make = _data_sets if table.name == "tableD1" else _samples
@@ -45,7 +45,7 @@ def show(table: Appendix, options: TableOptions) -> None:
         shown.print(f"Written: {', '.join(map(str, paths))}.", style="dim")
 
 
-def _data_sets(options: TableOptions) -> Made:
+def _data_sets(options: TableOptions) -> Rendered:
     from quanta_bench.report import data_table, sections
 
     shown = console.console(errors=options.as_json)
@@ -61,19 +61,19 @@ def _data_sets(options: TableOptions) -> Made:
     return texts, sections.on_screen(shown_sections, notes, f"{made.name}.md")
 
 
-def _samples(options: TableOptions) -> Made:
+def _samples(options: TableOptions) -> Rendered:
     from quanta_bench.report import sample_pages, samples
     from quanta_bench.results.store import Store
     from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
-    wanted = samples.read_wanted(
+    selection = samples.parse_selection(
         parse_settings(options.settings or []), comma_separated(options.methods)
     )
-    made = samples.take_samples(options.profile, Store(options.folder), wanted)
+    made = samples.take_samples(options.profile, Store(options.folder), selection)
     texts = {
-        "md": sample_pages.as_markdown(made, wanted.characters),
+        "md": sample_pages.as_markdown(made, selection.characters),
         "csv": sample_pages.as_csv(made),
         "json": made.model_dump_json(indent=1) + "\n",
     }
-    return texts, sample_pages.on_screen(made, wanted.characters)
+    return texts, sample_pages.on_screen(made, selection.characters)

@@ -21,7 +21,7 @@ def bench(
         list[str] | None, typer.Argument(help="Benchmarks to run; all of them by default.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="In two minutes rather than twenty.")
+        bool, typer.Option("--quick", help="Run in two minutes instead of twenty.")
     ] = False,
     model: ModelName = "smollm2-135m",
     source: DataSource = "embedded",
@@ -33,7 +33,7 @@ def bench(
     ),
     as_json: Json = False,
 ) -> None:
-    """Measure speed and memory beside alternatives."""
+    """Measure speed and memory against alternatives."""
     from quanta_bench.cli import listing, output
 
     if only_list:

@@ -1,4 +1,4 @@
-"""What the command `bench` shows while benchmarks run, and when they are done."""
+"""The output of the command `bench` while benchmarks run and when they are done."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from quanta_bench.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Selection:
-    """What a user asked for.
+    """The user's selection.
 
     Attributes:
-        names: of benchmarks; none for all.
-        quick: whether to run in short.
-        model: words of a base model.
-        source: words of a source of data.
+        names: names of benchmarks; empty for all.
+        quick: whether ``--quick`` was given.
+        model: reference to a base model.
+        source: name of a data source.
     """
 
     names: tuple[str, ...]
@@ -35,21 +35,21 @@ class Selection:
 
 
 def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
-    """Run benchmarks, show what they found, and write the report.
+    """Run benchmarks, show their findings, and write the report.
 
     Returns:
         Whether one failed or could not run.
 
     Raises:
-        UsageError: there is no benchmark of a name, or the model's or source's words are off.
-        KeyboardInterrupt: the user stopped; what was finished is written and shown first.
+        UsageError: a benchmark, model or source is unknown.
+        KeyboardInterrupt: the user interrupted; finished benchmarks are written and shown first.
     """
-    names = runner.chosen(selection.names)
+    names = runner.select(selection.names)
     sources = (ModelSpec.from_reference(selection.model).source, selection.source)
     for source in sources:
         read_words(source)
     console = terminal.console(errors=as_json)
-    if runner.reads(names):
+    if runner.any_reads(names):
         terminal.fetch(console, models=sources[:1], data=sources[1:])
     entries: list[Entry] = []
     try:
@@ -63,14 +63,14 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
 
             runner.run_all(names, conditions, folder, shown.begin, finished)
     finally:
-        # Also after Ctrl-C: what was finished is worth seeing.
+        # Also after Ctrl-C, to show finished benchmarks.
         if entries:
             _end(entries, selection, folder, console, as_json=as_json)
     return any(entry.status != "done" for entry in entries)
 
 
 class _Shown:
-    """One line that says what is being done, and one for each benchmark that is finished."""
+    """A status line, and one line per finished benchmark."""
 
     def __init__(self, console: Console, status: Status, count: int) -> None:
         self._console = console
@@ -85,7 +85,7 @@ class _Shown:
         self.tell("starting")
 
     def tell(self, text: str) -> None:
-        line = f"{self._place}: {text}"
+        line = f"{self._label}: {text}"
         if self._console.is_terminal:
             self._status.update(line.replace("[", r"\["))
         else:
@@ -94,11 +94,11 @@ class _Shown:
     def finished(self, entry: Entry) -> None:
         minutes, seconds = divmod(round(entry.seconds), 60)
         took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-        said = took if entry.status == "done" else f"{entry.status}, see below"
-        self._console.print(f"{self._place}: {said}", highlight=False, markup=False)
+        outcome = took if entry.status == "done" else f"{entry.status}, see below"
+        self._console.print(f"{self._label}: {outcome}", highlight=False, markup=False)
 
     @property
-    def _place(self) -> str:
+    def _label(self) -> str:
         return f"{self._number}/{self._count} {self._name}"
 
 
@@ -106,8 +106,8 @@ def _end(
     entries: list[Entry], selection: Selection, folder: Path, console: Console, *, as_json: bool
 ) -> None:
     path = folder / f"{runner.stem(selection.quick)}.json"
-    whole = runner.read(path)
-    paths = [path, *report.write(whole, folder, quick=selection.quick)]
+    merged = runner.read(path)
+    paths = [path, *report.write(merged, folder, quick=selection.quick)]
     if as_json:
         typer.echo(Report(entries=entries).model_dump_json(indent=1))
         return

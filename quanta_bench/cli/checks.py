@@ -1,4 +1,4 @@
-"""What is usable on this machine, and what to do about what is not."""
+"""Check what works on this machine, and say how to fix what does not."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _MEMORY_BYTES = 6e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        ok: whether it is as it should be.
-        detail: what was found and, where not ok, what to do.
-        needed: false for something that commands can do without.
+        name: what was checked.
+        ok: whether it passed.
+        detail: the observation and, if it failed, what to do.
+        needed: false if commands work without it.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Finding:
 
 
 def check() -> list[Finding]:
-    """Look at everything. Changes nothing; never raises; takes a few seconds."""
-    looks: list[tuple[str, Callable[[], Finding]]] = [
+    """Run all checks. Changes nothing; never raises; takes a few seconds."""
+    checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
         ("packages", _packages),
         ("torch", _torch),
@@ -64,11 +64,11 @@ def check() -> list[Finding]:
         ("tasks", lambda: _registry(TASKS_GROUP, "task", Task)),
     ]
     findings = []
-    for name, look in looks:
+    for name, run_check in checks:
         try:
-            findings.append(look())
+            findings.append(run_check())
         except Exception as error:
-            # A broken machine is what this is for: one broken part must not hide the others.
+            # One broken part must not hide the others.
             findings.append(
                 Finding(name, False, f"could not be checked: {type(error).__name__}: {error}")
             )
@@ -78,11 +78,13 @@ def check() -> list[Finding]:
 def _python() -> Finding:
     from packaging.specifiers import SpecifierSet
 
-    wanted = metadata.metadata(_DISTRIBUTION)["Requires-Python"] or ""
-    found = platform.python_version()
-    ok = SpecifierSet(wanted).contains(found, prereleases=True)
-    todo = "" if ok else f"; {_DISTRIBUTION} needs {wanted}: make the environment with another one"
-    return Finding("python", ok, found + todo)
+    required = metadata.metadata(_DISTRIBUTION)["Requires-Python"] or ""
+    version = platform.python_version()
+    ok = SpecifierSet(required).contains(version, prereleases=True)
+    todo = (
+        "" if ok else f"; {_DISTRIBUTION} needs {required}: make the environment with another one"
+    )
+    return Finding("python", ok, version + todo)
 
 
 def _packages() -> Finding:
@@ -95,14 +97,14 @@ def _packages() -> Finding:
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = metadata.version(need.name)
+            version = metadata.version(need.name)
         except metadata.PackageNotFoundError:
             bad.append(f"{need.name} is missing")
             continue
-        if need.specifier.contains(found, prereleases=True):
-            good.append(f"{need.name} {found}")
+        if need.specifier.contains(version, prereleases=True):
+            good.append(f"{need.name} {version}")
         else:
-            bad.append(f"{need.name} is {found}, wanted {need.specifier}")
+            bad.append(f"{need.name} is {version}, required {need.specifier}")
     if bad:
         todo = "install this project again (`pip install -e .` or `make`)"
         return Finding("packages", False, "; ".join(bad) + ": " + todo)
@@ -135,12 +137,12 @@ def _bfloat16() -> Finding:
 
 
 def _disk() -> Finding:
-    place = cache_folder()
-    there = next(path for path in (place, *place.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    cache = cache_folder()
+    existing = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     ok = free >= _DISK_BYTES
     todo = "" if ok else "; 2 GB are wanted: make room or set QUANTA_BENCH_CACHE to another folder"
-    return Finding("disk", ok, f"{free / 1e9:.1f} GB free for the cache in {place}{todo}")
+    return Finding("disk", ok, f"{free / 1e9:.1f} GB free for the cache in {cache}{todo}")
 
 
 def _memory() -> Finding:
@@ -176,33 +178,33 @@ def _not_fetched(name: str, wheel: Wheel) -> Finding:
 
 def _hub() -> Finding:
     address = hub_address()
-    otherwise = "--source embedded and local:DIR do without it"
+    alternative = "--source embedded and local:DIR do without it"
     if hub_is_off():
-        detail = f"HF_HUB_OFFLINE is set; {otherwise}; unset it to use the hub"
+        detail = f"HF_HUB_OFFLINE is set; {alternative}; unset it to use the hub"
         return Finding("hub", False, detail, needed=False)
-    said: list[str] = []
+    replies: list[str] = []
 
-    def knock() -> None:
+    def probe() -> None:
         request = urllib.request.Request(address, method="HEAD")
         try:
             with urllib.request.urlopen(request, timeout=_HUB_SECONDS):
-                said.append("")
+                replies.append("")
         except urllib.error.HTTPError:
-            said.append("")  # Any answer at all means that it can be reached.
+            replies.append("")  # Any answer at all means that it can be reached.
         except Exception as error:
             # Nobody would catch it in a thread, and any failure means the same here.
-            said.append(str(getattr(error, "reason", error)) or type(error).__name__)
+            replies.append(str(getattr(error, "reason", error)) or type(error).__name__)
 
     # A thread, since looking up a name has no time limit of its own.
     start = time.perf_counter()
-    thread = threading.Thread(target=knock, daemon=True)
+    thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(_HUB_SECONDS)
-    if said and not said[0]:
+    if replies and not replies[0]:
         taken = time.perf_counter() - start
         return Finding("hub", True, f"{address} answers in {taken:.1f} s", needed=False)
-    reason = said[0] if said else f"no answer in {_HUB_SECONDS:.0f} s"
-    detail = f"{address} cannot be reached ({reason}); {otherwise}"
+    reason = replies[0] if replies else f"no answer in {_HUB_SECONDS:.0f} s"
+    detail = f"{address} cannot be reached ({reason}); {alternative}"
     return Finding("hub", False, detail, needed=False)
 
 

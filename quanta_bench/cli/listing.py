@@ -80,7 +80,7 @@ def tasks() -> Listing:
 def benchmarks() -> Listing:
     """The registered benchmarks; of one that cannot be used, why."""
     rows = []
-    for name in runner.chosen(()):
+    for name in runner.select(()):
         try:
             benchmark = BENCHMARKS.get(name)
             title, needs = benchmark.title, benchmark.needs
@@ -145,7 +145,7 @@ def targets() -> Listing:
         {
             "make": "bench",
             "command": "quanta-bench bench",
-            "what": "speed and memory beside other ways to do the same",
+            "what": "speed and memory compared with alternatives",
             "profiles": "",
         },
         {

@@ -66,8 +66,8 @@ def method_page(name: str) -> Page:
                 Section(
                     f"Row of the profile {profile}: {row['label']}",
                     [
-                        Entry(f"{one['name']} = {one['value']}", text=one["source"])
-                        for one in row["settings"]
+                        Entry(f"{setting['name']} = {setting['value']}", text=setting["source"])
+                        for setting in row["settings"]
                     ],
                 )
                 for profile, row in rows.items()

@@ -218,7 +218,9 @@ def takes_options(options: type[SuiteOptions]) -> Callable[[Callable[..., None]]
 
         # Typer reads the signature and, beside it, the hints.
         wrapper.__signature__ = inspect.Signature([*arguments, *fields])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {one.name: one.annotation for one in [*arguments, *fields]}
+        wrapper.__annotations__ = {
+            parameter.name: parameter.annotation for parameter in [*arguments, *fields]
+        }
         del wrapper.__wrapped__
         return wrapper
 

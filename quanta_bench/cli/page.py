@@ -88,16 +88,16 @@ class Page:
 
 def paragraphs(kind: type) -> list[str]:
     """A class's docstring without its sections, each paragraph in one line."""
-    found = []
+    texts = []
     for block in inspect.cleandoc(kind.__doc__ or "").split("\n\n"):
         first = block.partition("\n")[0]
         if first in SECTIONS:
             continue
         if block.lstrip().startswith(("- ", "* ")):
-            found += [plain(f"- {item}") for item in block.lstrip("-* ").split("\n- ")]
+            texts += [plain(f"- {item}") for item in block.lstrip("-* ").split("\n- ")]
         else:
-            found.append(plain(block))
-    return [text for text in found if text]
+            texts.append(plain(block))
+    return [text for text in texts if text]
 
 
 SECTIONS = ("Args:", "Attributes:", "Class attributes:", "Raises:", "Returns:", "Yields:")

@@ -1,4 +1,4 @@
-"""A plan on the screen: the rows, their settings, and what is to be known beside them."""
+"""Render a plan for the screen: its rows, their settings, and notes."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def _row_notes(plan: Plan) -> list[str]:
         if row.not_estimated:
             rows_by_note.setdefault(f"no estimate: {row.not_estimated}", []).append(name)
         if row.cost is not None and row.cost.gpus > 1:
-            words = f"needs the memory of {row.cost.gpus} GPUs of {plan.gpu} at least; {ONE_GPU}"
-            rows_by_note.setdefault(words, []).append(name)
+            note = f"needs the memory of {row.cost.gpus} GPUs of {plan.gpu} at least; {ONE_GPU}"
+            rows_by_note.setdefault(note, []).append(name)
     notes = [f"{', '.join(names)}: {note}" for note, names in rows_by_note.items()]
     if plan.gpu_hours is not None:
         notes.append(f"All seeds of all rows with an estimate: {_hours(plan.gpu_hours)} GPU-hours.")

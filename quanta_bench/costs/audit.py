@@ -1,6 +1,6 @@
-"""The papers' parameter shares, recomputed: every row of every shipped table's paper profile.
+"""Recount the papers' parameter shares: every row of every shipped table's paper profile.
 
-Nothing is downloaded and no weight is made: models are on the meta device.
+Nothing is downloaded and no weights are allocated: models are on the meta device.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from quanta_bench.suites.schema import Suite
 from quanta_bench.utils.fitted_table import FittedTable
 
 PROFILE = "paper"
-FINE = ("agrees", "known-ambiguous", "")
-"""Verdicts that need nobody's attention; the empty one is of a row for which nothing is printed."""
+ACCEPTED = ("agrees", "known-ambiguous", "")
+"""Verdicts that need no attention; the empty one belongs to rows without a printed share."""
 
 
 class AuditRow(BaseModel):
@@ -32,11 +32,11 @@ class AuditRow(BaseModel):
         model: the model's name.
         label: the row's name.
         method: registered name of the method.
-        trainable: trained parameters; ``None`` if they could not be counted.
+        trainable: trainable parameters; ``None`` if they could not be counted.
         percent: their share in percent.
-        percent_of: what of: ``base``, ``base+added``, or the label of another row.
-        printed: the share as the paper prints it.
-        verdict: as of :class:`quanta_bench.costs.plan.Share`.
+        percent_of: the denominator: ``base``, ``base+added``, or the label of another row.
+        printed: the share as printed in the paper.
+        verdict: see :class:`quanta_bench.costs.plan.Share`.
         reason: why the share cannot be reproduced or counted.
     """
 
@@ -53,12 +53,12 @@ class AuditRow(BaseModel):
 
 
 class Audit(BaseModel):
-    """All rows, and how many of them are distinct.
+    """All rows, and the number of distinct ones.
 
     Attributes:
-        titles: each suite's title, by its name.
+        titles: the suites' titles, by name.
         rows: the rows in the suites' order.
-        counted: distinct combinations of model, method and settings; tables repeat rows.
+        counted: number of distinct combinations of model, method and settings; tables repeat rows.
     """
 
     titles: dict[str, str]
@@ -67,14 +67,14 @@ class Audit(BaseModel):
 
     @property
     def passes(self) -> bool:
-        """Whether every printed share is reproduced, or known to be irreproducible."""
-        return all(row.verdict in FINE for row in self.rows)
+        """Whether every printed share is reproduced or known to be ambiguous."""
+        return all(row.verdict in ACCEPTED for row in self.rows)
 
     @property
     def summary(self) -> str:
         """The verdicts in one line."""
-        found = Counter(row.verdict or "without a printed share" for row in self.rows)
-        parts = [f"{verdict}: {count}" for verdict, count in found.most_common()]
+        verdicts = Counter(row.verdict or "without a printed share" for row in self.rows)
+        parts = [f"{verdict}: {count}" for verdict, count in verdicts.most_common()]
         return f"{len(self.rows)} rows, {self.counted} of them distinct; {', '.join(parts)}."
 
 
@@ -82,44 +82,44 @@ def audit(suites: Iterable[Suite] | None = None) -> Audit:
     """Count every row and compare its share with the printed one.
 
     Args:
-        suites: those to go through; by default all tables that are shipped. One without a paper
-            profile has no rows here.
+        suites: the suites; by default all shipped tables. Suites without a paper profile are
+            skipped.
     """
     if suites is None:
         # The published tables first, in the order of their numbers.
         known = [suite for suite in map(load_suite, shipped()) if suite.figure is None]
         suites = sorted(known, key=lambda suite: not suite.published)
-    chosen = [suite for suite in suites if PROFILE in suite.profiles]
+    selected = [suite for suite in suites if PROFILE in suite.profiles]
     counts = Counts()
     rows = []
-    for suite in chosen:
-        usual = suite.profiles[PROFILE].model
+    for suite in selected:
+        default_model = suite.profiles[PROFILE].model
         for row in grid(suite, PROFILE):
-            found = share(row, counts)
+            counted = share(row, counts)
             rows.append(
                 AuditRow(
                     table=suite.name,
-                    model=row.spec.model or usual,
+                    model=row.spec.model or default_model,
                     label=row.spec.label or row.spec.method,
                     method=row.spec.method,
-                    trainable=found.trainable,
-                    percent=found.percent,
-                    percent_of=found.percent_of,
+                    trainable=counted.trainable,
+                    percent=counted.percent,
+                    percent_of=counted.percent_of,
                     printed=row.spec.printed,
-                    verdict=found.verdict,
-                    reason=found.reason,
+                    verdict=counted.verdict,
+                    reason=counted.reason,
                 )
             )
     return Audit(
-        titles={suite.name: suite.title for suite in chosen}, rows=rows, counted=len(counts)
+        titles={suite.name: suite.title for suite in selected}, rows=rows, counted=len(counts)
     )
 
 
-def on_screen(found: Audit) -> RenderableType:
-    """A table for each suite, the reasons as notes, and the summary."""
+def on_screen(result: Audit) -> RenderableType:
+    """A table per suite, the reasons as numbered notes, and the summary."""
     parts: list[RenderableType] = []
     notes: dict[str, int] = {}
-    for name, title in found.titles.items():
+    for name, title in result.titles.items():
         table = FittedTable(title)
         for heading in ("Model", "Row", "Trained", "%", "of", "Printed", "Verdict"):
             table.add_column(
@@ -128,7 +128,7 @@ def on_screen(found: Audit) -> RenderableType:
                 label=heading in ("Model", "Row"),
                 prose=heading in ("of", "Verdict"),
             )
-        for row in found.rows:
+        for row in result.rows:
             if row.table != name:
                 continue
             note = notes.setdefault(row.reason, len(notes) + 1) if row.reason else 0
@@ -143,4 +143,4 @@ def on_screen(found: Audit) -> RenderableType:
             )
         parts += [table, Text()]
     parts += [Text(f"({number}) {reason}") for reason, number in notes.items()]
-    return Group(*parts, Text(found.summary, style="bold"))
+    return Group(*parts, Text(result.summary, style="bold"))

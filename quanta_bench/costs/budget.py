@@ -1,7 +1,7 @@
-"""Which settings bring each method nearest to a given number of trained parameters.
+"""Find the settings that bring each method nearest to a number of trained parameters.
 
-A method lists the sizes that it can have; :mod:`quanta_bench.models.nearest` chooses among them.
-What is reported is always counted on the whole model.
+A method lists its possible sizes; :mod:`quanta_bench.models.nearest` chooses among them.
+Reported numbers are always counted on the whole model.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Budget(BaseModel):
     percent: float | None = None
 
     @classmethod
-    def from_words(cls, words: str) -> Budget:
+    def parse(cls, text: str) -> Budget:
         """A budget from ``0.04%``, ``2.7M``, ``500k`` or ``460800``.
 
         Raises:
-            UsageError: the words are none of these, or not positive.
+            UsageError: the text is none of these, or not positive.
         """
-        match = re.fullmatch(r"\s*(\d[\d_,]*\.?\d*|\.\d+)\s*([%kKmMbB]?)\s*", words)
+        match = re.fullmatch(r"\s*(\d[\d_,]*\.?\d*|\.\d+)\s*([%kKmMbB]?)\s*", text)
         value = float(re.sub("[_,]", "", match.group(1))) if match else 0.0
         if not match or value == 0 or math.isinf(value):
             raise UsageError(
                 "A budget is a positive share such as 0.04% or a number such as 2.7M, "
-                f"not {words!r}."
+                f"not {text!r}."
             )
         unit = match.group(2).lower()
         if unit == "%":
@@ -56,7 +56,7 @@ class Budget(BaseModel):
         return cls(parameters=value * UNITS[unit])
 
     def ratio(self, count: Count, denominator: Denominator) -> float:
-        """How many times the budget a count is."""
+        """The ratio of a count to the budget."""
         if self.parameters is not None:
             return count.trainable / self.parameters
         assert self.percent is not None
@@ -64,16 +64,16 @@ class Budget(BaseModel):
 
 
 class Nearest(BaseModel):
-    """The settings of one method that come nearest.
+    """The settings of one method that come nearest to the budget.
 
     Attributes:
         method: registered name of the method.
         settings: the settings; those left out have the method's defaults.
-        trainable: parameters that train; ``None`` if no settings fit the model.
+        trainable: trainable parameters; ``None`` if no settings fit the model.
         percent: their share in percent.
-        ratio: times the budget.
-        tried: how many settings were compared.
-        reason: why there are no settings.
+        ratio: ratio to the budget.
+        tried: number of settings compared.
+        reason: why no settings fit.
     """
 
     method: str
@@ -91,10 +91,10 @@ class Search(BaseModel):
     Attributes:
         model: the model.
         budget: the budget as the user wrote it.
-        denominator: what shares are of.
+        denominator: denominator of shares.
         methods: the nearest settings of each method, nearest method first.
-        single: methods that have one size on this model, and so nothing to choose.
-        unusable: why the other methods cannot be used, by name.
+        single: methods with only one size on this model.
+        unusable: why other methods cannot be used, by name.
     """
 
     model: str
@@ -105,24 +105,22 @@ class Search(BaseModel):
     unusable: dict[str, str] = {}
 
 
-def search(
-    model: str, words: str, methods: Sequence[str] = (), denominator: str = "base"
-) -> Search:
+def search(model: str, text: str, methods: Sequence[str] = (), denominator: str = "base") -> Search:
     """Find the settings nearest to a budget.
 
     Args:
-        model: as :func:`quanta_bench.models.meta.meta_model` takes it.
-        words: the budget, as :meth:`Budget.from_words` takes it.
+        model: a name accepted by :func:`quanta_bench.models.meta.meta_model`.
+        text: the budget, parsed by :meth:`Budget.parse`.
         methods: registered names; by default all.
-        denominator: what a share is of.
+        denominator: denominator of shares, ``base`` or ``base+added``.
 
     Raises:
-        UsageError: the words are no budget, or there is no such model, method or denominator.
+        UsageError: the text is no budget, or the model, method or denominator is unknown.
     """
     if denominator not in ("base", "base+added"):
         raise UsageError(f"A share is of base or of base+added, not of {denominator!r}.")
     of: Denominator = "base" if denominator == "base" else "base+added"
-    budget = Budget.from_words(words)
+    budget = Budget.parse(text)
     base = meta_model(model)
     plugins, unusable = METHODS.usable()
     if methods:
@@ -150,7 +148,7 @@ def search(
             single.append(name)
     return Search(
         model=model,
-        budget=words,
+        budget=text,
         denominator=of,
         methods=sorted(rows, key=lambda row: distance(row.ratio)),
         single=single,
@@ -159,7 +157,7 @@ def search(
 
 
 def on_screen(search: Search) -> RenderableType:
-    """A line for each method, nearest first, and the reasons where there are no settings."""
+    """A line per method, nearest first, and the reasons where no settings fit."""
     of = "of base" if search.denominator == "base" else "of base + added"
     table = FittedTable(f"Nearest to {search.budget} on {search.model}")
     for heading in ("Method", "Settings", "Trained", f"% {of}", "Times the budget"):
@@ -185,7 +183,7 @@ def on_screen(search: Search) -> RenderableType:
 
 
 def _text(value: Any) -> str:
-    """A value as ``--set`` takes it."""
+    """A value in the syntax of ``--set``."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
     return str(value)

@@ -1,9 +1,9 @@
-"""What a batch of training takes of a machine, measured on a model that has shapes and no content.
+"""Compute and memory of a training batch, measured on a model without weights.
 
-One step is run by torch itself on fake tensors: they know their shapes and hold nothing, so a model
-of 70 billion parameters takes a moment. Operations are those that torch's counter sees; memory is
-that of the tensors which the backward pass keeps. Layers of a model are alike, so it is built with
-one and with two of them, and each further one counts as the second does.
+torch runs one step on fake tensors, which have shapes but no data, so that even a model of 70
+billion parameters takes a moment. Operations come from torch's counter; memory is that of the
+tensors saved for the backward pass. A model's layers are alike, so it is built with one and with
+two of them, and every further layer is assumed to cost as much as the second.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """A batch of like items.
+    """A batch of items of equal shape.
 
     Attributes:
-        items: number of items that are computed at once.
+        items: number of items computed at once.
         context: tokens before the answer.
-        candidates: continuations of each; 0 for an encoder, which reads the context alone.
-        answer: tokens of a continuation.
-        packed: whether an item's continuations share its context in one row.
+        candidates: candidates per item; 0 for an encoder, which reads only the context.
+        answer: tokens per candidate.
+        packed: whether an item's candidates share its context in one row.
     """
 
     items: int
@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def fed(self) -> int:
-        """Tokens that go into the model, none of them padding."""
+        """Tokens fed to the model, without padding."""
         if not self.candidates:
             return self.items * self.context
         if self.packed:
@@ -52,18 +52,18 @@ class Shape:
 
     @property
     def predicted(self) -> int:
-        """Positions at which the model's words are asked for."""
+        """Positions whose next token is predicted."""
         return self.items * self.candidates * self.answer
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one forward and backward pass takes.
+    """The cost of one forward and backward pass.
 
     Attributes:
-        forward: operations, two for a multiplication with addition.
+        forward: operations; a multiply-add counts as two.
         backward: operations; 0 if nothing trains.
-        kept: bytes that stay from the forward to the backward pass, parameters not counted.
+        kept: bytes saved for the backward pass, parameters excluded.
     """
 
     forward: float
@@ -76,7 +76,7 @@ class Footprint:
         )
 
     def plus(self, times: int, other: Footprint) -> Footprint:
-        """This and another one, so many times."""
+        """The sum of this and ``times`` times another."""
         return Footprint(
             self.forward + times * other.forward,
             self.backward + times * other.backward,
@@ -95,25 +95,27 @@ def measure(
     """The footprint of a training step's forward and backward pass over one batch.
 
     Args:
-        model: as :func:`quanta_bench.models.meta.meta_model` takes it.
-        method: what trains.
+        model: a name accepted by :func:`quanta_bench.models.meta.meta_model`.
+        method: the method.
         shape: the batch.
-        precision: ``bfloat16`` keeps a frozen base so and computes so, by autocast; ``float32``
-            does neither.
-        recomputed: whether activations are computed again in the backward pass.
+        precision: ``bfloat16`` stores a frozen base in bfloat16 and computes under autocast;
+            ``float32`` does neither.
+        recomputed: whether activations are recomputed in the backward pass.
 
     Returns:
-        That of the whole model, and the part of each of its layers but the first.
+        The footprint of the whole model, and that of each layer after the first.
 
     Raises:
-        BenchError: the method does not fit the model, or one of the two cannot do without values.
+        BenchError: the method does not fit the model, or one of them needs tensor values.
     """
-    one, two = (_of_layers(model, count, method, shape, precision, recomputed) for count in (1, 2))
+    one, two = (
+        _measure_layers(model, count, method, shape, precision, recomputed) for count in (1, 2)
+    )
     each = two - one
     return one.plus(layers_of(model) - 1, each), each
 
 
-def _of_layers(
+def _measure_layers(
     name: str, layers: int, method: Method[Any], shape: Shape, precision: str, recomputed: bool
 ) -> Footprint:
     import torch
@@ -128,16 +130,16 @@ def _of_layers(
 
         recompute_activations(model)
     model = adapt_quietly(model, method).train()
-    # What a plug-in keeps outside of its parameters stays on the meta device.
+    # Tensors that a plug-in keeps outside its parameters stay on the meta device.
     with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
-        # A plug-in may ask whether a tensor has changed; a fake one never has.
+        # A plug-in may check whether a tensor has changed; a fake one never has.
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         _make_fake(model)
         try:
             return _step(model, _batch(shape), half)
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             raise UsageError(
-                f"it cannot be run without values ({type(error).__name__}: "
+                f"it cannot run without tensor values ({type(error).__name__}: "
                 f"{' '.join(str(error).split())[:120]})"
             ) from error
 
@@ -156,7 +158,7 @@ def _step(model: nn.Module, batch: CandidateBatch | torch.Tensor, half: bool) ->
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
-            kept[storage._cdata] = storage  # held, so that no other takes its place
+            kept[storage._cdata] = storage  # a reference, so that its address is not reused
         return tensor
 
     forward, backward = (
@@ -166,10 +168,10 @@ def _step(model: nn.Module, batch: CandidateBatch | torch.Tensor, half: bool) ->
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             if isinstance(batch, torch.Tensor):
                 mask = torch.ones_like(batch)
-                said = model(input_ids=batch, attention_mask=mask).logits.float()
+                outputs = model(input_ids=batch, attention_mask=mask).logits.float()
             else:
-                said = token_log_likelihoods(model, batch)
-        total = said.sum()
+                outputs = token_log_likelihoods(model, batch)
+        total = outputs.sum()
     kept_bytes = sum(storage.nbytes() for storage in kept.values())
     if total.requires_grad:
         with backward:
@@ -178,7 +180,7 @@ def _step(model: nn.Module, batch: CandidateBatch | torch.Tensor, half: bool) ->
 
 
 def _attention() -> dict[Any, Any]:
-    """The operations of the processor's attention, which the counter has for GPUs only."""
+    """The operation counts of CPU attention, which torch's counter has only for GPUs."""
     import torch
     from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
 
@@ -199,21 +201,21 @@ def _attention() -> dict[Any, Any]:
 
 
 def _make_fake(model: nn.Module) -> None:
-    """Give a model on the meta device tensors that act as those of a processor do."""
+    """Replace a meta-device model's tensors by fake tensors that act like CPU tensors."""
     import torch
     from torch import nn
 
-    made: dict[int, torch.Tensor] = {}
+    replacements: dict[int, torch.Tensor] = {}
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in made:
+        if id(tensor) not in replacements:
             empty = torch.empty(tensor.shape, dtype=tensor.dtype)
-            made[id(tensor)] = (
+            replacements[id(tensor)] = (
                 nn.Parameter(empty, requires_grad=tensor.requires_grad)
                 if isinstance(tensor, nn.Parameter)
                 else empty
             )
-        return made[id(tensor)]
+        return replacements[id(tensor)]
 
     for module in model.modules():
         groups: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -234,7 +236,7 @@ def _batch(shape: Shape) -> CandidateBatch | torch.Tensor:
         return torch.ones(shape.items, shape.context, dtype=torch.long)
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-    # Ones, for 0 can be the padding token.
+    # Ones, because 0 may be the padding token.
     item = Encoded(
         Example("", "", {}),
         0,

@@ -1,14 +1,14 @@
-"""What a run costs: GPU-hours and memory, estimated before anything is downloaded.
+"""Estimate a run's GPU-hours and memory before anything is downloaded.
 
-Items and their lengths are those of :mod:`quanta_bench.costs.workloads`, operations and what
-the backward pass keeps are counted by :mod:`quanta_bench.costs.footprints`, and a GPU is three
-numbers of its data sheet. The rest is an assumption, `UTILISATION`, and arithmetic:
+Items and lengths come from :mod:`quanta_bench.costs.workloads`, operations and saved activations
+from :mod:`quanta_bench.costs.footprints`, and a GPU is described by its data sheet. The rest is one
+assumption, `UTILISATION`, and arithmetic:
 
-- a pass takes its operations at that part of the GPU's peak, or as long as it takes to read the
-  weights from memory, whichever is longer; the optimiser's step is bound by memory;
-- a token that is generated is bound by memory: weights, keys and values are read once a batch;
-- memory is weights, gradients and AdamW's moments, what the backward pass keeps of the longest
-  items of a batch, and the part of the logits that is held at a time.
+- a pass takes the time of its operations at that fraction of the GPU's peak or of reading the
+  weights from memory, whichever is longer; the optimiser step is memory-bound;
+- generation is memory-bound: each token reads the weights, keys and values once per batch;
+- memory is weights, gradients and AdamW's moments, the activations saved for the longest items of
+  a batch, and the chunk of logits held at a time.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ from quanta_bench.suites.grid import GridRow
 from quanta_bench.task import DEFAULT_NEW_TOKENS, Split
 
 UTILISATION = 0.4
-"""Part of a GPU's arithmetic and of its bandwidth that a run is taken to reach. An assumption."""
+"""Assumed fraction of a GPU's peak arithmetic and bandwidth that a run reaches."""
 
 USABLE = 0.9
-"""Part of a GPU's memory that tensors may fill; the rest is the driver's and fragmentation's."""
+"""Fraction of a GPU's memory available to tensors; the driver and fragmentation take the rest."""
 
 STEP_BYTES = 28
-"""AdamW reads weight, gradient and two moments of a parameter and writes three, in float32."""
+"""Per parameter, AdamW reads weight, gradient and two moments and writes three, in float32."""
 
 GRADIENT_AND_MOMENTS = 12
 LOGIT_BYTES = 10
-"""Bytes of a logit and its logarithm of probability in generation: bfloat16, and float32 twice."""
+"""Bytes per logit in generation: bfloat16 once, and float32 twice for log-probabilities."""
 
 
 class Cost(BaseModel):
-    """What one seed of a row costs.
+    """The cost of one seed of a row.
 
     Attributes:
-        gpu_hours: training and evaluation; the sum over its runs where each task is trained apart.
-        training_hours: of these training, validations included.
-        training_tokens: tokens trained on, padding not counted.
-        memory_bytes: the largest run's peak; in training, the next three together.
-        weight_bytes: of it the model with its adapter.
-        optimizer_bytes: of it gradients and AdamW's moments.
-        activation_bytes: of it what the backward pass keeps, and the logits held at a time.
-        gpus: how many GPUs hold that peak.
+        gpu_hours: training and evaluation; the sum over its runs if tasks are trained separately.
+        training_hours: the part spent in training, validations included.
+        training_tokens: tokens trained on, without padding.
+        memory_bytes: the largest run's peak; in training, the sum of the next three.
+        weight_bytes: the model with its adapter.
+        optimizer_bytes: gradients and AdamW's moments.
+        activation_bytes: saved activations, and the logits held at a time.
+        gpus: number of GPUs needed for that peak.
     """
 
     gpu_hours: float
@@ -76,7 +76,7 @@ class Cost(BaseModel):
 
 @dataclass(frozen=True)
 class _Part:
-    """Items of like lengths."""
+    """Items of similar length."""
 
     items: float
     lengths: Lengths
@@ -86,11 +86,11 @@ class _Part:
 
 
 class Costs:
-    """Estimates for one GPU, each measurement made once.
+    """Cost estimates for one GPU; measurements are cached.
 
     Args:
         gpu: the GPU.
-        counts: where parameters are counted.
+        counts: the cache of parameter counts.
     """
 
     def __init__(self, gpu: Gpu, counts: Counts) -> None:
@@ -99,16 +99,16 @@ class Costs:
         self._measured: dict[str, tuple[Footprint, Footprint]] = {}
 
     def row(self, row: GridRow) -> Cost:
-        """What one seed of a row costs.
+        """The cost of one seed of a row.
 
         Raises:
-            BenchError: the model, the method or the lengths of a task are not known well enough.
+            BenchError: too little is known of the model, the method or a task's lengths.
         """
         runs = [self._run(*job) for job in row.jobs[: row.parts]]
         largest = max(runs, key=lambda run: run.memory_bytes)
-        summed = ("gpu_hours", "training_hours", "training_tokens")
+        additive = ("gpu_hours", "training_hours", "training_tokens")
         return largest.model_copy(
-            update={name: sum(getattr(run, name) for run in runs) for name in summed}
+            update={name: sum(getattr(run, name) for run in runs) for name in additive}
         )
 
     def _run(self, training: TrainingSpec, evaluation: EvaluationSpec) -> Cost:
@@ -162,7 +162,7 @@ class _Run:
         self.forward = self.whole.forward / self.shape.fed
         self.inside = 0.0
         if method.trains and training.gradient_checkpointing:
-            # One layer at a time is computed again and kept whole.
+            # One layer at a time is recomputed and its activations kept.
             _, plain = measured(self.model, method, self.shape, self.precision, False)
             self.inside = plain.kept
 
@@ -170,7 +170,7 @@ class _Run:
         training, tokens = self._training_seconds() if self.method.trains else (0.0, 0.0)
         optimizer = GRADIENT_AND_MOMENTS * self.trainable if self.method.trains else 0
         activations = self._activations() if self.method.trains else 0.0
-        # Beside the gradients, a step has one more number for each parameter for a moment.
+        # During a step, AdamW briefly holds one more number per parameter.
         in_training = optimizer + max(activations, 4 * self.trainable if optimizer else 0)
         memory = self.weights + max(in_training, self._scoring_bytes())
         return Cost(
@@ -184,39 +184,42 @@ class _Run:
             gpus=max(1, math.ceil(memory / (USABLE * self.gpu.memory))),
         )
 
-    # --- what there is to do --------------------------------------------------------------------
+    # --- workload ------------------------------------------------------------------------------
 
-    def _trained_parts(self, split: Split, drawn: int | None) -> dict[str, list[_Part]]:
-        """Items by task. Validation compares candidates whatever the loss."""
+    def _trained_parts(self, split: Split, sample: int | None) -> dict[str, list[_Part]]:
+        """Items by task. Validation compares candidates for every loss."""
         if not self.method.trains:
             return {}
         spec = self.training
-        whole = spec.loss == "candidates" or split == "validation"
+        all_candidates = spec.loss == "candidates" or split == "validation"
         return {
             task: [
                 _part(
-                    items, lengths if whole else lengths.one_answer(), spec.max_length, scored=False
+                    items,
+                    lengths if all_candidates else lengths.one_answer(),
+                    spec.max_length,
+                    scored=False,
                 )
-                for items, lengths in parts(task, split, spec.protocol, drawn)
+                for items, lengths in parts(task, split, spec.protocol, sample)
             ]
             for task in spec.tasks
         }
 
     def _scored_parts(self) -> dict[str, list[_Part]]:
         spec = self.evaluation
-        asked = [(task, spec.split, spec.protocol, spec.items) for task in spec.tasks]
+        requests = [(task, spec.split, spec.protocol, spec.items) for task in spec.tasks]
         if spec.forgetting:
-            asked.append((spec.forgetting, "test", DEFAULT_PROTOCOL, spec.forgetting_items))
+            requests.append((spec.forgetting, "test", DEFAULT_PROTOCOL, spec.forgetting_items))
         return {
             task: [
                 _part(items, lengths, spec.max_length, scored=True)
-                for items, lengths in parts(task, split, protocol, drawn)
+                for items, lengths in parts(task, split, protocol, sample)
             ]
-            for task, split, protocol, drawn in asked
+            for task, split, protocol, sample in requests
         }
 
     def _longest(self, some: Sequence[_Part]) -> Shape:
-        """A micro-batch of training whose items are as long as any."""
+        """A training micro-batch of the longest items."""
         from quanta_bench.data.loader import TRAINING_TOKENS
 
         shape = self._longest_batch(some)
@@ -225,11 +228,11 @@ class _Run:
 
     def _longest_batch(self, some: Sequence[_Part]) -> Shape:
         spec = self.training
-        lengths = max((part.lengths for part in some), key=lambda one: one.longest)
+        lengths = max((part.lengths for part in some), key=lambda lengths: lengths.longest)
         items = max(1, spec.batch_size // spec.accumulate)
         candidates, answer = round(lengths.candidates), max(1, round(lengths.answer))
         if lengths.text:
-            # Predicted from the first token to the last.
+            # Every token is predicted.
             return Shape(items, 1, 1, max(1, lengths.longest - 1))
         if not candidates:
             return Shape(items, lengths.longest, 0, 0)
@@ -240,7 +243,7 @@ class _Run:
     # --- time -----------------------------------------------------------------------------------
 
     def _pass(self, operations: float, passes: float) -> float:
-        """Seconds: by operations, or by reading the weights in each pass."""
+        """Seconds for the operations or for reading the weights, whichever takes longer."""
         return max(operations / self.speed, passes * self.weights / self.bandwidth)
 
     def _training_seconds(self) -> tuple[float, float]:
@@ -255,7 +258,7 @@ class _Run:
         return seconds, tokens
 
     def _validation_seconds(self) -> float:
-        """Seconds of one validation: likelihoods, and answers where these choose the checkpoint."""
+        """Seconds of one validation: likelihoods, and generated answers if these are scored."""
         spec = self.training
         by_task = self._trained_parts("validation", spec.validation_items)
         seconds = self._reading_seconds([part for some in by_task.values() for part in some])
@@ -266,7 +269,7 @@ class _Run:
         return seconds
 
     def _reading_seconds(self, some: Sequence[_Part]) -> float:
-        """Seconds to have likelihoods of all candidates, in batches of one forward pass."""
+        """Seconds to compute the likelihoods of all candidates, one forward pass per batch."""
         from quanta_bench.data.loader import EVALUATION_TOKENS
 
         fed = sum(part.fed(self.packed) for part in some)
@@ -288,14 +291,14 @@ class _Run:
         context, written = part.lengths.context, self._written(task, part)
         seconds = self._pass(part.items * context * self.forward, batches)
         if not self.packed:
-            # Without a cache each token is computed with all before it.
+            # Without a cache, every token recomputes all earlier ones.
             read = part.items * written * (context + written / 2)
             return seconds + self._pass(read * self.forward, batches * written)
         kept = rows * (context + written / 2) * cache_bytes(self.model)
         return seconds + batches * written * (self.weights + kept) / self.bandwidth
 
     def _written(self, task: str, part: _Part) -> float:
-        """Tokens that a batch generates; a model that was not trained may not come to an end."""
+        """Tokens that a batch generates; an untrained model may never stop by itself."""
         most = find_task(task).max_new_tokens or DEFAULT_NEW_TOKENS
         return min(most, part.lengths.generated) if self.method.trains else most
 
@@ -305,51 +308,53 @@ class _Run:
         return self.whole.kept + self.inside + (_logits() if self.shape.predicted else 0)
 
     def _scoring_bytes(self) -> float:
-        """What stands beside the weights in evaluation: keys and values, or logits."""
+        """Memory of evaluation besides the weights: keys and values, or logits."""
         return max(
-            self._beside(task, part.lengths) for task, some in self.scored.items() for part in some
+            self._scoring_bytes_of(task, part.lengths)
+            for task, some in self.scored.items()
+            for part in some
         )
 
-    def _beside(self, task: str, lengths: Lengths) -> float:
+    def _scoring_bytes_of(self, task: str, lengths: Lengths) -> float:
         if lengths.generated:
             kept = self._row_bytes(task, lengths) if self.packed else 0
             return self._rows(task, lengths) * (kept + LOGIT_BYTES * vocabulary(self.model))
         return _logits() if lengths.candidates else 0
 
     def _rows(self, task: str, lengths: Lengths) -> int:
-        """Rows whose answers are written together."""
+        """Number of rows generated together."""
         from quanta_bench.evaluation.decoding import FEWEST_ROWS, rows_together
 
         return rows_together(self._row_bytes(task, lengths)) if self.packed else FEWEST_ROWS
 
     def _row_bytes(self, task: str, lengths: Lengths) -> float:
-        """Size of the keys and values of the longest row, with its answer."""
+        """Bytes of the keys and values of the longest row, answer included."""
         most = find_task(task).max_new_tokens or DEFAULT_NEW_TOKENS
         return (lengths.longest + most) * cache_bytes(self.model)
 
 
 def _logits() -> float:
-    """Bytes of the logits that are held at a time, in float32 and in bfloat16."""
+    """Bytes of the logits held at a time, in float32 and in bfloat16."""
     from quanta_bench.models.chunked_log_softmax import OTHER_LOGIT_BYTES
 
     return 1.5 * OTHER_LOGIT_BYTES
 
 
 def _part(items: float, lengths: Lengths, most: int, *, scored: bool) -> _Part:
-    """Items whose context is cut to a bound, or which are read in windows of it."""
+    """Items with their context cut to a maximum length, or split into windows of that length."""
     longest = {"longest": min(lengths.longest, most)}
     if lengths.text:
-        windows, one = lengths.in_windows(most, scored=scored)
-        return _Part(items * windows, one.model_copy(update=longest))
+        windows, window = lengths.in_windows(most, scored=scored)
+        return _Part(items * windows, window.model_copy(update=longest))
     context = max(0.0, min(lengths.context, most - lengths.answer))
     return _Part(items, lengths.model_copy(update={"context": context, **longest}))
 
 
 def assumptions(gpu: Gpu, rows: Sequence[GridRow]) -> list[str]:
-    """What estimates of these rows rest on, in sentences."""
+    """The assumptions behind the estimates of these rows, as sentences."""
     lengths = "; ".join(line for task in _tasks(rows) for line in _length_lines(*task))
     return [
-        f"GPU-hours and memory are estimates, a seed of a row, on one {gpu.title}: its data "
+        f"GPU-hours and memory are estimates per seed of a row on one {gpu.title}: its data "
         f"sheet's {gpu.bfloat16 / 1e12:g} TFLOPS (bfloat16, dense), "
         f"{gpu.bandwidth / 1e9:,.0f} GB/s and {gpu.memory / 1e9:g} GB, "
         f"of which {UTILISATION:.0%} of the arithmetic and of the bandwidth is "
@@ -359,19 +364,19 @@ def assumptions(gpu: Gpu, rows: Sequence[GridRow]) -> list[str]:
         "method and without content, for a batch of the longest items; the weights, "
         f"{GRADIENT_AND_MOMENTS} bytes a trained parameter (gradient, AdamW's moments) and the "
         f"logits come to it, and {1 - USABLE:.0%} of a GPU's memory is left free.",
-        f"Tokens an item, assumed (before the answer + candidates x answer): {lengths}. Means, "
+        f"Tokens per item, assumed (before the answer + candidates x answer): {lengths}. Means, "
         "measured once with the embedded model's tokenizer; other tokenizers differ.",
     ]
 
 
 def _tasks(rows: Sequence[GridRow]) -> dict[tuple[str, str], None]:
     """Each task that rows train or score, with its protocol."""
-    found: dict[tuple[str, str], None] = {}
+    tasks: dict[tuple[str, str], None] = {}
     for row in rows:
         for training, evaluation in row.jobs[: row.parts]:
             for spec in (training, evaluation):
-                found |= dict.fromkeys((task, spec.protocol) for task in spec.tasks)
-    return found
+                tasks |= dict.fromkeys((task, spec.protocol) for task in spec.tasks)
+    return tasks
 
 
 def _length_lines(task: str, protocol: str) -> list[str]:
@@ -380,9 +385,9 @@ def _length_lines(task: str, protocol: str) -> list[str]:
         return []
     if known.mixture:
         return [f"{task} as the {len(known.mixture)} tasks that it mixes"]
-    one = known.lengths.get(protocol)
-    if one is None:
+    lengths = known.lengths.get(protocol)
+    if lengths is None:
         return []
-    answers = f" + {one.candidates:g} x {one.answer:g}" if one.candidates else ""
+    answers = f" + {lengths.candidates:g} x {lengths.answer:g}" if lengths.candidates else ""
     where = f" ({known.measured})" if known.measured else ""
-    return [f"{task} {one.context:g}{answers}{where}"]
+    return [f"{task} {lengths.context:g}{answers}{where}"]

@@ -1,4 +1,4 @@
-"""GPUs by their vendor's data sheets, for estimates."""
+"""GPUs as their vendors' data sheets describe them, for estimates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from quanta_bench.errors import UsageError, did_you_mean
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its vendor's data sheet.
+    """A GPU as its vendor's data sheet describes it.
 
     Attributes:
         title: its name.
         memory: bytes.
-        bandwidth: bytes a second.
-        bfloat16: operations a second on dense matrices.
+        bandwidth: bytes per second.
+        bfloat16: operations per second on dense matrices.
         float32: the same in float32 without TensorFloat-32.
     """
 
@@ -37,10 +37,10 @@ DEFAULT_GPU = "a100-80gb"
 
 
 def find_gpu(name: str) -> Gpu:
-    """A GPU by its name.
+    """Look up a GPU by name.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: the name is unknown.
     """
     if name not in GPUS:
         raise UsageError(f"There is no GPU {name!r}. {did_you_mean(name, GPUS)}")

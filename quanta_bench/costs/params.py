@@ -1,4 +1,4 @@
-"""What one method costs on one model, from its configuration alone: size, memory, work, rank."""
+"""Size, memory, compute and rank of one method on one model, from its configuration alone."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOKENS = 512
-"""Length of the sequence over which work is measured."""
+"""Length of the sequence for which multiply-adds are counted."""
 
 MOMENT_BYTES = 4
-"""AdamW keeps two moments of each trained parameter, in float32."""
+"""Bytes of a float32 moment; AdamW keeps two per trained parameter."""
 
 
 class Rank(BaseModel):
-    """Bounds on a rank that modules of one kind share.
+    """Bounds on a rank shared by modules of one kind.
 
     Attributes:
-        module: last part of the modules' names.
-        modules: how many there are.
-        of: what is bounded: ``update`` is what the method adds to a weight.
+        module: last component of the modules' names.
+        modules: number of modules.
+        of: what is bounded; ``update`` is what the method adds to a weight.
         least: lower bound.
         most: upper bound.
     """
@@ -48,20 +48,19 @@ class Params(BaseModel):
     Attributes:
         model: the model.
         method: registered name of the method.
-        settings: its settings, those left at their defaults among them.
-        base: parameters of the base model, a tied one once.
-        trainable: parameters that train.
-        added: those that train and are not the base's own.
-        head: those of a classification head, which are among the trained ones; 0 without one.
+        settings: its settings, defaults included.
+        base: parameters of the base model; tied ones count once.
+        trainable: trainable parameters.
+        added: trainable parameters that are not the base's own.
+        head: trainable parameters of a classification head; 0 without one.
         percent_of_base: trainable / base, in percent.
         percent_of_total: trainable / (base + added), in percent.
         optimizer_bytes: AdamW's two moments in float32.
-        multiply_adds: what the method adds to a forward pass in evaluation mode, unmerged, in
-            multiplications with addition for each token of one sequence; ``None`` if the model
-            could not be run without weights.
-        tokens: length of that sequence.
-        not_measured: why there are no multiply-adds.
-        ranks: bounds on ranks, where the method knows any.
+        multiply_adds: multiply-adds per token that the unmerged method adds to a forward pass in
+            evaluation mode; ``None`` if the model cannot run without weights.
+        tokens: length of the sequence used for the count.
+        not_measured: why ``multiply_adds`` is ``None``.
+        ranks: bounds on ranks, if the method knows any.
     """
 
     model: str
@@ -81,12 +80,12 @@ class Params(BaseModel):
 
 
 def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
-    """Count and measure a method on a model without weights.
+    """Count the parameters and multiply-adds of a method on a model without weights.
 
     Args:
-        model: as :func:`quanta_bench.models.meta.meta_model` takes it.
+        model: a name accepted by :func:`quanta_bench.models.meta.meta_model`.
         method: registered name of the method.
-        settings: its settings; what is left out has the method's default.
+        settings: its settings; those left out have the method's defaults.
 
     Raises:
         BenchError: an unknown model, method or setting, or settings that do not fit the model.
@@ -102,23 +101,23 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
     not_measured = ""
     before = _attempt(base, tokens, warm=False)
     adapted = adapt_quietly(base, built)
-    found = quantities(own, built.trainable(adapted).values())
+    count = quantities(own, built.trainable(adapted).values())
     after = _attempt(adapted.eval(), tokens)
     if isinstance(before, int) and isinstance(after, int):
         work = (after - before) / tokens
     else:
-        not_measured = next(why for why in (before, after) if isinstance(why, str))
+        not_measured = next(reason for reason in (before, after) if isinstance(reason, str))
     return Params(
         model=model,
         method=method,
         settings=built.config.model_dump(mode="json"),
-        base=found.base,
-        trainable=found.trainable,
-        added=found.added,
-        head=head if found.trainable else 0,
-        percent_of_base=100 * found.of_base,
-        percent_of_total=100 * found.of_total,
-        optimizer_bytes=2 * MOMENT_BYTES * found.trainable,
+        base=count.base,
+        trainable=count.trainable,
+        added=count.added,
+        head=head if count.trainable else 0,
+        percent_of_base=100 * count.of_base,
+        percent_of_total=100 * count.of_total,
+        optimizer_bytes=2 * MOMENT_BYTES * count.trainable,
         multiply_adds=work,
         tokens=tokens,
         not_measured=not_measured,
@@ -127,21 +126,21 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
 
 
 def multiply_adds(model: nn.Module, tokens: int, *, warm: bool = True) -> int:
-    """Multiply-adds of one forward pass over one sequence, by torch's own counter.
+    """Multiply-adds of one forward pass over one sequence, from torch's own counter.
 
-    A forward pass goes before it: what a method computes once, such as a folded matrix, is not
-    part of each pass. What it computes anew in each, whatever the length, is counted.
+    A warm-up pass comes first, so that what a method computes only once, such as a folded matrix,
+    is not counted. What it recomputes in every pass is counted, whatever the sequence length.
 
     Args:
         model: on any device, the meta device included.
         tokens: length of the sequence.
-        warm: whether to let that pass go before; a plain model computes nothing once.
+        warm: whether to run the warm-up pass; a plain model does not need one.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     device = next(model.parameters()).device
-    # Ones, for 0 can be the padding token.
+    # Ones, because 0 may be the padding token.
     ids = torch.ones(1, tokens, dtype=torch.long, device=device)
     with torch.no_grad():
         if warm:
@@ -149,12 +148,12 @@ def multiply_adds(model: nn.Module, tokens: int, *, warm: bool = True) -> int:
         counter = FlopCounterMode(display=False)
         with counter:
             model(input_ids=ids)
-    # The counter has two operations for a multiplication with addition.
+    # The counter counts a multiply-add as two operations.
     return int(counter.get_total_flops()) // 2
 
 
 def group_ranks(ranks: Mapping[str, Mapping[str, tuple[int, int]]]) -> list[Rank]:
-    """Bounds by the last part of a module's name, equal ones together, in order of appearance."""
+    """Group equal bounds by the last component of the modules' names, in order of appearance."""
     groups: dict[tuple[str, str, int, int], int] = {}
     for name, bounds in ranks.items():
         for of, (least, most) in bounds.items():
@@ -166,41 +165,41 @@ def group_ranks(ranks: Mapping[str, Mapping[str, tuple[int, int]]]) -> list[Rank
     ]
 
 
-def on_screen(found: Params) -> RenderableType:
-    """One quantity a line."""
+def on_screen(params: Params) -> RenderableType:
+    """One quantity per line."""
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    settings = ", ".join(f"{key}={value}" for key, value in found.settings.items())
-    per_token = found.not_measured and f"not measured: {found.not_measured}"
-    if found.multiply_adds is not None:
-        added, over = f"{found.multiply_adds:,.0f}", f"{found.tokens} tokens"
+    settings = ", ".join(f"{key}={value}" for key, value in params.settings.items())
+    per_token = params.not_measured and f"not measured: {params.not_measured}"
+    if params.multiply_adds is not None:
+        added, over = f"{params.multiply_adds:,.0f}", f"{params.tokens} tokens"
         per_token = f"{added} multiply-adds added, over a sequence of {over}, not merged"
-    head = f", {found.head:,} a classification head's" if found.head else ""
+    head = f", {params.head:,} a classification head's" if params.head else ""
     lines = {
-        "Model": f"{found.model}, {found.base:,} parameters",
-        "Method": found.method + (f" ({settings})" if settings else ""),
-        "Trained": f"{found.trainable:,} parameters, {found.added:,} of them added{head}",
-        "% of base": f"{found.percent_of_base:.4g}",
-        "% of base + added": f"{found.percent_of_total:.4g}",
-        "Optimizer": f"{found.optimizer_bytes / 2**20:,.1f} MiB (AdamW, two float32 moments)",
+        "Model": f"{params.model}, {params.base:,} parameters",
+        "Method": params.method + (f" ({settings})" if settings else ""),
+        "Trained": f"{params.trainable:,} parameters, {params.added:,} of them added{head}",
+        "% of base": f"{params.percent_of_base:.4g}",
+        "% of base + added": f"{params.percent_of_total:.4g}",
+        "Optimizer": f"{params.optimizer_bytes / 2**20:,.1f} MiB (AdamW, two float32 moments)",
         "Each token": per_token,
-        "Rank": "\n".join(map(_words, _together(found.ranks))) or "no bounds known",
+        "Rank": "\n".join(map(_rank_text, _by_module(params.ranks))) or "no bounds known",
     }
     for name, text in lines.items():
         grid.add_row(name, Text(text))
     return Group(grid)
 
 
-def _together(ranks: list[Rank]) -> list[list[Rank]]:
-    """The bounds of the same modules, side by side."""
-    kinds: dict[tuple[str, int], list[Rank]] = {}
+def _by_module(ranks: list[Rank]) -> list[list[Rank]]:
+    """Bounds grouped by module."""
+    groups: dict[tuple[str, int], list[Rank]] = {}
     for rank in ranks:
-        kinds.setdefault((rank.module, rank.modules), []).append(rank)
-    return list(kinds.values())
+        groups.setdefault((rank.module, rank.modules), []).append(rank)
+    return list(groups.values())
 
 
-def _words(ranks: list[Rank]) -> str:
+def _rank_text(ranks: list[Rank]) -> str:
     first = ranks[0]
     bounds = ", ".join(f"{rank.of} {rank.least}..{rank.most}" for rank in ranks)
     return (
@@ -209,19 +208,23 @@ def _words(ranks: list[Rank]) -> str:
 
 
 def _longest(model: nn.Module) -> int:
-    """The longest sequence that a model has positions for."""
+    """The length of the longest sequence that a model has positions for."""
     config: Any = getattr(model, "config", None)
     positions = getattr(config, "max_position_embeddings", None) or TOKENS
-    # Some models number positions from the padding token's index on.
+    # Some models number positions starting after the padding token's index.
     offset = getattr(config, "pad_token_id", None) or 0
     return max(1, int(positions) - int(offset) - 1)
 
 
 def _attempt(model: nn.Module, tokens: int, *, warm: bool = True) -> int | str:
-    """The multiply-adds, or why the model cannot be run without weights."""
+    """The multiply-adds, or why the model cannot run without weights."""
     try:
         return multiply_adds(model, tokens, warm=warm)
     except BenchError as error:
         return str(error)
-    except (RuntimeError, ValueError, TypeError) as error:  # a look at values that are not there
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+    ) as error:  # the model reads values, which a meta tensor does not have
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

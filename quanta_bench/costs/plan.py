@@ -1,4 +1,4 @@
-"""What a table would run, without running it: each row, its size, its settings, their origin."""
+"""Plan a table without running it: each row's size and settings, and where they come from."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class PlanRow(BaseModel):
         label: the row's name.
         method: registered name of the method.
         model: the model.
-        settings: the method's settings, those left at its defaults among them.
-        training: hyper-parameters of training.
-        trainable: trained parameters, counted without weights; ``None`` if unknown.
-        percent: their share.
-        percent_of: what of, in words.
-        printed: the share as the paper prints it.
+        settings: the method's settings, defaults included.
+        training: training hyper-parameters.
+        trainable: trainable parameters, counted without weights; ``None`` if unknown.
+        percent: their share in percent.
+        percent_of: the denominator, as text.
+        printed: the share as printed in the paper.
         verdict: whether the two agree at the printed precision: ``agrees``, ``differs`` or
             ``known-ambiguous``; empty if nothing is printed.
         ambiguity: why a known-ambiguous share cannot be reproduced.
         not_counted: why there is no count.
-        quoted: whose figures the paper repeats in this row.
+        quoted: the publication whose figures the paper quotes in this row.
         seeds: the seeds.
         missing: why the row cannot run.
-        cost: what one seed of it costs, estimated; ``None`` without an estimate.
-        not_estimated: why there is none, where one was asked for.
+        cost: estimated cost of one seed; ``None`` without an estimate.
+        not_estimated: why a requested estimate is missing.
     """
 
     label: str
@@ -81,12 +81,12 @@ class Plan(BaseModel):
         name: the table's short name.
         title: its caption.
         profile: the profile.
-        tasks: what is scored.
-        evaluation: how.
+        tasks: the tasks scored.
+        evaluation: the evaluation settings.
         rows: the rows.
-        notes: what is to be known beside them.
+        notes: notes for the reader.
         gpu: the GPU that costs are estimated for; empty without estimates.
-        gpu_hours: those of all seeds of all rows that have an estimate.
+        gpu_hours: the sum over all seeds of all rows with an estimate.
     """
 
     name: str
@@ -101,15 +101,15 @@ class Plan(BaseModel):
 
 
 def make_plan(request: Request, gpu: str = "") -> Plan:
-    """The plan of a request. Counts parameters on the meta device; loads no weights and no data.
+    """Plan a request: count parameters on the meta device, load no weights and no data.
 
     Args:
-        request: what is asked for.
-        gpu: the GPU that costs are estimated for, by a name of :mod:`quanta_bench.costs.gpus`.
-            Without one, a profile whose models are embedded has no estimates, for it needs none.
+        request: the request.
+        gpu: the GPU that costs are estimated for, a name in :mod:`quanta_bench.costs.gpus`. If
+            empty, profiles with embedded models get no estimates, and others use the default GPU.
 
     Raises:
-        UsageError: there is no such GPU.
+        UsageError: the GPU is unknown.
     """
     suite, profile, grid = request.suite, request.profile, request.grid
     notes = [profile.about] if profile.about else []
@@ -122,7 +122,7 @@ def make_plan(request: Request, gpu: str = "") -> Plan:
         notes.append(f"Nothing can run, for these tasks are not registered: {', '.join(absent)}.")
     counts = Counts()
     first = next((row for row in grid if not row.missing), None)
-    evaluation = _of_parts([job[1] for job in _first_seed(first)]) if first else {}
+    evaluation = _merge_specs([job[1] for job in _first_seed(first)]) if first else {}
     rows = [_row(row, request.profile_name, counts) for row in grid]
     if gpu or any(row.model.source != "embedded" for row in grid):
         gpu = gpu or DEFAULT_GPU
@@ -145,20 +145,20 @@ def make_plan(request: Request, gpu: str = "") -> Plan:
 
 
 def agrees(percent: float, printed: str) -> bool:
-    """Whether a percentage equals a printed one, such as ``"0.041%"``, at its own precision."""
+    """Whether a percentage equals a printed one, such as ``"0.041%"``, at the printed precision."""
     digits = printed.rstrip("%")
-    places = len(digits.partition(".")[2])
-    return f"{percent:.{places}f}" == digits
+    decimals = len(digits.partition(".")[2])
+    return f"{percent:.{decimals}f}" == digits
 
 
 @dataclass(frozen=True)
 class Share:
-    """A row's trained parameters and whether their share is the printed one.
+    """A row's trainable parameters and whether their share matches the printed one.
 
     Attributes:
         trainable: trained parameters; ``None`` if they were not counted.
-        percent: their share.
-        percent_of: what of, in words.
+        percent: their share in percent.
+        percent_of: the denominator, as text.
         verdict: ``agrees``, ``known-ambiguous``, ``differs``, ``missing method`` or ``not
             counted``; empty if nothing is printed.
         reason: why a known-ambiguous share cannot be reproduced, or why there is no count.
@@ -176,15 +176,15 @@ def share(row: GridRow, counts: Counts) -> Share:
     if row.missing:
         return Share(verdict="missing method", reason=row.missing)
     try:
-        found = counts.get(meta_reference(row.model), row.spec.method, row.spec.settings)
-        fraction, of = found.share(row.denominator), str(row.denominator)
+        count = counts.get(meta_reference(row.model), row.spec.method, row.spec.settings)
+        fraction, of = count.share(row.denominator), str(row.denominator)
         if row.reference is not None:
             other = counts.get(
                 meta_reference(row.model), row.reference.method, row.reference.settings
             )
-            fraction, of = found.trainable / other.trainable, row.reference.label
+            fraction, of = count.trainable / other.trainable, row.reference.label
     except BenchError as error:
-        # A model of the user's own has no shipped configuration; its plan is shown all the same.
+        # The user's own model has no shipped configuration; its plan is shown anyway.
         return Share(verdict="not counted", reason=str(error))
     percent, printed, reason = 100 * fraction, row.spec.printed, ""
     if not printed:
@@ -195,7 +195,7 @@ def share(row: GridRow, counts: Counts) -> Share:
         verdict, reason = "known-ambiguous", row.spec.ambiguity
     else:
         verdict = "differs"
-    return Share(found.trainable, percent, of, verdict, reason)
+    return Share(count.trainable, percent, of, verdict, reason)
 
 
 def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
@@ -210,7 +210,7 @@ def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
     )
     if row.missing:
         return shown
-    training = _of_parts([job[0] for job in _first_seed(row)])
+    training = _merge_specs([job[0] for job in _first_seed(row)])
     shown.settings = _settings(row, profile)
     skipped = {"model", "method", "settings", "seeds", "precision", "source"}
     shown.training = [
@@ -232,7 +232,7 @@ def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
 
 
 def _estimate(shown: PlanRow, row: GridRow, costs: Costs) -> None:
-    """Fill in what a row costs, or why that is not known."""
+    """Fill in a row's cost, or why it is unknown."""
     if row.missing:
         return
     try:
@@ -249,21 +249,21 @@ def _first_seed(row: GridRow) -> Sequence[tuple[TrainingSpec, EvaluationSpec]]:
     return row.jobs[: row.parts]
 
 
-def _of_parts(specs: Sequence[TrainingSpec | EvaluationSpec]) -> dict[str, Any]:
-    """The settings of a seed's runs; where these differ, the value of each by its tasks."""
+def _merge_specs(specs: Sequence[TrainingSpec | EvaluationSpec]) -> dict[str, Any]:
+    """The settings of a seed's runs; settings that differ are given by task."""
     dumped = [spec.model_dump(mode="json") for spec in specs]
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for name, value in dumped[0].items():
-        same = all(one[name] == value for one in dumped)
-        found[name] = value if same else {", ".join(one["tasks"]): one[name] for one in dumped}
-    return found
+        same = all(spec[name] == value for spec in dumped)
+        merged[name] = value if same else {", ".join(spec["tasks"]): spec[name] for spec in dumped}
+    return merged
 
 
 def _settings(row: GridRow, profile: str) -> list[Setting]:
     """The method's whole configuration, each field with its origin.
 
-    The origins of a row include those of its method's default row; such a one is dropped where
-    the row has another value.
+    A row's origins include those of its method's default row; these are dropped where the row has
+    a different value.
     """
     method = METHODS.get(row.spec.method)
     values = build_method(row.spec.method, row.spec.settings).config.model_dump(mode="json")
@@ -276,9 +276,9 @@ def _settings(row: GridRow, profile: str) -> list[Setting]:
         if value != usual.get(name) and origin == default.origin.get(name):
             origin = ""
         if not origin:
-            given = name in row.spec.settings
-            own = DEFAULT if given and value != plain.get(name) else METHOD_DEFAULT
-            origin = row.origin.get("settings", own) if given else own
+            is_set = name in row.spec.settings
+            own = DEFAULT if is_set and value != plain.get(name) else METHOD_DEFAULT
+            origin = row.origin.get("settings", own) if is_set else own
         settings.append(Setting(name=name, value=value, origin=origin))
     return settings
 

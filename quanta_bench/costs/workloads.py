@@ -1,7 +1,7 @@
-"""How much there is to compute: items and tokens of each task, for plans that read no data.
+"""The workload of each task, in items and tokens, for plans that read no data.
 
-``workloads.yaml`` holds, for each task that a table names, the number of items in each split and
-the mean lengths of an item under each protocol, with where each comes from.
+``workloads.yaml`` holds, for each task named by a table, the number of items in each split and
+the mean lengths of an item under each protocol, with their sources.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Lengths(Frozen):
 
     Attributes:
         context: before the answer.
-        candidates: how many continuations are compared; 1 where there is nothing to choose, 0
-            where an encoder reads the item and says no words.
-        answer: of one continuation, its end mark included where it has one.
-        longest: context and all continuations of the longest item that was measured.
-        generated: the longest answer of a batch that is generated together.
-        text: whether the answer is a text that is read in windows of a model's length.
+        candidates: number of candidates; 1 without a choice, 0 for an encoder, which generates
+            nothing.
+        answer: one candidate, with its end token if it has one.
+        longest: context and all candidates of the longest measured item.
+        generated: the longest answer of a generation batch.
+        text: whether the answer is running text, read in windows of the model's length.
     """
 
     context: float = Field(ge=0)
@@ -45,9 +45,9 @@ class Lengths(Frozen):
     text: bool = False
 
     def fed(self, *, packed: bool) -> float:
-        """Tokens that an item puts into a batch, padding not counted.
+        """Tokens of an item fed to the model, without padding.
 
-        The last token of a continuation predicts nothing and is not fed.
+        The last token of a candidate predicts nothing and is not fed.
         """
         if not self.candidates:
             return self.context
@@ -56,11 +56,11 @@ class Lengths(Frozen):
         return self.candidates * (self.context + self.answer - 1)
 
     def one_answer(self) -> Lengths:
-        """The same item with its right answer alone, for language modelling."""
+        """The same item with only its right answer, for language modelling."""
         return self.model_copy(update={"candidates": min(1.0, self.candidates)})
 
     def in_windows(self, max_length: int, *, scored: bool) -> tuple[int, Lengths]:
-        """How many windows the text is read in, and the mean one."""
+        """The number of windows that the text is read in, and the mean window."""
         context, answer = round(self.context), round(self.answer)
         overlap = scoring_overlap(max_length) if scored else min(TRAINING_OVERLAP, max_length - 1)
         windows = list(spans(context, answer, max_length, overlap))
@@ -73,14 +73,14 @@ class Lengths(Frozen):
 
 
 class Workload(Frozen):
-    """What is known of a task.
+    """The workload of a task.
 
     Attributes:
-        items: number of items by split, as this suite cuts the published data.
+        items: number of items by split, as this suite splits the published data.
         lengths: mean lengths by protocol.
-        mixture: for training data made of other tasks' items, how many of each.
-        origin: where the numbers of items come from.
-        measured: on which data the lengths were measured; empty for the embedded data.
+        mixture: for training data mixed from other tasks, the number of items of each.
+        origin: source of the numbers of items.
+        measured: the data on which lengths were measured; empty for the embedded data.
     """
 
     items: dict[Split, int]
@@ -94,41 +94,43 @@ class Workload(Frozen):
 def workloads() -> Mapping[str, Workload]:
     """Every task's workload, by the task's name."""
     text = files("quanta_bench.costs").joinpath("workloads.yaml").read_text(encoding="utf-8")
-    return {name: Workload.model_validate(one) for name, one in parse_yaml(text).items()}
+    return {name: Workload.model_validate(entry) for name, entry in parse_yaml(text).items()}
 
 
-def parts(task: str, split: Split, protocol: str, drawn: int | None) -> list[tuple[float, Lengths]]:
-    """A task's items in a split: how many there are of which lengths.
+def parts(
+    task: str, split: Split, protocol: str, sample: int | None
+) -> list[tuple[float, Lengths]]:
+    """The number and lengths of a task's items in a split.
 
     Args:
-        task: the task, by the words that name it.
+        task: the task, as on the command line.
         split: the split.
-        protocol: how items are put to the model.
-        drawn: how many are drawn; ``None`` for all.
+        protocol: the protocol.
+        sample: size of the sample; ``None`` for all items.
 
     Returns:
-        One pair, or one for each task whose items are mixed in this one.
+        One pair of number and lengths, or one for each task of a mixture.
 
     Raises:
         UsageError: the lengths or the number of items are not known.
     """
-    found = workloads().get(task.partition(":")[0])
-    if found is None:
+    workload = workloads().get(task.partition(":")[0])
+    if workload is None:
         raise UsageError(f"the lengths of the task {task!r} are not known")
-    if split not in found.items and drawn is None:
+    if split not in workload.items and sample is None:
         raise UsageError(f"how many {split} items the task {task!r} has is not known")
-    there = found.items.get(split, drawn or 0)
-    items = there if drawn is None else min(there, drawn)
-    if not found.mixture:
-        if protocol not in found.lengths:
+    available = workload.items.get(split, sample or 0)
+    items = available if sample is None else min(available, sample)
+    if not workload.mixture:
+        if protocol not in workload.lengths:
             raise UsageError(
                 f"the lengths of the task {task!r} under the protocol {protocol!r} are not known"
             )
-        return [(items, found.lengths[protocol])]
-    whole = sum(found.mixture.values())
+        return [(items, workload.lengths[protocol])]
+    total = sum(workload.mixture.values())
     return [
-        (items * share / whole, lengths)
-        for name, share in found.mixture.items()
+        (items * share / total, lengths)
+        for name, share in workload.mixture.items()
         for _, lengths in parts(name, "test", protocol, None)
     ]
 
@@ -140,20 +142,20 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
         tokenizer: a ``transformers`` tokenizer.
         task: the task.
         examples: its items.
-        protocol: how they are put; ``head`` for the sentences of a task with labels.
+        protocol: the protocol; ``head`` for the sentences of a classification task.
     """
     from quanta_bench.evaluation.evaluators import GENERATION_BATCH
 
-    put = find_protocol(protocol)
-    if not put.prompts:
+    rules = find_protocol(protocol)
+    if not rules.prompts:
         read = [len(tokenizer(*item.fields["sentences"])["input_ids"]) for item in examples]
-        # The start token, and an end token after each sentence and between two.
+        # The start token, and the end tokens after and between sentences.
         extra = [2 * len(item.fields["sentences"]) for item in examples]
         sizes = [a + b for a, b in zip(read, extra, strict=True)]
         return Lengths(context=_mean(sizes), candidates=0, longest=max(sizes))
     prompts = [task.prompt(example, protocol) for example in examples]
     if task.kind == "perplexity":
-        pairs = [encode_pair(tokenizer, one.context, one.target) for one in prompts]
+        pairs = [encode_pair(tokenizer, prompt.context, prompt.target) for prompt in prompts]
         return Lengths(
             context=_mean([len(context) for context, _ in pairs]),
             answer=_mean([len(answer) for _, answer in pairs]),
@@ -161,18 +163,18 @@ def measure(tokenizer: Any, task: Task, examples: Sequence[Example], protocol: s
             text=True,
         )
     encoded = [
-        encode(tokenizer, example, prompt, max_length=UNBOUNDED, closed=put.closed)
+        encode(tokenizer, example, prompt, max_length=UNBOUNDED, closed=rules.closed)
         for example, prompt in zip(examples, prompts, strict=True)
     ]
     answers = [len(tokens) for item in encoded for tokens in item.candidates]
-    last = [len(item.candidates[0]) for item in encoded]
-    batches = [last[i : i + GENERATION_BATCH] for i in range(0, len(last), GENERATION_BATCH)]
+    written = [len(item.candidates[0]) for item in encoded]
+    batches = [written[i : i + GENERATION_BATCH] for i in range(0, len(written), GENERATION_BATCH)]
     return Lengths(
         context=_mean([len(context) for item in encoded for context in item.contexts]),
         candidates=_mean([len(item.candidates) for item in encoded]),
         answer=_mean(answers),
         longest=max(len(item.contexts[0]) + sum(map(len, item.candidates)) for item in encoded),
-        generated=_mean([max(batch) for batch in batches]) if put.generates else 0,
+        generated=_mean([max(batch) for batch in batches]) if rules.generates else 0,
     )
 
 

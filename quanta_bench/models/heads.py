@@ -1,7 +1,7 @@
-"""A model's classification head: what belongs to it, how it starts, and that it trains.
+"""A model's classification head: its parameters, its initialisation, and a check that it trains.
 
-A pretrained encoder has no head of its own. Its head starts from a seed, trains with whatever a
-method trains, and is saved with it.
+A pretrained encoder has no head. The head is initialised from a seed, trained together with the
+method's own parameters, and saved with them.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ def classifies(model: nn.Module) -> bool:
 
 
 def head_of(model: Any) -> dict[str, nn.Parameter]:
-    """The parameters of a sequence classifier that stand outside its pretrained body, by name."""
+    """The parameters of a sequence classifier outside its pretrained body, by name."""
     body = {id(parameter) for parameter in model.base_model.parameters()}
     return {name: value for name, value in model.named_parameters() if id(value) not in body}
 
 
 @torch.no_grad()
 def start_head(model: Any, seed: int) -> None:
-    """Make the head float32 and fill it from the seed, whatever the checkpoint had there.
+    """Convert the head to float32 and initialise it from the seed, whatever the checkpoint holds.
 
-    As `transformers` does it for BERT and RoBERTa: weights from N(0, initializer_range), biases
-    zero, scales of norms one.
+    Follows `transformers` for BERT and RoBERTa: weights from N(0, initializer_range), zero
+    biases, unit scales of norms.
 
     Raises:
-        SourceError: the model has no head of its own, or one with parameters of another kind.
+        SourceError: the model has no head, or one with layers of another kind.
     """
-    # The start depends on the seed alone, not on the machine.
+    # Drawn on the CPU, so that it depends only on the seed and not on the machine.
     generator = torch.Generator().manual_seed(seed)
     config = model.config.get_text_config()
     deviation = getattr(config, "initializer_range", None) or 0.02
@@ -51,8 +51,8 @@ def start_head(model: Any, seed: int) -> None:
             continue
         module.float()
         if isinstance(module, nn.Linear):
-            drawn = torch.randn(module.weight.shape, generator=generator) * deviation
-            module.weight.copy_(drawn)
+            weight = torch.randn(module.weight.shape, generator=generator) * deviation
+            module.weight.copy_(weight)
         elif type(module).__name__.endswith("Norm"):
             nn.init.ones_(own["weight"])
         else:
@@ -65,12 +65,12 @@ def start_head(model: Any, seed: int) -> None:
 
 
 def check_trains(head: Iterable[str], trained: Iterable[str], method: str) -> None:
-    """Refuse a method that leaves a head as it started.
+    """Refuse a method that does not train the head.
 
     Args:
         head: names of the head's parameters in the base model.
-        trained: names of what trains in the adapted model. A tuner puts words of its own into a
-            parameter's name and leaves the rest of it in order.
+        trained: names of the trainable parameters of the adapted model. A tuner inserts components
+            into a parameter's name and keeps the others in order.
         method: the method's name, for the message.
 
     Raises:
@@ -78,7 +78,7 @@ def check_trains(head: Iterable[str], trained: Iterable[str], method: str) -> No
     """
     names = [name.split(".") for name in trained]
     for name in head:
-        if not any(_in_order(name.split("."), words) for words in names):
+        if not any(_is_subsequence(name.split("."), components) for components in names):
             raise UsageError(
                 f"The method {method!r} does not train {name}, and a classification head has to "
                 "train: it starts at random. Name it among the method's modules_to_save, where it "
@@ -86,6 +86,6 @@ def check_trains(head: Iterable[str], trained: Iterable[str], method: str) -> No
             )
 
 
-def _in_order(parts: Iterable[str], words: Iterable[str]) -> bool:
-    left: Iterator[str] = iter(words)
-    return all(part in left for part in parts)
+def _is_subsequence(parts: Iterable[str], components: Iterable[str]) -> bool:
+    remaining: Iterator[str] = iter(components)
+    return all(part in remaining for part in parts)

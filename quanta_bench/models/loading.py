@@ -1,4 +1,4 @@
-"""Base models and their tokenizers, from any source: safetensors only, and no foreign code."""
+"""Load base models and tokenizers from any source: safetensors only, no foreign code."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class ModelRef:
 
 @dataclass
 class LoadedModel:
-    """A base model in memory, shared with nobody.
+    """A base model in memory, not shared.
 
     Attributes:
         model: the model, in evaluation mode.
         tokenizer: its tokenizer, with a padding token.
-        description: what the model is, for captions.
+        description: the model's description for captions.
         base_parameters: number of parameters, tied ones counted once.
     """
 
@@ -57,18 +57,18 @@ class LoadedModel:
 def load_model(
     ref: ModelRef, dtype: torch.dtype, *, attn_implementation: str | None = None
 ) -> LoadedModel:
-    """Load a base model; each call gives an independent one.
+    """Load a base model; each call returns an independent copy.
 
     Args:
         ref: which model.
         dtype: of its weights.
-        attn_implementation: as ``transformers`` knows it; by default what it takes for the model,
-            and where that is ``sdpa``, :mod:`quanta_bench.models.attention`.
+        attn_implementation: a name known to ``transformers``; by default its choice for the model,
+            with ``sdpa`` replaced by :mod:`quanta_bench.models.attention`.
 
     Raises:
         UsageError: the source has no model of that name.
-        SourceError: the model is not there, does not fit its configuration, is held as pickles,
-            needs code of its own, or is no causal language model.
+        SourceError: the model does not exist, does not match its configuration, is stored as
+            pickles, needs its own code, or is not a causal language model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -80,7 +80,7 @@ def load_model(
     model, report = _weights(
         ref, folder, AutoModelForCausalLM, dtype=dtype, attn_implementation=attn_implementation
     )
-    _refuse_absent(folder, report.absent, "a causal language model")
+    _refuse_missing(folder, report.missing, "a causal language model")
     _refuse_unused(folder, report.unused)
     use_own_lengths(model)
     if attn_implementation is None:
@@ -95,19 +95,19 @@ def load_model(
 
 
 def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: int) -> LoadedModel:
-    """Load a pretrained model with a new classification head; each call gives an independent one.
+    """Load a pretrained model with a new classification head; each call returns a new copy.
 
-    The head is float32 and starts from the seed, also where the checkpoint has one of its own. The
-    tokenizer's ``model_max_length`` is at most what the model has positions for.
+    The head is float32 and initialised from the seed, even if the checkpoint has one. The
+    tokenizer's ``model_max_length`` is bounded by the model's number of positions.
 
     Args:
         ref: which model; an encoder, or any other that `transformers` can put a head on.
         dtype: of its pretrained weights.
-        outputs: numbers that the head gives.
-        seed: of the head's start.
+        outputs: number of outputs of the head.
+        seed: seed of the head's initialisation.
 
     Raises:
-        UsageError, SourceError: as :func:`load_model`.
+        UsageError, SourceError: see :func:`load_model`.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -117,7 +117,7 @@ def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: in
     from quanta_bench.models.rope import use_own_lengths
 
     folder = _folder(ref)
-    with torch.random.fork_rng(devices=[]):  # transformers fills the head first, at random
+    with torch.random.fork_rng(devices=[]):  # transformers first initialises the head at random
         model, report = _weights(
             ref,
             folder,
@@ -127,7 +127,7 @@ def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: in
             ignore_mismatched_sizes=True,
         )
     head = head_of(model)
-    _refuse_absent(folder, [name for name in report.absent if name not in head], "an encoder")
+    _refuse_missing(folder, [name for name in report.missing if name not in head], "an encoder")
     # A checkpoint of a masked language model has another head, which is not needed.
     _refuse_unused(folder, [name for name in report.unused if _is_in_body(model, name)])
     start_head(model, seed)
@@ -145,19 +145,19 @@ def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: in
 
 @dataclass(frozen=True)
 class _Report:
-    """How a checkpoint and a model of its configuration differ.
+    """How a checkpoint differs from a model of its configuration.
 
     Attributes:
-        absent: names of tensors that the model has, and the checkpoint has not in that shape.
-        unused: names of tensors that the checkpoint has and the model has not.
+        missing: tensors of the model that the checkpoint lacks or has in another shape.
+        unused: tensors of the checkpoint that the model does not have.
     """
 
-    absent: list[str]
+    missing: list[str]
     unused: list[str]
 
 
 def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[Any, _Report]:
-    """A model in evaluation mode, and how its checkpoint differs."""
+    """A model in evaluation mode, and how its checkpoint differs from it."""
     from safetensors import SafetensorError
 
     with quiet_libraries():
@@ -174,8 +174,8 @@ def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[An
             raise _unreadable(ref, folder, "model", error) from error
     model, report = loaded
     other = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
-    absent = sorted(report["missing_keys"]) + sorted(other)
-    return model.eval(), _Report(absent, sorted(report["unexpected_keys"]))
+    missing = sorted(report["missing_keys"]) + sorted(other)
+    return model.eval(), _Report(missing, sorted(report["unexpected_keys"]))
 
 
 def _use_own_attention(model: Any) -> None:
@@ -185,25 +185,25 @@ def _use_own_attention(model: Any) -> None:
         use_kept_probabilities(model)
 
 
-def _refuse_absent(folder: Path, absent: Sequence[str], what: str) -> None:
-    """Refuse a checkpoint that lacks weights: transformers fills them at random and only logs it.
+def _refuse_missing(folder: Path, missing: Sequence[str], what: str) -> None:
+    """Refuse a checkpoint that lacks weights, which transformers would initialise at random.
 
     Raises:
-        SourceError: something is absent.
+        SourceError: a tensor is missing.
     """
-    if absent:
+    if missing:
         raise SourceError(
-            f"The weights in {folder} lack {len(absent)} tensors that {what} of "
-            f"its configuration has, first {absent[0]}. Use a complete checkpoint."
+            f"The weights in {folder} lack {len(missing)} tensors that {what} of "
+            f"its configuration has, first {missing[0]}. Use a complete checkpoint."
         )
 
 
 def _refuse_unused(folder: Path, unused: Sequence[str]) -> None:
-    """Refuse a checkpoint of which a part would be left out: it is of another model than its
-    configuration says, one with more layers for example.
+    """Refuse a checkpoint with tensors that the model lacks: it belongs to another configuration,
+    for example one with more layers.
 
     Raises:
-        SourceError: something is unused.
+        SourceError: a tensor is unused.
     """
     if unused:
         raise SourceError(
@@ -213,26 +213,26 @@ def _refuse_unused(folder: Path, unused: Sequence[str]) -> None:
 
 
 def _is_in_body(model: Any, name: str) -> bool:
-    """Whether a tensor of a checkpoint is named as a part of the model's pretrained body."""
+    """Whether a checkpoint's tensor belongs, by its name, to the model's pretrained body."""
     prefix = f"{model.base_model_prefix}."
     first = name.removeprefix(prefix).partition(".")[0]
     return first in dict(model.base_model.named_children())
 
 
 def _refuse_encoder_decoder(folder: Path) -> None:
-    """Refuse a checkpoint that reads with an encoder: of its decoder alone it would be half.
+    """Refuse an encoder-decoder checkpoint: its decoder alone would be half a model.
 
     Raises:
-        SourceError: it is one.
+        SourceError: the checkpoint is an encoder-decoder.
     """
     config = read_json(folder / "config.json")
     kind = str(config.get("model_type"))
-    said = config.get("is_encoder_decoder")
-    if said is None:
+    flag = config.get("is_encoder_decoder")
+    if flag is None:
         from transformers import CONFIG_MAPPING
 
-        said = kind in CONFIG_MAPPING and getattr(CONFIG_MAPPING[kind], "is_encoder_decoder", False)
-    if said is True:
+        flag = kind in CONFIG_MAPPING and getattr(CONFIG_MAPPING[kind], "is_encoder_decoder", False)
+    if flag is True:
         raise SourceError(
             f"The model in {folder} is an encoder-decoder (type {kind!r}), and only causal "
             "language models, which are decoders alone, are scored here. Use one of those."
@@ -264,7 +264,7 @@ def load_tokenizer(ref: ModelRef) -> Any:
     """Load the tokenizer of a base model, with a padding token.
 
     Raises:
-        UsageError, SourceError: as :func:`load_model`.
+        UsageError, SourceError: see :func:`load_model`.
     """
     return _tokenizer(ref, _folder(ref))
 
@@ -273,7 +273,7 @@ def model_fingerprint(ref: ModelRef) -> str:
     """Content hash of a base model, without loading it.
 
     Raises:
-        UsageError, SourceError: as :func:`load_model`.
+        UsageError, SourceError: see :func:`load_model`.
     """
     if read_words(ref.source)[0] == "embedded":
         _check_embedded(ref)
@@ -282,7 +282,7 @@ def model_fingerprint(ref: ModelRef) -> str:
 
 
 def describe_model(ref: ModelRef) -> str:
-    """What a model is, for captions."""
+    """A description of a model for captions."""
     kind, folder = read_words(ref.source)
     if kind == "embedded":
         return embedded.DESCRIPTION
@@ -292,17 +292,17 @@ def describe_model(ref: ModelRef) -> str:
 
 
 def _folder(ref: ModelRef) -> Path:
-    """The folder that holds a model, fetched or converted if need be, and safe to load."""
+    """A model's folder, downloaded or converted if necessary, and checked to be safe to load."""
     kind, root = read_words(ref.source)
     if kind == "embedded":
         _check_embedded(ref)
         return embedded.model_folder()
     folder = _snapshot(ref) if kind == "hub" else inside(root, ref.name)
     if not (folder / "config.json").is_file():
-        held = sorted(path.parent.name for path in root.glob("*/config.json"))
+        known = sorted(path.parent.name for path in root.glob("*/config.json"))
         raise SourceError(
             f"There is no model {ref.name!r} in {ref.source}: {folder}/config.json is missing."
-            + (f" {did_you_mean(ref.name, held)}" if kind == "local" and held else "")
+            + (f" {did_you_mean(ref.name, known)}" if kind == "local" and known else "")
         )
     check_folder(folder)
     return folder
@@ -324,7 +324,7 @@ def is_here(ref: ModelRef) -> bool:
     try:
         _download(ref, local_files_only=True)
     except Exception:
-        # The client raises errors of several kinds; all say that something is not there.
+        # The client raises many types of error; all mean that a file is missing.
         return False
     return True
 
@@ -337,7 +337,7 @@ def _download(ref: ModelRef, *, local_files_only: bool = False) -> Path:
             ref.name,
             revision=ref.revision,
             allow_patterns=list(CONTENT),
-            # The patterns' * also matches slashes: copies in sub-folders are not wanted.
+            # The patterns' * also matches slashes; this skips copies in subfolders.
             ignore_patterns=["*/*"],
             local_files_only=local_files_only,
         )
@@ -348,7 +348,7 @@ def _snapshot(ref: ModelRef) -> Path:
     try:
         return _download(ref)
     except Exception as error:
-        # The client raises errors of several HTTP libraries; all mean the same to the user.
+        # The client raises errors from several HTTP libraries; all mean the same to the user.
         raise hub_failure(f"The model {ref.name!r} (revision {ref.revision})", error) from error
 
 
@@ -374,7 +374,7 @@ def _fingerprint(ref: ModelRef, folder: Path) -> str:
 
 
 def _unreadable(ref: ModelRef, folder: Path, what: str, error: Exception) -> SourceError:
-    said = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300]
     return SourceError(
-        f"The {what} {ref.name!r} in {folder} cannot be loaded: {type(error).__name__}: {said}"
+        f"The {what} {ref.name!r} in {folder} cannot be loaded: {type(error).__name__}: {reason}"
     )

@@ -1,8 +1,8 @@
-"""Models without weights: exact parameter counts of any method on any model, in a moment.
+"""Models without weights, for fast and exact parameter counts of any method on any model.
 
-The configurations of the models that the tables name are shipped in ``configs``, one JSON
-file a model, so that neither a model hub nor memory for weights is needed. Of a model in a folder
-the configuration is enough.
+The configurations of the tables' models are shipped in ``configs``, one JSON file per model, so
+that neither a model hub nor memory for weights is needed. For a model in a folder, its
+configuration is enough.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Count:
     """Parameters of a method on a model.
 
     Attributes:
-        trainable: parameters that train.
-        base: parameters of the base model, a tied one once.
-        added: those that train and are not the base's own.
+        trainable: trainable parameters.
+        base: parameters of the base model; tied ones count once.
+        added: trainable parameters that are not the base's own.
     """
 
     trainable: int
@@ -51,7 +51,7 @@ class Count:
         return self.trainable / (self.base + self.added)
 
     def share(self, denominator: Denominator) -> float:
-        """The fraction by the denominator that a table names."""
+        """The fraction with the given denominator."""
         return self.of_base if denominator == "base" else self.of_total
 
 
@@ -71,9 +71,9 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
 
     Args:
         name: one of `known_models`, its name on the hub, or ``local:DIR`` for a folder in the
-            hub's layout, of which ``config.json`` alone is read. A sequence classifier is made
-            where the configuration names one, a causal language model otherwise.
-        layers: build so many layers in place of the model's own.
+            hub's layout, of which only ``config.json`` is read. Builds a sequence classifier if
+            the configuration names one, else a causal language model.
+        layers: number of layers to build; by default the model's own.
 
     Raises:
         UsageError: no such model is shipped.
@@ -92,22 +92,22 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
 
 
 def layers_of(name: str) -> int:
-    """How many layers a model of `meta_model` has."""
+    """The number of layers of a model of `meta_model`."""
     return int(_configuration(name)[1].get_text_config().num_hidden_layers)
 
 
 def width_of(name: str) -> int:
-    """The width of a model of `meta_model`: numbers of a hidden vector."""
+    """The hidden size of a model of `meta_model`."""
     return int(_configuration(name)[1].get_text_config().hidden_size)
 
 
 def vocabulary(name: str) -> int:
-    """How many tokens a model of `meta_model` knows."""
+    """The vocabulary size of a model of `meta_model`."""
     return int(_configuration(name)[1].get_text_config().vocab_size)
 
 
 def cache_bytes(name: str) -> int:
-    """Bytes of the keys and values that a model of `meta_model` keeps of a token, in bfloat16."""
+    """Bytes of the key/value cache per token of a model of `meta_model`, in bfloat16."""
     config = _configuration(name)[1].get_text_config()
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -116,7 +116,7 @@ def cache_bytes(name: str) -> int:
 
 
 def hub_name(name: str) -> str:
-    """A model's name on the hub; a name that is not shipped is taken to be one already."""
+    """A model's name on the hub; unknown names are returned unchanged."""
     return str(_description(name)["hub"]) if name in known_models() else name
 
 
@@ -124,20 +124,20 @@ def count(model: nn.Module, method: Method[Any], seed: int = 0) -> Count:
     """Count a method's parameters on a model.
 
     Args:
-        model: the base model, on the meta device or with weights. It is adapted in place and of
-            no further use.
+        model: the base model, on the meta device or with weights. It is adapted in place and
+            must not be used afterwards.
         method: the method.
-        seed: of the adapter's start; the count does not depend on it.
+        seed: seed of the adapter's initialisation; the count does not depend on it.
 
     Raises:
-        BenchError: the method does not fit the model, or cannot do without weights.
+        BenchError: the method does not fit the model, or needs weights.
     """
     own = {id(parameter): parameter.numel() for parameter in model.parameters()}
     return quantities(own, method.trainable(adapt_quietly(model, method, seed)).values())
 
 
 def quantities(own: Mapping[int, int], trainable: Collection[nn.Parameter]) -> Count:
-    """A count, from the base's sizes by parameter identity and the parameters that train."""
+    """The count for a base, given as sizes by parameter id, and the trainable parameters."""
     return Count(
         trainable=sum(parameter.numel() for parameter in trainable),
         base=sum(own.values()),
@@ -146,10 +146,10 @@ def quantities(own: Mapping[int, int], trainable: Collection[nn.Parameter]) -> C
 
 
 def adapt_quietly(model: nn.Module, method: Method[Any], seed: int = 0) -> nn.Module:
-    """Put a method into a model that is neither trained nor saved, and return the adapted model.
+    """Adapt a model that is neither trained nor saved, without warnings.
 
-    A tuner's warnings are of merging and saving, of a tied output layer for example, and do not
-    concern a count.
+    A tuner's warnings concern merging and saving, for example with a tied output layer, and do not
+    matter for a count.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -157,26 +157,26 @@ def adapt_quietly(model: nn.Module, method: Method[Any], seed: int = 0) -> nn.Mo
 
 
 class Counts:
-    """Counts of methods on shipped models, each made once."""
+    """A cache of the counts of methods on models."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], Count] = {}
+        self._counts: dict[tuple[str, str, str], Count] = {}
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._counts)
 
     def get(self, model: str, method: str, settings: Mapping[str, Any]) -> Count:
         """The count of a registered method with plain settings on a model of `meta_model`.
 
         Raises:
-            BenchError: as of `meta_model`, `build_method` and `count`.
+            BenchError: raised by `meta_model`, `build_method` or `count`.
         """
         built = build_method(method, settings)
-        # Settings that are left out and those that say the default are the same.
+        # Omitted settings and explicit defaults are the same.
         key = (model, method, canonical(built.config.model_dump(mode="json")))
-        if key not in self._found:
-            self._found[key] = count(meta_model(model), built)
-        return self._found[key]
+        if key not in self._counts:
+            self._counts[key] = count(meta_model(model), built)
+        return self._counts[key]
 
 
 def _configuration(name: str) -> tuple[str, Any]:

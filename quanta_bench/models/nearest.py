@@ -1,8 +1,8 @@
-"""Which of a method's sizes on a model comes nearest to a number of parameters.
+"""Find a method's size on a model that comes nearest to a number of parameters.
 
-To count all sizes on a large model would take minutes, so they are ranked by an estimate, the
-counts on one and on two layers continued to the model's own depth, and the best of them are counted
-in full.
+Counting all sizes on a large model would take minutes. So sizes are ranked by an estimate, the
+counts on one and two layers extrapolated to the model's depth, and only the best are counted in
+full.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from quanta_bench.models.meta import Count, count, layers_of, meta_model
 from quanta_bench.plugins import build_method
 
 FULL_COUNTS = 3
-"""How many of the settings nearest by estimate are counted on the whole model."""
+"""Number of settings, nearest by estimate, that are counted on the whole model."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class NearestSize:
     Attributes:
         settings: the settings; those left out have the method's defaults.
         count: the parameters; ``None`` if no settings fit the model.
-        ratio: times what was asked for.
-        reason: why settings do not fit the model, of the first that do not.
+        ratio: ratio to the requested size.
+        reason: why the first unsuitable settings do not fit the model.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -40,13 +40,13 @@ class NearestSize:
 def nearest_size(
     model: str, method: str, sizes: Sequence[Mapping[str, Any]], ratio: Callable[[Count], float]
 ) -> NearestSize:
-    """The settings whose count comes nearest, twice as much being as far as half.
+    """The settings whose count comes nearest; a factor of two counts the same either way.
 
     Args:
-        model: as :func:`quanta_bench.models.meta.meta_model` takes it.
+        model: a name accepted by :func:`quanta_bench.models.meta.meta_model`.
         method: registered name of the method.
         sizes: its settings to choose from.
-        ratio: how many times what is asked for a count is.
+        ratio: gives the ratio of a count to the requested size.
     """
     depth = layers_of(model)
     estimates: list[tuple[float, int]] = []
@@ -57,7 +57,7 @@ def nearest_size(
         except BenchError as error:
             reason = reason or str(error)
             continue
-        estimates.append((distance(ratio(_continued(one, two, depth))), index))
+        estimates.append((distance(ratio(_extrapolated(one, two, depth))), index))
     best = NearestSize(reason=reason)
     for _, index in sorted(estimates)[:FULL_COUNTS]:
         try:
@@ -77,10 +77,10 @@ def count_on(
     """The parameters of a method with plain settings on a model without weights.
 
     Args:
-        model: as :func:`quanta_bench.models.meta.meta_model` takes it.
+        model: a name accepted by :func:`quanta_bench.models.meta.meta_model`.
         method: registered name of the method.
         settings: its settings.
-        layers: count on so many layers in place of the model's own.
+        layers: number of layers to count on; by default the model's own.
 
     Raises:
         BenchError: there is no such model or method, or the settings are refused or do not fit.
@@ -89,12 +89,12 @@ def count_on(
 
 
 def distance(ratio: float | None) -> float:
-    """How far a ratio is from 1, twice as much being as far as half."""
+    """The distance of a ratio from 1 on a logarithmic scale; infinite for ``None``."""
     return abs(math.log(ratio)) if ratio else math.inf
 
 
-def _continued(one: Count, two: Count, depth: int) -> Count:
-    """The counts on one and two layers, continued in a straight line to a depth."""
+def _extrapolated(one: Count, two: Count, depth: int) -> Count:
+    """The counts on one and two layers, extrapolated linearly to a depth."""
 
     def at_depth(first: int, second: int) -> int:
         return max(0, first + (depth - 1) * (second - first))

@@ -1,8 +1,8 @@
-"""The layer that makes a causal language model's logits: run where it is needed, or not at all.
+"""Run a causal language model's output layer only at the positions needed, or not at all.
 
-The vocabulary projection is the widest layer of a small model, and most of what it makes would be
-thrown away. Both functions choose in front of it, by a hook, rather than call the decoder alone:
-what lies between is then the model's own affair.
+The vocabulary projection is the widest layer of a small model, and most of its outputs would be
+discarded. Both functions select positions in a hook on that layer instead of calling the decoder
+directly, so the model still does whatever it does between the two.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 
 LARGE_LOGIT = 1000.0
-"""Size of the logits in the probe: larger than any cap on them that is in use."""
+"""Magnitude of the logits in the probe: above any soft cap in use."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-_alone: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-"""Whether what a model's output layer says are the model's logits, as found at its first batch."""
+_unchanged: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a model returns its output layer's outputs unchanged, as observed on its first batch."""
 
 
 def output_layer(model: Any) -> nn.Module | None:
-    """The layer that makes a model's logits, if the model tells."""
+    """The layer that computes a model's logits, or ``None`` if the model does not expose one."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return head if isinstance(head, nn.Module) else None
 
 
 @contextmanager
 def outputs_at(model: nn.Module, where: Tensor) -> Iterator[bool]:
-    """Let the model's output layer see only the positions that are read.
+    """Restrict the model's output layer to the given positions.
 
-    Whatever else the model does to its logits (soft-capping, scaling) stays.
+    Whatever else the model does to its logits (soft-capping, scaling) still applies.
 
     Args:
         model: the model.
         where: (tokens,) int64, positions in the flattened (rows, width).
 
     Yields:
-        Whether the model has an output layer where this could be done.
+        Whether the model exposes an output layer to restrict.
     """
     head = output_layer(model)
     if head is None:
@@ -64,39 +64,39 @@ def outputs_at(model: nn.Module, where: Tensor) -> Iterator[bool]:
 def hidden_at(
     model: nn.Module, inputs: Mapping[str, Tensor], where: Tensor
 ) -> tuple[Tensor, nn.Linear] | None:
-    """Run a model up to its output layer, which is given nothing to do.
+    """Run a model up to its output layer, which gets an empty input.
 
-    Only where the layer is linear and nothing besides, and the model does nothing to what the layer
-    says. The second is found out at a model's first batch: the layer is given two hidden vectors,
-    one of them with logits so large that a cap would show, and the model's logits have to be those
-    of the layer.
+    Works only if the layer is plainly linear and the model returns its outputs unchanged. The
+    latter is tested on a model's first batch: the layer gets two hidden vectors, one with logits so
+    large that a soft cap would show, and the model's logits have to equal the layer's outputs.
 
     Args:
         model: the model.
-        inputs: what it takes.
+        inputs: keyword arguments of its forward pass.
         where: (tokens,) int64, positions in the flattened (rows, width).
 
     Returns:
-        The hidden vectors at ``where``, (tokens, width), and the layer; none for other models.
+        The hidden vectors at ``where``, (tokens, width), and the layer; ``None`` for models to
+        which this does not apply.
     """
     head = output_layer(model)
-    if not _is_linear(head) or not _alone.get(model, True):
+    if not _is_linear(head) or not _unchanged.get(model, True):
         return None
-    # A tensor without content has nothing to compare.
-    probing = model not in _alone and not isinstance(head.weight, FakeTensor)
-    before = _random_state(head.weight.device) if probing else None
+    # Fake tensors hold no values to compare.
+    probing = model not in _unchanged and not isinstance(head.weight, FakeTensor)
+    random_state = _random_state(head.weight.device) if probing else None
     captured: list[Tensor] = []
     expected: list[Tensor] = []
 
-    def capture(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden = given[0].flatten(0, 1)[where]
+    def capture(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden = arguments[0].flatten(0, 1)[where]
         captured.append(hidden)
         if not probing:
             return (hidden[:0],)
         with torch.no_grad():
-            one = hidden[:1]
-            size = F.linear(one, head.weight, head.bias).abs().max().clamp_min(1e-3)
-            probes = torch.cat([one, one * (LARGE_LOGIT / size)])
+            first = hidden[:1]
+            size = F.linear(first, head.weight, head.bias).abs().max().clamp_min(1e-3)
+            probes = torch.cat([first, first * (LARGE_LOGIT / size)])
             expected.append(F.linear(probes, head.weight, head.bias))
         return (probes,)
 
@@ -105,20 +105,20 @@ def hidden_at(
         logits = model(**inputs, use_cache=False).logits
     finally:
         handle.remove()
-    if before is not None:
-        _alone[model] = len(captured) == 1 and _agree(logits, expected[0])
-        if not _alone[model]:
-            # The caller runs the model again, which has to draw the same dropout.
-            torch.set_rng_state(before[0])
+    if random_state is not None:
+        _unchanged[model] = len(captured) == 1 and _agree(logits, expected[0])
+        if not _unchanged[model]:
+            # The caller runs the model again and must get the same dropout masks.
+            torch.set_rng_state(random_state[0])
             if head.weight.is_cuda:
-                torch.cuda.set_rng_state(before[1], head.weight.device)
+                torch.cuda.set_rng_state(random_state[1], head.weight.device)
             return None
     return captured[0], head
 
 
 def _is_linear(head: nn.Module | None) -> TypeGuard[nn.Linear]:
-    """Whether a layer is ``torch.nn.Linear`` with plain weights, and calling it does no more."""
-    # A subclass, as quantisation and parametrisation make it, may compute anything.
+    """Whether a layer is exactly ``torch.nn.Linear``, with plain weights and no hooks."""
+    # A subclass, such as quantisation and parametrisation create, may compute anything.
     if type(head) is not nn.Linear or "forward" in vars(head):
         return False
     hooks = (
@@ -127,23 +127,23 @@ def _is_linear(head: nn.Module | None) -> TypeGuard[nn.Linear]:
         head._backward_hooks,
         head._backward_pre_hooks,
     )
-    values = [head.weight] if head.bias is None else [head.weight, head.bias]
+    weights = [head.weight] if head.bias is None else [head.weight, head.bias]
     return not any(hooks) and all(
         type(value) in (nn.Parameter, Tensor, FakeTensor) and value.dtype in FLOATS
-        for value in values
+        for value in weights
     )
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor]:
-    """States of the generators that a model on a device draws from; twice the same on a CPU."""
+    """States of the CPU's and the device's random generators; on a CPU, both are the CPU's."""
     host = torch.get_rng_state()
     return host, torch.cuda.get_rng_state(device) if device.type == "cuda" else host
 
 
-def _agree(found: Tensor, expected: Tensor) -> bool:
-    """Whether logits are equal, but for some roundings."""
-    if found.shape != expected.shape:
+def _agree(logits: Tensor, expected: Tensor) -> bool:
+    """Whether logits are equal up to rounding."""
+    if logits.shape != expected.shape:
         return False
     rounding = 8 * torch.finfo(expected.dtype).eps
-    error = (found.detach().to(expected.dtype) - expected).abs()
+    error = (logits.detach().to(expected.dtype) - expected).abs()
     return bool((error <= rounding * expected.abs().amax(1, keepdim=True)).all())

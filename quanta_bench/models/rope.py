@@ -1,9 +1,9 @@
-"""Rotary positions whose frequencies depend on a text's length: of each row, and not of the batch.
+"""Make length-dependent rotary frequencies depend on each row's length, not on the batch's.
 
 "Dynamic" NTK scaling and LongRoPE choose their frequencies by the length of the text. In
-``transformers`` that is the length of the batch's longest row, padding counted, and of "dynamic"
-scaling the longest that was ever computed. A row then has other numbers beside a longer one. Here
-each row is given the frequencies of its own length.
+``transformers`` that is the length of the batch's longest row, padding included, and for "dynamic"
+scaling the longest ever computed. A row's outputs then change with the other rows. Here each row
+gets the frequencies of its own length.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 LENGTH_DEPENDENT = ("dynamic", "longrope")
-"""Kinds of scaling that look at the length, as configurations call them."""
+"""Types of scaling that depend on the length, as named in configurations."""
 
 
 def depends_on_length(module: Any) -> bool:
-    """Whether a module makes rotary positions with frequencies that depend on the length."""
+    """Whether a module computes rotary embeddings whose frequencies depend on the length."""
     kinds = getattr(module, "rope_type", None)
     named = kinds.values() if isinstance(kinds, dict) else [kinds]
     return any(
-        isinstance(kind, str) and mark in kind for kind in named for mark in LENGTH_DEPENDENT
+        isinstance(kind, str) and name in kind for kind in named for name in LENGTH_DEPENDENT
     )
 
 
 def unscaled_length(model: nn.Module) -> int | None:
-    """Tokens up to which no frequency depends on the length; ``None`` where none ever does."""
+    """Length in tokens up to which frequencies are constant; ``None`` if they always are."""
     limits = [_unscaled_length(module) for module in model.modules() if depends_on_length(module)]
     return min(limits, default=None)
 
@@ -36,15 +36,15 @@ def _unscaled_length(module: Any) -> int:
     parameters = module.config.rope_parameters
     nested = [value for value in parameters.values() if isinstance(value, dict)] or [parameters]
     original = [
-        one["original_max_position_embeddings"]
-        for one in nested
-        if "original_max_position_embeddings" in one
+        scaling["original_max_position_embeddings"]
+        for scaling in nested
+        if "original_max_position_embeddings" in scaling
     ]
     return int(min([*original, module.original_max_seq_len]))
 
 
 def use_own_lengths(model: nn.Module) -> None:
-    """Let rotary positions depend on each row's own length; no-op for models where none do.
+    """Make rotary frequencies depend on each row's own length; no-op for other models.
 
     Args:
         model: a model of ``transformers``; changed in place.
@@ -59,17 +59,17 @@ def use_own_lengths(model: nn.Module) -> None:
 
 
 class _ByRow(nn.Module):
-    """Mixed into a rotary module: each row is computed alone, and nothing is kept between calls."""
+    """Mixin for a rotary module: computes each row separately and keeps no state between calls."""
 
     def forward(self, x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
         rows = []
         for row in torch.chunk(position_ids, len(position_ids)):
-            self._forget()
+            self._reset()
             rows.append(super().forward(x, row, *args, **kwargs))
         return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
-    def _forget(self) -> None:
-        """Go back to the frequencies of a short text."""
+    def _reset(self) -> None:
+        """Restore the frequencies of a short text."""
         for name in [name for name in self._buffers if name.endswith("original_inv_freq")]:
             prefix = name.removesuffix("original_inv_freq")
             original = self._buffers[name]

@@ -1,7 +1,7 @@
-"""The tokens around a text: what opens it, what ends an answer, what fills rows up.
+"""Special tokens: those that open a text, end an answer and pad rows.
 
-Training, scoring and generation ask here and nowhere else, so that an answer is closed by the token
-that generation stops at, and a context that is scored is the one that is continued.
+Training, scoring and generation all use this module, so that answers are trained to end with the
+token that stops generation, and scoring and generation see the same context.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 from quanta_bench.errors import BenchError
 
 PROBE = "a"
-"""A text that any tokenizer takes, to see what is put around it."""
+"""A text that any tokenizer accepts, used to detect the special tokens around it."""
 
 
 def opening_tokens(tokenizer: Any) -> list[int]:
     """Ids that the tokenizer puts before a text, such as ``<s>`` or ``[CLS]``; may be empty.
 
-    What it puts after a text (``</s>``, ``[SEP]``) is for texts that have ended, and is never part
-    of a context.
+    Tokens that it puts after a text (``</s>``, ``[SEP]``) mark its end and are never part of a
+    context.
     """
-    # A tokenizer can be told to open texts or not to.
+    # This can be switched on and off on a tokenizer.
     switch = getattr(tokenizer, "add_bos_token", None)
     return list(_opening_tokens(tokenizer, switch))
 
@@ -40,7 +40,7 @@ def start_tokens(tokenizer: Any) -> list[int]:
     """Ids that stand in for an empty context; at least one.
 
     Raises:
-        BenchError: the tokenizer opens no text and has neither a start nor an end token.
+        BenchError: the tokenizer adds no opening token and has no start or end token.
     """
     opening = opening_tokens(tokenizer)
     if opening:
@@ -54,7 +54,7 @@ def start_tokens(tokenizer: Any) -> list[int]:
 def end_token(tokenizer: Any) -> int | None:
     """The id that closes an answer in training and ends it in generation, or ``None``.
 
-    It is the tokenizer's end token, or its separator where it has no end token (as BERT's).
+    This is the tokenizer's end token, or its separator if it has none (as with BERT).
     """
     for token in (tokenizer.eos_token_id, tokenizer.sep_token_id):
         if token is not None:
@@ -66,8 +66,8 @@ def end_tokens(tokenizer: Any, model: Any) -> list[int]:
     """All ids that end a generated answer, sorted.
 
     These are :func:`end_token` and those end tokens of the model's generation configuration that
-    are special to the tokenizer. Chat models name several there (``<|eot_id|>``); an id that the
-    tokenizer takes for text is a mistake of the configuration, and would end answers anywhere.
+    are special to the tokenizer. Chat models list several there (``<|eot_id|>``). An id that is
+    plain text to the tokenizer is a configuration error and would end answers anywhere.
     """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     named = configured if isinstance(configured, list) else [configured]
@@ -79,13 +79,13 @@ def end_tokens(tokenizer: Any, model: Any) -> list[int]:
 
 
 def pad_token(tokenizer: Any) -> int:
-    """The id that fills rows up. It is masked everywhere, so any would do."""
+    """The padding id. It is masked everywhere, so any id would do."""
     pad = tokenizer.pad_token_id
     return start_tokens(tokenizer)[0] if pad is None else int(pad)
 
 
 def set_pad_token(tokenizer: Any) -> None:
-    """Give a tokenizer without a padding token one of its other tokens; LLaMA's bring none."""
+    """Reuse another token for padding if a tokenizer, such as LLaMA's, has no padding token."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = (
             tokenizer.unk_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)

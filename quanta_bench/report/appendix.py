@@ -1,4 +1,4 @@
-"""The tables of the paper's appendix that are no grid of runs: data sets, and sample outputs."""
+"""Appendix tables that are not grids of runs: data sets and sample outputs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Appendix:
     """A table that trains nothing.
 
     Attributes:
-        name: the name that make and the command line know it by.
-        title: what it is.
-        takes: the options of ``quanta-bench table`` that mean something to it.
+        name: its name in make and on the command line.
+        title: its title.
+        takes: the options of ``quanta-bench table`` that apply to it.
     """
 
     name: str

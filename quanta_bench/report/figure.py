@@ -1,4 +1,4 @@
-"""A figure as data: the numbers drawn, and the pictures of them."""
+"""A figure as data: its numbers and its plots."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, the numbers that it shows, and what its files are called."""
+    """A plot with its numbers and the stem of its file names."""
 
     name: str
     figure: Figure
@@ -41,9 +41,9 @@ class Drawn:
     """A finished figure.
 
     Attributes:
-        title: of the whole.
-        pictures: its pictures, the main one first.
-        shown: the numbers in short, for the screen.
+        title: the figure's title.
+        pictures: its plots, the main one first.
+        shown: a summary of the numbers, for the screen.
         notes: sentences by heading.
     """
 

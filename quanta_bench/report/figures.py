@@ -1,4 +1,4 @@
-"""A figure as a command makes it: pictures with their numbers, a short table, and notes."""
+"""Draw, write and show a figure: plots with their numbers, a short table, and notes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from quanta_bench.utils.escaping import csv_text
 
 
 def narrow(request: Request) -> Request:
-    """A request of only those rows that its figure shows.
+    """Restrict a request to the rows that its figure shows.
 
     Raises:
-        UsageError: it shows none of those that are selected, or names a row or a module that does
+        UsageError: the figure shows none of the selected rows, or names a row or module that does
             not exist.
     """
     if request.suite.figure and request.suite.figure.kind == "similarity":
@@ -41,9 +41,9 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     """Draw a figure from its results.
 
     Args:
-        request: what the user asked for, before it was narrowed.
-        cells: the results of the rows that are shown.
-        store: where they lie.
+        request: the user's request, before :func:`narrow`.
+        cells: the results of the rows shown.
+        store: where the results are stored.
 
     Raises:
         BenchError: there is nothing to draw.
@@ -56,9 +56,9 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
 
 
 def write(drawn: Drawn, folder: Path) -> list[Path]:
-    """Write every picture as PNG and SVG, its numbers as CSV, and the notes; returns the files.
+    """Write every plot as PNG and SVG, its numbers as CSV, and the notes; returns the files.
 
-    Files of an earlier picture that has more numbers are kept; see
+    Files of an earlier plot with more numbers are kept; see
     :func:`quanta_bench.report.overwriting.free_name`.
     """
     paths = []
@@ -73,7 +73,7 @@ def write(drawn: Drawn, folder: Path) -> list[Path]:
 
 
 def as_data(drawn: Drawn, paths: Sequence[Path]) -> dict[str, Any]:
-    """The figure's numbers for programs."""
+    """The figure's numbers, for JSON."""
     return {
         "title": drawn.title,
         "shown": drawn.shown.records(),
@@ -84,23 +84,28 @@ def as_data(drawn: Drawn, paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def on_screen(drawn: Drawn) -> RenderableType:
-    """The short table and the notes as Rich draws them."""
+    """The short table and the notes, for the terminal."""
     return sections.on_screen([_section(drawn)], drawn.notes, f"{drawn.pictures[0].name}.md")
 
 
 def _section(drawn: Drawn) -> Section[tuple[Number, ...]]:
-    """The short table: texts to the left, numbers to the right."""
+    """The short table: text left-aligned, numbers right-aligned."""
     rows = drawn.shown.rows
-    texts = [any(isinstance(row[at], str) for row in rows) for at in range(len(rows[0]))]
-    # The texts that come first say what is shown.
+    texts = [any(isinstance(row[index], str) for row in rows) for index in range(len(rows[0]))]
+    # The leading text columns label the row.
     labels = sum(1 for _ in takewhile(bool, texts))
 
-    def text_at(at: int) -> Callable[[tuple[Number, ...]], str]:
-        return lambda row: _text(row[at])
+    def text_at(index: int) -> Callable[[tuple[Number, ...]], str]:
+        return lambda row: _text(row[index])
 
     columns = [
-        Column(heading.replace("_", " "), text_at(at), right=not texts[at], label=at < labels)
-        for at, heading in enumerate(drawn.shown.header)
+        Column(
+            heading.replace("_", " "),
+            text_at(index),
+            right=not texts[index],
+            label=index < labels,
+        )
+        for index, heading in enumerate(drawn.shown.header)
     ]
     return Section(drawn.title, columns, rows)
 

@@ -1,4 +1,4 @@
-"""What a table will show of its rows and columns before their runs are computed."""
+"""Fill in what is known of a table before its runs are computed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from quanta_bench.suites.request import Request
 
 
 class Forecast:
-    """Trained parameters, counted without weights, and numbers of items of the test sets.
+    """Trainable parameters, counted without weights, and the sizes of the test sets.
 
     Args:
-        request: what the table is of.
-        pools: the data, read once for the forecast and the runs.
+        request: the request for the table.
+        pools: the data, shared with the runs so that they are read only once.
     """
 
     def __init__(self, request: Request, pools: Pools) -> None:
@@ -27,33 +27,33 @@ class Forecast:
         self._items: dict[str, int] = {}
 
     def fill(self, table: Table) -> Table:
-        """The table with these numbers where it has none yet."""
+        """The table with these numbers filled in where they are missing."""
         columns = [
             column if column.items else column.model_copy(update={"items": self._size(column.task)})
             for column in table.columns
         ]
         rows = list(table.rows)
-        # The chance level, where a task has one, stands before the rows.
+        # The chance level, if a task has one, comes before the rows.
         first = len(rows) - len(self._request.grid)
-        for place, row in enumerate(rows):
-            if place >= first and row.trainable is None:
-                count = self._share(place - first)
+        for index, row in enumerate(rows):
+            if index >= first and row.trainable is None:
+                count = self._share(index - first)
                 update = {"trainable": count.trainable, "percent": count.percent}
-                rows[place] = row.model_copy(update=update)
+                rows[index] = row.model_copy(update=update)
         return table.model_copy(update={"columns": columns, "rows": rows})
 
     def _share(self, number: int) -> Share:
-        """The trained parameters of a row, by its number in the grid."""
+        """The trainable parameters of a row, by its index in the grid."""
         if number not in self._shares:
             try:
                 self._shares[number] = share(self._request.grid[number], self._counts)
             except (Exception, SystemExit):
-                # A method that fails here fails in its run too, where it is named and logged.
+                # A method that fails here also fails in its run, which reports and logs it.
                 self._shares[number] = Share()
         return self._shares[number]
 
     def _size(self, task: str) -> int:
-        """Items that a run scores of a task; 0 if no row scores it or the source lacks it."""
+        """Number of items scored of a task; 0 if no row scores it or the source lacks it."""
         if task not in self._items:
             specs = (
                 evaluation

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from quanta_bench.report.table import TableRow
 
 RowResults = Sequence[tuple[str, Sequence[Result]]]
-"""The results of each row, with a name that tells the rows apart."""
+"""The results of each row, with a name that identifies the row."""
 
 
 def notes(
@@ -26,12 +26,12 @@ def notes(
 
     Args:
         profile: the profile of the suite.
-        size: name of the size; empty for the profile's own.
+        size: name of the size; empty for the profile's default.
         cells: each row's results.
         rows: the table's rows, in the order of ``cells``.
 
     Returns:
-        Sentences by heading, the most important first; no heading is empty.
+        Sentences by heading, the most important first; empty headings are left out.
     """
     several = len({cell.row.model.name for cell in cells}) > 1
     named = [
@@ -39,13 +39,13 @@ def notes(
         for cell in cells
     ]
     results = [(name, cell.everything()) for name, cell in named]
-    every = [result for _, of_row in results for result in of_row]
+    flat = [result for _, of_row in results for result in of_row]
     caveats = [f"{name}: {cell.row.missing}." for name, cell in named if cell.row.missing]
-    absent = {task: reason for cell in cells for task, reason in cell.row.absent.items()}
-    caveats += [f"{task_title(task)} is not filled: {reason}" for task, reason in absent.items()]
+    missing = {task: reason for cell in cells for task, reason in cell.row.absent.items()}
+    caveats += [f"{task_title(task)} is not filled: {reason}" for task, reason in missing.items()]
     scores: list[str] = []
     training: list[str] = []
-    if every:
+    if flat:
         scores, training, disagreements = _methods(profile, results)
         scores.append(
             "Cells are the mean over seeds ± the standard deviation over seeds; standard errors "
@@ -56,12 +56,12 @@ def notes(
         caveats += [
             *disagreements,
             *_unfinished(rows, several),
-            *_mixtures(every),
+            *_mixtures(flat),
             *_limits(results),
         ]
-    chosen = profile.sizes.get(size or profile.size)
-    if chosen and chosen.about:
-        caveats.append(f"Size {size or profile.size!r}: {chosen.about}")
+    selected = profile.sizes.get(size or profile.size)
+    if selected and selected.about:
+        caveats.append(f"Size {size or profile.size!r}: {selected.about}")
     caveats += sorted({f"{row.label}: {row.footnote}" for row in rows if row.footnote})
     caveats += profile.notes
     if profile.about:
@@ -73,7 +73,7 @@ def notes(
 def _methods(profile: Profile, named: RowResults) -> tuple[list[str], list[str], list[str]]:
     """How rows were scored, how they were trained, and where rows disagree.
 
-    Where tasks are trained apart, a sentence that does not hold for all of them names its task.
+    If tasks are trained separately, a sentence that does not hold for all of them names its task.
     """
     if profile.trained == "together":
         return _one_training(named)
@@ -119,12 +119,12 @@ def _one_training(named: RowResults) -> tuple[list[str], list[str], list[str]]:
 
 
 class _Statement:
-    """Something that should hold for all rows alike.
+    """A statement that should be the same for all rows.
 
     Args:
-        start: begins the sentence if all rows agree.
-        warning: begins a sentence for each value if they do not.
-        rows: names of rows by value.
+        start: start of the sentence if all rows agree.
+        warning: start of the sentence for each value if they do not.
+        rows: the names of the rows with each value.
     """
 
     def __init__(self, start: str, warning: str, rows: dict[str, list[str]]) -> None:
@@ -142,7 +142,7 @@ class _Statement:
 
 
 def _name(label: str, model: str, several: bool) -> str:
-    """A row's label, with its model where the table has several."""
+    """A row's label, with its model if the table has several."""
     return f"{label} ({model})" if several and model else label
 
 
@@ -195,7 +195,7 @@ def _rate(result: Result) -> str:
 
 
 def _heads(named: RowResults) -> list[str]:
-    """What of the parameters is a classification head's; a table shows those of its first task."""
+    """The parameter counts without a classification head; a table shows those of its first task."""
     firsts = {name: results[0].training for name, results in named if results}
     without = [
         f"{name} {record.trainable_parameters - record.head_parameters:,}"
@@ -205,8 +205,8 @@ def _heads(named: RowResults) -> list[str]:
     if not without:
         return []
     return [
-        "The parameters trained, and those of the base, count the classification head, which "
-        f"starts at random and trains with every method. Trained without it: {', '.join(without)}."
+        "The trained and the base parameters include the classification head, which is initialised "
+        f"at random and trained by every method. Trained without it: {', '.join(without)}."
     ]
 
 
@@ -232,7 +232,7 @@ def _unfinished(rows: Sequence[TableRow], several: bool) -> list[str]:
 
 
 def _limits(named: RowResults) -> list[str]:
-    """How many prompts were cut, and how many right answers were longer than answers could be."""
+    """How many prompts were cut, and how many right answers exceed the length limit."""
     cut: dict[str, str] = {}
     long: dict[str, str] = {}
     for _, results in named:

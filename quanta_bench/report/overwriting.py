@@ -1,4 +1,4 @@
-"""A file that holds more numbers than what would replace it is kept."""
+"""Keep a file that holds more numbers than its replacement would."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ def free_name(folder: Path, name: str, text: str) -> str:
     """The name under which a table or figure is written.
 
     Args:
-        folder: where it is written.
-        name: its name; an earlier one is at ``<name>.csv``.
+        folder: the output folder.
+        name: its name; an earlier version is in ``<name>.csv``.
         text: its numbers as CSV.
 
     Returns:
-        ``name``, or ``<name>-partial`` where an earlier file has more filled cells: it was made of
-        more runs, or of runs whose predictions are no longer stored.
+        ``name``, or ``<name>-partial`` if an earlier file has more filled cells, because it was
+        made from more runs or from runs whose predictions are no longer stored.
     """
     try:
         earlier = (folder / f"{name}.csv").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def free_name(folder: Path, name: str, text: str) -> str:
 
 
 def filled_cells(text: str) -> int:
-    """Filled cells of a CSV text; in one that lists numbers, such as seeds, each counts."""
+    """Number of filled cells of a CSV text; in a cell that lists numbers, each number counts."""
     rows = csv.reader(io.StringIO(text))
     return sum(_count(cell) for row in rows for cell in row)
 

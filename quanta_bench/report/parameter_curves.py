@@ -1,4 +1,4 @@
-"""From results to a metric against trainable parameters: a curve a method, lines for the rest."""
+"""Plot a metric against trainable parameters: one curve per method, lines for other rows."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """One row of the results in the picture.
+class PlottedRow:
+    """A row of results in the plot.
 
     Attributes:
-        curve: the curve that it belongs to: its method, and its model where there are several.
-        line: whether it is a line over the whole width.
-        row: the row as in a table.
-        value: its number, in percent for fractions.
+        curve: its curve: the method, and the model if there are several.
+        line: whether it is drawn as a horizontal line across the plot.
+        row: the table row.
+        value: its value, in percent for fractions.
     """
 
     curve: str
@@ -53,16 +53,16 @@ class Place:
 
     @property
     def error(self) -> float | None:
-        """The error bar: over seeds where there are several, else over items."""
+        """The error bar: over seeds if there are several, else over items."""
         several = self.value.deviation is not None
         return self.value.deviation if several else self.value.standard_error
 
 
 def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
-    """The curves of a suite's first task, from whatever results are there.
+    """Plot the curves of a suite's first task from the results so far.
 
-    A row that the suite marks as a line, or that trains nothing and so has no place on a
-    logarithmic axis, is a line.
+    A row is drawn as a line if the suite says so or if it trains nothing, because a logarithmic
+    axis has no zero.
 
     Raises:
         BenchError: no row has a result.
@@ -70,15 +70,15 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     task = request.suite.tasks[0]
     table = make_table(request, cells, store)
     several = len({row.model for row in table.rows if row.method}) > 1
-    places = []
-    # The chance level, where a task has one, stands before the rows.
+    plotted = []
+    # The chance level, if the task has one, comes before the rows.
     for cell, row in zip(cells, table.rows[-len(cells) :], strict=True):
         if task not in row.cells or row.trainable is None:
             continue
         name = METHODS.get(row.method).title + (f", {row.model}" if several else "")
         line = cell.row.spec.line or not row.trainable
-        places.append(Place(name, line, row, row.cells[task]))
-    if not places:
+        plotted.append(PlottedRow(name, line, row, row.cells[task]))
+    if not plotted:
         raise BenchError(f"{request.suite.name}: no run has a result, so there is nothing to draw.")
     first = next(result for cell in cells for result in cell.everything())
     metric = first.tasks[task].metric
@@ -87,12 +87,12 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     shown = metric.upper() if len(metric) < 3 else metric
     curves = [
         Curve(name, tuple(map(_point, members)))
-        for name, members in _grouped([place for place in places if not place.line]).items()
+        for name, members in _by_curve([entry for entry in plotted if not entry.line]).items()
     ]
     levels = [
-        Level(place.row.label, place.value.mean, place.error) for place in places if place.line
+        Level(entry.row.label, entry.value.mean, entry.error) for entry in plotted if entry.line
     ]
-    bars = caption(places, first.tasks[task].items)
+    bars = caption(plotted, first.tasks[task].items)
     figure = plots.against_parameters(
         curves,
         levels,
@@ -100,13 +100,13 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         caption=bars,
         title=table.title if several else f"{table.title}\n{first.training.model}",
     )
-    numbers = Numbers(HEADER, [_record(place) for place in places])
+    numbers = Numbers(HEADER, [_record(entry) for entry in plotted])
     short = ("row", "line", "trainable_parameters", "mean", "error_bar", "seeds")
-    kept = [HEADER.index(name) for name in short]
+    indices = [HEADER.index(name) for name in short]
     return Drawn(
         table.title,
         [Picture(table.name, figure, numbers)],
-        Numbers(short, [tuple(row[at] for at in kept) for row in numbers.rows]),
+        Numbers(short, [tuple(row[index] for index in indices) for row in numbers.rows]),
         {
             **table.notes,
             SCORES: [f"{bars[0].upper()}{bars[1:]}.", *table.notes[SCORES]],
@@ -114,40 +114,40 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     )
 
 
-def caption(places: Sequence[Place], items: int) -> str:
-    """What the error bars of these rows are, and of how many seeds and items."""
-    counts = sorted({len(place.value.seeds) for place in places})
+def caption(plotted: Sequence[PlottedRow], items: int) -> str:
+    """Describe the error bars of these rows and the number of seeds and items behind them."""
+    counts = sorted({len(entry.value.seeds) for entry in plotted})
     seeds = " or ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
     size = f"{seeds} a row, {items:,} test items"
-    kinds = {ITEMS if place.value.deviation is None else DEVIATION for place in places}
+    kinds = {ITEMS if entry.value.deviation is None else DEVIATION for entry in plotted}
     if len(kinds) == 1:
         return f"{size}; bars and ±: {kinds.pop()}"
     return f"{size}; bars and ±: {DEVIATION}, of one seed {ITEMS}"
 
 
-def _grouped(places: Sequence[Place]) -> dict[str, list[Place]]:
-    found: dict[str, list[Place]] = {}
-    for place in places:
-        found.setdefault(place.curve, []).append(place)
-    return found
+def _by_curve(plotted: Sequence[PlottedRow]) -> dict[str, list[PlottedRow]]:
+    curves: dict[str, list[PlottedRow]] = {}
+    for entry in plotted:
+        curves.setdefault(entry.curve, []).append(entry)
+    return curves
 
 
-def _point(place: Place) -> Point:
-    return Point(place.row.label, place.row.trainable or 0, place.value.mean, place.error)
+def _point(entry: PlottedRow) -> Point:
+    return Point(entry.row.label, entry.row.trainable or 0, entry.value.mean, entry.error)
 
 
-def _record(place: Place) -> tuple[str | int | float | bool | None, ...]:
-    row, value = place.row, place.value
+def _record(entry: PlottedRow) -> tuple[str | int | float | bool | None, ...]:
+    row, value = entry.row, entry.value
     return (
-        place.curve,
+        entry.curve,
         row.label,
         row.method,
         row.model,
-        place.line,
+        entry.line,
         row.trainable,
         value.mean,
         value.deviation,
         value.standard_error,
-        place.error,
+        entry.error,
         " ".join(map(str, value.seeds)),
     )

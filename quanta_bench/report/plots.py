@@ -1,4 +1,4 @@
-"""Pictures of results, legible in grey and to the colour-blind."""
+"""Plots of results, legible in greyscale and with colour blindness."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-# Okabe and Ito's colours, told apart with any kind of colour vision, ordered so that neighbours
-# differ in lightness too; marker and dashes differ as well, for print in grey.
+# Okabe and Ito's colour-blind-safe palette, ordered so that neighbours also differ in lightness;
+# markers and dashes differ as well, for greyscale print.
 STYLES = (
     ("#000000", "o", "-"),
     ("#E69F00", "s", "--"),
@@ -66,16 +66,16 @@ class Level:
 def against_parameters(
     curves: Sequence[Curve], levels: Sequence[Level], *, metric: str, caption: str, title: str = ""
 ) -> Figure:
-    """A metric against trainable parameters on a logarithmic axis, a curve a method.
+    """Plot a metric against trainable parameters on a logarithmic axis, one curve per method.
 
-    A level's error stands in the legend: a band over the whole width would hide the curves.
+    A level's error is given in the legend: a band across the plot would hide the curves.
 
     Args:
         curves: methods with their sizes.
-        levels: methods drawn as lines over the whole width.
-        metric: the vertical axis, with its unit.
-        caption: what the error bars are, of how many seeds and items; below the axis.
-        title: printed above.
+        levels: methods drawn as horizontal lines.
+        metric: label of the vertical axis, with its unit.
+        caption: description of the error bars, below the axis.
+        title: title of the plot.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -110,7 +110,7 @@ def against_parameters(
     axes.grid(True, which="major", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    # Beside the curves, never over them.
+    # Next to the curves, never on top of them.
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8)
     _set_title(figure, title)
@@ -126,10 +126,10 @@ class Panel:
     """A heat map of subspace similarity.
 
     Attributes:
-        title: the module, or what else is shown.
+        title: the module, or another description.
         values: similarity, shape (m, n), in [0, 1].
-        rows: name of the first run, whose number of vectors runs downwards.
-        columns: name of the second run.
+        rows: name of the first run, whose number of vectors grows downwards.
+        columns: name of the second run, whose number of vectors grows to the right.
     """
 
     title: str
@@ -139,12 +139,12 @@ class Panel:
 
 
 def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> Figure:
-    """Subspace similarities on one scale that fits them; only ``i <= j``, as in the paper.
+    """Plot subspace similarities on a common scale; only ``i <= j``, as in the paper.
 
     Args:
-        panels: row by row.
-        across: panels in a row, at most.
-        title: printed above.
+        panels: the panels, row by row.
+        across: maximum number of panels in a row.
+        title: title of the plot.
 
     Raises:
         ValueError: there are no panels.
@@ -158,28 +158,28 @@ def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> F
     down = math.ceil(len(panels) / across)
     figure = Figure(figsize=(3.1 * across + 0.9, 2.6 * down + 0.5), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
-    for place in list(grid.flat)[len(panels) :]:
-        place.set_visible(False)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
     shown = []
     for panel in panels:
         values = np.ma.array(panel.values.numpy(), mask=False)
         values.mask = np.tri(values.shape[0], values.shape[1], k=-1, dtype=bool)
         shown.append(values)
-    # Up to the next 0.05, so that pictures of similar runs have the same scale.
-    most = min(1.0, math.ceil(max(float(values.max()) for values in shown) * 20 - 1e-9) / 20)
+    # Rounded up to the next 0.05, so that plots of similar runs have the same scale.
+    highest = min(1.0, math.ceil(max(float(values.max()) for values in shown) * 20 - 1e-9) / 20)
     image: Any = None
     for axes, panel, values in zip(grid.flat, panels, shown, strict=False):
-        # One map of growing lightness: in grey it stays in order.
+        # A map of increasing lightness, which keeps its order in greyscale.
         image = axes.imshow(
-            values, vmin=0, vmax=most or 1.0, cmap="cividis", aspect="auto", origin="upper"
+            values, vmin=0, vmax=highest or 1.0, cmap="cividis", aspect="auto", origin="upper"
         )
         axes.set_title(panel.title, fontsize=9)
         axes.set_xlabel(f"first j vectors, {panel.columns}", fontsize=8)
         axes.set_ylabel(f"first i vectors,\n{panel.rows}", fontsize=8)
         for side, size in ((axes.xaxis, values.shape[1]), (axes.yaxis, values.shape[0])):
-            marks = sorted({0, size // 4 - 1, size // 2 - 1, size * 3 // 4 - 1, size - 1} - {-1})
-            side.set_ticks(marks, [str(mark + 1) for mark in marks], fontsize=7)
-    label = "subspace similarity (0: orthogonal, 1: one span holds the other)"
+            ticks = sorted({0, size // 4 - 1, size // 2 - 1, size * 3 // 4 - 1, size - 1} - {-1})
+            side.set_ticks(ticks, [str(tick + 1) for tick in ticks], fontsize=7)
+    label = "subspace similarity (0: orthogonal, 1: one span contains the other)"
     figure.colorbar(image, ax=list(grid.flat), label=label, shrink=0.85, aspect=40)
     _set_title(figure, title)
     return figure
@@ -187,16 +187,16 @@ def heat_maps(panels: Sequence[Panel], *, across: int = 3, title: str = "") -> F
 
 @dataclass(frozen=True)
 class Spectra:
-    """The singular values of several runs' updates of one module, each largest first."""
+    """The singular values of several runs' updates of one module, in descending order."""
 
     title: str
     lines: tuple[tuple[str, Tensor], ...]
 
 
 def spectra(panels: Sequence[Spectra], *, title: str = "") -> Figure:
-    """Singular values of updates, each relative to its largest, against their number.
+    """Plot the singular values of updates, relative to the largest, against their index.
 
-    A run has one style in all panels; the panels have the same runs in the same order.
+    A run has the same style in all panels; the panels have the same runs in the same order.
     """
     from matplotlib.figure import Figure
 
@@ -204,8 +204,10 @@ def spectra(panels: Sequence[Spectra], *, title: str = "") -> Figure:
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)
     for axes, panel in zip(grid.flat, panels, strict=True):
         styles = _styles(len(panel.lines))
-        for (name, found), (colour, _, dashes) in zip(panel.lines, styles, strict=True):
-            shown = (found / found.max()).tolist() if len(found) and found.max() > 0 else []
+        for (name, singular), (colour, _, dashes) in zip(panel.lines, styles, strict=True):
+            shown = (
+                (singular / singular.max()).tolist() if len(singular) and singular.max() > 0 else []
+            )
             axes.plot(range(1, len(shown) + 1), shown, color=colour, linestyle=dashes, label=name)
         axes.set_title(panel.title, fontsize=9)
         axes.set_yscale("log")
@@ -226,7 +228,7 @@ def _set_title(figure: Figure, title: str) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a picture as PNG (200 dots an inch) and SVG; the same figure gives the same bytes."""
+    """Write a plot as PNG (200 dpi) and SVG; the same figure gives the same bytes."""
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)

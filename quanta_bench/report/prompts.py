@@ -1,4 +1,4 @@
-"""What a model saw of an item's context: all of it, or what was left of one that was too long."""
+"""The context of an item as a model saw it: whole, or truncated if it was too long."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from quanta_bench.results.records import Result
 from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Task
 
 
-def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[str, int | None]:
-    """The context of an item as a run put it.
+def context_seen(
+    result: Result, reference: str, task: Task, example: Example
+) -> tuple[str, int | None]:
+    """The context of an item as a run presented it.
 
     Args:
         result: the run.
-        reference: the task, in the words of the command line.
+        reference: the task, as on the command line.
         task: the task.
         example: the item.
 
     Returns:
-        The context, and the number of tokens that it lost; where the tokenizer that could tell is
-        not here, the whole context and ``None``.
+        The context and the number of tokens cut from it; if the tokenizer is not available
+        locally, the whole context and ``None``.
     """
     spec = result.evaluation
     prompt = task.prompt(example, spec.protocol)
@@ -39,8 +41,10 @@ def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[
         encoded = encode(tokenizer, example, prompt, max_length=spec.max_length)
         kept, cut = list(encoded.contexts[0]), encoded.cut
     else:
-        most = result.tasks[reference].max_new_tokens or task.max_new_tokens or DEFAULT_NEW_TOKENS
-        kept, cut = read_context(tokenizer, prompt, max_length=spec.max_length, max_new_tokens=most)
+        limit = result.tasks[reference].max_new_tokens or task.max_new_tokens or DEFAULT_NEW_TOKENS
+        kept, cut = read_context(
+            tokenizer, prompt, max_length=spec.max_length, max_new_tokens=limit
+        )
     if not cut:
         return prompt.context, 0
     return str(tokenizer.decode(kept, skip_special_tokens=True)), cut
@@ -48,7 +52,7 @@ def seen(result: Result, reference: str, task: Task, example: Example) -> tuple[
 
 @lru_cache(maxsize=4)
 def tokenizer_of(ref: ModelRef) -> Any:
-    """A model's tokenizer, or ``None`` if it is not here."""
+    """A model's tokenizer, or ``None`` if it is not available locally."""
     try:
         return load_tokenizer(ref) if is_here(ref) else None
     except BenchError:

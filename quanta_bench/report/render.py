@@ -1,4 +1,4 @@
-"""A table on the screen and in files: Markdown, CSV, LaTeX, JSON."""
+"""Render a table for the screen and as Markdown, CSV, LaTeX and JSON."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ValueOf = Callable[[TableRow], Value | None]
 
 
 class SeedLine(NamedTuple):
-    """A line of the section of seeds.
+    """A line in the section of per-seed values.
 
     Attributes:
         row: the row.
         seed: the seed; ``None`` for the line of standard errors.
-        first: whether it is the row's first line, which has its name.
+        first: whether it is the row's first line, which carries the label.
     """
 
     row: TableRow
@@ -36,14 +36,14 @@ class SeedLine(NamedTuple):
 
 
 def cell(value: Value | None) -> str:
-    """Mean ± deviation over seeds, to the value's own decimals."""
+    """Mean ± standard deviation over seeds, to the value's own number of decimals."""
     if value is None or value.deviation is None:
         return mean(value)
     return f"{mean(value)} ± {value.deviation:.{value.decimals}f}"
 
 
 def close_cell(value: Value | None) -> str:
-    """As :func:`cell`, without spaces."""
+    """Like :func:`cell`, without spaces."""
     return cell(value).replace(" ± ", "±")
 
 
@@ -53,7 +53,7 @@ def mean(value: Value | None) -> str:
 
 
 def label(row: TableRow) -> str:
-    """A row's name, marked where other code than the present computed it."""
+    """A row's label, marked where other code than the present computed it."""
     return f"{row.label} {STALE}" if row.stale else row.label
 
 
@@ -65,7 +65,7 @@ def parameters(row: TableRow) -> str:
 def rounded_parameters(row: TableRow) -> str:
     """Number of trained parameters to three digits: ``461K``, ``135M``."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        # What rounds to a thousand of a unit is one of the next.
+        # A number that rounds to 1000 of a unit is shown as 1 of the next.
         if row.trainable is not None and row.trainable >= 0.9995 * size:
             return f"{row.trainable / size:.3g}{unit}"
     return parameters(row)
@@ -79,13 +79,13 @@ def percent(row: TableRow) -> str:
 
 
 def heading(table: Table) -> str:
-    """What the percentage is a share of."""
+    """Heading of the percentage, with its denominator."""
     kinds = {row.denominator for row in table.rows if row.denominator}
     return f"% of {kinds.pop()}" if len(kinds) == 1 else "%"
 
 
 def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
-    """The means and, once a seed is finished, each seed's values with their standard errors."""
+    """The means and, once a seed is finished, the per-seed values with their standard errors."""
     several = len({row.model for row in table.rows if row.model}) > 1
     values = _values(table)
     names = [Column[TableRow]("Method", label, right=False, label=True)]
@@ -128,7 +128,7 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
 
 
 def _values(table: Table) -> list[tuple[str, int | None, ValueOf]]:
-    """Heading, number of items and value of each task's column, then of the averages."""
+    """Heading, number of items and value of each column, then of each average."""
 
     def of_task(key: str) -> ValueOf:
         return lambda row: row.cells.get(key)
@@ -172,7 +172,7 @@ def as_latex(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """One line a row and column, the averages last; empty where there is no value."""
+    """One line per row and column, the averages last; cells without a value are empty."""
     safe = long_form(table).astype(object).map(spreadsheet)
     text: str = safe.to_csv(index=False, lineterminator="\n")
     return text
@@ -186,7 +186,7 @@ def as_json(table: Table) -> str:
 def write(table: Table, folder: Path) -> list[Path]:
     """Write the table in every format; returns the files.
 
-    Files of an earlier table that has more filled cells are kept; see
+    Files of an earlier table with more filled cells are kept; see
     :func:`quanta_bench.report.overwriting.free_name`.
     """
     texts = (as_markdown(table), as_csv(table), as_latex(table), as_json(table))
@@ -195,7 +195,7 @@ def write(table: Table, folder: Path) -> list[Path]:
 
 
 def on_screen(table: Table, *, notes: bool = True) -> RenderableType:
-    """The table as Rich draws it; with each seed's values and the notes once it is done."""
+    """The table for the terminal; ``notes`` adds the per-seed values and the notes."""
     if not notes:
         return shown.on_screen(sections(table)[:1], {})
     return shown.on_screen(sections(table), table.notes, f"{table.name}.md")

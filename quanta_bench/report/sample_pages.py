@@ -1,4 +1,4 @@
-"""Sample outputs as a reader sees them: on the screen, in Markdown, in CSV."""
+"""Render sample outputs for the screen, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quanta_bench.utils.escaping import csv_text, one_line, printable
 
 
 def shorten(text: str, characters: int) -> str:
-    """A text whose middle is left out, and how much of it, if it is longer than a bound."""
+    """Cut the middle of a text longer than ``characters``, stating how much is left out."""
     left_out = len(text) - characters
     if left_out <= 0:
         return text
@@ -26,7 +26,7 @@ def shorten(text: str, characters: int) -> str:
 
 
 def as_markdown(made: Samples, characters: int) -> str:
-    """GitHub Markdown: a heading a task, a prompt and a table of answers an item, the notes."""
+    """GitHub Markdown: a heading per task, a prompt and a table of answers per item, the notes."""
     return sections.fill(
         "samples.md.jinja",
         made=made,
@@ -51,7 +51,9 @@ def on_screen(made: Samples, characters: int) -> RenderableType:
                 for number, choice in enumerate(item.choices, 1)
             )
             prompt.append(printable(choices), style="cyan")
-            right = " or ".join(shorten(one, characters) for one in (item.gold, *item.accepted))
+            right = " or ".join(
+                shorten(answer, characters) for answer in (item.gold, *item.accepted)
+            )
             prompt.append(printable(f"\nRight: {right}"), style="green")
             title = Text(one_line(f"{task.title}, {item.id}{_cut(item)}"))
             pages.append(Panel(prompt, title=title, title_align="left", expand=False))
@@ -60,7 +62,7 @@ def on_screen(made: Samples, characters: int) -> RenderableType:
 
 
 def as_csv(made: Samples) -> str:
-    """One line an item and model, with whole texts."""
+    """One line per item and model, with full texts."""
     lines = []
     for task in made.tasks:
         for item in task.samples:
@@ -75,7 +77,7 @@ def as_csv(made: Samples) -> str:
 
 
 def _columns(several: bool, characters: int, task: TaskSamples) -> list[Column[Output]]:
-    """The columns of a task's answers: whose, what, how it was read, whether it is right."""
+    """The columns of a task's answers: row, answer, parsed answer, verdict."""
 
     def row_name(output: Output) -> str:
         return f"{output.label} ({output.model})" if several else output.label
@@ -101,13 +103,13 @@ def _several_models(made: Samples) -> bool:
 
 
 def _cut(item: Sample) -> str:
-    """What of the prompt the models did not see."""
+    """How much of the prompt the models did not see, as text."""
     if item.cut is None:
         return ", of which a part may have been cut for its length"
     return f", without {item.cut:,} tokens that were cut for its length" if item.cut else ""
 
 
 def _fence(item: Sample) -> str:
-    """Backticks enough to stand around a prompt."""
+    """A Markdown fence long enough for a prompt."""
     longest = max(map(len, re.findall("`+", item.prompt)), default=0)
     return "`" * max(3, longest + 1)

@@ -1,7 +1,7 @@
-"""Table H: some items of each task, with what the base and each trained model answered.
+"""Table H: sample items of each task with the answers of the base and of each trained model.
 
-Nothing is computed. Answers are those that finished runs stored; prompts are made again from the
-items, and only where the data and the template are still those that the runs were scored with.
+Nothing is computed. Answers are those stored by finished runs. Prompts are rebuilt from the items,
+and only if data and template are unchanged since the runs were scored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.evaluation.stats import mean
 from quanta_bench.plugins import METHODS, find_protocol, find_task, task_title
 from quanta_bench.report.appendix import TABLES
-from quanta_bench.report.prompts import seen
+from quanta_bench.report.prompts import context_seen
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.spec import canonical
@@ -26,23 +26,23 @@ from quanta_bench.task import Answer, Example, Task
 
 NAME = "tableH"
 RIGHT = 0.5
-"""An item counts as right where its score, or its mean score over models, is above this."""
+"""An item counts as right if its score, or its mean score over models, is above this."""
 
 
 class Output(BaseModel):
-    """What one model answered to an item.
+    """One model's answer to an item.
 
     Attributes:
-        label: name of the table row that the run was made for.
+        label: label of the run's row in a table.
         method: registered name of the method.
         model: the base model.
-        seed: of the method's start.
+        seed: seed of the method's initialisation.
         run: the run's folder.
         text: the chosen candidate, or the generated text.
-        parsed: the answer that was read from a generated text; ``None`` if none was found, and for
-            choices, which need no reading.
-        score: of the item, in [0, 1].
-        metric: what the score is.
+        parsed: the answer parsed from a generated text; ``None`` if there is none, and for
+            multiple choice.
+        score: the item's score, in [0, 1].
+        metric: name of the score.
     """
 
     label: str
@@ -57,7 +57,7 @@ class Output(BaseModel):
 
     @property
     def verdict(self) -> str:
-        """Right or wrong, or the score where it is neither."""
+        """``right``, ``wrong``, or the score if it is neither 1 nor 0."""
         return {1.0: "right", 0.0: "wrong"}.get(self.score, f"{self.metric} {self.score:.2f}")
 
 
@@ -65,12 +65,12 @@ class Sample(BaseModel):
     """An item and its answers.
 
     Attributes:
-        id: the item.
+        id: the item's id.
         prompt: its context as the models saw it.
-        cut: tokens that it lost because it was too long; ``None`` where that is not known.
-        choices: the candidates, where one is chosen.
+        cut: tokens cut because it was too long; ``None`` if unknown.
+        choices: the candidates of a multiple-choice item.
         gold: the right answer.
-        accepted: other answers that count as right, where one is written.
+        accepted: other answers that count as right, for generated answers.
         outputs: the models' answers, the base's first.
     """
 
@@ -89,9 +89,9 @@ class TaskSamples(BaseModel):
     Attributes:
         task: the task.
         title: heading of its column in tables.
-        protocol: how its items were put.
-        source: where its data come from.
-        generated: whether answers were generated, not chosen.
+        protocol: protocol of the runs.
+        source: the data source.
+        generated: whether answers were generated rather than chosen.
         samples: the items.
     """
 
@@ -109,9 +109,9 @@ class Samples(BaseModel):
     Attributes:
         name: short name; files are named after it.
         title: caption.
-        profile: the profile whose runs they are of.
-        tasks: by task.
-        notes: what a reader has to know.
+        profile: the profile of the runs.
+        tasks: the samples of each task.
+        notes: notes for the reader.
     """
 
     name: str = NAME
@@ -122,14 +122,14 @@ class Samples(BaseModel):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be shown.
+class Selection:
+    """Which samples to show.
 
     Attributes:
         tasks: the tasks; empty for all that finished runs have scored.
-        items: items a task.
-        characters: bound on a shown text; longer ones are shortened in the middle.
-        methods: methods to keep; empty for all.
+        items: items per task.
+        characters: maximum length of a displayed text; longer ones are shortened in the middle.
+        methods: the methods; empty for all.
     """
 
     tasks: tuple[str, ...] = ()
@@ -138,11 +138,11 @@ class Wanted:
     methods: tuple[str, ...] = ()
 
 
-def read_wanted(settings: Mapping[str, Any], methods: Sequence[str]) -> Wanted:
-    """What the options of the command line ask for.
+def parse_selection(settings: Mapping[str, Any], methods: Sequence[str]) -> Selection:
+    """The selection made by the command line's options.
 
     Raises:
-        UsageError: an unknown setting, task or method, or a number that is none.
+        UsageError: an unknown setting, task or method, or an invalid number.
     """
     known = {"tasks", "items", "characters"}
     for key in settings:
@@ -151,58 +151,62 @@ def read_wanted(settings: Mapping[str, Any], methods: Sequence[str]) -> Wanted:
     numbers = {key: settings[key] for key in ("items", "characters") if key in settings}
     for key, value in numbers.items():
         if type(value) is not int or value < 1:
-            raise UsageError(f"{key} is a whole number from 1, not {value!r}.")
-    named = settings.get("tasks", ())
-    tasks = tuple(map(str, named)) if isinstance(named, (list, tuple)) else (str(named),)
+            raise UsageError(f"{key} must be a positive whole number, not {value!r}.")
+    names = settings.get("tasks", ())
+    tasks = tuple(map(str, names)) if isinstance(names, (list, tuple)) else (str(names),)
     for task in tasks:
         find_task(task)
     for method in methods:
         METHODS.get(method)
-    return Wanted(tasks=tasks, methods=tuple(methods), **numbers)
+    return Selection(tasks=tasks, methods=tuple(methods), **numbers)
 
 
-def take_samples(profile: str, store: Store, wanted: Wanted) -> Samples:
+def take_samples(profile: str, store: Store, selection: Selection) -> Samples:
     """Sample outputs from the finished runs of a results folder.
 
     Raises:
-        BenchError: there is no run to show, or none of which the prompts can be made again.
+        BenchError: there is no run to show, or no run's prompts can be rebuilt.
     """
-    results = [r for r in store.results() if not wanted.methods or _method(r) in wanted.methods]
+    methods = selection.methods
+    results = [r for r in store.results() if not methods or _method(r) in methods]
     stored = [result for result in results if store.has_predictions(result.run)]
     scored = {task for result in results for task in result.tasks}
-    for task in wanted.tasks:
+    for task in selection.tasks:
         if task not in scored:
             raise BenchError(f"No finished run in {store.root} has scored {task!r}.")
     if not results:
-        of = f" of {', '.join(wanted.methods)}" if wanted.methods else ""
-        on = "" if profile == "embedded" else f" --profile {profile}"
+        of_methods = f" of {', '.join(methods)}" if methods else ""
+        option = "" if profile == "embedded" else f" --profile {profile}"
         raise BenchError(
-            f"There is no finished run{of} in {store.root}; `quanta-bench table 3{on}` makes some."
+            f"There is no finished run{of_methods} in {store.root}; "
+            f"`quanta-bench table 3{option}` makes some."
         )
-    lacking = len(results) - len(stored)
+    unstored = len(results) - len(stored)
     if not stored:
         raise BenchError(
-            f"None of the {lacking} finished runs in {store.root} has its predictions stored, "
-            "which are what this table shows."
+            f"None of the {unstored} finished runs in {store.root} has stored predictions, "
+            "which this table shows."
         )
     pools = Pools()
-    made, notes = [], []
-    if lacking:
-        notes.append(f"{lacking} finished runs are left out: their predictions are not stored.")
-    for task in wanted.tasks or _in_order({task for result in stored for task in result.tasks}):
+    tasks, notes = [], []
+    if unstored:
+        notes.append(
+            f"{unstored} finished runs are left out because their predictions are not stored."
+        )
+    for task in selection.tasks or _in_order({task for result in stored for task in result.tasks}):
         try:
             compared = _compare([r for r in stored if task in r.tasks], task, pools)
-            made.append(_sample(compared, store, wanted.items))
+            tasks.append(_sample(compared, store, selection.items))
             notes += compared.notes
         except BenchError as error:
             notes.append(f"{task_title(task)} is not shown: {error}")
-    if not made:
+    if not tasks:
         raise BenchError(" ".join(notes))
     return Samples(
         title=TABLES[NAME].title,
         profile=profile,
-        tasks=made,
-        notes=[*_rules(wanted), *notes],
+        tasks=tasks,
+        notes=[*_rules(selection), *notes],
     )
 
 
@@ -212,24 +216,24 @@ def _method(result: Result) -> str:
 
 def _in_order(scored: set[str]) -> list[str]:
     """Tasks in the order of the shipped suites, then by name."""
-    every = (load_suite(name).tasks for name in shipped())
-    listed = dict.fromkeys(task for tasks in every for task in tasks)
+    suites = (load_suite(name).tasks for name in shipped())
+    listed = dict.fromkeys(task for tasks in suites for task in tasks)
     return [task for task in listed if task in scored] + sorted(scored - set(listed))
 
 
-# --- which runs -------------------------------------------------------------------------------
+# --- runs -------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Compared:
-    """The runs of a task that are shown, all scored on the same items in the same way.
+    """The runs shown for a task, all scored on the same items in the same way.
 
     Attributes:
-        reference: the task, in the words of the command line.
+        reference: the task, as on the command line.
         task: the task.
         examples: its items by id.
-        results: a run a row, untrained models first.
-        notes: what was left out.
+        results: one run per row, untrained models first.
+        notes: notes on runs left out.
     """
 
     reference: str
@@ -240,18 +244,16 @@ class _Compared:
 
 
 def _compare(results: Sequence[Result], reference: str, pools: Pools) -> _Compared:
-    """Choose the runs to show: of those scored alike, the set with most rows, one run a row."""
+    """Choose the runs to show: of those scored alike, the set with the most rows, one run each."""
     task = find_task(reference)
     if task.kind == "perplexity":
-        raise BenchError("its texts are predicted and not answered.")
+        raise BenchError("it scores running text and has no answers.")
     if not results:
         raise BenchError("the predictions of its runs are not stored.")
     results = [result for result in results if find_protocol(result.evaluation.protocol).prompts]
     if not results:
-        raise BenchError(
-            "a classification head answered it, which reads no prompt and says no words."
-        )
-    same: dict[str, list[Result]] = {}
+        raise BenchError("a classification head answered it, without a prompt and without text.")
+    comparable: dict[str, list[Result]] = {}
     changed: list[str] = []
     for result in results:
         spec = result.evaluation
@@ -265,34 +267,34 @@ def _compare(results: Sequence[Result], reference: str, pools: Pools) -> _Compar
             continue
         fields = {"source", "split", "items", "sample", "protocol", "normaliser", "max_length"}
         key = canonical(spec.model_dump(mode="json", include=fields))
-        same.setdefault(key, []).append(result)
-    if not same:
+        comparable.setdefault(key, []).append(result)
+    if not comparable:
         raise BenchError(changed[0])
-    sets = {key: _one_a_row(found) for key, found in same.items()}
-    # The key last, so that equals are told apart by something that does not change.
+    sets = {key: _one_per_row(members) for key, members in comparable.items()}
+    # The key comes last, so that ties are broken the same way every time.
     key = max(sets, key=lambda key: (len(sets[key]), sets[key][0].tasks[reference].items, key))
     chosen = sets[key]
     spec = chosen[0].evaluation
     pool = pools.get(reference, spec.source, spec.split)
     examples = {example.id: example for example in pool.examples}
-    left = len(results) - len(chosen)
+    omitted = len(results) - len(chosen)
     notes = (
-        [f"{task.title}: {left} more finished runs, by seed, size or setting, are not shown."]
-        if left
+        [f"{task.title}: {omitted} more finished runs, by seed, size or setting, are not shown."]
+        if omitted
         else []
     )
     return _Compared(reference, task, examples, chosen, notes)
 
 
-def _one_a_row(results: Sequence[Result]) -> list[Result]:
-    """A run for each row: the one trained on most items, then of the smallest seed."""
+def _one_per_row(results: Sequence[Result]) -> list[Result]:
+    """One run per row: the one trained on the most items, then the one with the smallest seed."""
 
-    def better(result: Result) -> tuple[Any, ...]:
+    def preference(result: Result) -> tuple[Any, ...]:
         seeds = result.training.spec.seeds
         return (-result.training.train_items, seeds.init, seeds.order, seeds.sample, result.run)
 
     rows: dict[tuple[str, str], Result] = {}
-    for result in sorted(results, key=better):
+    for result in sorted(results, key=preference):
         rows.setdefault((_label(result), result.training.model), result)
     return sorted(rows.values(), key=lambda r: (r.training.model, r.training.steps > 0, _label(r)))
 
@@ -302,7 +304,7 @@ def _label(result: Result) -> str:
     return result.training.label or (METHODS.get(name).title if name in METHODS else name)
 
 
-# --- which items ------------------------------------------------------------------------------
+# --- items ------------------------------------------------------------------------------------
 
 
 def _sample(compared: _Compared, store: Store, items: int) -> TaskSamples:
@@ -310,22 +312,22 @@ def _sample(compared: _Compared, store: Store, items: int) -> TaskSamples:
     for result in compared.results:
         for line in store.predictions(result.run) or ():
             if line["task"] == compared.reference and line["id"] in compared.examples:
-                judged = _judged(compared, result, line)
-                answers.setdefault(line["id"], []).append((result, line, judged))
+                answer = _answer(compared, result, line)
+                answers.setdefault(line["id"], []).append((result, line, answer))
     metric = _metric(compared.task, next(iter(answers.values()))[0][2])
     trained = any(result.training.steps for result in compared.results)
-    marks = {
+    scores = {
         name: mean(
             [
                 answer.scores[metric]
-                for result, _, answer in found
+                for result, _, answer in of_item
                 if result.training.steps or not trained
             ]
         )
-        for name, found in answers.items()
-        if len(found) == len(compared.results)
+        for name, of_item in answers.items()
+        if len(of_item) == len(compared.results)
     }
-    shown = choose([compared.examples[name] for name in marks], marks, items)
+    shown = choose([compared.examples[name] for name in scores], scores, items)
     spec = compared.results[0].evaluation
     return TaskSamples(
         task=compared.reference,
@@ -333,22 +335,22 @@ def _sample(compared: _Compared, store: Store, items: int) -> TaskSamples:
         protocol=spec.protocol,
         source=spec.source,
         generated="text" in next(iter(answers.values()))[0][1],
-        samples=[_one(compared, item, answers[item.id], metric) for item in shown],
+        samples=[_make_sample(compared, item, answers[item.id], metric) for item in shown],
     )
 
 
-def choose(examples: Sequence[Example], marks: Mapping[str, float], count: int) -> list[Example]:
-    """Items that were answered rightly and wrongly by turns, each the first in a hash's order.
+def choose(examples: Sequence[Example], scores: Mapping[str, float], count: int) -> list[Example]:
+    """Items answered rightly and wrongly, alternating, each kind in the order of a hash.
 
     Args:
         examples: the items.
-        marks: by item, its mean score over the models.
-        count: how many; where one kind runs out, the other fills up.
+        scores: the mean score over models, by item id.
+        count: how many; if one kind runs out, the other fills up.
     """
     order = draw(examples, None, 0)
     kinds = (
-        [item for item in order if marks[item.id] > RIGHT],
-        [item for item in order if marks[item.id] <= RIGHT],
+        [item for item in order if scores[item.id] > RIGHT],
+        [item for item in order if scores[item.id] <= RIGHT],
     )
     chosen: list[Example] = []
     for number in range(max(map(len, kinds))):
@@ -356,8 +358,8 @@ def choose(examples: Sequence[Example], marks: Mapping[str, float], count: int) 
     return chosen[:count]
 
 
-def _judged(compared: _Compared, result: Result, line: Mapping[str, Any]) -> Answer:
-    """A stored answer; judged again where its scores were not stored."""
+def _answer(compared: _Compared, result: Result, line: Mapping[str, Any]) -> Answer:
+    """A stored answer, judged again if its scores were not stored."""
     names = {compared.task.metric, "accuracy"} & line.keys()
     if names:
         return Answer(line["prediction"], line["gold"], {name: line[name] for name in names})
@@ -368,26 +370,26 @@ def _judged(compared: _Compared, result: Result, line: Mapping[str, Any]) -> Ans
 
 
 def _metric(task: Task, answer: Answer) -> str:
-    """The task's metric where single items have it, and their accuracy otherwise."""
+    """The task's metric if single items have it, else their accuracy."""
     return task.metric if task.metric in answer.scores else next(iter(answer.scores))
 
 
-def _one(
+def _make_sample(
     compared: _Compared,
     example: Example,
-    found: Sequence[tuple[Result, Mapping[str, Any], Answer]],
+    answers: Sequence[tuple[Result, Mapping[str, Any], Answer]],
     metric: str,
 ) -> Sample:
-    first, line, answer = found[0]
+    first, line, answer = answers[0]
     prompt = compared.task.prompt(example, first.evaluation.protocol)
-    text, cut = seen(first, compared.reference, compared.task, example)
+    text, cut = context_seen(first, compared.reference, compared.task, example)
     choices = [] if "text" in line else [candidate.strip() for candidate in prompt.candidates]
     return Sample(
         id=example.id,
         prompt=text,
         cut=cut,
         choices=choices,
-        gold=_named(answer.gold, choices),
+        gold=_answer_text(answer.gold, choices),
         accepted=[other for other in example.references if "text" in line and other != answer.gold],
         outputs=[
             Output(
@@ -396,42 +398,42 @@ def _one(
                 model=result.training.model,
                 seed=result.training.spec.seeds.init,
                 run=result.run,
-                text=line["text"] if "text" in line else _chosen(line, judged, choices),
-                parsed=_parsed(judged) if "text" in line else None,
-                score=judged.scores[metric],
+                text=line["text"] if "text" in line else _chosen(line, given, choices),
+                parsed=_parsed(given) if "text" in line else None,
+                score=given.scores[metric],
                 metric=metric,
             )
-            for result, line, judged in found
+            for result, line, given in answers
         ],
     )
 
 
-def _named(answer: str | int | float | None, choices: Sequence[str]) -> str:
-    """An answer in words; a number that is stored of a choice is its index."""
+def _answer_text(answer: str | int | float | None, choices: Sequence[str]) -> str:
+    """An answer as text; multiple-choice answers are stored as the candidate's index."""
     return choices[answer] if isinstance(answer, int) and choices else str(answer)
 
 
 def _chosen(line: Mapping[str, Any], answer: Answer, choices: Sequence[str]) -> str:
-    """The winning candidate in words, or those that tie."""
-    tied = [_named(index, choices) for index in line.get("tied", ())]
-    return " = ".join(tied) if tied else _named(answer.prediction, choices)
+    """The text of the winning candidate, or of those that tie."""
+    tied = [_answer_text(index, choices) for index in line.get("tied", ())]
+    return " = ".join(tied) if tied else _answer_text(answer.prediction, choices)
 
 
 def _parsed(answer: Answer) -> str | None:
     return None if answer.prediction is None else str(answer.prediction)
 
 
-# --- in words ---------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------
 
 
-def _rules(wanted: Wanted) -> list[str]:
+def _rules(selection: Selection) -> list[str]:
     return [
-        "Items are not picked by hand: in the order of a hash of their ids, the first whose mean "
-        f"score over the trained models is above {RIGHT} and the first whose is not, by turns, "
-        f"{wanted.items} a task. Both kinds are shown where both are there, which says nothing of "
-        "how often either occurs.",
-        "Of the runs that were scored on the same items in the same way, those with most rows are "
-        "shown: for each row the run with most training items, and of these the smallest seed.",
-        f"Texts of more than {wanted.characters:,} characters are shortened in the middle here; "
-        "the JSON and CSV files have them whole.",
+        "Items are not picked by hand. In the order of a hash of their ids, items whose mean score "
+        f"over the trained models is above {RIGHT} alternate with the others, "
+        f"{selection.items} per task. Both kinds are shown where both exist, so their shares here "
+        "mean nothing.",
+        "The runs shown are the set with the most rows among those scored on the same items in the "
+        "same way: for each row the run with the most training items, then the smallest seed.",
+        f"Texts of more than {selection.characters:,} characters are shortened in the middle here; "
+        "the JSON and CSV files have the full text.",
     ]

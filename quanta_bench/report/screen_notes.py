@@ -1,4 +1,4 @@
-"""What stands below a table on the screen: at most eight lines of its notes."""
+"""The notes below a table on the screen: at most eight lines."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ LINES = 8
 
 
 class ScreenNotes:
-    """Notes by heading, cut to a number of lines; of what is cut, the file that has it is named.
+    """Notes by heading, cut to a number of lines; a last line names the file with the rest.
 
-    Each heading gets an equal share of the lines, and what another one leaves. Notes are shown
-    whole or not at all; the first of a heading is cut if it is too long.
+    Each heading gets an equal share of the lines, plus what others leave unused. Notes are shown
+    whole or not at all, except that the first of a heading is truncated if it is too long.
 
     Args:
         notes: the notes.
-        file: name of the file that has all of them.
-        lines: how many lines to take at most.
+        file: name of the file with all notes.
+        lines: maximum number of lines.
     """
 
     def __init__(self, notes: Notes, file: str = "", *, lines: int = LINES) -> None:
@@ -57,13 +57,13 @@ class ScreenNotes:
         """The notes that fit, by heading."""
         least = dict.fromkeys(self._notes, 1)
         shown: dict[str, list[str]] = {}
-        # Headings with little to say leave more to the others.
+        # Short headings leave more lines to the others.
         order = sorted(self._notes, key=lambda heading: sum(map(len, self._notes[heading])))
-        left = lines
-        for place, heading in enumerate(order):
-            share = max(least[heading], left // (len(order) - place))
+        remaining = lines
+        for index, heading in enumerate(order):
+            share = max(least[heading], remaining // (len(order) - index))
             shown[heading] = self._fitting(heading, width, share)
-            left -= _lines(heading, shown[heading], width)
+            remaining -= _lines(heading, shown[heading], width)
         return {heading: shown[heading] for heading in self._notes}
 
     def _fitting(self, heading: str, width: int, lines: int) -> list[str]:

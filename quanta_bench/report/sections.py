@@ -1,4 +1,4 @@
-"""Tables as a reader sees them: the same sections on the screen, in Markdown and in LaTeX."""
+"""Render tables: the same sections on the screen, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Column(Generic[R]):
 
     Attributes:
         title: heading.
-        text: a row's text in it.
-        shorter: the same in fewer characters, for narrow terminals, ever shorter.
-        right: whether it is set to the right.
-        label: whether it names its row, and so is repeated where columns are cut into blocks.
-        prose: whether its text may break between words.
-        items: number of items scored, for a task's column; 0 if that is not known yet.
+        text: gives a row's text.
+        shorter: give shorter versions for narrow terminals, in descending length.
+        right: whether it is right-aligned.
+        label: whether it labels the row, and is repeated when columns are split into blocks.
+        prose: whether its text may wrap between words.
+        items: number of items scored, for a task's column; 0 if not known yet.
     """
 
     title: str
@@ -42,13 +42,13 @@ class Column(Generic[R]):
     items: int | None = None
 
     def texts(self, row: R) -> tuple[str, ...]:
-        """A row's texts, the longest first."""
+        """A row's text in all versions, the longest first."""
         return (self.text(row), *(shorter(row) for shorter in self.shorter))
 
 
 @dataclass(frozen=True)
 class Section(Generic[R]):
-    """One grid of rows and columns of a table, under a title of its own."""
+    """A titled grid of rows and columns."""
 
     title: str
     columns: Sequence[Column[R]]
@@ -56,15 +56,15 @@ class Section(Generic[R]):
 
     @property
     def counts_items(self) -> bool:
-        """Whether a last line gives each column's number of items."""
+        """Whether the number of items is known for some column."""
         return any(column.items for column in self.columns)
 
     @property
     def tex_size(self) -> str:
-        r"""The font in which the section fits the width of a page with two columns of text.
+        r"""The LaTeX font size at which the section fits a two-column page.
 
-        Such a page is about 110 characters of ``\small`` wide; a section that is too wide even for
-        ``\scriptsize`` is scaled down by ``adjustbox``.
+        Such a page is about 110 characters wide in ``\small``; sections too wide even for
+        ``\scriptsize`` are scaled down by ``adjustbox``.
         """
         widths = [
             max(len(text) for text in (column.title, *map(column.text, self.rows)))
@@ -77,14 +77,14 @@ class Section(Generic[R]):
 
 
 def fill(template: str, **values: Any) -> str:
-    """A text from one of the package's templates, each of which escapes what it is given."""
+    """Render one of the package's templates, which escape their values themselves."""
     environment = Environment(
         loader=PackageLoader("quanta_bench.report"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        # That of Jinja is for HTML.
+        # Jinja escapes for HTML only.
         autoescape=False,
     )
     environment.filters["tex"] = escaping.latex
@@ -105,11 +105,11 @@ def as_latex(name: str, title: str, sections: Sequence[Section[Any]], notes: Not
 
 
 def on_screen(sections: Sequence[Section[Any]], notes: Notes, file: str = "") -> RenderableType:
-    """The sections and the notes, in whatever width there is.
+    """The sections and the notes, fitted to the terminal's width.
 
     Args:
         sections: the sections.
-        notes: the notes, of which the first lines are shown.
+        notes: the notes; only the first lines are shown.
         file: name of the file with all notes.
     """
     parts: list[RenderableType] = []
@@ -132,11 +132,11 @@ def screen_table(section: Section[Any]) -> FittedTable:
 
 
 def write(folder: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
-    """Write a table's text in each format, by the format's file ending; returns the files."""
+    """Write each text to a file with its format's suffix; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for ending, text in texts.items():
-        path = folder / f"{name}.{ending}"
+    for suffix, text in texts.items():
+        path = folder / f"{name}.{suffix}"
         path.write_text(text, encoding="utf-8")
         paths.append(path)
     return paths

@@ -1,7 +1,8 @@
-"""How alike two weight updates are: the overlap of their leading singular subspaces.
+"""Similarity of two weight updates: the overlap of their leading singular subspaces.
 
-A high similarity for many singular vectors says that fine-tuning needs many directions (a high
-"intrinsic rank"); one that decays at once says that the rest is noise. QuanTA paper, Appendix A.
+High similarity over many singular vectors means that fine-tuning uses many directions (a high
+"intrinsic rank"); a similarity that decays at once means that the rest is noise. QuanTA paper,
+Appendix A.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The singular value decomposition of an update, as far as it is needed.
+    """The singular values and right singular vectors of an update.
 
     Attributes:
         values: singular values, largest first, shape (k,).
@@ -38,7 +39,7 @@ class Spectrum:
     def rank(self) -> int:
         """The number of singular values above rounding, by the rule of `torch.linalg.matrix_rank`.
 
-        Of an update taken as the difference of two weights, this counts their rounding as well.
+        For an update computed as the difference of two weights, this also counts their rounding.
         """
         if not len(self.values):
             return 0
@@ -63,9 +64,9 @@ class Update:
     """What a method adds to one weight.
 
     Attributes:
-        matrix: shape (out, in), float32 or better. As a difference of two weights it holds their
-            rounding too, so that its rank says nothing.
-        bound: the largest rank that the method can give it, where the method knows one.
+        matrix: shape (out, in), float32 or better. As the difference of two weights it contains
+            their rounding, so its numerical rank means nothing.
+        bound: the method's upper bound on its rank, if known.
     """
 
     matrix: Tensor
@@ -95,7 +96,7 @@ def by_chance_each(rows: int, columns: int, width: int) -> Tensor:
 def similarity(left: Tensor, right: Tensor) -> Tensor:
     """Similarity of the spans of the first i columns and of the first j (paper, Eq. A.1).
 
-    ``phi(i, j) = |left[:, :i]^T right[:, :j]|_F^2 / min(i, j)``: 1 if one span holds the other,
+    ``phi(i, j) = |left[:, :i]^T right[:, :j]|_F^2 / min(i, j)``: 1 if one span contains the other,
     0 if they are orthogonal.
 
     Args:
@@ -106,7 +107,7 @@ def similarity(left: Tensor, right: Tensor) -> Tensor:
         Shape (m, n); entry ``[i - 1, j - 1]`` is ``phi(i, j)``.
 
     Raises:
-        UsageError: the columns are of different lengths.
+        UsageError: the columns differ in length.
     """
     if left.shape[0] != right.shape[0]:
         raise UsageError(
@@ -122,23 +123,23 @@ def similarity(left: Tensor, right: Tensor) -> Tensor:
 def updates(
     method: Method[Any], base: nn.Module, adapter: Path, modules: Sequence[str]
 ) -> dict[str, Update]:
-    """What a trained method adds to the weights of chosen modules.
+    """What a trained method adds to the weights of given modules.
 
-    It is what merging changes, so it is the same for every method that can be merged.
+    Computed as the change made by merging, so it works for every mergeable method.
 
     Args:
-        method: the method, as it was trained.
-        base: the base model, best in float32: a merge into bfloat16 is rounded to it. It is merged
-            into and of no further use.
-        adapter: the folder that the method saved.
+        method: the trained method.
+        base: the base model, preferably float32: a merge into bfloat16 is rounded. It is modified
+            and must not be used afterwards.
+        adapter: the folder saved by the method.
         modules: full names of modules, such as ``model.layers.15.self_attn.q_proj``.
 
     Returns:
         The update of each module.
 
     Raises:
-        UsageError: the model has no such module, or the module has no matrix for a weight.
-        BenchError: the method can't be merged.
+        UsageError: the model has no such module, or the module's weight is not a matrix.
+        BenchError: the method cannot be merged.
     """
     before = {name: matrix_of(base, name).clone() for name in modules}
     adapted = method.load(base, adapter)
@@ -151,7 +152,7 @@ def updates(
 
 
 def _bound(ranks: Mapping[str, Mapping[str, tuple[int, int]]], name: str) -> int | None:
-    """A module's bound; wrappers of an adapted model put prefixes before the module's name."""
+    """A module's bound; wrappers of an adapted model add prefixes to the module's name."""
     for module, bounds in ranks.items():
         if "update" in bounds and (module == name or module.endswith(f".{name}")):
             return bounds["update"][1]
@@ -162,7 +163,7 @@ def matrix_of(model: nn.Module, name: str) -> Tensor:
     """A module's weight, shape (out, in), float32 or better.
 
     Raises:
-        UsageError: the model has no such module, or the module has no matrix for a weight.
+        UsageError: the model has no such module, or the module's weight is not a matrix.
     """
     from transformers.pytorch_utils import Conv1D
 

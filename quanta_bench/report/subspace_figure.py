@@ -1,4 +1,4 @@
-"""From trained runs to heat maps of subspace similarity and spectra (paper, Figures 2, A.1, A.2).
+"""Heat maps of subspace similarity and spectra of trained runs (paper, Figures 2, A.1, A.2).
 
 Layers are counted from 0, as in the modules' names.
 """
@@ -42,13 +42,13 @@ SHORT = (
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What is compared.
+class Comparison:
+    """What to compare.
 
     Attributes:
-        pairs: labels of two rows each.
+        pairs: pairs of row labels.
         modules: names of modules.
-        vectors: how many vectors of an update are compared at most.
+        vectors: maximum number of singular vectors compared.
         notes: why pairs of the suite are left out.
     """
 
@@ -59,16 +59,15 @@ class Chosen:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The rows that are needed, each once."""
+        """The labels of the rows needed, without duplicates."""
         return tuple(dict.fromkeys(label for pair in self.pairs for label in pair))
 
 
-def choose(request: Request) -> Chosen:
+def choose(request: Request) -> Comparison:
     """The comparisons of a profile for which both rows are selected and can be merged.
 
     Raises:
-        UsageError: the suite names no comparison or a row that it does not have, or no comparison
-            is left.
+        UsageError: the suite names no comparison or an unknown row, or no comparison remains.
     """
     drawing = request.suite.figure
     name = request.profile_name
@@ -81,25 +80,25 @@ def choose(request: Request) -> Chosen:
     pairs, notes = [], []
     for pair in drawing.pairs[name]:
         reasons = [_reason(label, rows, known) for label in pair]
-        given = [reason for reason in reasons if reason]
-        if given:
+        obstacles = [reason for reason in reasons if reason]
+        if obstacles:
             notes.append(
-                f"{' and '.join(pair)} are not compared: {'; '.join(dict.fromkeys(given))}"
+                f"{' and '.join(pair)} are not compared: {'; '.join(dict.fromkeys(obstacles))}"
             )
         else:
             pairs.append(pair)
     if not pairs:
         raise UsageError(f"{request.suite.name}: nothing is left to compare. {' '.join(notes)}")
-    return Chosen(tuple(pairs), drawing.modules[name], drawing.vectors, tuple(notes))
+    return Comparison(tuple(pairs), drawing.modules[name], drawing.vectors, tuple(notes))
 
 
-def check_modules(request: Request, chosen: Chosen) -> None:
+def check_modules(request: Request, chosen: Comparison) -> None:
     """Refuse modules that a model does not have, before anything is trained.
 
-    A model of the hub whose configuration is not shipped is looked at when it is loaded.
+    A hub model whose configuration is not shipped is checked when it is loaded.
 
     Raises:
-        UsageError: names the module, and the nearest ones of the model.
+        UsageError: the model has no such module; the message suggests similar names.
     """
     from quanta_bench.models.meta import hub_name, known_models, meta_model
     from quanta_bench.report import subspace
@@ -116,7 +115,7 @@ def check_modules(request: Request, chosen: Chosen) -> None:
 
 
 def _reason(label: str, rows: dict[str, GridRow], known: set[str]) -> str:
-    """Why a row cannot be compared, or nothing."""
+    """Why a row cannot be compared; empty if it can."""
     if label not in known:
         raise UsageError(f"The figure has no row {label!r}. {did_you_mean(label, known)}")
     if label not in rows:
@@ -137,7 +136,7 @@ class RunSpectra:
     Attributes:
         seed: the run's seed.
         model: description of the base model.
-        spectra: by module, without vectors that are only rounding.
+        spectra: by module, without vectors that are only rounding error.
     """
 
     seed: int
@@ -146,11 +145,11 @@ class RunSpectra:
 
 
 def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
-    """Heat maps and spectra of whatever runs are there, each row's first seed.
+    """Draw heat maps and spectra of the finished runs, using each row's first seed.
 
     Raises:
         UsageError: the model has no such module.
-        BenchError: a method refuses to be merged, or no comparison has both its runs.
+        BenchError: a method refuses to merge, or no comparison has both its runs.
     """
     from quanta_bench.report import plots, subspace
 
@@ -164,7 +163,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     panels: list[Panel] = []
     numbers: list[tuple[Number, ...]] = []
     short: list[tuple[Number, ...]] = []
-    # A map of random spans for each pair, below those of its modules.
+    # One map of random spans per pair, shown below the pair's modules.
     random: dict[tuple[str, str, int], Panel] = {}
     for module in chosen.modules:
         for first, second in chosen.pairs:
@@ -179,8 +178,8 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
                 )
                 caveats.append(f"{module}: not changed by {unchanged}, so nothing is compared.")
                 continue
-            most = chosen.vectors
-            values = subspace.similarity(left.right[:, :most], right.right[:, :most])
+            vectors = chosen.vectors
+            values = subspace.similarity(left.right[:, :vectors], right.right[:, :vectors])
             panels.append(plots.Panel(_short(module), values, first, second))
             numbers += _entries(module, first, second, values)
             short.append(_summary(module, first, second, values, left, right))
@@ -213,14 +212,14 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
     )
 
 
-def _run_spectra(result: Result, seed: int, store: Store, chosen: Chosen) -> RunSpectra:
+def _run_spectra(result: Result, seed: int, store: Store, chosen: Comparison) -> RunSpectra:
     import torch
 
     from quanta_bench.models.loading import ModelRef, load_model
     from quanta_bench.report import subspace
 
     spec = result.training.spec
-    # A merge into bfloat16 would round the update away.
+    # Merging into bfloat16 would round the update away.
     base = load_model(ModelRef(**spec.model.model_dump()), torch.float32)
     updates = subspace.updates(
         build_method(spec.method, spec.settings),
@@ -233,16 +232,16 @@ def _run_spectra(result: Result, seed: int, store: Store, chosen: Chosen) -> Run
 
 
 def _cut(update: Update) -> Spectrum:
-    """The update's spectrum without vectors that are only rounding."""
+    """The update's spectrum without vectors that are only rounding error."""
     from quanta_bench.report import subspace
 
-    whole = subspace.spectrum(update.matrix)
-    kept = whole.rank if update.bound is None else min(update.bound, whole.rank)
-    return subspace.Spectrum(whole.values[:kept], whole.right[:, :kept])
+    full = subspace.spectrum(update.matrix)
+    rank = full.rank if update.bound is None else min(update.bound, full.rank)
+    return subspace.Spectrum(full.values[:rank], full.right[:, :rank])
 
 
 def _entries(module: str, first: str, second: str, values: Tensor) -> list[tuple[Number, ...]]:
-    """The entries that are drawn, those with i <= j."""
+    """The plotted entries, those with i <= j."""
     return [
         (module, first, second, i, j, value)
         for i, row in enumerate(values.tolist(), start=1)
@@ -273,7 +272,7 @@ def _summary(
     )
 
 
-def _spectra(name: str, runs: dict[str, RunSpectra], chosen: Chosen, model: str) -> Picture:
+def _spectra(name: str, runs: dict[str, RunSpectra], chosen: Comparison, model: str) -> Picture:
     from quanta_bench.report import plots
 
     panels = [
@@ -312,8 +311,8 @@ def _notes(
 ) -> dict[str, list[str]]:
     scores = [
         "Similarity of the spans of the first i and the first j right singular vectors "
-        "(paper, Eq. A.1): 1 if one span holds the other, 0 if they are orthogonal, max(i, j) / n "
-        "for random spans in n dimensions. Layers are counted from 0.",
+        "(paper, Eq. A.1): 1 if one span contains the other, 0 if they are orthogonal, "
+        "max(i, j) / n for random spans in n dimensions. Layers are counted from 0.",
         f"Updates are what merging adds to float32 weights, {_seeds(runs)}; vectors beyond a "
         "method's bound on the rank, or below rounding, are left out.",
     ]

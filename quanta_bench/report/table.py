@@ -1,4 +1,4 @@
-"""A table as data: columns, rows, values with their errors."""
+"""A table as data: columns, rows, and values with their errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Value(BaseModel):
         deviation: standard deviation over seeds (n - 1); ``None`` for one seed.
         standard_error: of the mean over items, robust to groups of related items.
         seeds: the value of each seed.
-        decimals: how many are shown: a perplexity of 3.1 may be the best or the worst.
+        decimals: number of decimals shown; perplexities need two to tell rows apart.
     """
 
     mean: float
@@ -47,17 +47,17 @@ class TableRow(BaseModel):
         method: registered name of the method; empty for the chance level.
         model: the base model.
         trainable: trained parameters.
-        percent: share of them, by ``denominator``.
-        denominator: what the share is of.
-        wanted_seeds: number of seeds asked for.
-        done_seeds: seeds that are there.
+        percent: their share of ``denominator``, in percent.
+        denominator: the denominator of the share.
+        wanted_seeds: number of seeds requested.
+        done_seeds: finished seeds.
         cells: values by column.
-        averages: by heading; absent while one of its columns is.
-        perplexity: of running text after the run, mean over seeds, where measured.
-        footnote: what the method has to say of itself.
+        averages: by heading; missing while one of its columns is.
+        perplexity: perplexity of running text after the run, mean over seeds, if measured.
+        footnote: the method's footnote.
         missing: why the row is empty, if it cannot run.
         stale: what of the code has changed since the row was computed, in words.
-        without_error: columns whose error over items takes predictions that are not stored.
+        without_error: columns whose error over items needs predictions that are not stored.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""From results to a table's numbers, each with its spread over seeds and its error over items."""
+"""Compute a table's numbers from results, with their spread over seeds and error over items."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import ColumnSpec, Suite
 
 STALE = "†"
-"""Stands behind the label of a row that other code than the present computed."""
+"""Marks the label of a row that was computed by different code."""
 
 
 def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
-    """The table of a request, from whatever results there are."""
+    """The table of a request, from the results so far."""
     suite, profile = request.suite, request.profile
     everything = [result for cell in cells for result in cell.everything()]
     columns = [_column(spec, everything) for spec in suite.shown_columns]
@@ -52,7 +52,7 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
 
 
 def _with_caveats(by_heading: dict[str, list[str]], caveats: list[str]) -> dict[str, list[str]]:
-    """Notes with more caveats, these first."""
+    """Notes with additional caveats, which come first."""
     both = [*caveats, *by_heading.get(CAVEATS, [])]
     return by_heading | ({CAVEATS: both} if both else {})
 
@@ -97,7 +97,7 @@ def _row(cell: Cells) -> TableRow:
 
 def _shown(cell: Cells) -> list[tuple[int, Result]]:
     """The results of a row that its cells show, each with its seed."""
-    # While no seed is complete, what there is of one is worth seeing.
+    # While no seed is complete, partial results are shown.
     seeds = cell.complete or sorted(cell.results)
     return [(seed, result) for seed in seeds for result in cell.results[seed]]
 
@@ -120,18 +120,18 @@ def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store:
         error = _item_error(by_key[key], scored, store)
         if error is None:
             rows[number].without_error.append(key)
-        whole = all(one.tasks[by_key[key].task].kind == "perplexity" for one in scored)
+        perplexity = all(result.tasks[by_key[key].task].kind == "perplexity" for result in scored)
         rows[number].cells[key] = Value(
             mean=mean,
             deviation=None if math.isnan(deviation) else deviation,
             standard_error=_known(error),
             seeds=dict(zip(group.seed, group.value, strict=True)),
-            decimals=2 if whole else 1,
+            decimals=2 if perplexity else 1,
         )
     by_seed = values.pivot(index=["row", "seed"], columns="column", values="value")
     for average in suite.shown_averages:
         keys = average.columns or list(by_key)
-        # An average of fewer columns would be another number.
+        # An average over fewer columns would be a different number.
         means = by_seed.reindex(columns=keys).dropna().mean(axis="columns")
         for row, of_seeds in means.groupby(level="row"):
             number = cast(int, row)
@@ -141,7 +141,7 @@ def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store:
 def _values(
     runs: Mapping[tuple[int, int, str], Result], columns: Sequence[ColumnSpec]
 ) -> pd.DataFrame:
-    """The values of all cells, one line a row, column and seed, in percent for fractions.
+    """The values of all cells, one line per row, column and seed, in percent for fractions.
 
     Returns:
         The columns row, seed, run, column, value; rows and columns in the table's order.
@@ -153,13 +153,13 @@ def _values(
         for result in runs.values():
             if column.task in result.tasks:
                 _metric(result.tasks[column.task], column)
-    asked = pd.DataFrame(list(runs), columns=["row", "seed", "run"])
+    requested = pd.DataFrame(list(runs), columns=["row", "seed", "run"])
     named = pd.DataFrame(
         [(column.key, column.task, column.metric) for column in columns],
         columns=["column", "task", "named"],
     )
     measured = frames.metrics({result.run: result for result in runs.values()}.values())
-    values = asked.merge(named, how="cross").merge(measured, on=["run", "task"])
+    values = requested.merge(named, how="cross").merge(measured, on=["run", "task"])
     values = values[(values.metric == values.named) | ((values.named == "") & values.main)]
     scale = np.where(values.kind == "perplexity", 1.0, 100.0)
     return values.assign(value=values.value * scale)[["row", "seed", "run", "column", "value"]]
@@ -198,16 +198,16 @@ def _item_error(column: ColumnSpec, results: Sequence[Result], store: Store) -> 
 
     Args:
         column: the column.
-        results: one a seed.
-        store: where their predictions are.
+        results: one per seed.
+        store: where their predictions are stored.
 
     Returns:
-        The error in the table's unit; NaN where there is none, with a single group; ``None`` where
-        predictions that it takes are not stored.
+        The error in the table's unit; NaN if undefined, as with a single group; ``None`` if the
+        predictions it needs are not stored.
     """
     tasks = [result.tasks[column.task] for result in results]
     scale = 1.0 if tasks[0].kind == "perplexity" else 100.0
-    # A run knows the error of its task's main metric alone.
+    # A run records only the error of its task's main metric.
     own = [
         math.nan
         if task.standard_error is None or column.metric not in ("", task.metric)
@@ -217,26 +217,26 @@ def _item_error(column: ColumnSpec, results: Sequence[Result], store: Store) -> 
     if len(results) == 1 and column.metric in ("", tasks[0].metric):
         return scale * own[0]
     stored = [store.item_scores(result.run) for result in results]
-    scores = [one[column.task] for one in stored if one is not None]
+    scores = [by_task[column.task] for by_task in stored if by_task is not None]
     if len(scores) < len(results):
         return None
     columns = [
-        one.scores.get(_metric(task, column)) for one, task in zip(scores, tasks, strict=True)
+        items.scores.get(_metric(task, column)) for items, task in zip(scores, tasks, strict=True)
     ]
     known = [values for values in columns if values is not None]
     if len(known) < len(columns):
-        # F1, a correlation, a perplexity: each run knows its own error. Seeds that are scored on
-        # the same items are not independent; their mean is no surer than one of them.
+        # F1, a correlation, a perplexity: each run has its own error. Seeds scored on the
+        # same items are not independent; their mean is no more certain than one of them.
         return scale * stats.mean(own)
-    if all(one.ids == scores[0].ids for one in scores):
+    if all(items.ids == scores[0].ids for items in scores):
         return scale * stats.clustered_standard_error(
             np.mean(known, axis=0).tolist(), scores[0].groups
         )
-    apart = [
-        stats.clustered_standard_error(values.tolist(), one.groups)
-        for values, one in zip(known, scores, strict=True)
+    by_seed = [
+        stats.clustered_standard_error(values.tolist(), items.groups)
+        for values, items in zip(known, scores, strict=True)
     ]
-    return scale * stats.error_of_average(apart)
+    return scale * stats.error_of_average(by_seed)
 
 
 def _known(error: float | None) -> float | None:
@@ -244,18 +244,18 @@ def _known(error: float | None) -> float | None:
 
 
 def _without_errors(rows: Iterable[TableRow], columns: Sequence[Column]) -> list[str]:
-    """Which numbers have no error because predictions are not stored."""
+    """A note on the numbers without an error because predictions are not stored."""
     titles = {column.key: column.title for column in columns}
-    lacking: dict[str, list[str]] = {}
+    affected: dict[str, list[str]] = {}
     for row in rows:
         if row.without_error:
             shown = [titles[key] for key in row.without_error]
             every = len(shown) == len(row.cells)
-            lacking.setdefault("" if every else f" in {', '.join(shown)}", []).append(row.label)
+            affected.setdefault("" if every else f" in {', '.join(shown)}", []).append(row.label)
     return [
-        f"No standard error over items of {', '.join(labels)}{where}: it takes the predictions of "
-        "each seed, and these are not stored here."
-        for where, labels in lacking.items()
+        f"No standard error over items of {', '.join(labels)}{where}: this needs the predictions "
+        "of each seed, which are not stored here."
+        for where, labels in affected.items()
     ]
 
 
@@ -307,7 +307,7 @@ def _level(mean: float) -> Value:
 
 
 def long_form(table: Table) -> pd.DataFrame:
-    """A table's numbers, one line a row and column, the averages last; absent cells have no line.
+    """A table's numbers, one line per row and column, the averages last; empty cells have no line.
 
     Returns:
         label, method, model, trainable_parameters, percent, denominator; task (a column's key or
@@ -338,5 +338,5 @@ def long_form(table: Table) -> pd.DataFrame:
             *row.averages.items(),
         ]
     ]
-    made = pd.DataFrame(lines)
-    return made.astype({"trainable_parameters": "Int64", "items": "Int64"}) if lines else made
+    frame = pd.DataFrame(lines)
+    return frame.astype({"trainable_parameters": "Int64", "items": "Int64"}) if lines else frame

@@ -1,1 +1,1 @@
-"""Compute runs: one, or all of a table, several at once, none twice."""
+"""Compute runs: single ones or all of a table, concurrently, and never twice."""

@@ -1,4 +1,4 @@
-"""Tasks that a source lacks: found before anything is computed, and left out of the runs."""
+"""Detect tasks that a source lacks before anything is computed, and leave them out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from quanta_bench.task import Example, Split
 
 
 def without_absent(rows: Sequence[PlannedRow], pools: Pools) -> list[PlannedRow]:
-    """The rows without the tasks that their source does not have; each such row gives the reason.
+    """The rows without the tasks that their source lacks; affected rows record the reason.
 
-    A row requires a task's test items, and its training items where it trains on that task alone.
-    Where the two come from different sources, test items may be among those that are trained on:
-    such a task counts as absent too.
+    A row requires a task's test items, and its training items if it trains on that task alone. If
+    the two come from different sources, test items may be among the training items; such a task is
+    left out too.
 
     Raises:
-        MissingDataError: no task remains, or the training items of one are absent from a
-            mixture, which would be another mixture without them.
+        MissingDataError: no task remains, or a task of a mixture has no training items, without
+            which it would be another mixture.
         SourceError: data that exist cannot be read.
     """
     reasons = _Reasons(pools)
@@ -29,14 +29,14 @@ def without_absent(rows: Sequence[PlannedRow], pools: Pools) -> list[PlannedRow]
 
 
 class _Reasons:
-    """Why a source does not have a task; each pool is read once."""
+    """Why sources lack tasks; each pool is read once."""
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
         self._errors: dict[tuple[str, str, Split], MissingDataError | None] = {}
 
     def missing(self, task: str, required: Iterable[tuple[str, Split]]) -> MissingDataError | None:
-        """The first failure among the sources and splits that are required, or ``None``."""
+        """The first failure among the required sources and splits, or ``None``."""
         for source, split in required:
             key = (task, source, split)
             if key not in self._errors:
@@ -50,9 +50,9 @@ class _Reasons:
         return None
 
     def leaked(self, task: str, trained: str, scored: str, split: Split) -> MissingDataError | None:
-        """That items of one source's test split are in another's training rows, or ``None``.
+        """An error if test items of one source are training items of another, or ``None``.
 
-        Within one source a task's own splits prevent that.
+        Within one source, a task's own splits prevent that.
         """
         splits: tuple[Split, ...] = ("train", "validation")
         if self.missing(task, [(trained, split) for split in splits]) is not None:
@@ -79,7 +79,7 @@ def _training_splits(spec: TrainingSpec) -> list[tuple[str, Split]]:
 
 
 def _restrict(planned: PlannedRow, reasons: _Reasons) -> PlannedRow:
-    """A row without the tasks that its source does not have."""
+    """A row without the tasks that its source lacks."""
     absent: dict[str, MissingDataError] = {}
     runs: list[tuple[int, PlannedRun]] = []
     jobs: list[tuple[TrainingSpec, EvaluationSpec]] = []

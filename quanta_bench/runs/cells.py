@@ -14,9 +14,9 @@ class Cells:
 
     Attributes:
         row: the row.
-        results: by seed, its finished runs: one, or one a task that is trained apart.
-        by_spec: whether results were found by their specs alone, without comparing the content of
-            model and data.
+        results: finished runs by seed: one, or one per task if tasks are trained separately.
+        by_spec: whether results were matched by their specs only, without comparing the content
+            of model and data.
     """
 
     row: GridRow

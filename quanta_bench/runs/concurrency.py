@@ -1,10 +1,10 @@
-"""How many runs are computed at once on this machine, and with how many threads each.
+"""Choose how many runs are computed at once on this machine, and with how many threads each.
 
-A run of a small model leaves cores idle between its operations, so several runs of one thread each
-get more done than one of several threads. A GPU belongs to one run alone.
+A run of a small model leaves cores idle between operations, so several single-threaded runs get
+more done than one with several threads. A GPU is used by one run at a time.
 
-The limits of control groups are read by hand: psutil and joblib know none on memory, and
-`joblib.cpu_count` reads the processor's from the topmost group only, not from the process's own.
+Control-group limits are read directly: psutil and joblib do not report memory limits, and
+`joblib.cpu_count` reads the CPU limit of the topmost group only, not of the process's own.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from quanta_bench.errors import UsageError
 VARIABLE = "QUANTA_BENCH_JOBS"
 AUTO = "auto"
 
-CORES_A_RUN = 4
-"""Up to so many cores, each gets a run of its own; beyond, so many cores share a run."""
+CORES_PER_RUN = 4
+"""Up to this many cores, each gets its own run; beyond, this many cores share a run."""
 
 USABLE_MEMORY = 0.8
-"""Share of the free memory that runs may take by their estimates. An assumption."""
+"""Assumed fraction of the free memory that runs may use according to their estimates."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Resources:
     """What this process may use of the machine.
 
     Attributes:
-        cores: processor cores.
+        cores: CPU cores.
         gpus: GPUs.
         memory: free bytes of main memory.
     """
@@ -43,10 +43,10 @@ class Resources:
 
 
 def read_jobs(text: str) -> int | None:
-    """The value of ``--jobs``: a number of runs at once; ``None`` for ``auto``.
+    """Parse ``--jobs``: the number of concurrent runs, or ``None`` for ``auto``.
 
     Raises:
-        UsageError: it is neither a number above 0 nor ``auto``.
+        UsageError: the text is neither a positive number nor ``auto``.
     """
     if text == AUTO:
         return None
@@ -58,36 +58,36 @@ def read_jobs(text: str) -> int | None:
 def runs_at_once(resources: Resources, memory: Sequence[float | None]) -> int:
     """How many runs to compute at once.
 
-    With a GPU one. Without, one a core on up to four cores, four on up to sixteen, and beyond one
-    for every four cores, which share the memory's bandwidth; never more than there are runs, nor
-    than fit into `USABLE_MEMORY` of the free memory if the largest of them coincide. A run whose
-    memory is unknown is computed alone.
+    One with a GPU. Without a GPU, one per core on up to four cores, four on up to sixteen, and
+    beyond that one for every four cores, which share the memory bandwidth; never more than there
+    are runs, nor more than fit into `USABLE_MEMORY` of the free memory if the largest coincide. A
+    run of unknown size is computed alone.
 
     Args:
         resources: what this process may use.
-        memory: bytes that each run is estimated to take, ``None`` where that is unknown.
+        memory: estimated bytes of each run; ``None`` if unknown.
     """
     known = sorted((size for size in memory if size is not None), reverse=True)
     if resources.gpus or len(known) < len(memory):
         return 1
-    most = max(min(resources.cores, CORES_A_RUN), resources.cores // CORES_A_RUN)
+    most = max(min(resources.cores, CORES_PER_RUN), resources.cores // CORES_PER_RUN)
     usable = USABLE_MEMORY * resources.memory
     fitting = (n for n in range(min(len(known), most), 1, -1) if sum(known[:n]) <= usable)
     return next(fitting, 1)
 
 
 def threads_each(cores: int, jobs: int, most: int) -> int:
-    """Threads of each of so many runs at once; at most ``most``, those of a run alone."""
+    """Threads per run for ``jobs`` concurrent runs; at most ``most``, those of a single run."""
     return max(1, min(cores // jobs, most))
 
 
 def visible_gpu(worker: int, gpus: int, visible: str | None) -> str | None:
-    """The ``CUDA_VISIBLE_DEVICES`` of a worker: one GPU, in turn; ``None`` leaves it as it is.
+    """A worker's ``CUDA_VISIBLE_DEVICES``: one GPU each, round robin; ``None`` to inherit it.
 
     Args:
-        worker: number of the worker, from 0.
-        gpus: how many GPUs this process sees.
-        visible: its own ``CUDA_VISIBLE_DEVICES``, if set.
+        worker: index of the worker.
+        gpus: number of GPUs visible to this process.
+        visible: this process's ``CUDA_VISIBLE_DEVICES``, if set.
     """
     if gpus < 2:
         return None
@@ -96,7 +96,7 @@ def visible_gpu(worker: int, gpus: int, visible: str | None) -> str | None:
 
 
 def available_resources() -> Resources:
-    """What this process may use at the moment, container limits included."""
+    """What this process may use now, container limits included."""
     import psutil
     import torch
 
@@ -119,7 +119,7 @@ class Limits:
 
     Args:
         root: where control groups are mounted.
-        own: the file that names this process's groups.
+        own: the file that lists this process's groups.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Limits:
                 self._own.append((controllers, path))
 
     def cores(self) -> int:
-        """Cores whose time the process may use, at least one."""
+        """Number of cores that the process may use, at least one."""
         least = 1 << 20
         for folder in self._folders("cpu"):
             fields = _read(folder / "cpu.max").split()  # "max 100000" or "150000 100000"
@@ -145,7 +145,7 @@ class Limits:
         return least
 
     def memory(self) -> float:
-        """Bytes that the process may still take."""
+        """Bytes that the process may still allocate."""
         least = float("inf")
         for folder in self._folders("memory"):
             limit = _number(_read(folder / "memory.max"))
@@ -158,7 +158,7 @@ class Limits:
         return least
 
     def _folders(self, controller: str) -> Iterator[Path]:
-        """The process's groups and all above; a container sees its own at the root."""
+        """The process's groups and their ancestors; a container sees its own group at the root."""
         for controllers, path in self._own:
             if not controllers:
                 top = self._root
@@ -173,7 +173,7 @@ class Limits:
 
 
 def _reclaimable(folder: Path) -> float:
-    """Bytes of files in memory, which a group counts as used and the system gives back."""
+    """Bytes of cached files, which a group counts as used but the system can reclaim."""
     for line in _read(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name in ("inactive_file", "total_inactive_file"):

@@ -1,7 +1,7 @@
-"""Rough estimates of a run's memory and work, from its settings alone.
+"""Rough estimates of a run's memory and work from its settings.
 
-They decide how many runs are computed at once and in which order. GPU time is estimated with more
-care in :mod:`quanta_bench.costs.gpu_hours`.
+They determine how many runs are computed at once and in which order. For more careful estimates of
+GPU time, see :mod:`quanta_bench.costs.gpu_hours`.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ KEPT = 34
 Korthikanti et al. 2022, arXiv:2205.05198, without the attention matrix."""
 
 LOGIT_BYTES = 10
-"""Bytes of a logit with its logarithm of probability or its gradient."""
+"""Bytes per logit with its log-probability or gradient."""
 
 TRAINED_BYTES = 16
-"""Gradient, AdamW's two moments and the weights that are kept as the best, in float32."""
+"""Bytes per trained parameter: gradient, AdamW's two moments and the best weights, float32."""
 
 PASSES = 3
-"""Work of a training item in that of a scored one: forward, and twice as much backward."""
+"""Work of a training item relative to a scored one: forward, and twice as much backward."""
 
 
 def peak_memory(run: PlannedRun) -> float | None:
-    """Bytes that a run takes at its peak on a processor; ``None`` where the model is not known."""
+    """Estimated peak memory of a run on a CPU, in bytes; ``None`` if the model is unknown."""
     training = run.training
     try:
         size = _size(training.model)
     except BenchError:
         return None
-    # Its own weights are trained.
+    # The base's own weights are trained.
     whole = run.method.base_precision == "float32"
     wide = whole or training.precision == "float32"
     total = PROCESS_BYTES + size.parameters * (4 if wide else 2)
     tokens = CPU_EVALUATION_TOKENS
     if run.method.trains:
-        # Adapters are small beside the base.
+        # Adapters are small compared with the base.
         total += TRAINED_BYTES * size.parameters * (1.0 if whole else 0.05)
         items = max(1, training.batch_size // training.accumulate)
-        # A single item may be over the budget.
+        # A single item may exceed the budget.
         most = max(CPU_TRAINING_TOKENS, training.max_length)
         tokens = max(tokens, min(items * training.max_length, most))
         total += tokens * size.layers * size.width * KEPT
@@ -59,7 +59,7 @@ def peak_memory(run: PlannedRun) -> float | None:
 
 
 def work(run: PlannedRun, pools: Pools) -> float:
-    """A run's work in scored items, training items counted for what they take.
+    """A run's work in units of scored items; training items count for more.
 
     Raises:
         BenchError: the items cannot be read.
@@ -75,34 +75,34 @@ def work(run: PlannedRun, pools: Pools) -> float:
         source, tasks = training.source, training.tasks
         trained = training.epochs * items(tasks, source, "train", training.train_items)
         validated = items(tasks, source, "validation", training.validation_items)
-        # Its own weights, in float32, cost a gradient each.
+        # Training the base's own weights adds the cost of their gradients.
         passes = PASSES + (1 if run.method.base_precision == "float32" else 0)
         total += passes * trained + training.validations * validated
     return total
 
 
 class DurationEstimator:
-    """How long runs will take, from how long finished runs of the same row took for their work.
+    """Predicts the duration of runs from finished runs of the same row.
 
-    Work counts items; what a method's own layers cost beside another's is only known once measured.
+    Work only counts items; the relative cost of a method's layers is known once it is measured.
     """
 
     def __init__(self) -> None:
         self._rates: dict[str, float] = {}
 
     def observe(self, label: str, work: float, result: Result) -> None:
-        """Use what a row's finished run took."""
+        """Record the duration of a row's finished run."""
         if work > 0:
             self._rates[label] = (result.training.seconds + result.evaluation_seconds) / work
 
     def seconds(self, label: str, work: float) -> float:
-        """What a run is expected to take; its work as long as nothing is measured."""
+        """Expected seconds of a run; its work if nothing has been measured yet."""
         mean = fmean(self._rates.values()) if self._rates else 1.0
         return work * self._rates.get(label, mean)
 
 
 class _Size:
-    """The sizes of a model that enter the estimate."""
+    """The sizes of a model used by the estimates."""
 
     def __init__(self, name: str) -> None:
         from quanta_bench.models.meta import layers_of, meta_model, vocabulary, width_of

@@ -1,4 +1,4 @@
-"""A run as it is planned and named: its specs in normal form, the content of its model and data."""
+"""Planned runs and their identities: normalised specs, and the content of model and data."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Identity:
         training: name of the training, 12 hexadecimal digits.
         run: name of the run: method, training and evaluation.
         model: fingerprint of the base model.
-        training_data: by task and split, fingerprints of what is trained on.
-        evaluation_data: by task, fingerprints of what is scored.
+        training_data: fingerprints of the training data by task and split.
+        evaluation_data: fingerprints of the scored data by task.
     """
 
     training: str
@@ -39,11 +39,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A job, checked and in the normal form that is hashed. Each job is planned once.
+    """A checked job in the normal form that is hashed. Each job is planned once.
 
     Attributes:
         label: the row it belongs to.
-        training: the training spec: settings checked and stripped of defaults.
+        training: the training spec, with checked settings and without defaults.
         method: the method with its settings.
         evaluation: the evaluation spec.
     """
@@ -58,7 +58,7 @@ class PlannedRun:
         """Plan a job.
 
         Raises:
-            UsageError: a setting is refused, or protocol, task and loss do not go together.
+            UsageError: a setting is invalid, or protocol, task and loss are incompatible.
         """
         spec, method = normal_form(job.training)
         check_protocols(spec, job.evaluation)
@@ -80,12 +80,12 @@ class PlannedRun:
 
     @cached_property
     def training_key(self) -> str:
-        """Equal for runs that score the same training."""
+        """Equal for runs that share a training."""
         return canonical(self.training.model_dump(mode="json"))
 
     @cached_property
     def key(self) -> str:
-        """Equal for jobs that come to the same run."""
+        """Equal for jobs that are the same run."""
         return canonical([self.training_key, self.evaluation.model_dump(mode="json")])
 
     def identify(self, pools: Pools) -> Identity:
@@ -146,16 +146,16 @@ class PlannedRow:
         return cls(row, tuple(runs))
 
     def name(self, seed: int, run: PlannedRun) -> str:
-        """What the user sees one of its runs called."""
+        """The name of one of its runs, as shown to the user."""
         name = run.label + (f", seed {seed}" if len(self.row.seeds) > 1 else "")
         return name + (f", {', '.join(run.evaluation.tasks)}" if self.row.parts > 1 else "")
 
 
 def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
-    """The spec as it is hashed, and its method: settings checked, default values left out.
+    """The spec in the normal form that is hashed (checked, without defaults), and its method.
 
-    A method with nothing to train keeps only what its result depends on, so that every seed and
-    every training setting names the same run and the base is evaluated once.
+    For a method that trains nothing, only what its result depends on is kept, so that every seed
+    and training setting gives the same run and the base is evaluated once.
     """
     method = build_method(spec.method, spec.settings)
     settings = method.config.model_dump(mode="json", exclude_defaults=True)
@@ -179,10 +179,10 @@ def check_identity(
     record: TrainingRecord,
     result: Result | None = None,
 ) -> None:
-    """Check that stored records are of the specs and the content that their name stands for.
+    """Check that stored records match the specs and content in their name.
 
     Raises:
-        DamagedError: they are not.
+        DamagedError: they do not match.
     """
     same = (
         record.id == names.training

@@ -1,8 +1,8 @@
-"""What a user sees while runs are computed: the table so far, the runs in progress, time left.
+"""The progress display: the table so far, the runs in progress, and the time left.
 
-Rich draws the bars. Time left is estimated here, since Rich's estimate goes by bars of equal steps:
-runs differ in work, several run side by side, and one that goes on from a checkpoint has work
-behind it that took no time now.
+Rich draws the bars. The time left is estimated here, because Rich assumes bars of equal steps: runs
+differ in work, several run concurrently, and a run resumed from a checkpoint includes work that
+took no time in this session.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ TRAINING_SHARE = 0.75
 """Share of a trained run's work that is training; the rest is scoring."""
 
 WIDEST_BAR = 120
-"""Columns up to which the bars take the whole width of the terminal."""
+"""Terminal width up to which the bars use the whole line, in columns."""
 
 LOG_SECONDS = 30.0
-"""Least time between two lines on the progress of one run in a log."""
+"""Minimum interval between two log lines on the progress of one run."""
 
 
 class Reporter(Protocol):
     """Receives a run's progress."""
 
     def training(self, done: int, total: int) -> None:
-        """Optimiser steps done of all."""
+        """``done`` of ``total`` optimiser steps are finished."""
 
     def scoring(self, total: int) -> None:
         """Scoring starts, with this number of items."""
@@ -74,13 +74,13 @@ class Screen:
         self._ended = 0
         self._failed = 0
         self._ended_work = 0.0
-        # Work that an earlier start did: a training that goes on from a checkpoint.
+        # Work done by an earlier process, in trainings resumed from a checkpoint.
         self._earlier_work = 0.0
         self._running: list[RunLine] = []
         self._make_table = table
         self._table: RenderableType = table() if table else ""
         self._start = monotonic()
-        # No markup: labels may hold brackets. Only they may be cut where the terminal is narrow.
+        # No markup: labels may contain brackets. Only labels may be cut on narrow terminals.
         whole = Column(no_wrap=True)
         self._progress = Progress(
             TextColumn(
@@ -118,7 +118,7 @@ class Screen:
             self.tell(self._interrupted())
 
     def begin(self, label: str, weight: float = 1.0, doing: str = "loading") -> RunLine:
-        """Start a run beside those in progress.
+        """Show another run in progress.
 
         Args:
             label: its name.
@@ -141,7 +141,7 @@ class Screen:
         text = f"{elapsed / 60:.0f} min" if elapsed >= 60 else f"{elapsed:.0f} s"
         done = self._done_work
         here = done - self._earlier_work
-        # Sooner than this, loading the model is most of what was measured.
+        # Before that, the measured time is mostly model loading.
         little = elapsed < 20 or here < 0.03 * self._work or here <= 0
         if little or self._ended >= self._runs:
             return text
@@ -150,7 +150,7 @@ class Screen:
         return f"{text}, {left}"
 
     def tell(self, text: str) -> None:
-        """Print a text above what is redrawn."""
+        """Print a text above the live display."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @property
@@ -187,12 +187,12 @@ class Screen:
             self._log(f"{text} {count}; {self.times()}")
 
     def _log(self, line: str) -> None:
-        """A line where nothing can be redrawn."""
+        """Print a line if the console cannot redraw."""
         if not self._console.is_interactive:
             self.tell(line)
 
     def _interrupted(self) -> str:
-        """What is kept of the runs, and where each goes on."""
+        """What is kept of the runs, and where each will resume."""
         kept = self._ended - self._failed
         lines = [f"Interrupted. Finished and kept: {kept} of {self._runs} runs."]
         lines += [f"  {run.label}: {run.goes_on()}" for run in self._running]
@@ -217,7 +217,7 @@ class RunLine:
 
     @property
     def done(self) -> float:
-        """Work that is done of this run."""
+        """Finished work of this run."""
         return self.weight * min(self._fraction, 1.0)
 
     def finish(self) -> None:
@@ -225,7 +225,7 @@ class RunLine:
         self._screen._end(self, "done")
 
     def fail(self) -> None:
-        """The run failed; no more of it will be done."""
+        """The run failed."""
         self._screen._end(self, "failed")
 
     def postpone(self) -> None:
@@ -246,7 +246,7 @@ class RunLine:
         return "interrupted while loading; starts anew"
 
     def training(self, done: int, total: int) -> None:
-        """Optimiser steps done of all."""
+        """``done`` of ``total`` optimiser steps are finished."""
         if not self._trained:
             self._trained = True
             before = TRAINING_SHARE * max(done - 1, 0) / max(total, 1)

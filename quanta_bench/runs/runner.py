@@ -1,4 +1,4 @@
-"""One run, start to result: train unless that was done, score unless that was done, store."""
+"""One run from start to result: train and score unless already done, then store."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class Runner:
         return self._identities[planned.key]
 
     def find(self, planned: PlannedRun) -> Result | None:
-        """A run's result if it is stored; what is damaged of it is set aside.
+        """A run's stored result, if any; damaged records are set aside.
 
-        What was computed is named by the model's content, so nothing is looked for while the model
-        itself would have to be downloaded first.
+        Runs are named by the model's content, so nothing is found while the model would have to be
+        downloaded first.
 
         Raises:
             NewerSchemaError: a later version of the suite wrote it.
@@ -79,12 +79,12 @@ class Runner:
         names = self.identify(planned)
         result = self._result(planned, names)
         if result is None:
-            # What is damaged of a training is said before anything is computed.
+            # Damage in a training is reported before anything is computed.
             self._training(planned, names)
         return result
 
     def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
-        """Whether a run's result, or the training that it would score, is of other code."""
+        """Whether a run's result, or the training it would score, comes from different code."""
         if result is not None:
             return bool(stale(result))
         if not is_here(planned.model):
@@ -105,7 +105,7 @@ class Runner:
         return result
 
     def _training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
-        """A stored training of this spec and content with its adapter whole, or ``None``."""
+        """A stored training of this spec and content with an intact adapter, or ``None``."""
         folder = self.store.training_folder(names.training)
         try:
             record = self.store.training(names.training)
@@ -122,7 +122,7 @@ class Runner:
         """A job's result: plan it, then `compute` it.
 
         Raises:
-            UsageError: a setting is refused; otherwise as `compute`.
+            UsageError: a setting is refused; see also `compute`.
         """
         return self.compute(PlannedRun.of(job), fresh=fresh, wait=wait)
 
@@ -137,9 +137,9 @@ class Runner:
         Raises:
             RunInProgressError: another process is computing the training, and ``wait`` is false.
             StorageError: the store cannot be written.
-            RunCrashedError: something that nobody foresaw was raised, mostly by a plug-in.
-            BenchError: anything else the user has to act on; what was finished stays stored.
-            KeyboardInterrupt: the user stopped; the same call goes on later.
+            RunCrashedError: an unexpected exception, usually raised by a plug-in.
+            BenchError: anything else the user has to act on; finished parts stay stored.
+            KeyboardInterrupt: the user interrupted; the same call resumes later.
         """
         try:
             return self._find_or_compute(planned, fresh, wait)
@@ -160,12 +160,12 @@ class Runner:
             return stored
         with self.store.writing(), self.store.computing(names.training, wait=wait):
             if fresh:
-                # Several scorings of one training train it once.
+                # Several evaluations of one training train it once.
                 if names.training not in self._renewed:
                     self.store.forget(names.training)
                 self._renewed.add(names.training)
             elif (stored := self._result(planned, names)) is not None:
-                return stored  # another process finished it meanwhile
+                return stored  # another process has finished it meanwhile
             return self._compute(planned, names)
 
     def _compute(self, planned: PlannedRun, names: Identity) -> Result:
@@ -175,7 +175,7 @@ class Runner:
         device = this_device()
         record = self._training(planned, names)
         if record is not None:
-            # Scored in the precision that it was trained in, whatever is fastest here now.
+            # Score in the precision used in training, whatever is fastest on this machine.
             precision = record.precision
         else:
             self._check_unfinished(names.training)
@@ -188,7 +188,7 @@ class Runner:
         limits.check_evaluation(
             base.model, base.tokenizer, planned.evaluation, [*scored.values()], extra=extra
         )
-        # Asked of the plain base, before a method changes it in place.
+        # Tested on the plain base, before a method changes it in place.
         packed = protocol.prompts and bool(method.cacheable) and can_pack(base.model)
         if record is None:
             record, model = self._train(
@@ -288,7 +288,7 @@ class Runner:
         return record
 
     def _check_unfinished(self, training: str) -> None:
-        """Set aside what a stopped run left if a file of it is not whole."""
+        """Set aside the files of an interrupted run if one of them is incomplete."""
         folder = self.store.unfinished_folder(training)
         try:
             for path in folder.glob("*.ckpt"):
@@ -300,8 +300,8 @@ class Runner:
 
     def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
         """Each task that is scored, with its items."""
-        drawn = self.pools.drawn(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
-        return dict(zip(spec.tasks, drawn, strict=True))
+        samples = self.pools.sample(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
+        return dict(zip(spec.tasks, samples, strict=True))
 
     def _judge(
         self,
@@ -312,13 +312,13 @@ class Runner:
         precision: dict[str, str],
         device: torch.device,
     ) -> Callable[[], float] | None:
-        """What answers to the validation items a model in training generates, as a score.
+        """A function that scores generated answers to the validation items during training.
 
-        None unless the spec chooses its checkpoint so.
+        ``None`` unless the spec selects checkpoints by score.
         """
         if spec.select != "score" or not find_protocol(spec.protocol).generates:
             return None
-        drawn = self.pools.drawn(
+        samples = self.pools.sample(
             spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
         )
         context = evaluators.Context(
@@ -333,7 +333,7 @@ class Runner:
 
         def score() -> float:
             with arithmetic(precision, device):
-                return evaluators.mean_score(context, drawn)
+                return evaluators.mean_score(context, samples)
 
         return score
 
@@ -348,13 +348,13 @@ class Runner:
         packed: bool,
     ) -> Result:
         device = next(model.parameters()).device
-        drawn = self._scored_items(spec)
+        scored = self._scored_items(spec)
         texts = (spec.forgetting,) if spec.forgetting else ()
-        taken = self.pools.drawn(
+        text_samples = self.pools.sample(
             texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
         )
-        forgetting = dict(zip(texts, taken, strict=True))
-        self.reporter.scoring(sum(len(e) for _, e in (*drawn.values(), *forgetting.values())))
+        forgetting = dict(zip(texts, text_samples, strict=True))
+        self.reporter.scoring(sum(len(e) for _, e in (*scored.values(), *forgetting.values())))
         context = evaluators.Context(
             model,
             base.tokenizer,
@@ -372,15 +372,15 @@ class Runner:
             _finite_outputs(record),
             method.frozen(model),
         ):
-            for reference, (task, examples) in drawn.items():
-                begun = time.perf_counter()
+            for reference, (task, examples) in scored.items():
+                task_start = time.perf_counter()
                 judged = evaluators.evaluate(context, task, examples)
-                seconds = time.perf_counter() - begun
+                seconds = time.perf_counter() - task_start
                 results[reference] = summary.summarise(
                     task, spec.protocol, judged, seconds, names.evaluation_data[reference]
                 )
                 predictions += [summary.line(reference, item) for item in judged]
-            lost = {
+            perplexities = {
                 reference: _perplexity(reference, evaluators.evaluate(context, task, examples))
                 for reference, (task, examples) in forgetting.items()
             }
@@ -395,12 +395,12 @@ class Runner:
                 "normaliser": spec.normaliser,
             },
             tasks=results,
-            forgetting=lost,
+            forgetting=perplexities,
             evaluation_precision=record.precision,
             evaluation_seconds=time.perf_counter() - start,
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
             evaluation_environment=environment(self.jobs),
-            code=code_versions("", [*drawn, *forgetting]),
+            code=code_versions("", [*scored, *forgetting]),
             forgetting_data={text: names.evaluation_data[text] for text in texts},
         )
         return self.store.write_run(result, predictions)
@@ -415,7 +415,7 @@ def _perplexity(reference: str, judged: Sequence[evaluators.Judged]) -> float:
 
 @contextmanager
 def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
-    """Name the weights that gave outputs which are NaN or infinite, and what may help."""
+    """On NaN or infinite outputs, say which weights gave them and what may help."""
     try:
         yield
     except NonFiniteError as error:
@@ -434,14 +434,13 @@ def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
 
 
 _computed = 0
-"""Runs that this process has computed."""
+"""Number of runs that this process has computed."""
 
 
 def _alone_in_process() -> bool:
-    """Whether the run that starts now can tell its memory from that of others.
+    """Whether the memory of the run that starts now can be measured separately.
 
-    On a processor the resident size keeps what earlier runs left; a GPU's allocations are counted
-    anew.
+    On a CPU, resident memory includes what earlier runs left; on a GPU, the peak is reset.
     """
     global _computed
     _computed += 1
@@ -449,28 +448,28 @@ def _alone_in_process() -> bool:
 
 
 def _read_precision(folder: Path) -> dict[str, str] | None:
-    """The precision of a training that was stopped; ``None`` if it had not been chosen.
+    """The precision of an interrupted training; ``None`` if it had not been chosen.
 
     Raises:
-        ValueError, KeyError: the file is not whole.
+        ValueError, KeyError: the file is incomplete.
     """
     path = folder / "precision.json"
     if not path.exists():
         return None
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return {name: str(kept[name]) for name in ("base", "arithmetic")}
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {name: str(stored[name]) for name in ("base", "arithmetic")}
 
 
 def _kept_precision(
     folder: Path, spec: TrainingSpec, method: Method[Any], device: torch.device
 ) -> dict[str, str]:
-    """A training's precision: chosen once, and kept for when it goes on after a stop.
+    """A training's precision: chosen once, and reused when the training is resumed.
 
-    The choice may rest on a timing, and a run must not change its base half-way.
+    The choice may depend on a timing, and a run must not change its base half-way.
     """
-    kept = _read_precision(folder)
-    if kept is not None:
-        return kept
+    stored = _read_precision(folder)
+    if stored is not None:
+        return stored
     dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
     precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
     if method.trains:

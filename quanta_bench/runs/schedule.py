@@ -1,4 +1,4 @@
-"""Which runs are computed, in which order, and how many at once."""
+"""Schedule runs: their order, and how many are computed at once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class PendingRun:
     """A run to be computed.
 
     Attributes:
-        name: what the user sees it called.
+        name: its name, as shown to the user.
         seed: its seed.
         planned: the run.
-        cells: where its result goes: rows that come to the same run share it, as on one small model
-            in place of several.
+        cells: where its result goes; rows that amount to the same run share it, for example if one
+            small model replaces several.
         work: its estimated work, in scored items.
-        fresh: whether it is computed again though it is stored.
+        fresh: whether to recompute it although it is stored.
     """
 
     name: str
@@ -36,7 +36,7 @@ class PendingRun:
     fresh: bool = False
 
     def finish(self, result: Result) -> None:
-        """Put the result into the cells that wait for it."""
+        """Add the result to the cells that wait for it."""
         for cells, seed in self.cells:
             cells.add(seed, result)
 
@@ -46,11 +46,11 @@ class Schedule:
     """How runs are computed.
 
     Attributes:
-        batches: numbers of the runs, those that score one training together: seed by seed, and
-            within a seed those of most work first.
-        jobs: how many batches are computed at once.
-        threads: processor threads of each.
-        resources: what may be used of the machine.
+        batches: indices of runs, grouped by training: seed by seed, and within a seed those with
+            the most work first.
+        jobs: number of batches computed at once.
+        threads: CPU threads of each.
+        resources: the resources available.
     """
 
     batches: list[list[int]]
@@ -64,8 +64,8 @@ class Schedule:
 
         Args:
             runs: at least one.
-            jobs: how many to compute at once at most; ``None`` as many as
-                :func:`quanta_bench.runs.concurrency.runs_at_once` thinks fit.
+            jobs: maximum number of concurrent runs; ``None`` to let
+                :func:`quanta_bench.runs.concurrency.runs_at_once` decide.
         """
         by_training: dict[str, list[int]] = {}
         for number, run in enumerate(runs):
@@ -90,9 +90,9 @@ class Schedule:
 
 
 def rank(runs: Sequence[PendingRun], estimator: DurationEstimator) -> tuple[int, float]:
-    """The order in which batches start: seed by seed, and the longest first.
+    """Sort key for starting batches: seed by seed, the longest first.
 
-    A long run that starts last would keep the other cores waiting.
+    A long run started last would leave the other cores idle.
     """
     seconds = sum(estimator.seconds(run.planned.label, run.work) for run in runs)
     return runs[0].seed, -seconds

@@ -14,7 +14,7 @@ def model_sources(jobs: Iterable[tuple[TrainingSpec, EvaluationSpec]]) -> set[st
 
 
 def data_sources(jobs: Iterable[tuple[TrainingSpec, EvaluationSpec]]) -> set[str]:
-    """The sources of data; a task of the user's own file reads from none."""
+    """The sources of data; tasks that read a user's own file need none."""
     sources: set[str] = set()
     for training, evaluation in jobs:
         read = [(evaluation.source, evaluation.tasks)]

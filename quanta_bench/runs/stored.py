@@ -1,4 +1,4 @@
-"""Finished runs of which the model or the data are not on this machine, found by their specs."""
+"""Find finished runs by their specs when their model or data are not on this machine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from quanta_bench.suites.grid import GridRow
 
 
 def content_is_here(rows: Iterable[GridRow]) -> bool:
-    """Whether the models of a grid, and the embedded data where it reads these, are on the disk.
+    """Whether a grid's models and embedded data are on this machine.
 
-    Data from other sources are not looked for. Downloads nothing.
+    Does not check data from other sources. Downloads nothing.
     """
     jobs = [job for row in rows if not row.missing for job in row.jobs]
     if "embedded" in model_sources(jobs) and not embedded.is_converted():
@@ -32,10 +32,10 @@ def content_is_here(rows: Iterable[GridRow]) -> bool:
 
 
 def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
-    """The results of a grid by their specs alone, if every run of it is stored.
+    """A grid's results, matched by their specs only, if all its runs are stored.
 
-    Tasks that none of the runs has scored count as absent from the source. Where several results
-    have the same specs, for models or data of other content, one of the present code is taken.
+    Tasks that no run has scored count as missing from the source. If several results have the same
+    specs but different models or data, one computed by the current code is preferred.
 
     Returns:
         The rows with their results, or ``None`` if a run is missing.
@@ -45,12 +45,12 @@ def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
         stored.setdefault(_key(result.training.spec, result.evaluation), []).append(result)
     if not stored:
         return None
-    found = [
+    matches = [
         [(seed, run, _best(stored, run)) for seed, run in PlannedRow.of(row).runs] for row in rows
     ]
-    scored = {task for row in found for _, _, result in row if result for task in result.tasks}
+    scored = {task for row in matches for _, _, result in row if result for task in result.tasks}
     cells = []
-    for row, runs in zip(rows, found, strict=True):
+    for row, runs in zip(rows, matches, strict=True):
         cell = Cells(row, {}, by_spec=True)
         kept = []
         for seed, run, match in runs:
@@ -80,11 +80,11 @@ def _best(stored: dict[str, list[Result]], planned: PlannedRun) -> Result | None
         for result in stored.get(_key(planned.training, planned.evaluation), ())
         if set(result.tasks) <= tasks
     ]
-    return min(fits, key=lambda one: (-len(one.tasks), len(stale(one)), one.run), default=None)
+    return min(fits, key=lambda fit: (-len(fit.tasks), len(stale(fit)), fit.run), default=None)
 
 
 def _key(training: TrainingSpec, evaluation: EvaluationSpec) -> str:
-    """Equal for runs of the same specs, whichever of the tasks their source had."""
+    """Equal for runs with the same specs, whichever tasks their source had."""
     return canonical(
         [
             training.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""Compute a grid: plan its runs, find those that are finished, compute the rest, fill the table."""
+"""Compute a grid: plan its runs, find the finished ones, compute the rest, fill the table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from quanta_bench.runs.worker_pool import (
 from quanta_bench.suites.grid import GridRow
 
 Fresh = Literal["", "all", "stale"]
-"""Which runs to compute again though they are stored."""
+"""Which stored runs to recompute."""
 
 
 def sweep(
@@ -49,29 +49,29 @@ def sweep(
     """Compute the runs of a grid whose results are not stored yet.
 
     Runs go seed by seed over all rows, so that a table is filled with one seed before any row
-    gets its second; several at once start so too, the longest of a seed first. A task that the
-    source does not have is left out. A run that another process is computing comes last; it is
-    waited for, and its result taken.
+    gets its second; concurrent runs start in that order too, the longest of a seed first. A task
+    that the source lacks is left out. A run that another process is computing comes last; this
+    process waits for it and uses its result.
 
     Args:
         rows: the grid; rows that cannot run in this version stay empty.
         store: where results are and go.
         console: where progress is shown.
         draw: draws the table from the results so far.
-        pools: where items come from; by default read anew.
-        fresh: which runs to compute again: ``"all"``, or ``"stale"``, those that other code than
-            the present computed.
-        at_once: how many runs to compute at once, each in a process of its own; one is computed in
-            this process. ``None`` goes by :func:`quanta_bench.runs.concurrency.runs_at_once`.
+        pools: where items come from; by default they are read again.
+        fresh: which runs to recompute: ``"all"``, or ``"stale"`` for those computed by different
+            code.
+        at_once: how many runs to compute at once, each in its own process; with one, it is this
+            process. ``None`` uses :func:`quanta_bench.runs.concurrency.runs_at_once`.
 
     Returns:
         The rows with their results, and a message for each run that failed.
 
     Raises:
         UsageError: a row's settings are refused; before any data are read if its protocol is.
-        SourceError: the source has none of the tasks, or not what is trained on.
+        SourceError: the source has none of the tasks, or lacks training data.
         StorageError: the store cannot be written.
-        KeyboardInterrupt: the user stopped. What was finished stays.
+        KeyboardInterrupt: the user interrupted. Finished runs are kept.
     """
     planned = [PlannedRow.of(row) for row in rows]
     console.print("Reading data and looking for finished runs.", style="dim")
@@ -100,10 +100,10 @@ def sweep(
 def _start_early(
     pool: WorkerPool, rows: Sequence[PlannedRow], store: Store, fresh: bool, at_once: int | None
 ) -> None:
-    """Start workers for as many runs as will be computed at once if none is finished yet.
+    """Start workers early, since their imports take seconds, if no run is finished yet.
 
-    Their imports take seconds. None are started where some runs are finished, for all may be; nor
-    for a GPU, which workers share out.
+    None are started if some runs are finished, because then all may be; nor with a GPU, because
+    workers are assigned to GPUs later.
     """
     distinct = {
         run.key: PendingRun("", seed, run) for planned in rows for seed, run in planned.runs
@@ -119,9 +119,9 @@ def _start_early(
 def _find_finished(
     rows: Sequence[PlannedRow], runner: Runner, fresh: Fresh
 ) -> tuple[list[Cells], list[PendingRun], DurationEstimator, list[str]]:
-    """The finished runs in their cells, the others in the order in which they are computed.
+    """The finished runs in their cells, the others in the order of computation, and failures.
 
-    Last come messages about runs that a later version of the suite stored; these are left alone.
+    The failures are messages about runs stored by a later version of the suite, which are skipped.
     """
     cells = []
     pending: dict[str, PendingRun] = {}
@@ -153,7 +153,7 @@ def _find_finished(
 
 
 class _Board:
-    """What the user sees of the runs, and which of them failed."""
+    """Reports runs to the user and collects failures."""
 
     def __init__(
         self, screen: Screen, estimator: DurationEstimator, failures: Sequence[str] = ()
@@ -172,7 +172,7 @@ class _Board:
         line.finish()
 
     def fail(self, run: PendingRun, line: RunLine, error: Exception) -> None:
-        """Note that a run failed, unless it is no use to compute the others."""
+        """Record that a run failed; raise if the others would fail too."""
         if isinstance(error, UsageError):
             raise UsageError(f"{run.name}: {error}") from error
         if isinstance(error, StorageError):
@@ -180,7 +180,7 @@ class _Board:
         if not isinstance(error, (BenchError, RuntimeError, MemoryError)):
             error.add_note(f"in the run {run.name}")
             raise error
-        # The other rows are worth having all the same.
+        # The other rows are still worth computing.
         self.failures.append(f"{run.name}: {error}")
         line.fail()
 

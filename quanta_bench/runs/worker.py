@@ -1,4 +1,4 @@
-"""What a worker process does: compute one run after another, and report on each."""
+"""The worker process: compute one run after another and report progress."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What holds for all runs of a worker.
+    """Settings shared by all runs of a worker.
 
     Attributes:
         root: results folder.
-        jobs: how many runs are computed at once.
-        threads: processor threads of each.
-        dtypes: the fastest dtype by type of device, as the command measured it: beside other runs
-            a timing could differ from row to row.
+        jobs: number of concurrent runs.
+        threads: CPU threads of each.
+        dtypes: the fastest dtype by device type, as measured by the command: under load, timings
+            could differ from row to row.
     """
 
     root: Path
@@ -33,7 +33,7 @@ class WorkerSettings:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """So many optimiser steps of all are done."""
+    """``done`` of ``total`` optimiser steps are finished."""
 
     done: int
     total: int
@@ -63,7 +63,7 @@ class ProgressSender:
         self._send = send
 
     def training(self, done: int, total: int) -> None:
-        """Optimiser steps done of all."""
+        """``done`` of ``total`` optimiser steps are finished."""
         self._send(TrainingStep(done, total))
 
     def scoring(self, total: int) -> None:
@@ -76,7 +76,7 @@ class ProgressSender:
 
 
 def import_libraries() -> None:
-    """Import what runs need, which takes seconds, while the command still reads data."""
+    """Import the libraries for runs, which takes seconds, while the command still reads data."""
     from quanta_bench.utils.quiet import without_collection
 
     with without_collection():
@@ -110,7 +110,7 @@ def compute_run(
 
 @cache
 def _runner(settings: WorkerSettings) -> Runner:
-    """The process's one runner, which keeps data between runs."""
+    """The process's only runner, which keeps data in memory between runs."""
     import torch
 
     from quanta_bench.models import precision

@@ -1,7 +1,7 @@
-"""Worker processes that compute runs side by side, as the command sees them.
+"""A pool of worker processes that compute runs concurrently.
 
-Each is started once and computes one run after another. A worker that dies costs the run that it
-was computing; the others go on. Leaving the block ends them all: none outlives the command.
+Each worker is started once and computes one run after another. If a worker dies, only its current
+run fails; the others continue. Leaving the context ends all workers: none outlives the command.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from quanta_bench.utils.processes import (
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A worker begins with a run.
+    """A worker starts a run.
 
     Attributes:
-        run: the run's number, as it was given.
-        waits: whether it waits first until another process has finished with the run.
+        run: index of the run.
+        waits: whether it first waits for another process that is computing the run.
     """
 
     run: int
@@ -42,7 +42,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class RunProgressed:
-    """A run goes on."""
+    """A run made progress."""
 
     run: int
     progress: Progress
@@ -58,7 +58,7 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """A run ended by an exception."""
+    """A run ended with an exception."""
 
     run: int
     error: Exception
@@ -66,7 +66,7 @@ class RunFailed:
 
 @dataclass(frozen=True)
 class RunPostponed:
-    """Another process is computing the run; it will be started again when all others are done."""
+    """Another process is computing the run; it will be restarted after all others."""
 
     run: int
 
@@ -76,7 +76,7 @@ Event = RunStarted | RunProgressed | RunFinished | RunFailed | RunPostponed
 
 @dataclass
 class _Batch:
-    """Numbers of runs that one worker computes in order."""
+    """Indices of runs that one worker computes in order."""
 
     runs: list[int]
     waits: bool = False
@@ -91,7 +91,7 @@ class _Worker:
 
     @classmethod
     def start(cls, number: int, threads: int, gpus: int) -> _Worker:
-        """Start a process, which imports what it needs."""
+        """Start a process and let it import the libraries."""
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         gpu = visible_gpu(number, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
         if gpu is not None:
@@ -103,14 +103,14 @@ class _Worker:
 
     def printed(self) -> list[str]:
         """The lines that libraries printed."""
-        # By position, for the worker writes through the same open file.
+        # pread, because the worker writes through the same open file.
         size = os.fstat(self.log.fileno()).st_size
         text = os.pread(self.log.fileno(), size, 0).decode(errors="replace")
         return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 class WorkerPool:
-    """Workers, which may be started before it is known what they will compute."""
+    """Workers, which may be started before their runs are known."""
 
     def __init__(self) -> None:
         self._idle: list[_Worker] = []
@@ -125,7 +125,7 @@ class WorkerPool:
         self.close()
 
     def start(self, count: int, threads: int, gpus: int = 0) -> None:
-        """Start workers; `compute` starts those that it lacks.
+        """Start workers; `compute` starts any that are missing.
 
         Args:
             count: how many.
@@ -152,20 +152,20 @@ class WorkerPool:
         fresh: Collection[int] = (),
         show: Callable[[str], None],
     ) -> Iterator[Event]:
-        """Compute runs and report what happens, as it happens.
+        """Compute runs and yield events as they happen.
 
-        Runs that another process is computing are postponed; when no other is left, workers wait
+        Runs that another process is computing are postponed; when no others are left, workers wait
         for them.
 
         Args:
             jobs: the runs.
-            batches: numbers of runs; those of a batch go to one worker, in order.
-            settings: what holds for all of them; ``settings.jobs`` workers compute them.
-            gpus: how many GPUs there are.
-            rank: asked of the waiting batches whenever one is to start: the one of least rank
-                starts, of several the first.
-            fresh: numbers of the runs to compute again though they are stored.
-            show: called with what libraries print in a worker, each line once.
+            batches: indices of runs; a batch is computed by one worker, in order.
+            settings: settings of all runs; ``settings.jobs`` workers compute them.
+            gpus: number of GPUs.
+            rank: sort key of waiting batches, evaluated whenever one is to start; the lowest
+                starts first.
+            fresh: indices of the stored runs to recompute.
+            show: called once with each line that libraries print in a worker.
 
         Raises:
             BenchError: a worker could not be started.
@@ -182,8 +182,8 @@ class WorkerPool:
                 try:
                     reply = worker.process.receive()
                 except ChildDiedError as error:
-                    yield self._bury(worker, error, waiting)
-                    # Where memory ran out, one fewer may fit.
+                    yield self._handle_death(worker, error, waiting)
+                    # If memory ran out, one worker fewer may fit.
                     if waiting and not (error.killed and self._workers):
                         self.start(1, settings.threads, gpus)
                         replacement = self._idle.pop()
@@ -212,8 +212,10 @@ class WorkerPool:
                 else:
                     self._stop([worker])
 
-    def _bury(self, worker: _Worker, error: ChildDiedError, waiting: list[_Batch]) -> RunFailed:
-        """A worker died: its run has failed, and the rest of its batch is left to others."""
+    def _handle_death(
+        self, worker: _Worker, error: ChildDiedError, waiting: list[_Batch]
+    ) -> RunFailed:
+        """Handle a dead worker: its run has failed, the rest of its batch is requeued."""
         last = "".join(worker.printed()[-1:])
         reason = f"{error}: {last}" if last else f"{error}."
         self._stop([worker])
@@ -243,12 +245,12 @@ class WorkerPool:
 
 
 def _end(worker: _Worker, reply: Returned | Raised, waiting: list[_Batch]) -> Event:
-    """The event that ends a worker's present run, which leaves its batch."""
+    """Remove a worker's current run from its batch and return the event that ends it."""
     run = worker.batch.runs.pop(0)
     if isinstance(reply, Returned):
         return RunFinished(run, reply.value)
     if isinstance(reply.error, RunInProgressError) and not worker.batch.waits:
-        # The others of its batch score the same training.
+        # The rest of the batch evaluates the same training.
         waiting.append(_Batch([run, *worker.batch.runs], waits=True))
         worker.batch = _Batch([])
         return RunPostponed(run)

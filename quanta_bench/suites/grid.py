@@ -160,13 +160,13 @@ def _on_model(
     """A row with the user's settings, and with settings that fit the user's model."""
     from quanta_bench.suites.fitting import check_fits, fitted
 
-    given = overrides.methods.get(row.method, {})
+    own_settings = overrides.methods.get(row.method, {})
     row = overrides.applied_to(row)
     if choice.model:
         original = meta_reference(_model(profile, row, NO_CHOICE))
-        result = fitted(row, meta_reference(model), original, kept=given)
+        result = fitted(row, meta_reference(model), original, kept=own_settings)
         return result.row, result.note
-    if given:
+    if own_settings:
         check_fits(row, meta_reference(model))
     return row, ""
 

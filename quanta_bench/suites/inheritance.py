@@ -46,28 +46,28 @@ def _profile(name: str, own: Mapping[str, Any], load: Callable[[str], Any]) -> d
     if name not in profiles:
         raise UsageError(f"like: {suite} has no profile {name!r}. {did_you_mean(name, profiles)}")
     other = profiles[name]
-    made = {**other, **own}
-    del made[KEY]
-    if isinstance(made.get("rows"), list):
-        made["rows"] = [
-            _row(row, made.get("model"), other, f"{suite}, profile {name!r}")
+    merged = {**other, **own}
+    del merged[KEY]
+    if isinstance(merged.get("rows"), list):
+        merged["rows"] = [
+            _row(row, merged.get("model"), other, f"{suite}, profile {name!r}")
             if _takes_over(row)
             else row
-            for row in made["rows"]
+            for row in merged["rows"]
         ]
-    return made
+    return merged
 
 
 def _row(own: Mapping[str, Any], default: Any, other: Mapping[str, Any], of: str) -> dict[str, Any]:
     model = own.get("model", default)
     usual = other.get("model")
     labelled = [row for row in other.get("rows", ()) if isinstance(row, dict) and "label" in row]
-    there = {row["label"]: row for row in labelled if row.get("model", usual) == model}
+    candidates = {row["label"]: row for row in labelled if row.get("model", usual) == model}
     label = own[KEY]
-    if label not in there:
+    if label not in candidates:
         raise UsageError(
-            f"like: {of} has no row {label!r} on {model}. {did_you_mean(label, there)}"
+            f"like: {of} has no row {label!r} on {model}. {did_you_mean(label, candidates)}"
         )
-    made = {**there[label], **own}
-    del made[KEY]
-    return made
+    merged = {**candidates[label], **own}
+    del merged[KEY]
+    return merged

@@ -56,13 +56,13 @@ def _path(name: str, kind: str = "table") -> Path:
 
 
 def _content(path: Path, within: tuple[Path, ...] = ()) -> Any:
-    """What a suite's file holds, with what it takes over from other suites filled in."""
+    """The content of a suite's file, with what it inherits from other suites filled in."""
 
     def other(name: str) -> Any:
-        found = _path(name)
-        if found in (*within, path):
-            raise UsageError(f"{path} is like {found}, which in the end is like it.")
-        content = _content(found, (*within, path))
+        parent = _path(name)
+        if parent in (*within, path):
+            raise UsageError(f"{path} is like {parent}, which in the end is like it.")
+        content = _content(parent, (*within, path))
         Suite.model_validate(content)
         return content
 
@@ -84,10 +84,10 @@ def check_tasks(suite: Suite) -> None:
     """
     missing = absent_tasks(suite)
     if missing and suite.name in shipped():
-        one = len(missing) == 1
+        single = len(missing) == 1
         raise UsageError(
-            f"{suite.name} cannot be computed yet: the {'task' if one else 'tasks'} "
-            f"{', '.join(missing)} {'is' if one else 'are'} not available in this version."
+            f"{suite.name} cannot be computed yet: the {'task' if single else 'tasks'} "
+            f"{', '.join(missing)} {'is' if single else 'are'} not available in this version."
         )
     for task in missing:
         find_task(task)

@@ -64,13 +64,13 @@ class Overrides:
 
     def applied_to(self, row: RowSpec) -> RowSpec:
         """A row with the settings of its method in place of its own, and the label to match."""
-        given = self.methods.get(row.method)
-        if not given:
+        overrides = self.methods.get(row.method)
+        if not overrides:
             return row
         settings = dict(row.settings)
-        for path, value in given.items():
+        for path, value in overrides.items():
             settings = _replaced(settings, path.split("."), value)
-        names = dict.fromkeys(path.partition(".")[0] for path in given)
+        names = dict.fromkeys(path.partition(".")[0] for path in overrides)
         return row.model_copy(
             update={
                 "settings": settings,

@@ -107,7 +107,7 @@ def columns_of(columns: Any) -> Any:
     """Columns as a file has them, a bare name made a mapping."""
     if not isinstance(columns, (list, tuple)):
         return columns
-    return [{"task": one} if isinstance(one, str) else one for one in columns]
+    return [{"task": column} if isinstance(column, str) else column for column in columns]
 
 
 class Profile(Frozen):

@@ -64,8 +64,8 @@ class BenchData(pl.LightningDataModule):
 
     def _encode(self, pools: Pools, tokenizer: Any, split: Any, count: int | None) -> list[Any]:
         spec = self.spec
-        drawn = pools.drawn(spec.tasks, spec.source, split, count, spec.seeds.sample)
-        return self.objective.encode(tokenizer, drawn, train=split == "train")
+        samples = pools.sample(spec.tasks, spec.source, split, count, spec.seeds.sample)
+        return self.objective.encode(tokenizer, samples, train=split == "train")
 
     def _lay_out(self) -> list[list[list[Any]]]:
         spec = self.spec

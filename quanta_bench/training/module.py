@@ -85,7 +85,7 @@ class FineTuning(pl.LightningModule):
         loss = accumulate_gradients(
             self.objective, self.model, batch, backward=self.manual_backward
         )
-        self.tokens += sum(one.tokens for one in batch)
+        self.tokens += sum(part.tokens for part in batch)
         self.losses.append(float(loss))
         if not math.isfinite(self.losses[-1]):
             raise self._diverged(f"the loss is {self.losses[-1]}", self.global_step + 1)

@@ -222,7 +222,7 @@ def accumulate_gradients(
     Returns:
         The batch's loss, a scalar without a gradient.
     """
-    units = [objective.units(one) for one in micro_batches]
+    units = [objective.units(micro_batch) for micro_batch in micro_batches]
     total = torch.zeros((), dtype=torch.float64)
     for one, count in zip(micro_batches, units, strict=True):
         loss = objective.loss(model, one) * (count / sum(units))

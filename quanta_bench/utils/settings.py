@@ -169,8 +169,8 @@ def _kind(annotation: Any, *, several: bool = False) -> str:
 
 
 def _bounds(field: FieldInfo) -> list[str]:
-    found = []
-    for attribute, words in (
+    bounds = []
+    for attribute, template in (
         ("ge", "at least {}"),
         ("gt", "greater than {}"),
         ("le", "at most {}"),
@@ -181,5 +181,5 @@ def _bounds(field: FieldInfo) -> list[str]:
         for mark in field.metadata:
             bound = getattr(mark, attribute, None)
             if bound is not None:
-                found.append(words.format(bound))
-    return found
+                bounds.append(template.format(bound))
+    return bounds

@@ -340,7 +340,7 @@ def test_the_picture_has_smaller_is_better_and_bigger_is_better_apart() -> None:
     panels = {axes.get_title("right").partition(":")[0]: axes for axes in figure.axes}
     for title, label, bound, style in (
         ("Smaller is better", "c: t", 1.6, MET),
-        ("Bigger is better", "c: s", 4.0, MISSED),
+        ("Larger is better", "c: s", 4.0, MISSED),
     ):
         axes = panels.pop(title)
         # The first line is the benchmark's title.

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from quanta_bench.bench import turns
-from quanta_bench.bench.turns import Done, take_turns
+from quanta_bench.bench.turns import EndPart, take_turns
 
 
 class Clock:
@@ -27,7 +27,7 @@ def test_parts_alternate_until_the_longer_run_is_alone(clock: Clock) -> None:
     order: list[str] = []
 
     def run(name: str, count: int, seconds: float) -> object:
-        def whole(done: Done) -> None:
+        def whole(done: EndPart) -> None:
             for part in range(count):
                 order.append(f"{name}{part}")
                 clock.now += seconds
@@ -49,7 +49,7 @@ def test_the_first_has_the_main_thread() -> None:
     threads = {}
 
     def run(name: str) -> object:
-        def whole(done: Done) -> None:
+        def whole(done: EndPart) -> None:
             threads[name] = threading.current_thread() is threading.main_thread()
             done(1)
 
@@ -62,7 +62,7 @@ def test_the_first_has_the_main_thread() -> None:
 @pytest.mark.parametrize("failing", ["a", "b", "c"])
 def test_a_failure_of_any_ends_all(failing: str) -> None:
     def run(name: str) -> object:
-        def whole(done: Done) -> None:
+        def whole(done: EndPart) -> None:
             for part in range(3):
                 if name == failing and part == 1:
                     raise ZeroDivisionError(name)

@@ -52,9 +52,11 @@ def test_ways_agree_on_every_log_likelihood(conditions: Conditions, exact: None)
     base = materials.load()
     task, examples = materials.items("arc_easy", "test", 3)
     spec = EvaluationSpec(tasks=(task.name,))
-    put = scoring.Put(task, examples, [task.prompt(item, spec.protocol) for item in examples])
-    one = scoring.one_at_a_time(materials, base, spec, put)
-    harness = scoring.Harness(materials, base, spec.max_length, 8).score(put)
+    items = scoring.PromptedItems(
+        task, examples, [task.prompt(item, spec.protocol) for item in examples]
+    )
+    one = scoring.one_at_a_time(materials, base, spec, items)
+    harness = scoring.Harness(materials, base, spec.max_length, 8).score(items)
     for mine, other in zip(one, harness, strict=True):
         assert mine == pytest.approx(other, abs=1e-3)
 

@@ -39,9 +39,9 @@ def test_a_method_that_does_not_fit_is_said_and_the_others_are_compared(
     conditions: Conditions,
 ) -> None:
     kinds = (
-        methods.Kind("quanta", "QuanTA 4-4-4", {"dims": (4, 4, 4)}),
-        methods.Kind("quanta", "QuanTA 9-8-8", {"dims": (9, 8, 8)}),
-        methods.Kind("dora"),
+        methods.Variant("quanta", "QuanTA 4-4-4", {"dims": (4, 4, 4)}),
+        methods.Variant("quanta", "QuanTA 9-8-8", {"dims": (9, 8, 8)}),
+        methods.Variant("dora"),
     )
     case = methods.compare(Materials.of(conditions), kinds, 1, conditions)
     assert [side.name for side in case.sides] == ["LoRA r=8", "QuanTA 4-4-4", "DoRA r=8"]

@@ -25,7 +25,7 @@ from quanta_bench.plugins import build_method
     ],
 )
 def test_words(words: str, parameters: float | None, percent: float | None) -> None:
-    found = Budget.from_words(words)
+    found = Budget.parse(words)
     assert found.parameters == (parameters and pytest.approx(parameters))
     assert found.percent == percent
 
@@ -33,7 +33,7 @@ def test_words(words: str, parameters: float | None, percent: float | None) -> N
 @pytest.mark.parametrize("words", ["", "many", "-1M", "0", "0%", "1G", "%", "1e6"])
 def test_words_that_are_no_budget(words: str) -> None:
     with pytest.raises(UsageError, match="A budget is a positive share"):
-        Budget.from_words(words)
+        Budget.parse(words)
 
 
 def test_a_share_is_of_what_the_user_says() -> None:

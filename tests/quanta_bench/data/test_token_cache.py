@@ -22,7 +22,7 @@ OPTIONS = {"max_length": 60, "closed": False, "target_only": False}
 def tokenizer(tiny_model, tmp_path, monkeypatch):
     """The tiny model's tokenizer; a cache of one's own; two items are enough to be kept."""
     monkeypatch.setenv("QUANTA_BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(token_cache, "FEWEST", 2)
+    monkeypatch.setattr(token_cache, "MIN_ITEMS", 2)
     return load_tokenizer(ModelRef(".", f"local:{tiny_model}"))
 
 
@@ -128,7 +128,7 @@ def test_a_disk_that_fills_up_costs_nothing_but_time(tokenizer, tmp_path, monkey
 
 
 def test_few_items_are_not_kept(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "FEWEST", 5)
+    monkeypatch.setattr(token_cache, "MIN_ITEMS", 5)
     encode_all(tokenizer, *items(), **OPTIONS)
     assert not entries(tmp_path)
 

@@ -30,7 +30,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def drawn(task: str) -> list[tuple[Task, Any]]:
-    return list(Pools().drawn((task,), "embedded", "test", None, 0))
+    return list(Pools().sample((task,), "embedded", "test", None, 0))
 
 
 def say(count: int, text: str) -> list[dict[str, Any]]:

@@ -154,7 +154,7 @@ def test_calls_that_it_is_not_made_for_go_to_sdpa(left_to_sdpa):
     assert not left_to_sdpa(mask=seen, position_ids=torch.arange(5), softcap=None)
     assert not left_to_sdpa(mask=torch.ones(2, 1, 5, 8, dtype=torch.bool), past=3)
     assert left_to_sdpa(grown=False)
-    assert left_to_sdpa(length=attention.LONGEST + 1)
+    assert left_to_sdpa(length=attention.MAX_KEYS + 1)
     assert left_to_sdpa(dropout=0.1)
     assert left_to_sdpa(mask=torch.zeros(2, 1, 5, 5))
     assert left_to_sdpa(past=3)

@@ -15,7 +15,7 @@ from quanta_bench.models.chunked_log_softmax import token_log_likelihoods
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Several parts, the last one narrower, of vocabularies that a test can afford."""
-    monkeypatch.setattr(chunked_log_softmax, "NARROWEST", 7)
+    monkeypatch.setattr(chunked_log_softmax, "MIN_CHUNK", 7)
     monkeypatch.setattr(chunked_log_softmax, "LOGIT_BYTES", {"cpu": 1})
 
 
@@ -110,7 +110,7 @@ def test_no_token_is_likelier_than_certain():
 
 
 def test_the_whole_vocabulary_is_never_held(monkeypatch):
-    monkeypatch.setattr(chunked_log_softmax, "NARROWEST", 64)
+    monkeypatch.setattr(chunked_log_softmax, "MIN_CHUNK", 64)
     monkeypatch.setattr(chunked_log_softmax, "LOGIT_BYTES", {"cpu": 4 * 100 * 128})
     hidden, weight, _, targets = made(100, 4, 2000, bias=False, dtype=torch.float32)
     kept = []

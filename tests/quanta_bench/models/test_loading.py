@@ -130,7 +130,7 @@ def test_a_tokenizer_of_another_model_is_refused(models: Path) -> None:
 def test_an_absent_model_points_at_the_near_one(models: Path) -> None:
     with pytest.raises(SourceError, match="Did you mean 'tiny'"):
         model_fingerprint(tiny(models, "tinny"))
-    with pytest.raises(SourceError, match="leads out"):
+    with pytest.raises(SourceError, match="points outside"):
         model_fingerprint(tiny(models, "../models/tiny"))
 
 

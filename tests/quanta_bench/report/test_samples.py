@@ -20,7 +20,7 @@ from quanta_bench.errors import BenchError
 from quanta_bench.evaluation import evaluators
 from quanta_bench.plugins import find_task
 from quanta_bench.report import sample_pages, samples
-from quanta_bench.report.samples import Samples, Wanted, choose, take_samples
+from quanta_bench.report.samples import Samples, Selection, choose, take_samples
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.progress import Silent
@@ -123,7 +123,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Done:
 
 @pytest.fixture(scope="module")
 def made(done: Done) -> Samples:
-    return take_samples("embedded", done.store, Wanted(items=10))
+    return take_samples("embedded", done.store, Selection(items=10))
 
 
 def lines(done: Done, run: str) -> dict[str, dict[str, Any]]:
@@ -160,7 +160,7 @@ def test_the_cut_is_unknown_where_the_tokenizer_is_gone(
     done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quanta_bench.report.prompts.tokenizer_of", lambda ref: None)
-    (task,) = take_samples("embedded", done.store, Wanted(tasks=(done.written,))).tasks
+    (task,) = take_samples("embedded", done.store, Selection(tasks=(done.written,))).tasks
     assert [item.cut for item in task.samples] == [None, None]
     assert all(item.prompt.endswith(" =") for item in task.samples)
 
@@ -220,7 +220,7 @@ def with_tasks(result: Result, **update: Any) -> Result:
 
 def test_scores_that_were_not_stored_are_judged_again(done: Done, tmp_path: Path) -> None:
     before, after = (
-        take_samples("embedded", store, Wanted()).tasks
+        take_samples("embedded", store, Selection()).tasks
         for store in (done.store, copied(done, tmp_path, without="accuracy"))
     )
     assert before == after
@@ -229,19 +229,19 @@ def test_scores_that_were_not_stored_are_judged_again(done: Done, tmp_path: Path
 def test_runs_of_other_data_are_not_shown(done: Done, tmp_path: Path) -> None:
     store = copied(done, tmp_path, lambda result: with_tasks(result, data={"template": 99}))
     with pytest.raises(BenchError, match="animals is not shown: its data or template have changed"):
-        take_samples("embedded", store, Wanted())
+        take_samples("embedded", store, Selection())
 
 
 def test_runs_without_predictions_are_left_out_and_counted(done: Done, tmp_path: Path) -> None:
     store = copied(done, tmp_path)
     first, *others = store.runs()
     (store.run_folder(first) / "predictions.jsonl").unlink()
-    notes = take_samples("embedded", store, Wanted()).notes
+    notes = take_samples("embedded", store, Selection()).notes
     assert any("1 finished runs are left out" in note for note in notes)
     for run in others:
         (store.run_folder(run) / "predictions.jsonl").unlink()
     with pytest.raises(BenchError, match=f"None of the {len(others) + 1} finished runs"):
-        take_samples("embedded", store, Wanted())
+        take_samples("embedded", store, Selection())
 
 
 def test_runs_of_a_classification_head_have_no_words_to_show(done: Done, tmp_path: Path) -> None:
@@ -250,19 +250,19 @@ def test_runs_of_a_classification_head_have_no_words_to_show(done: Done, tmp_pat
         return result.model_copy(update={"evaluation": scored})
 
     with pytest.raises(BenchError, match="animals is not shown: a classification head answered it"):
-        take_samples("embedded", copied(done, tmp_path, with_head), Wanted())
+        take_samples("embedded", copied(done, tmp_path, with_head), Selection())
 
 
 def test_methods_and_tasks_can_be_named(done: Done) -> None:
-    found = take_samples("embedded", done.store, Wanted(methods=("lora",)))
+    found = take_samples("embedded", done.store, Selection(methods=("lora",)))
     labels = {o.label for task in found.tasks for item in task.samples for o in item.outputs}
     assert labels == {"LoRA"}
-    (task,) = take_samples("embedded", done.store, Wanted(tasks=(done.written,))).tasks
+    (task,) = take_samples("embedded", done.store, Selection(tasks=(done.written,))).tasks
     assert task.generated
     with pytest.raises(BenchError, match="has scored 'piqa'"):
-        take_samples("embedded", done.store, Wanted(tasks=("piqa",)))
+        take_samples("embedded", done.store, Selection(tasks=("piqa",)))
     with pytest.raises(BenchError, match="no finished run of quanta in"):
-        take_samples("embedded", done.store, Wanted(methods=("quanta",)))
+        take_samples("embedded", done.store, Selection(methods=("quanta",)))
 
 
 # --- choosing ---------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_a_row_is_shown_by_its_largest_training_and_smallest_seed(bench: Bench) 
 
     found = [run("A", 20, 0), run("A", 40, 3), run("A", 40, 1), run("B", 10, 2)]
     base = bench.result(one, training={"label": "C", "steps": 0})
-    chosen = samples._one_a_row([*found, base])
+    chosen = samples._one_per_row([*found, base])
     assert chosen == [base, found[2], found[3]]
 
 

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_file_is_read_once_and_noted_for_each_reader(folder: Path) -> None:
     kept = KeptRows(LocalData(folder))
     first = kept.rows(JsonRows("a.json"))
-    kept.begin()
+    kept.start_recording()
     assert kept.read == []
     (folder / "a.json").unlink()
     assert kept.rows(JsonRows("a.json")) is first

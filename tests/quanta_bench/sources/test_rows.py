@@ -118,7 +118,7 @@ def test_binary_is_refused_and_absence_shows_what_is_there(tmp_path: Path) -> No
 def test_a_path_may_not_lead_out_of_the_folder(tmp_path: Path, path: str) -> None:
     write(tmp_path / "secret.json")
     (tmp_path / "data").mkdir()
-    with pytest.raises(SourceError, match="leads out of the folder"):
+    with pytest.raises(SourceError, match="points outside the folder"):
         LocalData(tmp_path / "data").rows(JsonRows(path))
 
 

@@ -157,7 +157,7 @@ def test_links_in_a_wheel_are_refused(tmp_path: Path) -> None:
 
 def test_a_wheel_without_the_wanted_files_is_refused(tmp_path: Path) -> None:
     make_wheel(tmp_path)
-    with pytest.raises(BenchError, match="holds nothing called tiny/absent/"):
+    with pytest.raises(BenchError, match="contains nothing named tiny/absent/"):
         unpack(tmp_path / "tiny_pack-1.0-py3-none-any.whl", tmp_path, ["tiny/absent/"])
 
 
