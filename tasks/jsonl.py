@@ -35,6 +35,7 @@ from quanta_bench.task import (
     did_you_mean,
     split_by_group,
 )
+from quanta_bench.utils.json_text import parse_json
 from quanta_bench.utils.row_files import TEXT_TABLES, read_rows
 from tasks.places import parse_once
 
@@ -165,15 +166,16 @@ def list_of_cell(cell: str) -> Any:
     """Parse a cell of a text table into a list."""
     if cell.lstrip().startswith("["):
         try:
-            return json.loads(cell)
+            return parse_json(cell)
         except json.JSONDecodeError:
             return cell  # rejected where a list is required
     return [text.strip() for text in cell.split("|")]
 
 
 def is_index(cell: object) -> TypeGuard[str]:
-    """Whether a cell is a non-negative integer."""
-    return isinstance(cell, str) and cell.isascii() and cell.isdecimal()
+    """Whether a cell is a non-negative integer, with no more digits than an index can have."""
+    short = isinstance(cell, str) and len(cell) < 10
+    return short and cell.isascii() and cell.isdecimal()
 
 
 def value_of(row: Mapping[str, Any], key: str, place: str) -> Any:

@@ -18,6 +18,9 @@ TOLERANCE = 0.5e-4
 # Minus signs, and dashes that models write instead; each is a single character.
 MINUS = str.maketrans(dict.fromkeys("\u2212\u2013\u2012\ufe63\uff0d", "-"))
 
+ARABIC = {"\u066b": ".", "\u066c": ","}
+"""The decimal and the thousands separator that go with Arabic digits."""
+
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 
 NUMBER = re.compile(
@@ -49,17 +52,20 @@ _REWRITES = (
     (re.compile(r"(?<=[0-9])\s*(?=\\[dtc]?frac)"), " "),
     (re.compile(r"\\[dtc]?frac\s*\{\s*(-?\s*[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}"), r"\1/\2"),
     (re.compile(r"\\[dtc]?frac\s*([0-9])\s*([0-9])"), r"\1/\2"),
+    (re.compile(r"(-?[0-9]+)\s*\\over(?![a-zA-Z])\s*\{?\s*([0-9]+)"), r"\1/\2"),
     (re.compile(r"\^\s*\{\s*([+-]?[0-9]+)\s*\}"), r"^\1"),
-    # 1 234 with a non-breaking space, 1'234, 1_234, 1\,234
+    # the power of a unit or of a variable, as in cm^2
+    (re.compile(r"(?<=[a-zA-Z])\s?\^\s?[+-]?[0-9]+"), ""),
+    # 1 234 with a non-breaking space, 1~234, 1'234, 1_234, 1\,234
     (
         re.compile(
-            r"(?<=[0-9])(?:[\u00a0\u2007-\u2009\u202f'’_]|\\[,;:! ]|\\thinspace\s?)+"
+            r"(?<=[0-9])(?:[\u00a0\u2007-\u2009\u202f'’_~]|\\[,;:! ]|\\thinspace\s?)+"
             r"(?=[0-9]{3}(?![0-9]))"
         ),
         "",
     ),
     # a footnote marker after a sentence
-    (re.compile(r"(?<=[.!?])\s*(?:\[[0-9]{1,3}\])+(?=\s|$)"), ""),
+    (re.compile(r"(?<=[.!?])\s*(?:\[\^?[0-9]{1,3}\])+(?=\s|$)"), ""),
 )
 _POWER = re.compile(r"([x×*]\s*10)([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 _VULGAR = re.compile(r"([0-9]?)([¼-¾⅐-⅞])")
@@ -67,7 +73,7 @@ _VULGAR = re.compile(r"([0-9]?)([¼-¾⅐-⅞])")
 
 def plain_numbers(text: str) -> str:
     """Normalise the numbers of a text: ASCII digits, commas between thousands, ``3/4``."""
-    if text.isascii() and "\\" not in text and not set("{'_[") & set(text):
+    if text.isascii() and "\\" not in text and not set("{'_[~^") & set(text):
         return text
     text = "".join(map(_plain_character, text.translate(MINUS)))
     text = _VULGAR.sub(_fraction, text).replace("\u2044", "/").replace("\u2215", "/")
@@ -83,6 +89,8 @@ def _plain_character(character: str) -> str:
         return character
     if character.isdecimal():
         return str(unicodedata.decimal(character))
+    if character in ARABIC:
+        return ARABIC[character]
     code = ord(character)
     # The full-width block has the same order as ASCII.
     return chr(code - 0xFEE0) if 0xFF01 <= code <= 0xFF5E else character
@@ -97,17 +105,18 @@ def last_number(text: str) -> float | None:
     """The last number in a text, or ``None``.
 
     - Thousands may be separated by commas, non-breaking spaces, apostrophes, underscores and
-      LaTeX's ``{,}`` and ``\\,``: "1,234" is one number, "1, 2" and "12,34" are two;
+      LaTeX's ``{,}``, ``~`` and ``\\,``: "1,234" is one number, "1, 2" and "12,34" are two;
       "1,00,000" is a lakh.
     - "$", "%", units and a full stop after the number are ignored: "50%" is 50.
-    - A fraction without spaces is one number ("3/4", "2 1/2", "½", "\\frac{3}{4}"); "48 / 2" is a
-      computation whose last number is 2.
+    - A fraction without spaces is one number ("3/4", "2 1/2", "½", "\\frac{3}{4}",
+      "3 \\over 4"); "48 / 2" is a computation whose last number is 2.
     - "1.5e3", "1.5 x 10^3" and "1.5 * 10^3" are 1500, also with a superscript 3.
     - A minus is a sign unless it is a subtraction or a hyphen: "= -3", "is -3", "-$3" and "(-3)"
       are negative; "5 - 3", "3-5", "covid-19" and "9 apples - 3" end in a positive number. Dashes
       and the Unicode minus count as minus.
     - Digits may be of any script, including full-width ones.
-    - A footnote marker after a sentence ("18. [1]") is not a number.
+    - A footnote marker after a sentence ("18. [1]", "18.[^1]") is not a number, nor is the power
+      of a unit or a variable ("18 cm^2").
 
     Returns:
         The number as a float; infinite if it exceeds the range of a float.

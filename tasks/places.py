@@ -166,8 +166,10 @@ def read_rows(
         items = []
         for number, row in enumerate(rows):
             try:
-                items.append(example(row, f"{task.name}/{part}/{number}"))
-            except (KeyError, ValueError, TypeError, AttributeError) as error:
+                item = example(row, f"{task.name}/{part}/{number}")
+                _refuse_null(item.fields)
+                items.append(item)
+            except (LookupError, ValueError, TypeError, AttributeError) as error:
                 raise SourceError(
                     f"Row {number + 1} of {_name(location)} is not a {task.title} row: "
                     f"{type(error).__name__}: {error}."
@@ -175,6 +177,26 @@ def read_rows(
         return items
 
     return parse_once(source, (task.reference, location, part), rows, parse)
+
+
+def _refuse_null(fields: Mapping[str, Any]) -> None:
+    """Refuse a field without a value: in a prompt it would be the word "None"."""
+    for name, value in fields.items():
+        if value is None or (isinstance(value, (list, tuple)) and None in value):
+            raise ValueError(f"{name!r} is null")
+
+
+def text_of(row: Any, key: Any) -> str:
+    """A text of a row, or of a list in it.
+
+    Raises:
+        KeyError, IndexError: the row lacks it.
+        TypeError: it is null or something else than text.
+    """
+    value = row[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key!r} is {'null' if value is None else repr(value)[:40]} and no text")
+    return value
 
 
 def _name(location: Location) -> str:

@@ -17,7 +17,7 @@ from quanta_bench.task import (
     Split,
     Task,
 )
-from tasks.places import read_rows
+from tasks.places import read_rows, text_of
 
 
 class RunningText(Task):
@@ -51,4 +51,8 @@ def _example(row: Mapping[str, Any], name: str) -> Example:
 
 def _text(row: Mapping[str, Any]) -> str:
     # Embedded rows store LAMBADA's target, the last word, separately from the passage.
-    return str(row["text"]) if "text" in row else f"{row['query']} {row['answers_text'][0]}"
+    return (
+        text_of(row, "text")
+        if "text" in row
+        else f"{text_of(row, 'query')} {text_of(row['answers_text'], 0)}"
+    )

@@ -19,9 +19,11 @@ from quanta_bench.task import (
     MissingDataError,
     Prompt,
     Source,
+    SourceError,
     Split,
     Task,
 )
+from tasks.places import text_of
 
 HEADING = re.compile(r" ?= [^=].* = ?")
 """An article's title; section titles have more equals signs."""
@@ -57,7 +59,10 @@ class WikiText2(Task):
             location = HubRows("Salesforce/wikitext", "wikitext-2-raw-v1", split)
         else:
             location = LineRows(f"wikitext-2/{self.files[split]}")
-        lines = [str(row["text"]).rstrip("\n") for row in source.rows(location)]
+        try:
+            lines = [text_of(row, "text").rstrip("\n") for row in source.rows(location)]
+        except (KeyError, TypeError) as error:
+            raise SourceError(f"A row of {location} is no line of text: {error}.") from error
         return [
             Example(f"{self.name}/{split}/{number}", f"{split}/{number}", {"text": text})
             for number, text in enumerate(articles(lines))

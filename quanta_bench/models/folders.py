@@ -6,13 +6,13 @@ fingerprinted files is refused here, before a library reads it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from quanta_bench.errors import SourceError
+from quanta_bench.utils.json_text import parse_json
 
 CONTENT = (
     "config.json",
@@ -48,10 +48,20 @@ def check_folder(folder: Path) -> None:
             configuration is damaged, or asks for code that ``transformers`` does not have.
     """
     _refuse_pickles(folder)
-    config = read_json(folder / "config.json")
+    config = read_configuration(folder / "config.json")
     _refuse_code(folder, config)
-    _refuse_implementations(folder / "config.json", config)
     _refuse_other_files(folder, config)
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """What a model's ``config.json`` says; a model is made of no other reading of it.
+
+    Raises:
+        SourceError: it is damaged, or names an implementation that would be downloaded as code.
+    """
+    config = read_json(path)
+    _refuse_implementations(path, config)
+    return config
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -61,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
         SourceError: the file cannot be read or holds no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} is not a configuration: {error}.") from error
     if not isinstance(content, dict):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
 from quanta_bench.models import embedded
-from quanta_bench.models.folders import CONTENT, check_folder, content_files, read_json
+from quanta_bench.models.folders import CONTENT, check_folder, content_files, read_configuration
 from quanta_bench.models.special_tokens import set_pad_token
 from quanta_bench.sources.names import hub_failure, inside, read_words
 from quanta_bench.utils.fingerprint import files_digest
@@ -225,7 +225,7 @@ def _refuse_encoder_decoder(folder: Path) -> None:
     Raises:
         SourceError: the checkpoint is an encoder-decoder.
     """
-    config = read_json(folder / "config.json")
+    config = read_configuration(folder / "config.json")
     kind = str(config.get("model_type"))
     flag = config.get("is_encoder_decoder")
     if flag is None:

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
-from quanta_bench.models.folders import read_json
+from quanta_bench.models.folders import read_configuration
 from quanta_bench.plugins import build_method
 from quanta_bench.sources.names import read_words
 from quanta_bench.spec import Denominator, canonical
@@ -78,7 +78,8 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
     Raises:
         UsageError: no such model is shipped.
         SourceError: the folder has no configuration, or one whose architecture `transformers`
-            does not have itself: a folder's own code is never run.
+            does not have itself or whose implementation it would download: a folder chooses no
+            code.
     """
     import torch
     import transformers
@@ -199,7 +200,7 @@ def _from_folder(source: str) -> tuple[str, Any]:
     path = read_words(source)[1] / "config.json"
     if not path.is_file():
         raise SourceError(f"There is no model in {path.parent}: config.json is missing.")
-    content = read_json(path)
+    content = read_configuration(path)
     kind = str(content.get("model_type"))
     if kind not in transformers.CONFIG_MAPPING:
         raise SourceError(

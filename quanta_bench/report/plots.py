@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quanta_bench.utils.escaping import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
@@ -232,8 +234,26 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)
+    _show_as_written(figure)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(paths[0], dpi=200)
         figure.savefig(paths[1], metadata={"Date": None})
     return paths
+
+
+def _show_as_written(figure: Figure) -> None:
+    """Show the texts of suites and plug-ins as they are written.
+
+    matplotlib reads what stands between dollar signs as a formula, and an SVG with a control
+    character is no XML. Numbers along the axes are matplotlib's own formulas and stay.
+    """
+    from matplotlib.text import Text
+
+    axes = [axis for one in figure.axes for axis in (one.xaxis, one.yaxis)]
+    ticks = [tick for axis in axes for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())]
+    numbers = {id(label) for tick in ticks for label in (tick.label1, tick.label2)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in numbers:
+            text.set_parse_math(False)
+            text.set_text(printable(text.get_text()))

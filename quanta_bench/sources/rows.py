@@ -26,6 +26,7 @@ from quanta_bench.task import (
     UserRows,
 )
 from quanta_bench.utils.fingerprint import rows_digest
+from quanta_bench.utils.json_text import parse_json
 from quanta_bench.utils.quiet import quiet_libraries
 from quanta_bench.utils.row_files import read_rows
 
@@ -325,7 +326,7 @@ def _read_tsv(file: Path, columns: tuple[str, ...]) -> Rows:
 
 def _parse(file: Path, first_line: int, text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise SourceError(
             f"{file} is neither a JSON list nor JSON lines: "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quanta_bench.errors import UsageError
+from quanta_bench.utils.json_text import parse_json
 
 Rows = list[tuple[str, dict[str, Any]]]
 """Rows, each with its place in the file, such as ``my.csv, line 3``."""
@@ -67,13 +68,11 @@ def _json(file: Path, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _parse(text: str, path: str, line: int) -> Any:
     """A JSON value that starts at a line of the file."""
     try:
-        return json.loads(text)
+        return parse_json(text, unique_keys=True)
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{path}, line {line + error.lineno - 1}: {error.msg}. A file of rows is {TAKEN}."
         ) from error
-    except RecursionError:
-        raise UsageError(f"{path}, line {line}: it is nested too deeply.") from None
 
 
 def _text_table(file: Path, path: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:

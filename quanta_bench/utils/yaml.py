@@ -9,6 +9,10 @@ import yaml
 # PyYAML's own parser in C takes a tenth of the time; some builds lack it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+INTEGER = "tag:yaml.org,2002:int"
+MOST_DIGITS = 40
+"""Of a whole number; Python refuses to print, or to read, one of some thousands."""
+
 LARGEST = 200_000
 """Most values of a document, those that aliases repeat counted each time."""
 
@@ -18,7 +22,8 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: it is not YAML, nested too deeply, larger than `LARGEST` with its aliases
-            written out, or holds half of a surrogate pair, which is no Unicode text.
+            written out, names a key of a mapping twice, or holds a number or date that is none, or
+            half of a surrogate pair, which is no Unicode text.
     """
     loader = _LOADER(text)  # a safe loader either way
     try:
@@ -31,6 +36,9 @@ def parse_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
+    except (ValueError, OverflowError) as error:
+        # PyYAML passes on what int(), float() and datetime say of a scalar.
+        raise yaml.YAMLError(f"a value is not what it looks like ({error})") from None
     finally:
         loader.dispose()
 
@@ -47,7 +55,10 @@ def _check_size(node: yaml.Node, sizes: dict[int, int]) -> int:
     if isinstance(node, yaml.ScalarNode):
         if any("\ud800" <= character <= "\udfff" for character in node.value):
             raise yaml.YAMLError("it holds half of a surrogate pair, which is no Unicode text")
+        if node.tag == INTEGER and len(node.value) > MOST_DIGITS:
+            raise yaml.YAMLError(f"a whole number has more than {MOST_DIGITS} digits")
     elif isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         size += sum(_check_size(part, sizes) for pair in node.value for part in pair)
     else:
         size += sum(_check_size(part, sizes) for part in node.value)
@@ -55,3 +66,11 @@ def _check_size(node: yaml.Node, sizes: dict[int, int]) -> int:
         raise yaml.YAMLError(f"its aliases stand for more than {LARGEST:,} values")
     sizes[key] = size
     return size
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Refuse a key that stands twice: of two values for it PyYAML keeps the last."""
+    names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for number, (tag, name) in enumerate(names):
+        if (tag, name) in names[:number]:
+            raise yaml.YAMLError(f"the key {name!r} stands twice in one mapping")

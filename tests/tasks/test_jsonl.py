@@ -162,6 +162,22 @@ def test_a_wrong_file_is_named(make: Make, text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("cell", ["9" * 5000, "2", "-1", "1.0", "[" * 5000])
+def test_a_cell_that_is_no_choice_is_named(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"prompt,choices,answer\n1,a|b,0\n2,a|b,{cell}\n3,{cell},0\n")
+    with pytest.raises(UsageError, match=r"mine\.csv, line 3: 'answer' is"):
+        UserFile(str(path))
+
+
+@pytest.mark.parametrize("cell", ["[" * 100_000, "[" + "1" * 5000 + "]", "[a|b]"])
+def test_a_cell_that_is_no_list_is_named(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"prompt,choices,answer\n1,a|b,0\n2,{cell},0\n")
+    with pytest.raises(UsageError, match=r"mine\.csv, line 3: 'choices' has to be"):
+        UserFile(str(path))
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="jsonl:PATH"):
         JsonLines()

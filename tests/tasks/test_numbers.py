@@ -34,11 +34,22 @@ WRITTEN = {
     "3\u20444": 0.75,
     "The answer is 18. [1]": 18,
     "The answer is 18.[1][2]\n": 18,
+    "The answer is 18.[^1]": 18,
     "[18]": 18,
     "answer: [18]": 18,
     "\uff11\uff12": 12,
     "\uff0d\uff11\uff0c\uff12\uff13\uff14\uff0e\uff15": -1234.5,
     "\u0661\u0662": 12,
+    "\u0661\u066c\u0662\u0663\u0664\u066b\u0665": 1234.5,
+    "1~234 apples": 1234,
+    r"{3 \over 4}": 0.75,
+    r"-3\over{4}": -0.75,
+    r"3\overline{4}": 4,
+    "18 cm^2": 18,
+    r"18\text{ cm}^2": 18,
+    r"18 \mathrm{m}^{-2}": 18,
+    "5 x^2 = 5 ^ 2": 2,
+    "3 x 10^3": 3000,
     r"1.5 \times 10^{3}": 1500,
     r"1.5 \cdot 10^{-3}": 0.0015,
     "1.5 × 10³": 1500,
@@ -62,7 +73,7 @@ def test_the_right_answer_is_read_by_the_same_parser(text, gold):
     assert judge(text, gold)[1]
 
 
-SEPARATORS = [",", "\u202f", "\u00a0", "\u2009", "'", "_", "{,}", r"\,", r"\!"]
+SEPARATORS = [",", "\u202f", "\u00a0", "\u2009", "'", "_", "~", "{,}", r"\,", r"\!"]
 
 
 @given(st.integers(-(10**12), 10**12), st.sampled_from(SEPARATORS))

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from quanta_bench.task import HubRows, JsonRows, SavedRows, SourceError
+from quanta_bench.task import HubRows, JsonRows, LineRows, SavedRows, SourceError
 from tasks.arc import ArcEasy
 from tasks.boolq import BoolQ
 from tasks.piqa import PIQA
+from tasks.running_text import RunningText
+from tasks.wikitext import WikiText2
 
 SAVED = SavedRows("piqa/plain_text/validation")
 
@@ -57,6 +59,36 @@ def test_splits_depend_on_the_group_alone(stub: Any) -> None:
     again = PIQA().examples(stub("embedded", {SAVED: rows[::-1]}), "test")
     goals = [item.fields["question"] for item in once]
     assert goals == [item.fields["question"] for item in again][::-1]
+
+
+@pytest.mark.parametrize("key", ["goal", "sol1", "sol2", "label"])
+def test_a_null_is_no_text(stub: Any, key: str) -> None:
+    rows = [*piqa_rows(2), {**piqa_rows(1)[0], key: None}]
+    with pytest.raises(SourceError, match=r"Row 3 of piqa/.*is not a PIQA row"):
+        PIQA().examples(stub("embedded", {SAVED: rows}), "train")
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("local", {"text": None}),
+        ("local", {"text": 5}),
+        ("embedded", {"query": None, "answers_text": ["x"]}),
+        ("embedded", {"query": "x", "answers_text": [None]}),
+        ("embedded", {"query": "x", "answers_text": []}),
+    ],
+)
+def test_a_passage_is_text(stub: Any, kind: str, row: dict[str, Any]) -> None:
+    source = stub(kind, {RunningText.locations[kind]: [row]})
+    with pytest.raises(SourceError, match=r"Row 1 of lambada/.*is not a Text row"):
+        RunningText().examples(source, "test")
+
+
+def test_a_line_is_text(stub: Any) -> None:
+    where = LineRows("wikitext-2/test.txt")
+    for row in ({"text": None}, {"line": "a"}):
+        with pytest.raises(SourceError, match="no line of text"):
+            WikiText2().examples(stub("local", {where: [row]}), "test")
 
 
 def test_a_row_that_does_not_fit_is_named(stub: Any) -> None:

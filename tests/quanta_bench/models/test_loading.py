@@ -12,7 +12,14 @@ from tiny_models import tiny_llama
 
 from quanta_bench.errors import SourceError
 from quanta_bench.models import attention
-from quanta_bench.models.loading import ModelRef, load_model, load_tokenizer, model_fingerprint
+from quanta_bench.models.loading import (
+    ModelRef,
+    load_classifier,
+    load_model,
+    load_tokenizer,
+    model_fingerprint,
+)
+from quanta_bench.models.meta import layers_of, meta_model
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +118,10 @@ def test_missing_weights_are_not_made_up(models: Path) -> None:
         load_model(tiny(models), torch.float32)
 
 
+@pytest.mark.parametrize("text", ["{ damaged", "[" * 100_000, '{"hidden_size": ' + "1" * 5000])
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_damaged_files_are_named(models: Path, file: str) -> None:
-    (models / "tiny" / file).write_text("{ damaged")
+def test_damaged_files_are_named(models: Path, file: str, text: str) -> None:
+    (models / "tiny" / file).write_text(text)
     with pytest.raises(SourceError, match="tiny"):
         load_model(tiny(models), torch.float32)
 
@@ -171,7 +179,13 @@ def test_a_checkpoint_with_more_layers_than_its_configuration_is_refused(models:
 )
 def test_a_folder_does_not_choose_code(models: Path, changes: dict[str, Any]) -> None:
     edit(models, **changes)
-    for use in (model_fingerprint, lambda ref: load_model(ref, torch.float32)):
+    for use in (
+        model_fingerprint,
+        lambda ref: load_model(ref, torch.float32),
+        lambda ref: load_classifier(ref, torch.float32, outputs=2, seed=0),
+        lambda ref: meta_model(f"local:{models / ref.name}"),
+        lambda ref: layers_of(f"local:{models / ref.name}"),
+    ):
         with pytest.raises(SourceError, match=r"config\.json names .*does not choose code"):
             use(tiny(models))
 

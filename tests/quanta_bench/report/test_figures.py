@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.grid import grid
 from quanta_bench.suites.request import Request, make_request
 from quanta_bench.suites.schema import Drawing, Suite
+from quanta_bench.utils.escaping import printable
 
 ROWS = (
     {"method": "none", "label": "Base", "line": True},
@@ -101,6 +103,22 @@ def test_the_picture_shows_those_numbers(bench: Bench) -> None:
     (level,) = [line for line in axes.lines if line.get_label() == "Base, 25.0 ± 25.0"]
     assert list(level.get_ydata()) == [25.0, 25.0]
     assert axes.get_xscale() == "log"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["$x^2$ & $y_1$", r"$\frac{1}{$", "\x1b[31mred", "a\x00b\x9b", "</text><script>", "a\u202eb"],
+)
+def test_a_picture_shows_a_rows_name_as_it_is_written(tmp_path: Path, name: str) -> None:
+    curve = plots.Curve(name, (plots.Point(name, 1000, 50.0, 1.0), plots.Point(name, 9000, 60.0)))
+    figure = plots.against_parameters([curve], [], metric=name, caption=name, title=name)
+    _, picture = plots.save(figure, tmp_path, "f")
+    texts = [
+        "".join(node.itertext()) for node in ElementTree.parse(picture).iter() if "text" in node.tag
+    ]
+    # In the legend, the title, the caption and along the axis.
+    assert texts.count(printable(name)) == 4
+    assert "5 k" in texts
 
 
 @pytest.mark.parametrize(

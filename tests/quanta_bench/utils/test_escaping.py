@@ -91,6 +91,9 @@ def test_latex_keeps_the_hyphens_of_an_option() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_latex_has_no_command_but_those_of_characters(text: str) -> None:
     written = escaping.latex(text)
-    allowed = r"\\(text\w+\{\}|[&%_#${}]|,|ldots\{\})|-\{\}-|\$(\\pm|\\times|-|\\to|\\leq|\\geq)\$|\{[\[\]*]\}"
+    allowed = (
+        r"\\(text\w+\{\}|[&%_#${}]|,|ldots\{\})|-\{\}-"
+        r"|\$(\\pm|\\times|-|\\to|\\leq|\\geq)\$|\{[\[\]*]\}"
+    )
     rest = re.sub(allowed, "", written)
     assert not set(rest) & set("\\{}$&%#_^[]*\n")

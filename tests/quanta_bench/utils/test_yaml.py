@@ -35,6 +35,14 @@ def test_suites_are_read_as_pyyaml_reads_them(name: str) -> None:
         "!!python/object/apply:os.system [x]",
         '"\\ud800"',
         "\ud800",
+        "r: 4\nr: 8",
+        "training: {epochs: 1, 'epochs': 2}",
+        "- {a: {b: 1, c: 2, b: 1}}",
+        "r: " + "1" * 5000,
+        "r: 0x" + "f" * 5000,
+        "r: !!int x",
+        "r: !!float x",
+        "day: 2020-13-45",
     ],
 )
 def test_what_would_grow_or_is_no_text_is_refused(text: str) -> None:
