@@ -102,7 +102,7 @@ def _refuse_pickles(folder: Path) -> None:
 def _refuse_code(folder: Path, config: dict[str, Any]) -> None:
     from transformers import CONFIG_MAPPING
 
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     # Where transformers has the architecture itself, the folder's own code is not needed.
     if config.get("auto_map") and kind not in CONFIG_MAPPING:
         raise SourceError(

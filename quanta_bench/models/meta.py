@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
         layers: number of layers to build; by default the model's own.
 
     Raises:
-        UsageError: no such model is shipped.
+        UsageError: no such model is shipped, or `transformers` refuses the configuration.
         SourceError: the folder has no configuration, or one whose architecture `transformers`
             does not have itself or whose implementation it would download: a folder chooses no
             code.
@@ -87,9 +88,28 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
     kind, config = _configuration(name)
     if layers is not None:
         config.num_hidden_layers = layers
-    with torch.device("meta"):
+    with torch.device("meta"), _refusing(name):
         model: nn.Module = getattr(transformers, kind).from_config(config, dtype=torch.float32)
     return model.eval()
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Say which configuration `transformers` refuses: its checks and layers raise what they like.
+
+    Raises:
+        UsageError: it refused this one.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"The configuration of {name} is refused by transformers: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
 
 
 def layers_of(name: str) -> int:
@@ -210,12 +230,9 @@ def _from_folder(source: str) -> tuple[str, Any]:
     # A quantised model has the parameters of the plain one that it was made from.
     for key in ("auto_map", "quantization_config"):
         content.pop(key, None)
-    try:
+    with _refusing(str(path)):
         config = transformers.CONFIG_MAPPING[kind].from_dict(content)
-    except Exception as error:  # a configuration's own checks raise what they like
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} is refused by transformers: {reason}") from error
-    names = content.get("architectures") or ()
+        names = list(content.get("architectures") or ())
     classifies = any(str(name).endswith("ForSequenceClassification") for name in names)
     heads = (
         transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING

@@ -10,7 +10,7 @@ import torch
 from tiny_architectures import tiny_config
 from tiny_models import tiny_llama
 
-from quanta_bench.errors import SourceError
+from quanta_bench.errors import SourceError, UsageError
 from quanta_bench.models import attention
 from quanta_bench.models.loading import (
     ModelRef,
@@ -124,6 +124,35 @@ def test_damaged_files_are_named(models: Path, file: str, text: str) -> None:
     (models / "tiny" / file).write_text(text)
     with pytest.raises(SourceError, match="tiny"):
         load_model(tiny(models), torch.float32)
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"num_attention_heads": 5},
+    {"num_attention_heads": "four"},
+    {"num_attention_heads": 0},
+    {"hidden_size": -1},
+    {"vocab_size": None},
+    {"hidden_act": "none of torch's"},
+    {"rope_parameters": {"rope_type": "unknown"}},
+    {"rope_parameters": 5},
+    {"pad_token_id": 99_999},
+    {"text_config": 5},
+    {"layer_types": ["a"]},
+    {"model_type": ["llama"]},
+]
+
+
+@pytest.mark.parametrize("changes", REFUSED, ids=str)
+def test_a_configuration_that_makes_no_model_is_named(
+    models: Path, changes: dict[str, Any]
+) -> None:
+    edit(models, **changes)
+    for use in (
+        lambda: load_model(tiny(models), torch.float32),
+        lambda: meta_model(f"local:{models / 'tiny'}"),
+    ):
+        with pytest.raises((SourceError, UsageError), match=r"models.tiny"):
+            use()
 
 
 def test_a_tokenizer_of_another_model_is_refused(models: Path) -> None:
