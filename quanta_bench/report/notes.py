@@ -106,6 +106,7 @@ def _one_training(named: RowResults) -> tuple[list[str], list[str], list[str]]:
     protocols = _Statement("Protocol: ", "MIXED PROTOCOLS:", _by_row(named, _protocol))
     losses = _Statement("Trained with ", "MIXED TRAINING:", _by_row(named, _loss))
     sizes = _Statement("", "DIFFERENT SIZES OF TRAINING SET:", _by_row(named, _sizes))
+    precision = _Statement("", "DIFFERENT PRECISION:", _by_row(named, _arithmetic))
     training = [*losses.agreed(), *sizes.agreed()]
     if losses.rows:
         training.append("The checkpoint with the best validation is scored.")
@@ -114,7 +115,11 @@ def _one_training(named: RowResults) -> tuple[list[str], list[str], list[str]]:
     if bases:
         trained = " Everything that trains is float32." if losses.rows else ""
         training.append(f"Base weights: {_listed(bases)}.{trained}")
-    disagreements = [*protocols.disagreed(), *losses.disagreed(), *sizes.disagreed()]
+    disagreements = [
+        sentence
+        for statement in (protocols, losses, sizes, precision)
+        for sentence in statement.disagreed()
+    ]
     return protocols.agreed(), training, disagreements
 
 
@@ -165,6 +170,11 @@ def _protocol(result: Result) -> str:
     protocol = result.protocol
     scoring = find_protocol(protocol["put"]).scoring(protocol["normaliser"])
     return f"{protocol['put']}, {scoring}, data from {result.evaluation.source}"
+
+
+def _arithmetic(result: Result) -> str:
+    precision = result.evaluation_precision.get("arithmetic")
+    return f"computed in {precision}" if precision else ""
 
 
 def _loss(result: Result) -> str:

@@ -88,8 +88,13 @@ class PlannedRun:
         """Equal for jobs that are the same run."""
         return canonical([self.training_key, self.evaluation.model_dump(mode="json")])
 
-    def identify(self, pools: Pools) -> Identity:
+    def identify(self, pools: Pools, fastest: str = "bfloat16") -> Identity:
         """The run's names. Reads data and hashes the model, but computes nothing.
+
+        Args:
+            pools: where items come from.
+            fastest: the dtype that ``precision="auto"`` stands for. It enters the names, so that
+                a run never has the results of another precision; bfloat16 enters as nothing.
 
         Raises:
             SourceError: the model or the data cannot be read.
@@ -107,7 +112,10 @@ class PlannedRun:
         if scoring.forgetting:
             text = pools.get(scoring.forgetting, scoring.forgetting_source, "test")
             evaluation_data[scoring.forgetting] = text.identity
-        trained = identity(spec, model=fingerprint, data=training_data)
+        content: dict[str, Any] = {"model": fingerprint, "data": training_data}
+        if spec.precision == "auto" and fastest != "bfloat16":
+            content["precision"] = fastest
+        trained = identity(spec, **content)
         scored = identity(scoring, data=evaluation_data)
         return Identity(
             trained,

@@ -21,7 +21,7 @@ from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel, is_here
-from quanta_bench.models.precision import arithmetic, resolve
+from quanta_bench.models.precision import arithmetic, fast_dtype, resolve
 from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
@@ -60,16 +60,18 @@ class Runner:
         self._identities: dict[str, Identity] = {}
 
     def identify(self, planned: PlannedRun) -> Identity:
-        """The names of a run. Reads data and hashes the model, but computes nothing."""
+        """The names of a run here. Reads data and hashes the model, but computes nothing."""
         if planned.key not in self._identities:
-            self._identities[planned.key] = planned.identify(self.pools)
+            fastest = str(fast_dtype(this_device().type)).removeprefix("torch.")
+            self._identities[planned.key] = planned.identify(self.pools, fastest)
         return self._identities[planned.key]
 
     def find(self, planned: PlannedRun) -> Result | None:
         """A run's stored result, if any; damaged records are set aside.
 
-        Runs are named by the model's content, so nothing is found while the model would have to be
-        downloaded first.
+        With ``precision="auto"``, the result of a machine that chose another precision will do if
+        there is none of this one's; a table notes the precision of each row. Runs are named by the
+        model's content, so nothing is found while the model would have to be downloaded first.
 
         Raises:
             NewerSchemaError: a later version of the suite wrote it.
@@ -78,6 +80,9 @@ class Runner:
             return None
         names = self.identify(planned)
         result = self._result(planned, names)
+        if result is None and planned.training.precision == "auto":
+            for dtype in ("bfloat16", "float32"):
+                result = result or self._result(planned, planned.identify(self.pools, dtype))
         if result is None:
             # Damage in a training is reported before anything is computed.
             self._training(planned, names)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.evaluation import evaluators
+from quanta_bench.models import precision
 from quanta_bench.results.store import Store
 from quanta_bench.runs import identity, runner
 from quanta_bench.runs.identity import PlannedRun
@@ -157,6 +158,23 @@ def test_what_names_a_run(run, make):
     ]
     names = [run.identify(PlannedRun.of(make(**change))).training for change in changes]
     assert len({base, *names}) == len(changes) + 1
+
+
+def test_the_precision_of_this_machine_names_a_run_and_another_is_found(run, make, monkeypatch):
+    job = PlannedRun.of(make("none"))
+    monkeypatch.setattr(precision, "_fast_dtypes", {"cpu": torch.float32})
+    here = Runner(run.store, Silent(), Pools())
+    computed = here.compute(job)
+    assert computed.training.precision["arithmetic"] == "32-true"
+    monkeypatch.setattr(precision, "_fast_dtypes", {"cpu": torch.bfloat16})
+    there = Runner(run.store, Silent(), Pools())
+    assert there.identify(job).run != computed.run
+    assert there.find(job) == computed
+    own = there.compute(job)
+    assert own.training.precision["arithmetic"] == "bf16-mixed"
+    assert (there.find(job), here.find(job)) == (own, computed)
+    explicit = PlannedRun.of(make("none", precision="float32"))
+    assert there.identify(explicit).run == here.identify(explicit).run
 
 
 def test_other_data_under_the_same_name_is_another_run(run, make, llm_adapters, tmp_path):
