@@ -174,8 +174,7 @@ def list_of_cell(cell: str) -> Any:
 
 def is_index(cell: object) -> TypeGuard[str]:
     """Whether a cell is a non-negative integer, with no more digits than an index can have."""
-    short = isinstance(cell, str) and len(cell) < 10
-    return short and cell.isascii() and cell.isdecimal()
+    return isinstance(cell, str) and len(cell) < 10 and cell.isascii() and cell.isdecimal()
 
 
 def value_of(row: Mapping[str, Any], key: str, place: str) -> Any:

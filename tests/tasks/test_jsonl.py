@@ -12,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quanta_bench.plugins import find_protocol
+from quanta_bench.data.pools import Pools
+from quanta_bench.plugins import find_protocol, find_task
+from quanta_bench.sources import rows as sources
 from quanta_bench.sources.rows import LocalData
 from quanta_bench.task import Prompt, UsageError, UserRows, same_text
+from tasks import jsonl
 from tasks.jsonl import JsonLines, UserFile
 
 CHOICE = {"prompt": "2 + 2 =", "choices": ["3", "4"], "answer": "4"}
@@ -285,3 +288,30 @@ def test_a_null_split_is_none(tmp_path):
 )
 def test_how_unicode_composes_a_text_does_not_count(said, reference, right):
     assert same_text(said, reference) is right
+
+
+def test_a_file_is_parsed_once_in_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the task is looked up, and however many splits and runs read it."""
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps({**CHOICE, "prompt": f"p{n}"}) for n in range(40)))
+    calls = {"task": 0, "source": 0}
+
+    def counted(module: Any, who: str) -> None:
+        read = module.read_rows
+
+        def reading(name: str) -> Any:
+            calls[who] += 1
+            return read(name)
+
+        monkeypatch.setattr(module, "read_rows", reading)
+
+    counted(jsonl, "task")
+    counted(sources, "source")
+    pools = Pools()
+    for _ in range(3):
+        for split in ("train", "validation", "test"):
+            assert find_task(f"jsonl:{path}").title == "mine"
+            assert pools.get(f"jsonl:{path}", "embedded", split).examples  # type: ignore[arg-type]
+    assert calls == {"task": 1, "source": 1}
