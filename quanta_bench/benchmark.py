@@ -183,12 +183,14 @@ class Conditions:
             ``hub:NAME@REVISION`` or ``local:DIR``.
         source: the data source of such benchmarks: ``embedded``, ``hub`` or
             ``local:DIR``.
+        device: ``cpu`` or ``cuda``. On ``cpu`` the benchmark's process sees no GPU.
         tell: called with progress messages.
     """
 
     quick: bool = False
     model: str = "smollm2-135m"
     source: str = "embedded"
+    device: Literal["cpu", "cuda"] = "cpu"
     tell: Callable[[str], None] = _discard
 
     def choose(self, full: T, quick: T) -> T:

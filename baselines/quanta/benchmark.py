@@ -42,9 +42,8 @@ class LayerBenchmark(Benchmark):
 
         On a GPU the settings are those of `gpu_benchmark`.
         """
-        device = torch.device(getattr(conditions, "device", "cpu"))
-        if device.type == "cuda":
-            return gpu_outcome(conditions, device)
+        if conditions.device == "cuda":
+            return gpu_outcome(conditions, torch.device("cuda"))
         cases = []
         dtypes = conditions.choose((torch.float32, torch.bfloat16), quick=(torch.bfloat16,))
         for width, dims, over_lora, over_bare in self.settings:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rich.console import RenderableType
 
 from quanta_bench.bench.picture import overview
-from quanta_bench.bench.runner import Entry, Report, stem
+from quanta_bench.bench.runner import Entry, Report
 from quanta_bench.benchmark import Case, Finding, Side
 from quanta_bench.plugins import BENCHMARKS
 from quanta_bench.report import plots, sections
@@ -139,13 +139,10 @@ def _machine(entry: Entry) -> str:
     )
 
 
-def on_screen(entries: Sequence[Entry]) -> RenderableType:
-    """Each benchmark's findings, and the notes."""
+def on_screen(entries: Sequence[Entry], name: str) -> RenderableType:
+    """Each benchmark's findings, and the notes; `name` is the stem of the report's files."""
     done = [entry for entry in entries if entry.outcome]
-    quick = any(entry.quick for entry in entries)
-    return sections.on_screen(
-        [_findings(entry) for entry in done], notes(entries), f"{stem(quick)}.md"
-    )
+    return sections.on_screen([_findings(entry) for entry in done], notes(entries), f"{name}.md")
 
 
 def as_markdown(report: Report) -> str:
@@ -156,13 +153,17 @@ def as_markdown(report: Report) -> str:
     return sections.fill("bench.md.jinja", sections=filled, notes=notes(report.entries))
 
 
-def write(report: Report, folder: Path, *, quick: bool) -> list[Path]:
+def write(report: Report, folder: Path, name: str) -> list[Path]:
     """Write a report as Markdown, its ratios as a plot, and the benchmarks' own plots.
+
+    Args:
+        report: the report.
+        folder: where to.
+        name: the stem of the files.
 
     Returns:
         The files written.
     """
-    name = stem(quick)
     paths = sections.write(folder, name, {"md": as_markdown(report)})
     figures = {name: overview(report)}
     for entry in report.entries:

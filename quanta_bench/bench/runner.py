@@ -90,9 +90,9 @@ class Report(Record):
         return Report(entries=[*rest, entry])
 
 
-def stem(quick: bool) -> str:
-    """The stem of a report's file names; a quick report never replaces a full one."""
-    return "bench-quick" if quick else "bench"
+def stem(quick: bool, device: str) -> str:
+    """The stem of a report's file names: quick and full reports, and devices, stay apart."""
+    return "bench" + ("" if device == "cpu" else f"-{device}") + ("-quick" if quick else "")
 
 
 def read(path: Path) -> Report:
@@ -190,7 +190,12 @@ def run(name: str, conditions: Conditions, log: Path) -> Entry:
     if missing:
         reason = f"{' and '.join(missing)} is not installed; `make bench` installs what it needs."
         return entry.model_copy(update={"status": "missing", "reason": reason})
-    options = {"quick": conditions.quick, "model": conditions.model, "source": conditions.source}
+    options = {
+        "quick": conditions.quick,
+        "model": conditions.model,
+        "source": conditions.source,
+        "device": conditions.device,
+    }
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     update: dict[str, Any]
@@ -218,6 +223,8 @@ def _work(
     name: str, options: dict[str, Any], *, tell: Callable[[str], None]
 ) -> tuple[Machine, Outcome]:
     """The child process's work."""
+    if options["device"] == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     settle_libraries()
     outcome = BENCHMARKS.get(name)().run(Conditions(tell=tell, **options))
     return machine(), outcome
@@ -243,7 +250,7 @@ def run_all(
         BenchError: an existing report cannot be read.
         KeyboardInterrupt: the user interrupted; the report holds the finished benchmarks.
     """
-    path = folder / f"{stem(conditions.quick)}.json"
+    path = folder / f"{stem(conditions.quick, conditions.device)}.json"
     report = read(path)
     entries = []
     for name in names:

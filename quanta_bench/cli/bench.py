@@ -12,6 +12,7 @@ from quanta_bench.cli.options import DataSource, Json, ModelName, examples
 EXAMPLES = examples(
     "quanta-bench bench --quick",
     "quanta-bench bench layer training",
+    "quanta-bench bench layer --device cuda",
     "quanta-bench bench --list",
 )
 
@@ -25,6 +26,9 @@ def bench(
     ] = False,
     model: ModelName = "smollm2-135m",
     source: DataSource = "embedded",
+    device: Annotated[
+        str, typer.Option("--device", help="auto (a GPU if there is one), cpu or cuda.")
+    ] = "auto",
     only_list: Annotated[
         bool, typer.Option("--list", help="List the registered benchmarks and run none.")
     ] = False,
@@ -42,7 +46,7 @@ def bench(
         return
     from quanta_bench.cli.bench_progress import Selection, run
 
-    selection = Selection(tuple(names or ()), quick, model, source)
+    selection = Selection(tuple(names or ()), quick, model, source, device)
     failed = run(selection, results, as_json=as_json)
     if failed:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import typer
 from rich.console import Console
@@ -13,8 +14,10 @@ from quanta_bench.bench import report, runner
 from quanta_bench.bench.runner import Entry, Report
 from quanta_bench.benchmark import Conditions
 from quanta_bench.cli import console as terminal
+from quanta_bench.errors import UsageError
 from quanta_bench.sources.names import read_words
 from quanta_bench.spec import ModelSpec
+from quanta_bench.utils.device import this_device
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class Selection:
         quick: whether ``--quick`` was given.
         model: reference to a base model.
         source: name of a data source.
+        device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     names: tuple[str, ...]
     quick: bool
     model: str
     source: str
+    device: str = "auto"
 
 
 def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
@@ -41,10 +46,11 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
         Whether one failed or could not run.
 
     Raises:
-        UsageError: a benchmark, model or source is unknown.
+        UsageError: a benchmark, model, source or device is unknown, or there is no such device.
         KeyboardInterrupt: the user interrupted; finished benchmarks are written and shown first.
     """
     names = runner.select(selection.names)
+    device = _device(selection.device)
     sources = (ModelSpec.from_reference(selection.model).source, selection.source)
     for source in sources:
         read_words(source)
@@ -55,7 +61,9 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
     try:
         with console.status("") as status:
             shown = _Shown(console, status, len(names))
-            conditions = Conditions(selection.quick, selection.model, selection.source, shown.tell)
+            conditions = Conditions(
+                selection.quick, selection.model, selection.source, device, shown.tell
+            )
 
             def finished(entry: Entry) -> None:
                 entries.append(entry)
@@ -65,8 +73,18 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
     finally:
         # Also after Ctrl-C, to show finished benchmarks.
         if entries:
-            _end(entries, selection, folder, console, as_json=as_json)
+            name = runner.stem(selection.quick, device)
+            _end(entries, name, folder, console, as_json=as_json)
     return any(entry.status != "done" for entry in entries)
+
+
+def _device(name: str) -> Literal["cpu", "cuda"]:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is auto, cpu or cuda, not {name!r}.")
+    here = this_device().type
+    if name == "cuda" and here != "cuda":
+        raise UsageError("--device cuda: torch finds no GPU here. Use --device cpu.")
+    return "cuda" if here == "cuda" and name != "cpu" else "cpu"
 
 
 class _Shown:
@@ -102,14 +120,12 @@ class _Shown:
         return f"{self._number}/{self._count} {self._name}"
 
 
-def _end(
-    entries: list[Entry], selection: Selection, folder: Path, console: Console, *, as_json: bool
-) -> None:
-    path = folder / f"{runner.stem(selection.quick)}.json"
+def _end(entries: list[Entry], name: str, folder: Path, console: Console, *, as_json: bool) -> None:
+    path = folder / f"{name}.json"
     merged = runner.read(path)
-    paths = [path, *report.write(merged, folder, quick=selection.quick)]
+    paths = [path, *report.write(merged, folder, name)]
     if as_json:
         typer.echo(Report(entries=entries).model_dump_json(indent=1))
         return
-    console.print(report.on_screen(entries))
+    console.print(report.on_screen(entries, name))
     console.print(f"Written: {', '.join(map(str, paths))}.", style="dim")

@@ -150,6 +150,48 @@ def test_benchmarks_of_any_package_are_listed(command: Command) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda", "torch finds no GPU here"), ("tpu", "auto, cpu or cuda")]
+)
+def test_a_device_that_is_not_here_is_refused(
+    command: Command, monkeypatch: pytest.MonkeyPatch, device: str, message: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    status, out, err = command("sums", "--device", device)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+@pytest.mark.parametrize(("option", "device"), [("auto", "cuda"), ("cpu", "cpu")])
+def test_a_benchmark_is_told_its_device_and_reports_stay_apart(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, device: str
+) -> None:
+    machine = runner.machine()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    told = []
+
+    def run(name: str, conditions: Conditions, log: Path) -> runner.Entry:
+        told.append(conditions.device)
+        date = "2026-01-01T00:00:00"
+        return runner.Entry(
+            name=name, title=name, origin="", status="failed", date=date, quick=False, model="",
+            machine=machine,
+        )  # fmt: skip
+
+    monkeypatch.setattr(runner, "run", run)
+    command("sums", "--device", option, "--results", tmp_path)
+    assert told == [device]
+    stem = "bench" if device == "cpu" else "bench-cuda"
+    assert {path.stem for path in tmp_path.glob("*.json")} == {stem}
+
+
+def test_a_benchmark_on_the_processor_sees_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    options = {"quick": True, "model": "", "source": "", "device": "cpu"}
+    runner._work("sums", options, tell=print)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
 def test_a_report_has_every_sample_and_a_picture(command: Command, tmp_path: Path) -> None:
     status, out, err = command("sums", "--results", tmp_path)
     assert (status, err) == (0, "")
@@ -378,7 +420,7 @@ def test_the_screen_and_markdown_say_the_same(tmp_path: Path) -> None:
     assert "| HellaSwag | ours | 3 | 500 | 9.6 items | 0 |" in text
     assert "- a, HellaSwag: 2 of 40 differ" in text
     console = Console(file=StringIO(), width=200)
-    console.print(bench_report.on_screen(report.entries))
+    console.print(bench_report.on_screen(report.entries, "bench"))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     for word in ("ours / theirs", "2.25 to 2.75", "at least 3", "missed", "2 of 40 differ"):
         assert word in shown
