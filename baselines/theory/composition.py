@@ -105,8 +105,9 @@ def _dimensions(circuit: Circuit, generator: torch.Generator) -> tuple[int, int]
     first, second = circuit.matrix(one), circuit.matrix(two)
     tangent, other = tangents(circuit, one), tangents(circuit, two)
     # d(A B) = dA B + A dB.
-    product = torch.cat([torch.einsum("pij,jk->pik", tangent, second),
-                         torch.einsum("ij,pjk->pik", first, other)])
+    product = torch.cat(
+        [torch.einsum("pij,jk->pik", tangent, second), torch.einsum("ij,pjk->pik", first, other)]
+    )
     return _rank(tangent), _rank(product)
 
 

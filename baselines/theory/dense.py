@@ -42,7 +42,9 @@ class DenseMatrix(Verification):
                 Finding(
                     "relative difference, rectangular", len(rectangular), max(rectangular), 1e-13
                 ),
-                Finding("relative difference of T x - S x by peft", len(layers), max(layers), 1e-12),
+                Finding(
+                    "relative difference of T x - S x by peft", len(layers), max(layers), 1e-12
+                ),
             ]
         )
 

@@ -53,8 +53,15 @@ class Fitting(Verification):
             split = "-".join(map(str, dims))
             rises = max(after.error - before.error for before, after in zip(fits, fits[1:]))
             findings += [
-                Finding(f"relative error left at the largest depth, {split}", 1, fits[-1].error, ALLOWED),
-                Finding(f"relative error, rise from a depth to the next, {split}", depths - 1, max(0.0, rises), 0.02),
+                Finding(
+                    f"relative error left at the largest depth, {split}", 1, fits[-1].error, ALLOWED
+                ),
+                Finding(
+                    f"relative error, rise from a depth to the next, {split}",
+                    depths - 1,
+                    max(0.0, rises),
+                    0.02,
+                ),
             ]
             notes.append(
                 f"{split}, relative error left (LoRA, KronA of at most as many parameters): "

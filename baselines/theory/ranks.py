@@ -57,7 +57,9 @@ class RankBounds(Verification):
             [
                 Finding("rank outside the bounds of Eq. 10, by", count, outside, 0),
                 Finding("rank missing where all gates have full rank", count, deficient, 0),
-                Finding("rank of a singular circuit above d - d / max(d_m d_n)", singular, between, 0),
+                Finding(
+                    "rank of a singular circuit above d - d / max(d_m d_n)", singular, between, 0
+                ),
                 Finding("bounds that the suite reports, against Eq. 10", count, apart, 0),
             ],
             [
