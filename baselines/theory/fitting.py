@@ -7,6 +7,7 @@ its rearrangement (Van Loan and Pitsianis 1993).
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ class Fitting(Verification):
             target = _reachable(math.prod(dims), generator)
             fits = [fit(target, dims, depth, generator) for depth in range(1, depths + 1)]
             split = "-".join(map(str, dims))
-            rises = max(after.error - before.error for before, after in zip(fits, fits[1:]))
+            rises = max(after.error - before.error for before, after in itertools.pairwise(fits))
             findings += [
                 Finding(
                     f"relative error left at the largest depth, {split}", 1, fits[-1].error, ALLOWED

@@ -18,6 +18,7 @@ What the construction cannot do, no circuit can, where there are three or more a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,7 @@ def _sign_flips(negative: Array) -> Iterator[_Selected]:
     flips = np.zeros((qubits, *(2,) * (qubits - 1)))
     carried = False
     order = _gray(len(negative))
-    for place, following in zip(order, order[1:], strict=False):
+    for place, following in itertools.pairwise(order):
         carried ^= bool(negative[place])
         if carried:
             target = qubits - (place ^ following).bit_length()

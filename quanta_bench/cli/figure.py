@@ -93,7 +93,8 @@ def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
     from quanta_bench.report import experiment_figure
     from quanta_bench.utils.quiet import settle_libraries
 
-    refused = [flag for flag in options.given() if flag not in TAKEN]
+    # An environment variable may give the jobs, which are no matter here.
+    refused = [flag for flag in options.given() if flag not in (*TAKEN, "--jobs")]
     if refused:
         raise UsageError(
             f"{name} has no runs of a suite and takes no {refused[0]}; it takes --quick, "
