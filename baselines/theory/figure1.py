@@ -13,7 +13,7 @@ class PlantedRank(Experiment):
     """Two tasks, six methods, ranks from 1 to full."""
 
     name = "figure1"
-    title = "What methods of equal size leave of an update of known rank"
+    title = "What methods of nearly equal size leave of an update of known rank"
 
     def run(self, conditions: Conditions) -> Outcome:
         """Tune, train and test; see `baselines.theory.contest`.

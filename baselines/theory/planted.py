@@ -121,8 +121,10 @@ class Block(nn.Module):
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            setattr(self, name, _linear(WIDTH, WIDTH, generator))
+        self.q_proj = _linear(WIDTH, WIDTH, generator)
+        self.k_proj = _linear(WIDTH, WIDTH, generator)
+        self.v_proj = _linear(WIDTH, WIDTH, generator)
+        self.o_proj = _linear(WIDTH, WIDTH, generator)
         self.up_proj = _linear(WIDTH, WIDTH, generator)
         self.down_proj = _linear(WIDTH, WIDTH, generator)
 
@@ -130,8 +132,8 @@ class Block(nn.Module):
         """Map ``(sequences, tokens, 64)``."""
         normal = functional.rms_norm(x, (WIDTH,))
         query, key, value = (
-            getattr(self, name)(normal).unflatten(-1, (4, -1)).transpose(-2, -3)
-            for name in ("q_proj", "k_proj", "v_proj")
+            projection(normal).unflatten(-1, (4, -1)).transpose(-2, -3)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         scores = query @ key.mT * query.shape[-1] ** -0.5
         past = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()

@@ -43,7 +43,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def records(outcome: Outcome) -> list[dict[str, Any]]:
-    """One for each point, with every seed's value."""
+    """One for each point, with every seed's value; ``None`` for what is not finite."""
     found = []
     for panel in outcome.panels:
         for curve in panel.curves:
@@ -55,13 +55,20 @@ def records(outcome: Outcome) -> list[dict[str, Any]]:
                         "method": curve.name,
                         "size": curve.size,
                         "x": point.x,
-                        **mean._asdict(),
+                        "mean": _finite(mean.mean),
+                        "low": mean.low,
+                        "high": mean.high,
                         "seeds": len(point.values),
                         "setting": point.setting,
-                        "values": list(point.values),
+                        "values": [_finite(value) for value in point.values],
                     }
                 )
     return found
+
+
+def _finite(value: float) -> float | None:
+    """JSON has neither infinity nor NaN."""
+    return value if math.isfinite(value) else None
 
 
 def write(experiment: type[Experiment], outcome: Outcome, folder: Path) -> list[Path]:
@@ -100,7 +107,7 @@ def on_screen(outcome: Outcome) -> FittedTable:
             row["method"],
             row["size"],
             f"{row['x']:g}",
-            f"{row['mean']:.3f}",
+            "–" if row["mean"] is None else f"{row['mean']:.3f}",
             ends,
             row["setting"],
         )
@@ -128,7 +135,8 @@ def draw(experiment: type[Experiment], outcome: Outcome) -> Figure:
         axes.minorticks_off()
         axes.set_title(panel.title, fontsize=9)
         axes.set_xlabel(outcome.across)
-        axes.set_ylim(bottom=0)
+        # A little below 0, where a perfect fit would lie on the axis.
+        axes.set_ylim(bottom=-0.03)
         axes.grid(True, color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -166,7 +174,9 @@ def _draw_curve(
     places = [point.x for point in points]
     heights = [one.mean for one in means]
     if curve.reference:
-        axes.plot(places, heights, color="#555555", linestyle=":", linewidth=1.2, label=label)
+        # Above the curves, for one may lie right on it.
+        line = {"color": "#000000", "linestyle": ":", "linewidth": 1.8, "zorder": 5}
+        axes.plot(places, heights, label=label, **line)
         return
     colour, marker, dashes = styles[curve.name]
     half = [0.0 if one.high is None else one.high - one.mean for one in means]

@@ -185,6 +185,22 @@ def test_what_an_experiment_does_not_take_is_refused(
     assert said in err
 
 
+def test_a_training_that_diverged_is_no_number(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: Experiment, conditions: experiment.Conditions) -> experiment.Outcome:
+        curve = Curve("one", "8", (Point(1, (math.inf, 1.0)), Point(2, (1.0, 2.0))))
+        return experiment.Outcome([Panel("left", (curve,))], "across", "upward", "A caption.")
+
+    monkeypatch.setattr(Straight, "run", run)
+    status, out, err = bench("figure", "1", "--json", "--results", tmp_path)
+    assert status == 0, err
+    (first, second) = json.loads(out)["points"]
+    assert "Infinity" not in out
+    assert (first["mean"], first["values"]) == (None, [None, 1.0])
+    assert second["mean"] == 1.5
+
+
 def test_an_interval_of_values_that_are_not_finite_has_no_ends() -> None:
     assert interval([1.0, math.inf]) == (math.inf, None, None)
     assert interval([2.0]) == (2.0, None, None)
