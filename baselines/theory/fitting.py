@@ -85,12 +85,13 @@ def fit(
     norm = float(np.linalg.norm(target))
 
     def gates_of(vector: NDArray[Any]) -> list[Tensor]:
-        parts = torch.from_numpy(vector).split(sizes)
+        parts = torch.split(torch.from_numpy(vector), sizes)
         return [part.reshape(s) for part, s in zip(parts, circuit.gate_shapes, strict=True)]
 
     def residuals(vector: NDArray[Any]) -> NDArray[Any]:
         found: NDArray[Any] = circuit.matrix(gates_of(vector)).numpy()
-        return ((found - target) / norm).ravel()
+        difference: NDArray[Any] = (found - target) / norm
+        return difference.ravel()
 
     def derivatives(vector: NDArray[Any]) -> NDArray[Any]:
         found: NDArray[Any] = tangents(circuit, gates_of(vector)).flatten(1).mT.numpy()

@@ -106,7 +106,8 @@ class Learner:
                 wanted = _apply(self.bare, teacher, x)
             optimizer.zero_grad()
             found = _apply(self.model, _joined(groups) | fixed, x)
-            (found - wanted).square().flatten(1).mean(1).sum().backward()
+            loss: Any = (found - wanted).square().flatten(1).mean(1).sum()
+            loss.backward()
             optimizer.step()
             schedule.step()
         tests = [self.task.inputs(self.task.test, _generator(seed, 3)) for seed in self.seeds]
@@ -139,7 +140,8 @@ def _stacked(parts: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.flatten(1).double().norm(dim=1)
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1).double(), dim=1)
+    return norms
 
 
 def _factor(done: float) -> float:

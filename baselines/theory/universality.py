@@ -46,7 +46,7 @@ class Universality(Verification):
         errors: dict[str, list[float]] = {"positive": [], "negative": [], "singular": []}
         unreal = []
         apart = []
-        most = {}
+        most: dict[tuple[int, ...], int] = {}
         for dims in splits:
             for _ in range(rounds):
                 for kind, matrix in _matrices(math.prod(dims), generator):

@@ -123,6 +123,27 @@ def test_sizes_are_nearly_equal() -> None:
     assert all(768 <= size <= 1.05 * 768 for size in sizes.values())
 
 
+def test_the_whole_experiment_in_short() -> None:
+    from baselines.theory.figure1 import PlantedRank
+
+    said: list[str] = []
+    outcome = PlantedRank().run(Conditions(quick=True, seeds=(3, 4), tell=said.append))
+    assert len(said) == len(TASKS) * len(CONTENDERS)
+    for panel, task in zip(outcome.panels, TASKS, strict=True):
+        measured = [curve for curve in panel.curves if not curve.reference]
+        assert [curve.name for curve in measured] == [one.title for one in CONTENDERS]
+        for curve in measured:
+            assert [point.x for point in curve.points] == [task.ranks[0], task.ranks[-1]]
+            assert all(len(point.values) == 2 for point in curve.points)
+            # Twenty steps are few, and yet better than none.
+            assert all(value < 1 for point in curve.points for value in point.values)
+    (bound,) = (curve for curve in outcome.panels[0].curves if curve.reference)
+    assert bound.points[0].values == (0.0, 0.0)
+    assert all(0.7 < value < 0.8 for value in bound.points[1].values)
+    assert "over 2 seeds" in outcome.caption
+    assert "QuanTA 4-4-4 0." in outcome.caption
+
+
 def test_seeds_that_tune_are_refused() -> None:
     from baselines.theory.figure1 import PlantedRank
 
