@@ -1,4 +1,4 @@
-"""The registered methods, tasks, protocols and benchmarks, and how each is made from its name."""
+"""The registered plug-ins of every kind, and how each is made from its name."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from functools import cache
 from typing import Any
 
 from quanta_bench.benchmark import Benchmark
+from quanta_bench.experiment import Experiment
 from quanta_bench.method import Method
 from quanta_bench.protocol import Protocol
 from quanta_bench.registry import (
     BENCHMARKS_GROUP,
+    EXPERIMENTS_GROUP,
     METHODS_GROUP,
     PROTOCOLS_GROUP,
     TASKS_GROUP,
+    VERIFICATIONS_GROUP,
     Registry,
 )
 from quanta_bench.task import Task
+from quanta_bench.verification import Verification
 
 METHODS: Registry[type[Method[Any]]] = Registry(METHODS_GROUP, "method", Method)
 TASKS: Registry[type[Task]] = Registry(TASKS_GROUP, "task", Task)
 BENCHMARKS: Registry[type[Benchmark]] = Registry(BENCHMARKS_GROUP, "benchmark", Benchmark)
+VERIFICATIONS: Registry[type[Verification]] = Registry(VERIFICATIONS_GROUP, "check", Verification)
+EXPERIMENTS: Registry[type[Experiment]] = Registry(EXPERIMENTS_GROUP, "experiment", Experiment)
 
 
 def build_method(name: str, settings: Mapping[str, Any]) -> Method[Any]:
@@ -61,7 +67,8 @@ def plugin_packages() -> set[str]:
     The suite's own package is none of them, though its benchmarks are plug-ins: its frames stand
     around those of a method or task.
     """
-    packages = METHODS.packages() | TASKS.packages() | BENCHMARKS.packages()
+    registries = (METHODS, TASKS, BENCHMARKS, VERIFICATIONS, EXPERIMENTS)
+    packages = set().union(*(registry.packages() for registry in registries))
     return packages - {__name__.partition(".")[0]}
 
 

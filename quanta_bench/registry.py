@@ -14,6 +14,8 @@ METHODS_GROUP = "quanta_bench.methods"
 TASKS_GROUP = "quanta_bench.tasks"
 BENCHMARKS_GROUP = "quanta_bench.benchmarks"
 PROTOCOLS_GROUP = "quanta_bench.protocols"
+VERIFICATIONS_GROUP = "quanta_bench.verifications"
+EXPERIMENTS_GROUP = "quanta_bench.experiments"
 
 
 class Registry(Generic[T]):

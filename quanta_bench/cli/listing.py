@@ -10,7 +10,7 @@ from quanta_bench.bench import runner
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Claim
 from quanta_bench.models.meta import known_models
-from quanta_bench.plugins import BENCHMARKS, METHODS, TASKS
+from quanta_bench.plugins import BENCHMARKS, EXPERIMENTS, METHODS, TASKS
 from quanta_bench.report.appendix import TABLES
 from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.utils.fitted_table import FittedTable
@@ -135,7 +135,23 @@ def targets() -> Listing:
         }
         for table in TABLES.values()
     ]
+    experiments, _ = EXPERIMENTS.usable()
     rows += [
+        {
+            "make": name,
+            "command": f"quanta-bench figure {name}",
+            "what": experiment.title,
+            "profiles": "",
+        }
+        for name, experiment in experiments.items()
+    ]
+    rows += [
+        {
+            "make": "verify",
+            "command": "quanta-bench verify",
+            "what": "the theorems behind the methods, checked on many cases",
+            "profiles": "",
+        },
         {
             "make": "params",
             "command": "quanta-bench params",

@@ -27,6 +27,7 @@ from quanta_bench.cli import (
     table,
     targets,
     tasks,
+    verify,
 )
 from quanta_bench.cli.options import FreshAlone, examples
 from quanta_bench.errors import BenchError, UsageError
@@ -65,6 +66,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "list": (targets.targets, targets.EXAMPLES),
     "fetch": (fetch.fetch, fetch.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),
+    "verify": (verify.verify, verify.EXAMPLES),
     "bench": (bench.bench, bench.EXAMPLES),
 }
 for _name, (_function, _examples) in _COMMANDS.items():
@@ -72,7 +74,6 @@ for _name, (_function, _examples) in _COMMANDS.items():
 
 _PLANNED = {
     "report": "The report of all results",
-    "verify": "Numerical checks of the installed methods",
     "export": "Export of merged models",
     "tune": "Search of settings",
 }

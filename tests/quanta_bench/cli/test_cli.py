@@ -20,7 +20,7 @@ from quanta_bench import __version__
 from quanta_bench.cli import main
 from quanta_bench.errors import BenchError
 
-PLANNED = ("report", "verify", "export", "tune")
+PLANNED = ("report", "export", "tune")
 STOPPED = (1, 130)  # 130 is what shells and typer make of Ctrl-C
 
 
