@@ -189,7 +189,7 @@ def comparable(
     trained = [name for name in rows if name not in fixed]
     first = rows[reference] if reference in trained else rows[trained[0]] if trained else None
     if first is None:
-        return {name: found.scores for name, found in rows.items()}
+        return {name: found.scores.first() for name, found in rows.items()}
     items = dict(zip(first.seeds, first.items, strict=True))
     kept = {}
     for name, found in rows.items():
@@ -199,7 +199,7 @@ def comparable(
         else:
             same = same and dict(zip(found.seeds, found.items, strict=True)) == items
         if same:
-            kept[name] = found.scores
+            kept[name] = found.scores.first() if name in fixed else found.scores
     return kept
 
 
