@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from quanta_bench.plugins import METHODS
 from quanta_bench.report import evidence
 from quanta_bench.report.evidence import Evidence
 from quanta_bench.report.table import TableRow, Value
@@ -134,9 +135,16 @@ def row_marks(row: TableRow, cell: Cells) -> str:
     """Marks of a row's label: not tuned, one seed."""
     if row.missing or not evidence.trains(row.method):
         return ""
-    rate = {training.learning_rate for training, _ in cell.row.jobs}
-    own = {cell.row.spec.training.get("learning_rate")}
-    tuned = TUNED in cell.row.origin.get("learning_rate", "") and rate == own
+    origin = cell.row.origin.get("learning_rate", "")
+    rates = {training.learning_rate for training, _ in cell.row.jobs}
+    # A row inherits the origin with the default rate; it does not hold for a rate of its own.
+    inherited = {
+        default.training.get("learning_rate")
+        for default in METHODS.get(row.method).rows.values()
+        if default.origin.get("learning_rate") == origin
+    }
+    stated = inherited or {cell.row.spec.training.get("learning_rate")}
+    tuned = TUNED in origin and rates <= stated
     marks = "" if tuned else UNTUNED
     return marks + (ONE_SEED if len(row.done_seeds) == 1 else "")
 
