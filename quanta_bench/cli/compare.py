@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quanta_bench.cli.options import Json, examples, whole_numbers
+from quanta_bench.cli.options import DataSource, Json, examples, whole_numbers
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -44,6 +44,16 @@ def compare(
         str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
     ] = "",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", help="The model for all rows, as the table was computed.")
+    ] = "",
+    source: DataSource = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting, as the table was computed; repeatable."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare rows of a table, paired over seeds and items; nothing is computed.
@@ -56,10 +66,16 @@ def compare(
     from quanta_bench.report.evidence import REFERENCE
     from quanta_bench.results.store import Store
     from quanta_bench.runs.stored import stored_cells
-    from quanta_bench.suites.choice import Choice
+    from quanta_bench.suites.choice import Choice, parse_settings
     from quanta_bench.suites.request import make_request
 
-    choice = Choice(seeds=whole_numbers(seeds), size=size)
+    choice = Choice(
+        seeds=whole_numbers(seeds),
+        size=size,
+        model=model,
+        source=source,
+        settings=parse_settings(settings or []),
+    )
     request = make_request(table, "table", profile, choice, check=True)
     chosen = _rows(rows, request.grid, table)
     named = _rows([reference], request.grid, table) if reference else {}
@@ -70,9 +86,11 @@ def compare(
     if len(chosen) < 2:
         raise UsageError("Name two rows or more, such as: quanta-bench compare quanta lora")
     store = Store(results or Path("results") / "local" / profile)
+    given = [("profile", profile), ("size", size), ("seeds", seeds), ("model", model)]
+    given += [("source", source), *(("set", setting) for setting in settings or [])]
     options = "".join(
         f" --{name} {value}"
-        for name, value in (("profile", profile), ("size", size), ("seeds", seeds))
+        for name, value in given
         if value and (name, value) != ("profile", "embedded")
     )
     command = f"quanta-bench table {table}{options} --results {store.root}"

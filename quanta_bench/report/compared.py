@@ -198,6 +198,8 @@ def sentence(line: Line) -> str:
     low, high = one.interval
     if math.isnan(one.p):
         return f"{line.column}: {one.row} and {one.reference} share too few groups to compare."
+    if not one.error.variance and not one.effect:
+        return f"{line.column}: {one.row} and {one.reference} score alike on every group of items."
     size = f"{abs(one.effect):.1f}"
     way = "as good as" if size == "0.0" else f"{size} {'above' if one.effect > 0 else 'below'}"
     verdict = (
@@ -230,7 +232,7 @@ def on_screen(compared: Compared) -> RenderableType:
             Column("95 % interval", part(_interval)),
             Column("p", part(lambda one: f"{one.p:.3f}")),
             Column("Holm", part(lambda one: f"{one.p_holm:.3f}{'*' if one.shown else ''}")),
-            Column("Shows", part(lambda one: f"{one.smallest:.1f}")),
+            Column("Shows", part(_smallest)),
         ],
         compared.lines,
     )
@@ -261,6 +263,10 @@ def on_screen(compared: Compared) -> RenderableType:
 def _interval(one: Difference) -> str:
     low, high = one.interval
     return f"{low:+.1f} to {high:+.1f}"
+
+
+def _smallest(one: Difference) -> str:
+    return "–" if math.isnan(one.smallest) else f"{one.smallest:.1f}"
 
 
 def _percent(value: float) -> str:

@@ -147,9 +147,9 @@ def from_results(values: Sequence[float], errors: Sequence[float | None], groups
 
 
 def margin(error: Noise) -> float | None:
-    """Half of the 95 % interval; ``None`` if it is unknown."""
+    """Half of the 95 % interval; ``None`` if it is unknown, as where all scores are the same."""
     half = error.quantile() * error.standard_error
-    return half if math.isfinite(half) else None
+    return half if math.isfinite(half) and half > 0 else None
 
 
 def own_margin(found: Evidence) -> float | None:

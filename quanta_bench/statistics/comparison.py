@@ -90,11 +90,12 @@ def power(effect: float, error: Noise, alpha: float = 0.05) -> float:
 
 
 def smallest_difference(error: Noise, alpha: float = 0.05, wanted: float = 0.8) -> float:
-    """The smallest true difference that is shown with so much power; NaN without an error."""
-    if not math.isfinite(error.variance):
+    """The smallest true difference that is shown with so much power.
+
+    NaN where the noise is unknown, as where all scores are the same: that is no certainty.
+    """
+    if not math.isfinite(error.variance) or not error.variance:
         return math.nan
-    if not error.variance:
-        return 0.0
     unit = error.standard_error
     # With one degree of freedom, 80 % power takes 1.3 critical values; with many, one and 0.84.
     most = 2 * error.quantile(alpha) + 4
