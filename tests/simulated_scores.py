@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
+from quanta_bench.statistics.comparison import compare
+from quanta_bench.statistics.noise import noise
 from quanta_bench.statistics.scores import Scores
 
 
@@ -86,22 +89,24 @@ class World:
         )
 
 
-def false_alarms(world: World, tables: int, seed: int = 0) -> float:
-    """Share of tables without any difference in which some row differs from the first."""
-    from quanta_bench.statistics.comparison import compare
+def false_alarms(world: World, tables: int, seed: int = 0) -> tuple[float, float]:
+    """How often rows without any difference are said to differ from the first one.
 
-    random, alarms = np.random.default_rng(seed), 0
+    Returns:
+        The share of tables with such a row after Holm, and of single comparisons with p < 0.05.
+    """
+    random, tables_with, single = np.random.default_rng(seed), 0, 0
     for _ in range(tables):
         rows = world.draw(random)
         first, *others = rows
-        alarms += any(one.shown for one in compare(rows, [(other, first) for other in others]))
-    return alarms / tables
+        found = compare(rows, [(other, first) for other in others])
+        tables_with += any(one.shown for one in found)
+        single += sum(one.p < 0.05 for one in found)
+    return tables_with / tables, single / (tables * (world.rows - 1))
 
 
 def power(world: World, gain: float, tables: int, seed: int = 0) -> float:
     """Share of tables in which the one row that is better is shown to be."""
-    from quanta_bench.statistics.comparison import compare
-
     random, shown = np.random.default_rng(seed), 0
     for _ in range(tables):
         rows = world.draw(random, [0.0] * (world.rows - 1) + [gain])
@@ -112,8 +117,6 @@ def power(world: World, gain: float, tables: int, seed: int = 0) -> float:
 
 def coverage(world: World, draws: int, seed: int = 0) -> float:
     """Share of the 95 % intervals of a row's mean that hold the truth, which is 0 or 1/2."""
-    from quanta_bench.statistics.noise import noise
-
     random, held = np.random.default_rng(seed), 0
     for _ in range(draws):
         (scores,) = world.draw(random).values()
@@ -124,8 +127,6 @@ def coverage(world: World, draws: int, seed: int = 0) -> float:
 
 def truth(world: World) -> float:
     """The expectation of a row's mean."""
-    from scipy import stats
-
     if not world.right:
         return 0.0
     parts = (world.row_seed, world.seed, world.group, world.item, world.row_group, world.rest)

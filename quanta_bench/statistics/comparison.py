@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from quanta_bench.statistics.noise import Noise, noise
 from quanta_bench.statistics.scores import Floats, Scores
 
 FLIPS = 9999
 """Random flips of signs where there are too many to go through."""
+UNLIKE = 0.01
+"""Level of the F-test by which a pair's spread over seeds is unlike that of all rows together."""
 MOST_ENUMERATED = 13
 """Up to so many groups that differ, all flips of signs are gone through."""
 
@@ -146,17 +148,19 @@ def compare(
         fixed: rows that do not train: their one score counts for every seed.
     """
     untrained = set(fixed)
-    trained = [scores for name, scores in rows.items() if name not in untrained]
-    seeds = max((scores.seeds for scores in trained), default=1)
+    trained = {name: scores for name, scores in rows.items() if name not in untrained}
+    seeds = max((scores.seeds for scores in trained.values()), default=1)
     full = {n: s.repeated(seeds) if n in untrained else s for n, s in rows.items()}
-    pool = _pooled(trained)
+    pool = _pooled(list(trained.values()))
     found = []
     for row, reference in pairs:
         alike = len(untrained & {row, reference})
         # Two rows that do not train have no noise of training, however many seeds others have.
         scores = rows if alike == 2 else full
         difference = scores[row].minus(scores[reference])
-        found.append(_pair(row, reference, difference, None if alike else pool))
+        others = _pooled([s for name, s in trained.items() if name not in (row, reference)])
+        joined = None if alike or _unlike(difference, others) else pool
+        found.append(_pair(row, reference, difference, joined))
     adjusted = holm([difference.p for difference in found])
     tested = max(sum(not math.isnan(p) for p in adjusted), 1)
     return [
@@ -173,6 +177,14 @@ def _pooled(trained: Sequence[Scores]) -> tuple[float, int] | None:
     rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
     freedom = (means.shape[0] - 1) * (means.shape[1] - 1)
     return float((rest**2).sum()) / freedom, freedom
+
+
+def _unlike(difference: Scores, others: tuple[float, int] | None) -> bool:
+    """Whether a pair varies far more over seeds than the other rows, as when a row diverges."""
+    if others is None or not others[0]:
+        return False
+    ratio = float(difference.means.var(ddof=1)) / (2 * others[0])
+    return ratio > float(special.fdtri(difference.seeds - 1, others[1], 1 - UNLIKE))
 
 
 def _pair(

@@ -16,7 +16,9 @@ SMALL = World(rows=5, groups=25, in_group=2)
 def test_false_alarms_are_about_one_table_in_twenty(seeds: int) -> None:
     """Looser than the long test: 300 tables tell 5 % from 1 % and from 10 %."""
     world = World(rows=5, groups=25, in_group=2, seeds=seeds)
-    assert 0.02 <= false_alarms(world, 300) <= 0.085
+    family, single = false_alarms(world, 300)
+    assert 0.01 <= family <= 0.085
+    assert 0.03 <= single <= 0.075
 
 
 def test_spreads_that_do_not_overlap_are_no_test() -> None:
@@ -54,9 +56,19 @@ def test_power_is_as_predicted() -> None:
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("right", [0.0, 0.1])
 def test_false_alarms_in_a_thousand_tables(seeds: int, right: float) -> None:
-    alarms = false_alarms(World(seeds=seeds, right=right), 1000, seed=1)
-    print(f"false alarms: {seeds} seeds, right {right}: {100 * alarms:.1f} %")  # noqa: T201
-    assert 0.04 <= alarms <= 0.06
+    family, single = false_alarms(World(seeds=seeds, right=right), 1000, seed=1)
+    print(f"{seeds} seeds, right {right}: tables {family:.1%}, single {single:.1%}")  # noqa: T201
+    assert 0.04 <= single <= 0.06
+    # Holm's is an upper bound: comparisons with one reference are not independent.
+    assert 0.02 <= family <= 0.06
+
+
+@pytest.mark.slow
+def test_a_row_that_varies_three_times_as_much_raises_few_false_alarms() -> None:
+    world = World(seeds=3, row_seed=[0.04] * 7 + [0.12])
+    family, single = false_alarms(world, 1000, seed=4)
+    print(f"one row with three times the spread: {family:.1%}, {single:.1%}")  # noqa: T201
+    assert family <= 0.07
 
 
 @pytest.mark.slow
@@ -76,7 +88,8 @@ def test_coverage_is_95_percent(groups: tuple[int, int], seeds: int, right: floa
     )
     held = coverage(world, 3000, seed=2)
     print(f"coverage: {seeds} seeds, {groups}, right {right}: {100 * held:.1f} %")  # noqa: T201
-    assert 0.93 <= held <= 0.97
+    # Two seeds tell little of their own noise: with few items their interval is too wide.
+    assert 0.93 <= held <= (0.985 if seeds == 2 else 0.975)
 
 
 @pytest.mark.slow

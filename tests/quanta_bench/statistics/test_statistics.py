@@ -157,6 +157,13 @@ def test_a_row_that_does_not_train_has_no_noise_of_seeds() -> None:
     assert found[0].error.seeds == pytest.approx(drawn["row0"].means.var(ddof=1) / 3)
 
 
+def test_a_pair_that_varies_far_more_than_the_others_keeps_its_own_spread() -> None:
+    world = World(rows=8, seeds=3, row_seed=[0.01] * 7 + [0.5])
+    found = compare(world.draw(np.random.default_rng(8)), [("row7", "row0"), ("row1", "row0")])
+    assert found[0].error.seeds_df == 2
+    assert found[1].error.seeds_df == 14
+
+
 def test_rows_on_other_items_cannot_be_paired() -> None:
     one, other = (scores.of_items([[0, 1]], [list(names)]) for names in ("ab", "bc"))
     with pytest.raises(ValueError, match="other items"):
