@@ -126,8 +126,8 @@ def sign_flip(parts: Floats) -> float:
     hits = 0
     for start in range(0, FLIPS, 1000):
         count = min(1000, FLIPS - start)
-        signs = random.integers(0, 2, (count, len(differing)), dtype=np.int8) * 2.0 - 1
-        hits += int((np.abs(signs @ differing) >= close).sum())
+        drawn = random.integers(0, 2, (count, len(differing)), dtype=np.int8) * 2.0 - 1
+        hits += int((np.abs(drawn @ differing) >= close).sum())
     return (hits + 1) / (FLIPS + 1)
 
 

