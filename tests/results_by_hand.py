@@ -58,9 +58,15 @@ def items(scores: Sequence[float], groups: Sequence[str] | None = None, prefix: 
 
 
 class Bench:
-    """Makes a table of results that are given item by item."""
+    """Makes a table of results that are given item by item.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the results folder.
+        gold: right answers of the items, 0 or 1, in turn; if given, predictions hold answers too.
+    """
+
+    def __init__(self, root: Path, gold: Sequence[int] = ()) -> None:
+        self.gold = gold
         self.store = Store(root)
         self._runs = 0
 
@@ -126,11 +132,24 @@ class Bench:
             **{"code": code_versions("", [*scored, *over.get("forgetting", ())]), **over},
         )
         lines = [
-            {"task": name, "id": i.id, "group": i.group, "accuracy": i.accuracy}
+            {
+                "task": name,
+                "id": i.id,
+                "group": i.group,
+                "accuracy": i.accuracy,
+                **self.answer(n, i),
+            }
             for name, judged in scored.items()
-            for i in judged
+            for n, i in enumerate(judged)
         ]
         return self.store.write_run(result, lines)
+
+    def answer(self, number: int, item: Item) -> dict[str, int]:
+        """What an item was answered, and what was right."""
+        if not self.gold:
+            return {}
+        gold = self.gold[number % len(self.gold)]
+        return {"prediction": gold if item.accuracy else 1 - gold, "gold": gold}
 
     def table(self, made: Suite, *rows: dict[int, Result]) -> Table:
         seeds = tuple(sorted({seed for row in rows for seed in row})) or (0,)

@@ -15,6 +15,7 @@ import typer
 from quanta_bench import __version__
 from quanta_bench.cli import (
     bench,
+    compare,
     console,
     doctor,
     fetch,
@@ -58,6 +59,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "table": (table.table, table.EXAMPLES),
     "figure": (figure.figure, figure.EXAMPLES),
     "run": (run.run, run.EXAMPLES),
+    "compare": (compare.compare, compare.EXAMPLES),
     "params": (params.params, params.EXAMPLES),
     "methods": (methods.methods, methods.EXAMPLES),
     "tasks": (tasks.tasks, tasks.EXAMPLES),

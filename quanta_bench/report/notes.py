@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from quanta_bench.plugins import find_protocol, task_title
+from quanta_bench.report import conclusions
 from quanta_bench.report.screen_notes import CAVEATS, SCORES, TRAINING
 from quanta_bench.results.records import Result
 from quanta_bench.runs.cells import Cells
@@ -20,7 +21,11 @@ RowResults = Sequence[tuple[str, Sequence[Result]]]
 
 
 def notes(
-    profile: Profile, size: str, cells: Sequence[Cells], rows: Sequence[TableRow]
+    profile: Profile,
+    size: str,
+    cells: Sequence[Cells],
+    rows: Sequence[TableRow],
+    compared: Sequence[str] = (),
 ) -> dict[str, list[str]]:
     """The notes of a table by heading, from the results so far.
 
@@ -29,6 +34,7 @@ def notes(
         size: name of the size; empty for the profile's default.
         cells: each row's results.
         rows: the table's rows, in the order of ``cells``.
+        compared: what comparisons of rows show.
 
     Returns:
         Sentences by heading, the most important first; empty headings are left out.
@@ -47,14 +53,13 @@ def notes(
     training: list[str] = []
     if flat:
         scores, training, disagreements = _methods(profile, results)
-        scores.append(
-            "Cells are the mean over seeds ± the standard deviation over seeds; standard errors "
-            "over items are robust to groups of related items."
-        )
+        reading, held_against = conclusions.notes(profile, rows)
+        scores = [*reading[:1], *compared, *scores, *reading[1:]]
         scores += _forgetting(rows, several)
         training += _heads(results)
         caveats += [
             *disagreements,
+            *held_against,
             *_unfinished(rows, several),
             *_mixtures(flat),
             *_limits(results),

@@ -17,8 +17,8 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.request import Request
 
-DEVIATION = "standard deviation over seeds"
-ITEMS = "standard error over items"
+BOTH = "95 % interval of seeds and items"
+ITEMS = "95 % interval of items alone"
 
 HEADER = (
     "curve",
@@ -53,9 +53,8 @@ class PlottedRow:
 
     @property
     def error(self) -> float | None:
-        """The error bar: over seeds if there are several, else over items."""
-        several = self.value.deviation is not None
-        return self.value.deviation if several else self.value.standard_error
+        """The error bar: half of the 95 % interval, as in tables."""
+        return self.value.margin
 
 
 def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
@@ -119,10 +118,10 @@ def caption(plotted: Sequence[PlottedRow], items: int) -> str:
     counts = sorted({len(entry.value.seeds) for entry in plotted})
     seeds = " or ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")
     size = f"{seeds} a row, {items:,} test items"
-    kinds = {ITEMS if entry.value.deviation is None else DEVIATION for entry in plotted}
-    if len(kinds) == 1:
-        return f"{size}; bars and ±: {kinds.pop()}"
-    return f"{size}; bars and ±: {DEVIATION}, of one seed {ITEMS}"
+    several = {len(entry.value.seeds) > 1 for entry in plotted}
+    if len(several) == 1:
+        return f"{size}; bars and ±: {BOTH if several.pop() else ITEMS}"
+    return f"{size}; bars and ±: {BOTH}, of one seed {ITEMS}"
 
 
 def _by_curve(plotted: Sequence[PlottedRow]) -> dict[str, list[PlottedRow]]:

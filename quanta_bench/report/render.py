@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rich.console import RenderableType
 
 from quanta_bench.report import sections as shown
+from quanta_bench.report.conclusions import DIFFERS
 from quanta_bench.report.overwriting import free_name
 from quanta_bench.report.sections import Column, Section
 from quanta_bench.report.table import Table, TableRow, Value
@@ -26,20 +27,22 @@ class SeedLine(NamedTuple):
 
     Attributes:
         row: the row.
-        seed: the seed; ``None`` for the line of standard errors.
+        seed: the seed.
+        error: whether it has the seed's standard errors, and not its values.
         first: whether it is the row's first line, which carries the label.
     """
 
     row: TableRow
-    seed: int | None
+    seed: int
+    error: bool
     first: bool
 
 
 def cell(value: Value | None) -> str:
-    """Mean ± standard deviation over seeds, to the value's own number of decimals."""
-    if value is None or value.deviation is None:
+    """Mean ± half of the 95 % interval, to the value's own number of decimals, and its marks."""
+    if value is None or value.margin is None:
         return mean(value)
-    return f"{mean(value)} ± {value.deviation:.{value.decimals}f}"
+    return f"{_number(value)} ± {value.margin:.{value.decimals}f}{_marks(value)}"
 
 
 def close_cell(value: Value | None) -> str:
@@ -48,13 +51,23 @@ def close_cell(value: Value | None) -> str:
 
 
 def mean(value: Value | None) -> str:
-    """Mean over seeds."""
-    return "–" if value is None else f"{value.mean:.{value.decimals}f}"
+    """Mean over seeds, and its marks."""
+    return "–" if value is None else f"{_number(value)}{_marks(value)}"
+
+
+def _number(value: Value) -> str:
+    return f"{value.mean:.{value.decimals}f}"
+
+
+def _marks(value: Value) -> str:
+    letters = f" {value.letters}" if value.letters else ""
+    return f"{DIFFERS if value.differs else ''}{letters}"
 
 
 def label(row: TableRow) -> str:
-    """A row's label, marked where other code than the present computed it."""
-    return f"{row.label} {STALE}" if row.stale else row.label
+    """A row's label, marked where other code computed it, and with the marks of its notes."""
+    marks = f"{STALE if row.stale else ''}{row.marks}"
+    return f"{row.label} {marks}" if marks else row.label
 
 
 def parameters(row: TableRow) -> str:
@@ -99,9 +112,10 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
         table.title, [*names, *trained, *(_means(*value) for value in values)], table.rows
     )
     lines = [
-        SeedLine(row, seed, number == 0)
+        SeedLine(row, seed, error, number == 0 and not error)
         for row in table.rows
-        for number, seed in enumerate([*row.done_seeds, None] if row.done_seeds else [])
+        for number, seed in enumerate(row.done_seeds)
+        for error in (False, True)
     ]
     if not lines:
         return [means]
@@ -116,11 +130,9 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
                 "Model", lambda line: line.row.model if line.first else "", right=False, label=True
             )
         )
-    labels.append(
-        Column("Seed", lambda line: "s.e." if line.seed is None else str(line.seed), label=True)
-    )
+    labels.append(Column("Seed", lambda line: "s.e." if line.error else str(line.seed), label=True))
     seeds = Section(
-        "Each seed, and the standard error over items (s.e.) of the mean over seeds",
+        "Each seed, and its own standard error over items (s.e.)",
         [*labels, *(_of_seeds(*value) for value in values)],
         lines,
     )
@@ -154,8 +166,7 @@ def _of_seeds(title: str, items: int | None, value: ValueOf) -> Column[SeedLine]
         shown_value = value(line.row)
         if shown_value is None:
             return "–"
-        seed = line.seed
-        number = shown_value.standard_error if seed is None else shown_value.seeds.get(seed)
+        number = (shown_value.seed_errors if line.error else shown_value.seeds).get(line.seed)
         return "–" if number is None else f"{number:.{shown_value.decimals}f}"
 
     return Column(title, text, items=items)

@@ -10,10 +10,16 @@ class Value(BaseModel):
 
     Attributes:
         mean: over seeds.
+        margin: half of the 95 % interval, which holds the noise of seeds and of test items; of a
+            row with one seed, that of test items alone; ``None`` if unknown.
         deviation: standard deviation over seeds (n - 1); ``None`` for one seed.
         standard_error: of the mean over items, robust to groups of related items.
         seeds: the value of each seed.
-        decimals: number of decimals shown; perplexities need two to tell rows apart.
+        seed_errors: the standard error of each seed over its own items.
+        decimals: how many are shown: a perplexity of 3.1 may be the best or the worst.
+        p_holm: two-sided p of the difference from the reference row, after Holm's correction;
+            ``None`` if it was not compared.
+        letters: rows that share a letter cannot be told apart; empty where that is not examined.
     """
 
     mean: float
@@ -21,6 +27,20 @@ class Value(BaseModel):
     standard_error: float | None
     seeds: dict[int, float]
     decimals: int = 1
+    margin: float | None = None
+    seed_errors: dict[int, float] = {}
+    p_holm: float | None = None
+    letters: str = ""
+
+    @classmethod
+    def level(cls, mean: float) -> Value:
+        """A number that has no error."""
+        return cls(mean=mean, deviation=None, standard_error=None, seeds={})
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is shown to differ from the reference row's."""
+        return self.p_holm is not None and self.p_holm < 0.05
 
 
 class Column(BaseModel):
@@ -57,6 +77,8 @@ class TableRow(BaseModel):
         footnote: the method's footnote.
         missing: why the row is empty, if it cannot run.
         stale: what of the code has changed since the row was computed, in words.
+        marks: stand behind the label, see `quanta_bench.report.conclusions`.
+        bounds: columns whose interval is an upper bound, because predictions are not stored.
         without_error: columns whose error over items needs predictions that are not stored.
     """
 
@@ -74,6 +96,8 @@ class TableRow(BaseModel):
     footnote: str = ""
     missing: str = ""
     stale: list[str] = []
+    marks: str = ""
+    bounds: list[str] = []
     without_error: list[str] = []
 
 

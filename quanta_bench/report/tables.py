@@ -13,7 +13,8 @@ from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.evaluation import stats
 from quanta_bench.models.meta import Count
 from quanta_bench.plugins import METHODS, task_title
-from quanta_bench.report import notes
+from quanta_bench.report import conclusions, evidence, notes
+from quanta_bench.report.constant_answers import constant_notes, constant_row
 from quanta_bench.report.screen_notes import CAVEATS
 from quanta_bench.report.table import Column, Table, TableRow, Value
 from quanta_bench.results import frames
@@ -34,8 +35,19 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
     everything = [result for cell in cells for result in cell.everything()]
     columns = [_column(spec, everything) for spec in suite.shown_columns]
     rows = [_row(cell) for cell in cells]
-    _fill(rows, cells, suite, store)
-    chance = _chance(everything, suite)
+    found = _fill(rows, cells, suite, store)
+    for row, cell in zip(rows, cells, strict=True):
+        row.marks = conclusions.row_marks(row, cell)
+    levels = [
+        _chance(everything, suite),
+        constant_row(suite.shown_columns, suite.shown_averages, everything, store),
+    ]
+    compared = conclusions.mark(rows, found)
+    constant = constant_notes(
+        [(row.label, cell.everything()) for row, cell in zip(rows, cells, strict=True)],
+        suite.shown_columns,
+        store,
+    )
     return Table(
         # A size of the user's choice does not overwrite the files of the default one.
         name=suite.name if request.size in ("", profile.size) else f"{suite.name}-{request.size}",
@@ -43,10 +55,15 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         profile=request.profile_name,
         averages=[average.title for average in suite.shown_averages],
         columns=columns,
-        rows=([chance] if chance else []) + rows,
+        rows=[level for level in levels if level] + rows,
         notes=_with_caveats(
-            notes.notes(profile, request.size, cells, rows),
-            [*_stale_rows(rows), *_not_compared(cells), *_without_errors(rows, columns)],
+            notes.notes(profile, request.size, cells, rows, compared),
+            [
+                *_stale_rows(rows),
+                *_not_compared(cells),
+                *_without_errors(rows, columns),
+                *constant,
+            ],
         ),
     )
 
@@ -102,8 +119,14 @@ def _shown(cell: Cells) -> list[tuple[int, Result]]:
     return [(seed, result) for seed in seeds for result in cell.results[seed]]
 
 
-def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store: Store) -> None:
-    """Compute the cells and averages of all rows."""
+def _fill(
+    rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store: Store
+) -> dict[tuple[int, str], evidence.Evidence]:
+    """Compute the cells and averages of all rows; returns what they rest on.
+
+    The evidence is by row's number and column's key or average's heading.
+    """
+    found: dict[tuple[int, str], evidence.Evidence] = {}
     runs = {
         (number, seed, result.run): result
         for number, cell in enumerate(cells)
@@ -121,13 +144,21 @@ def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store:
         if error is None:
             rows[number].without_error.append(key)
         perplexity = all(result.tasks[by_key[key].task].kind == "perplexity" for result in scored)
-        rows[number].cells[key] = Value(
+        value = Value(
             mean=mean,
             deviation=None if math.isnan(deviation) else deviation,
             standard_error=_known(error),
             seeds=dict(zip(group.seed, group.value, strict=True)),
             decimals=2 if perplexity else 1,
         )
+        rows[number].cells[key] = value
+        rests_on = evidence.evidence(by_key[key], dict(zip(group.seed, scored, strict=True)), store)
+        if rests_on is not None:
+            found[number, key] = rests_on
+            value.margin = evidence.own_margin(rests_on)
+            value.seed_errors = evidence.own_errors(rests_on)
+        else:
+            _bound(value, rows[number], by_key[key], scored)
     by_seed = values.pivot(index=["row", "seed"], columns="column", values="value")
     for average in suite.shown_averages:
         keys = average.columns or list(by_key)
@@ -135,7 +166,45 @@ def _fill(rows: Sequence[TableRow], cells: Sequence[Cells], suite: Suite, store:
         means = by_seed.reindex(columns=keys).dropna().mean(axis="columns")
         for row, of_seeds in means.groupby(level="row"):
             number = cast(int, row)
-            rows[number].averages[average.title] = _average(rows[number], keys, of_seeds)
+            value = _average(rows[number], keys, of_seeds)
+            rows[number].averages[average.title] = value
+            rests_on = evidence.average([found.get((number, key)) for key in keys])
+            if rests_on is not None:
+                found[number, average.title] = rests_on
+                value.margin = evidence.own_margin(rests_on)
+                value.seed_errors = evidence.own_errors(rests_on)
+            else:
+                _bound_average(value, [rows[number].cells[key] for key in keys])
+    return found
+
+
+def _bound(value: Value, row: TableRow, column: ColumnSpec, results: Sequence[Result]) -> None:
+    """Give a value the interval that results allow without predictions."""
+    tasks = [result.tasks[column.task] for result in results]
+    errors = {
+        seed: evidence.scale(task) * task.standard_error
+        for seed, task in zip(value.seeds, tasks, strict=True)
+        if task.standard_error is not None and column.metric in ("", task.metric)
+    }
+    value.seed_errors = errors
+    noise = evidence.from_results(
+        list(value.seeds.values()), [errors.get(seed) for seed in value.seeds], tasks[0].groups
+    )
+    value.margin = evidence.margin(noise)
+    if value.margin is not None and len(tasks) > 1:
+        row.bounds.append(column.key)
+
+
+def _bound_average(value: Value, columns: Sequence[Value]) -> None:
+    """Give an average the interval that its columns allow without predictions."""
+    for seed in value.seeds:
+        known = [column.seed_errors[seed] for column in columns if seed in column.seed_errors]
+        if len(known) == len(columns):
+            value.seed_errors[seed] = stats.error_of_average(known)
+    noise = evidence.from_results(
+        list(value.seeds.values()), [value.seed_errors.get(seed) for seed in value.seeds], 30
+    )
+    value.margin = evidence.margin(noise)
 
 
 def _values(
@@ -291,19 +360,15 @@ def _chance(results: Sequence[Result], suite: Suite) -> TableRow | None:
     for column in suite.shown_columns:
         scored = next((r.tasks[column.task] for r in results if column.task in r.tasks), None)
         if scored and scored.chance is not None and column.metric in ("", scored.metric):
-            cells[column.key] = _level(100 * scored.chance)
+            cells[column.key] = Value.level(100 * scored.chance)
     if not cells:
         return None
     row = TableRow(label="Chance", cells=cells)
     for average in suite.shown_averages:
         keys = average.columns or [column.key for column in suite.shown_columns]
         if all(key in cells for key in keys):
-            row.averages[average.title] = _level(stats.mean([cells[key].mean for key in keys]))
+            row.averages[average.title] = Value.level(stats.mean([cells[key].mean for key in keys]))
     return row
-
-
-def _level(mean: float) -> Value:
-    return Value(mean=mean, deviation=None, standard_error=None, seeds={})
 
 
 def long_form(table: Table) -> pd.DataFrame:
@@ -311,8 +376,10 @@ def long_form(table: Table) -> pd.DataFrame:
 
     Returns:
         label, method, model, trainable_parameters, percent, denominator; task (a column's key or
-        an average's heading), items; mean, deviation_over_seeds, standard_error_over_items in the
-        table's unit; seeds and values, separated by spaces.
+        an average's heading), items; mean, interval_low and interval_high (95 %, of both noises; of
+        items alone where there is one seed), deviation_over_seeds, standard_error_over_items in the
+        table's unit; seeds, values and their own standard errors over items, separated by spaces;
+        p_holm of the difference from the reference row; letters.
     """
     items = {column.key: column.items for column in table.columns}
     lines = [
@@ -326,10 +393,17 @@ def long_form(table: Table) -> pd.DataFrame:
             "task": key,
             "items": items.get(key),
             "mean": value.mean,
+            "interval_low": None if value.margin is None else value.mean - value.margin,
+            "interval_high": None if value.margin is None else value.mean + value.margin,
             "deviation_over_seeds": value.deviation,
             "standard_error_over_items": value.standard_error,
             "seeds": " ".join(map(str, value.seeds)),
             "values": " ".join(map(str, value.seeds.values())),
+            "standard_errors": " ".join(
+                str(value.seed_errors.get(seed, "-")) for seed in value.seeds
+            ),
+            "p_holm": value.p_holm,
+            "letters": value.letters,
         }
         for row in table.rows
         # In the order of columns, whatever the order in which cells were filled.

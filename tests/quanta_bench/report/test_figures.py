@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from results_by_hand import Bench, items
+from scipy import stats
 
 from quanta_bench.cli import main
 from quanta_bench.errors import UsageError
@@ -86,11 +87,9 @@ def test_the_file_has_the_results_means_and_errors(bench: Bench, tmp_path: Path)
     for label, found in zip(rows, BOTH, strict=True):
         means = [100 * np.mean(values) for values in found.values()]
         assert float(rows[label]["mean"]) == pytest.approx(np.mean(means))
-        if len(means) > 1:
-            bar = np.std(means, ddof=1)
-        else:
-            bar = 100 * np.std(found[0], ddof=1) / len(found[0]) ** 0.5
-        assert float(rows[label]["error_bar"]) == pytest.approx(bar)
+        items = stats.t.ppf(0.975, 3) * 100 * np.std(found[0], ddof=1) / 2
+        bar = float(rows[label]["error_bar"])
+        assert bar == pytest.approx(items) if len(means) == 1 else bar > np.std(means, ddof=1)
 
 
 def test_the_picture_shows_those_numbers(bench: Bench) -> None:
@@ -100,7 +99,7 @@ def test_the_picture_shows_those_numbers(bench: Bench) -> None:
         "LoRA": [[1000, pytest.approx(37.5)], [2000, pytest.approx(87.5)]],
         "KronA": [[3000, pytest.approx(25.0)]],
     }
-    (level,) = [line for line in axes.lines if line.get_label() == "Base, 25.0 ± 25.0"]
+    (level,) = [line for line in axes.lines if line.get_label() == "Base, 25.0 ± 79.6"]
     assert list(level.get_ydata()) == [25.0, 25.0]
     assert axes.get_xscale() == "log"
 
@@ -124,12 +123,12 @@ def test_a_picture_shows_a_rows_name_as_it_is_written(tmp_path: Path, name: str)
 @pytest.mark.parametrize(
     ("seeds", "caption"),
     [
-        ([1, 1, 1, 1], "1 seed a row, 3 test items; bars and ±: standard error over items"),
-        ([2, 2, 2, 2], "2 seeds a row, 3 test items; bars and ±: standard deviation over seeds"),
+        ([1, 1, 1, 1], "1 seed a row, 3 test items; bars and ±: 95 % interval of items alone"),
+        ([2, 2, 2, 2], "2 seeds a row, 3 test items; bars and ±: 95 % interval of seeds and items"),
         (
             [1, 2, 2, 1],
-            "1 or 2 seeds a row, 3 test items; bars and ±: standard deviation over seeds, of one "
-            "seed standard error over items",
+            "1 or 2 seeds a row, 3 test items; bars and ±: 95 % interval of seeds and items, of "
+            "one seed 95 % interval of items alone",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from results_by_hand import TRAINED, Bench, drawn, items, suite, two_models, two_seeds
+from results_by_hand import TRAINED, Bench, drawn, items, sentences, suite, two_models, two_seeds
 
 from quanta_bench.report import render
 from quanta_bench.report.table import Table
@@ -34,7 +34,10 @@ def test_one_seed_has_no_deviation(bench: Bench) -> None:
     row = bench.table(suite(), {3: bench.result({"boolq": items([1, 0]), "piqa": items([1, 0])})})
     value = row.rows[1].cells["boolq"]
     assert value.deviation is None
-    assert "±" not in render.cell(value)
+    # Two items: Student's t with one degree of freedom, 12.7 standard errors of 50.
+    assert value.margin == pytest.approx(12.7062 * 50, rel=1e-4)
+    assert row.rows[1].marks.endswith("§")
+    assert any("noise of test items alone: LoRA r=8" in note for note in sentences(row))
 
 
 def test_the_items_error_is_of_each_items_mean_over_seeds(bench: Bench) -> None:
@@ -132,7 +135,8 @@ def test_perplexity_is_not_a_percentage(bench: Bench) -> None:
     result = result.model_copy(update={"tasks": {"boolq": text}})
     row = bench.table(suite(tasks=["boolq"]), {0: result}).rows[1]
     assert row.cells["boolq"].mean == 12.5
-    assert render.cell(row.cells["boolq"]) == "12.50"
+    assert render.mean(row.cells["boolq"]) == "12.50"
+    assert render.cell(row.cells["boolq"]) == "12.50 ± 6.35"
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -143,8 +147,9 @@ def test_the_four_files_hold_the_same_numbers(bench: Bench, tmp_path: Path) -> N
     paths = render.write(table, tmp_path / "out")
     assert [path.name for path in paths] == ["t.md", "t.csv", "t.tex", "t.json"]
     texts = {path.suffix: path.read_text(encoding="utf-8") for path in paths}
-    assert "| LoRA r=8 | 250 | 25 | 37.5 ± 17.7 | 87.5 ± 17.7 | 62.5 ± 0.0 |" in texts[".md"]
-    assert r"LoRA r=8 & 250 & 25 & 37.5 $\pm$ 17.7 & 87.5 $\pm$ 17.7 & 62.5" in texts[".tex"]
+    boolq, piqa = (f"{table.rows[1].cells[key].margin:.1f}" for key in ("boolq", "piqa"))
+    assert f"| LoRA r=8 | 250 | 25 | 37.5 ± {boolq} | 87.5 ± {piqa} | 62.5 ± " in texts[".md"]
+    assert rf"LoRA r=8 & 250 & 25 & 37.5 $\pm$ {boolq} & 87.5 $\pm$ {piqa} & 62.5" in texts[".tex"]
     assert Table.model_validate_json(texts[".json"]) == table
 
 
@@ -158,6 +163,10 @@ def test_csv_gives_back_every_value(bench: Bench) -> None:
     assert lines[3]["items"] == "4"
     assert float(lines[3]["mean"]) == boolq.mean
     assert float(lines[3]["deviation_over_seeds"]) == boolq.deviation
+    assert float(lines[3]["interval_high"]) == boolq.mean + (boolq.margin or 0)
+    assert list(map(float, lines[3]["standard_errors"].split())) == pytest.approx(
+        list(boolq.seed_errors.values())
+    )
     assert float(lines[3]["standard_error_over_items"]) == boolq.standard_error
     assert lines[3]["seeds"].split() == ["0", "1"]
     assert [float(value) for value in lines[3]["values"].split()] == [50.0, 25.0]
@@ -172,15 +181,18 @@ def test_markdown_rows_have_as_many_cells_as_the_header(bench: Bench) -> None:
         assert len({line.count("|") for line in block.strip().splitlines()}) == 1
 
 
-def test_each_seed_has_a_line_and_the_error_one_of_its_own(bench: Bench) -> None:
+def test_each_seed_has_a_line_and_its_own_error_another(bench: Bench) -> None:
     table = two_seeds(bench)
     row = table.rows[1]
     values = (row.cells["boolq"], row.cells["piqa"], row.averages["Avg."])
-    errors = [f"{value.standard_error or 0:.1f}" for value in values]
+    errors = [[f"{value.seed_errors[seed]:.1f}" for value in values] for seed in (0, 1)]
+    # Four items, two right: sqrt(1/4 * 4/3 / 4).
+    assert values[0].seed_errors[0] == pytest.approx(100 * math.sqrt(1 / 12))
     lines = [
         ["LoRA r=8", "0", "50.0", "75.0", "62.5"],
+        ["", "s.e.", *errors[0]],
         ["", "1", "25.0", "100.0", "62.5"],
-        ["", "s.e.", *errors],
+        ["", "s.e.", *errors[1]],
     ]
     markdown = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     assert markdown in render.as_markdown(table)
@@ -213,10 +225,10 @@ def test_latex_has_both_parts_and_as_many_cells_as_columns(bench: Bench) -> None
 
 def test_every_form_has_a_model_column_where_there_are_several(bench: Bench) -> None:
     table = two_models(bench)
-    assert "| LoRA r=8 | m-7b | 250 |" in render.as_markdown(table)
-    assert "| LoRA r=8 | m-13b | 0 |" in render.as_markdown(table)
-    assert "LoRA r=8 & m-7b & 250 &" in render.as_latex(table)
-    assert "LoRA r=8 & m-13b & 0 &" in render.as_latex(table)
+    assert "| LoRA r=8 § | m-7b | 250 |" in render.as_markdown(table)
+    assert "| LoRA r=8 § | m-13b | 0 |" in render.as_markdown(table)
+    assert "LoRA r=8 § & m-7b & 250 &" in render.as_latex(table)
+    assert "LoRA r=8 § & m-13b & 0 &" in render.as_latex(table)
     assert "Model" in drawn(table)
     for text in (render.as_markdown, render.as_latex, drawn):
         assert "Model" not in text(two_seeds(bench)).partition("Each seed")[0]
@@ -227,14 +239,14 @@ def test_one_task_has_no_average_in_any_form(bench: Bench) -> None:
     table = bench.table(suite(tasks=["boolq"]), {0: result})
     for text in (render.as_markdown(table), render.as_latex(table), drawn(table)):
         assert "Avg." not in text
-    assert "| LoRA r=8 | 250 | 25 | 50.0 |\n" in render.as_markdown(table)
+    assert "| LoRA r=8 § | 250 | 25 | 50.0 ± 635.3 |\n" in render.as_markdown(table)
 
 
 def test_labels_are_not_read_as_markup(bench: Bench) -> None:
     made = suite({"method": "lora", "label": "a | b [red]c"})
     one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
     table = bench.table(made, {0: bench.result(one)})
-    assert r"| a \| b [red]c |" in render.as_markdown(table)
+    assert r"| a \| b [red]c § |" in render.as_markdown(table)
     assert "a | b [red]c" in drawn(table)
 
 

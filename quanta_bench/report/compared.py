@@ -1,0 +1,320 @@
+"""Rows compared on stored predictions: the differences, in a table and in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+
+from quanta_bench.errors import BenchError
+from quanta_bench.report import evidence
+from quanta_bench.report.constant_answers import CHOOSES, predictions
+from quanta_bench.report.evidence import Evidence
+from quanta_bench.report.sections import Column, Section, screen_table
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
+from quanta_bench.runs.cells import Cells
+from quanta_bench.statistics import answers
+from quanta_bench.statistics.comparison import Difference, holm
+from quanta_bench.suites.schema import Suite
+
+
+@dataclass(frozen=True)
+class Line:
+    """A difference in one column.
+
+    Attributes:
+        column: heading of the column or of the average.
+        average: whether it is an average.
+        difference: the difference, its rows named as in the table.
+    """
+
+    column: str
+    average: bool
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a row's answers say of it, over all tasks with choices.
+
+    Attributes:
+        label: the row.
+        consistency: share of items that two seeds answer alike; NaN for one seed.
+        calibration_error: expected calibration error of the candidates' probabilities; NaN if
+            likelihoods are not stored.
+        brier: Brier's score of these; NaN likewise.
+    """
+
+    label: str
+    consistency: float
+    calibration_error: float
+    brier: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Rows of a table, compared with one of them.
+
+    Attributes:
+        title: the table's title.
+        reference: label of the row that the others are compared with.
+        lines: the differences.
+        behaviours: of each row.
+        left_out: sentences on what could not be compared.
+    """
+
+    title: str
+    reference: str
+    lines: list[Line]
+    behaviours: list[Behaviour]
+    left_out: list[str]
+
+
+def compare_rows(
+    suite: Suite, rows: Mapping[str, Cells], reference: str, store: Store, command: str
+) -> Compared:
+    """Compare rows with one of them, by columns and averages.
+
+    Args:
+        suite: the suite.
+        rows: results of each row by its label.
+        reference: label of the row to compare with.
+        store: where predictions are stored.
+        command: computes what is missing, for messages.
+
+    Raises:
+        BenchError: predictions are missing, or no column can be paired.
+    """
+    _check_predictions(rows, store, command)
+    fixed = [label for label, cell in rows.items() if not evidence.trains(cell.row.spec.method)]
+    found: dict[tuple[str, str], Evidence] = {}
+    titles: dict[str, str] = {}
+    for column in suite.shown_columns:
+        for label, cell in rows.items():
+            scored = {
+                seed: result
+                for seed in cell.complete
+                for result in cell.results[seed]
+                if column.task in result.tasks
+            }
+            one = evidence.evidence(column, scored, store) if scored else None
+            if one is not None:
+                found[label, column.key] = one
+                first = next(iter(scored.values())).tasks[column.task]
+                titles[column.key] = column.title or f"{first.title} {column.metric}".rstrip()
+    lines: list[Line] = []
+    for average in suite.shown_averages:
+        keys = average.columns or [column.key for column in suite.shown_columns]
+        means = {
+            label: evidence.average([found.get((label, key)) for key in keys]) for label in rows
+        }
+        known = {label: one for label, one in means.items() if one is not None}
+        lines += [
+            Line(average.title, True, one) for one in evidence.differences(known, fixed, reference)
+        ]
+    single = []
+    for key, title in titles.items():
+        of_key = {label: found[label, key] for label in rows if (label, key) in found}
+        single += [
+            Line(title, False, one) for one in evidence.differences(of_key, fixed, reference)
+        ]
+    corrected = holm([line.difference.p for line in single])
+    count = max(sum(not math.isnan(p) for p in corrected), 1)
+    lines += [
+        replace(line, difference=replace(line.difference, p_holm=p, comparisons=count))
+        for line, p in zip(single, corrected, strict=True)
+    ]
+    if not lines:
+        raise BenchError(
+            "The rows share no column that was scored with the same seeds on the same items, so "
+            f"nothing can be paired. {command} computes them alike."
+        )
+    paired = {line.difference.row for line in lines}
+    return Compared(
+        title=suite.title,
+        reference=reference,
+        lines=lines,
+        behaviours=[_behaviour(label, cell.everything(), store) for label, cell in rows.items()],
+        left_out=[
+            f"{label} was not scored with the seeds and items of {reference}, so it is left out."
+            for label in rows
+            if label != reference and label not in paired
+        ],
+    )
+
+
+def _check_predictions(rows: Mapping[str, Cells], store: Store, command: str) -> None:
+    missing = {
+        label: [r.run for r in cell.everything() if not store.has_predictions(r.run)]
+        for label, cell in rows.items()
+    }
+    lacking = {label: runs for label, runs in missing.items() if runs}
+    if lacking:
+        listed = "; ".join(f"{label} ({', '.join(runs)})" for label, runs in lacking.items())
+        raise BenchError(
+            f"Differences are paired item by item, and these runs in {store.root} have no "
+            f"predictions stored: {listed}. {command} --fresh all computes them again."
+        )
+
+
+def _behaviour(label: str, results: Sequence[Result], store: Store) -> Behaviour:
+    by_task: dict[str, list[dict[str, object]]] = {}
+    chances: list[Any] = []
+    gold: list[int] = []
+    for result in results:
+        for task, lines in predictions(result, store).items():
+            if result.tasks[task].kind not in CHOOSES:
+                continue
+            given = {str(line["id"]): line.get("prediction") for line in lines}
+            by_task.setdefault(task, []).append(given)
+            for line in lines:
+                if "log_likelihoods" in line and isinstance(line.get("gold"), int):
+                    chances.append(_chances(line, result.protocol.get("normaliser", "")))
+                    gold.append(line["gold"])
+    shares = [answers.consistency(seeds) for seeds in by_task.values()]
+    known = [share for share in shares if not math.isnan(share)]
+    return Behaviour(
+        label,
+        float(np.mean(known)) if known else math.nan,
+        answers.calibration_error(chances, gold) if chances else math.nan,
+        answers.brier(chances, gold) if chances else math.nan,
+    )
+
+
+def _chances(line: Mapping[str, Any], normaliser: str) -> Any:
+    values = np.asarray(line["log_likelihoods"], dtype=float)
+    lengths = line.get({"token_mean": "tokens", "byte_mean": "bytes"}.get(normaliser, ""))
+    return answers.probabilities(values / np.asarray(lengths) if lengths else values)
+
+
+def sentence(line: Line) -> str:
+    """A difference in words."""
+    one = line.difference
+    low, high = one.interval
+    if math.isnan(one.p):
+        return f"{line.column}: {one.row} and {one.reference} share too few groups to compare."
+    if not one.error.variance and not one.effect:
+        return f"{line.column}: {one.row} and {one.reference} score alike on every group of items."
+    size = f"{abs(one.effect):.1f}"
+    way = "as good as" if size == "0.0" else f"{size} {'above' if one.effect > 0 else 'below'}"
+    verdict = (
+        "A difference is shown."
+        if one.shown
+        else "No difference is shown; with 80 % power this design shows one from "
+        f"{one.smallest:.1f} on."
+    )
+    noise = " The interval holds the noise of test items alone." if one.seeds == 1 else ""
+    seeds = f"{one.seeds} seed{'' if one.seeds == 1 else 's'}"
+    return (
+        f"{line.column}: {one.row} is {way} {one.reference} (95 % interval {low:+.1f} to "
+        f"{high:+.1f}, p = {one.p_holm:.2g} after Holm for {one.comparisons}; {seeds}, "
+        f"{one.groups:,} groups of items). {verdict}{noise}"
+    )
+
+
+def on_screen(compared: Compared) -> RenderableType:
+    """The differences, what they say, and how rows answer."""
+
+    def part(text: Callable[[Difference], str]) -> Callable[[Line], str]:
+        return lambda line: text(line.difference)
+
+    differences = Section(
+        f"{compared.title}: each row less {compared.reference}",
+        [
+            Column("Row", part(lambda one: one.row), right=False, label=True),
+            Column("Column", lambda line: line.column, right=False, label=True),
+            Column("Diff.", part(lambda one: f"{one.effect:+.1f}")),
+            Column("95 % interval", part(_interval)),
+            Column("p", part(lambda one: f"{one.p:.3f}")),
+            Column("Holm", part(lambda one: f"{one.p_holm:.3f}{'*' if one.shown else ''}")),
+            Column("Shows", part(_smallest)),
+        ],
+        compared.lines,
+    )
+    behaviours = Section(
+        "Answers of each row, over all tasks with choices",
+        [
+            Column[Behaviour]("Row", lambda row: row.label, right=False, label=True),
+            Column("Alike over seeds", lambda row: _percent(row.consistency)),
+            Column("ECE", lambda row: _fraction(row.calibration_error)),
+            Column("Brier", lambda row: _fraction(row.brier)),
+        ],
+        compared.behaviours,
+    )
+    main = [line for line in compared.lines if line.average] or compared.lines
+    return Group(
+        screen_table(differences),
+        "",
+        *(sentence(line) for line in main),
+        *compared.left_out,
+        "",
+        screen_table(behaviours),
+        "",
+        "* differs after Holm's correction. Shows: the smallest difference that this design shows "
+        "with 80 % power.",
+    )
+
+
+def _interval(one: Difference) -> str:
+    low, high = one.interval
+    return f"{low:+.1f} to {high:+.1f}"
+
+
+def _smallest(one: Difference) -> str:
+    return "–" if math.isnan(one.smallest) else f"{one.smallest:.1f}"
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _fraction(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def as_data(compared: Compared) -> dict[str, Any]:
+    """The comparison as plain values; what is undefined is ``None``."""
+    return {
+        "title": compared.title,
+        "reference": compared.reference,
+        "differences": [
+            {
+                "row": line.difference.row,
+                "column": line.column,
+                "average": line.average,
+                "effect": line.difference.effect,
+                "interval_low": _known(line.difference.interval[0]),
+                "interval_high": _known(line.difference.interval[1]),
+                "p": _known(line.difference.p),
+                "p_holm": _known(line.difference.p_holm),
+                "comparisons": line.difference.comparisons,
+                "shown": line.difference.shown,
+                "smallest_at_80_percent_power": _known(line.difference.smallest),
+                "seeds": line.difference.seeds,
+                "groups": line.difference.groups,
+                "test": line.difference.test,
+                "noise": "items" if line.difference.seeds == 1 else "seeds and items",
+                "sentence": sentence(line),
+            }
+            for line in compared.lines
+        ],
+        "rows": [
+            {
+                "row": row.label,
+                "consistency_over_seeds": _known(row.consistency),
+                "expected_calibration_error": _known(row.calibration_error),
+                "brier": _known(row.brier),
+            }
+            for row in compared.behaviours
+        ],
+        "left_out": compared.left_out,
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

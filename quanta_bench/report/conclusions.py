@@ -1,0 +1,183 @@
+"""What a table shows of its rows: differences from a reference, letters, and notes that say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from quanta_bench.plugins import METHODS
+from quanta_bench.report import evidence
+from quanta_bench.report.evidence import Evidence
+from quanta_bench.report.table import TableRow, Value
+from quanta_bench.runs.cells import Cells
+from quanta_bench.statistics.comparison import Difference, holm
+from quanta_bench.suites.schema import Profile
+
+DIFFERS = "*"
+"""Stands behind a value that differs from the reference's."""
+UNTUNED = "‡"
+"""Marks the label of a row whose learning rate was not tuned for its task and size."""
+ONE_SEED = "§"
+"""Marks the label of a row that trains and has one seed."""
+
+TUNED = "compared on validation items"
+"""How the origin of a learning rate begins that was tuned for its task and size."""
+
+SEED_VARIES = {
+    "init": "the method's start",
+    "order": "the order of training items",
+    "sample": "which items are drawn, for training and for the test",
+}
+
+Found = Mapping[tuple[int, str], Evidence]
+"""Evidence by row's number and column's key or average's heading."""
+
+
+def mark(rows: Sequence[TableRow], found: Found) -> list[str]:
+    """Mark what differs from the reference and give letters to averages.
+
+    Rows of different base models are not compared. Averages are one family of comparisons, the
+    columns of a table together another.
+
+    Args:
+        rows: the table's rows; their values are marked.
+        found: what there is of evidence.
+
+    Returns:
+        Notes.
+    """
+    notes = []
+    for model in dict.fromkeys(row.model for row in rows):
+        members = [number for number, row in enumerate(rows) if row.model == model]
+        notes += _mark_model(rows, members, found)
+    return list(dict.fromkeys(notes))
+
+
+def _mark_model(rows: Sequence[TableRow], members: Sequence[int], found: Found) -> list[str]:
+    reference = next((n for n in members if rows[n].method == evidence.REFERENCE), None)
+    fixed = [str(n) for n in members if not rows[n].missing and not evidence.trains(rows[n].method)]
+    if reference is None or not rows[reference].cells:
+        return []
+    averages = list(dict.fromkeys(key for n in members for key in rows[n].averages))
+    keys = list(dict.fromkeys(key for n in members for key in rows[n].cells))
+    notes: list[str] = []
+    compared: list[tuple[str, list[Difference]]] = []
+    for key in [*keys, *averages]:
+        of_key = {str(n): found[n, key] for n in members if (n, key) in found}
+        compared.append((key, evidence.differences(of_key, fixed, str(reference))))
+        if key in averages or not averages:
+            for name, group in evidence.groups(of_key, fixed, str(reference)).items():
+                value = _value(rows[int(name)], key)
+                if value is not None:
+                    value.letters = group
+    single = [(key, one) for key, of_key in compared if key in keys for one in of_key]
+    corrected = holm([one.p for _, one in single])
+    for (key, one), p in zip(single, corrected, strict=True):
+        _differ(rows[int(one.row)], key, p)
+    for key, of_key in compared:
+        if key not in averages or not of_key:
+            continue
+        for one in of_key:
+            _differ(rows[int(one.row)], key, one.p_holm)
+        notes += _conclusion(rows, reference, key, of_key)
+    if single:
+        count = sum(not math.isnan(p) for p in corrected)
+        notes.append(
+            f"{DIFFERS} beside a column's value: differs from {rows[reference].label}, paired over "
+            f"seeds and items (p < 0.05 after Holm's correction for the {count} comparisons of all "
+            "columns)."
+        )
+    if any(value.letters for n in members for value in _values(rows[n])):
+        notes.append(
+            "Rows that share a letter cannot be told apart (all pairs, p < 0.05 after Holm)."
+        )
+    return notes
+
+
+def _conclusion(
+    rows: Sequence[TableRow], reference: int, key: str, compared: Sequence[Difference]
+) -> list[str]:
+    name = rows[reference].label
+    shown = [rows[int(one.row)].label for one in compared if one.shown]
+    count = len(compared)
+    start = (
+        f"{DIFFERS} {key} differs from that of {name}: {', '.join(shown)}"
+        if shown
+        else f"{key}: no row is shown to differ from {name}"
+    )
+    least = sorted(one.smallest for one in compared if math.isfinite(one.smallest))
+    power = (
+        f" This design shows differences of {_span(least)} points with 80 % power." if least else ""
+    )
+    return [f"{start} (p < 0.05 after Holm's correction for {count} comparisons).{power}"]
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{values[0]:.1f}", f"{values[-1]:.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _differ(row: TableRow, key: str, p: float) -> None:
+    value = _value(row, key)
+    if value is not None:
+        value.p_holm = None if math.isnan(p) else p
+
+
+def _value(row: TableRow, key: str) -> Value | None:
+    return row.averages.get(key) or row.cells.get(key)
+
+
+def _values(row: TableRow) -> Iterable[Value]:
+    return [*row.cells.values(), *row.averages.values()]
+
+
+def row_marks(row: TableRow, cell: Cells) -> str:
+    """Marks of a row's label: not tuned, one seed."""
+    if row.missing or not evidence.trains(row.method):
+        return ""
+    origin = cell.row.origin.get("learning_rate", "")
+    rates = {training.learning_rate for training, _ in cell.row.jobs}
+    # A row inherits the origin with the default rate; it does not hold for a rate of its own.
+    inherited = {
+        default.training.get("learning_rate")
+        for default in METHODS.get(row.method).rows.values()
+        if default.origin.get("learning_rate") == origin
+    }
+    stated = inherited or {cell.row.spec.training.get("learning_rate")}
+    tuned = TUNED in origin and rates <= stated
+    marks = "" if tuned else UNTUNED
+    return marks + (ONE_SEED if len(row.done_seeds) == 1 else "")
+
+
+def notes(profile: Profile, rows: Sequence[TableRow]) -> tuple[list[str], list[str]]:
+    """How cells are to be read, and what is to be held against rows: notes on scores, caveats."""
+    filled = [row for row in rows if row.cells]
+    if not filled:
+        return [], []
+    scores = [
+        "Cells are the mean over seeds ± half of the 95 % interval, which holds the noise of "
+        "training seeds and of test items; related items count together. In the lines of seeds, "
+        "s.e. is that seed's own standard error over items.",
+    ]
+    if profile.vary:
+        varied = ", ".join(SEED_VARIES[name] for name in profile.vary)
+        scores.append(f"A seed varies {varied}.")
+    caveats = []
+    untuned = [row.label for row in filled if UNTUNED in row.marks]
+    if untuned:
+        caveats.append(
+            f"{UNTUNED} Learning rate not tuned for this task and size: {', '.join(untuned)}."
+        )
+    single = [row.label for row in filled if ONE_SEED in row.marks]
+    if single:
+        caveats.append(
+            f"{ONE_SEED} One seed, so the interval holds the noise of test items alone: "
+            f"{', '.join(single)}."
+        )
+    bounds = [row.label for row in filled if row.bounds]
+    if bounds:
+        caveats.append(
+            f"Intervals without predictions are upper bounds, and not compared: "
+            f"{', '.join(bounds)}."
+        )
+    return scores, caveats

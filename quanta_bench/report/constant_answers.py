@@ -1,0 +1,100 @@
+"""The row of the best constant answer, and rows that answer every item alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quanta_bench.report.table import TableRow, Value
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
+from quanta_bench.statistics import answers
+from quanta_bench.suites.schema import AverageSpec, ColumnSpec
+
+LABEL = "Best constant"
+CHOOSES = ("choice", "classify")
+
+
+def constant_row(
+    columns: Sequence[ColumnSpec],
+    averages: Sequence[AverageSpec],
+    results: Sequence[Result],
+    store: Store,
+) -> TableRow | None:
+    """The best score of one answer to every item, from the right answers of the scored items.
+
+    For choices among texts of the item's own, an answer is a position.
+
+    Returns:
+        ``None`` if no column has choices whose predictions are stored.
+    """
+    cells = {}
+    for column in columns:
+        value = _best(column, results, store)
+        if value is not None:
+            cells[column.key] = Value.level(100 * value)
+    if not cells:
+        return None
+    row = TableRow(label=LABEL, cells=cells)
+    for average in averages:
+        keys = average.columns or [column.key for column in columns]
+        if all(key in cells for key in keys):
+            mean = sum(cells[key].mean for key in keys) / len(keys)
+            row.averages[average.title] = Value.level(mean)
+    return row
+
+
+def _best(column: ColumnSpec, results: Sequence[Result], store: Store) -> float | None:
+    for result in results:
+        scored = result.tasks.get(column.task)
+        if scored is None or scored.kind not in CHOOSES:
+            continue
+        gold = [line.get("gold") for line in predictions(result, store).get(column.task, [])]
+        if not gold or any(one is None for one in gold):
+            continue
+        metric = column.metric or scored.metric
+        # A correlation's right answers are numbers, of which no constant is any better.
+        labels = gold if metric not in ("pearson", "spearman") else gold[:1]
+        try:
+            return answers.best_constant(
+                labels, lambda one, m=metric, g=gold: answers.constant_metric(m, g, one)
+            )[1]
+        except ValueError:
+            return None
+    return None
+
+
+def predictions(result: Result, store: Store) -> Mapping[str, list[dict[str, Any]]]:
+    """A run's judged items by task; empty if they are not stored."""
+    try:
+        lines = store.predictions(result.run) or []
+    except DamagedError as error:
+        store.notice(str(error))
+        return {}
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_task.setdefault(line["task"], []).append(line)
+    return by_task
+
+
+def constant_notes(
+    rows: Sequence[tuple[str, Sequence[Result]]], columns: Sequence[ColumnSpec], store: Store
+) -> list[str]:
+    """Which rows give one answer to every item of a column, where several are right."""
+    tasks = dict.fromkeys(column.task for column in columns)
+    found: dict[str, list[str]] = {}
+    for label, results in rows:
+        for result in results:
+            for task, lines in predictions(result, store).items():
+                if task not in tasks or result.tasks[task].kind not in CHOOSES:
+                    continue
+                given = [line.get("prediction") for line in lines]
+                several = answers.distinct([line.get("gold") for line in lines]) > 1
+                title = result.tasks[task].title
+                if several and answers.distinct(given) == 1 and title not in found.get(label, []):
+                    found.setdefault(label, []).append(title)
+    if not found:
+        return []
+    listed = "; ".join(f"{label} ({', '.join(titles)})" for label, titles in found.items())
+    return [f"One answer to every item, in a seed at least: {listed}."]

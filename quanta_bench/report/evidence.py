@@ -1,0 +1,225 @@
+"""What a table's numbers allow one to conclude: from predictions to intervals and comparisons."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from quanta_bench.plugins import METHODS, find_task
+from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.records import Result, TaskResult
+from quanta_bench.results.store import Store
+from quanta_bench.statistics import scores as taken_apart
+from quanta_bench.statistics.comparison import Difference, compare
+from quanta_bench.statistics.letters import letters
+from quanta_bench.statistics.noise import Noise, noise
+from quanta_bench.statistics.scores import Scores
+from quanta_bench.suites.schema import ColumnSpec
+from quanta_bench.task import Answer
+
+REFERENCE = "lora"
+"""Rows are compared with the first row of this method."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A row's scores in a column, in the table's unit.
+
+    Attributes:
+        seeds: the seeds.
+        scores: taken apart by seed and item.
+        items: of each seed, a hash of the names of its items; rows with the same can be paired.
+    """
+
+    seeds: tuple[int, ...]
+    scores: Scores
+    items: tuple[str, ...]
+
+
+def scale(scored: TaskResult) -> float:
+    """What a stored score is multiplied by in tables: 100 for fractions."""
+    return 1.0 if scored.kind == "perplexity" else 100.0
+
+
+def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) -> Evidence | None:
+    """A row's scores in a column.
+
+    Args:
+        column: the column.
+        results: the result of each seed; each has scored the column's task.
+        store: where their predictions are stored.
+
+    Returns:
+        ``None`` if predictions are not stored, or if they do not determine the metric, as with
+        perplexities.
+    """
+    runs = list(results.values())
+    try:
+        stored = [store.item_scores(result.run) for result in runs]
+    except DamagedError as error:
+        store.notice(str(error))
+        return None
+    items = [by_task.get(column.task) for by_task in stored if by_task is not None]
+    known = [one for one in items if one is not None and one.ids]
+    if not runs or len(known) < len(runs):
+        return None
+    scored = runs[0].tasks[column.task]
+    metric = column.metric or scored.metric
+    values = [one.scores.get(metric) for one in known]
+    present = [list(one) for one in values if one is not None]
+    if len(present) == len(known):
+        made = taken_apart.of_items(present, [one.groups for one in known])
+    else:
+        found = _of_answers(column.task, metric, runs, store)
+        if found is None:
+            return None
+        made = found
+    names = tuple(hashlib.sha256("\0".join(one.ids).encode()).hexdigest() for one in known)
+    return Evidence(tuple(results), made.times(scale(scored)), names)
+
+
+def _of_answers(task: str, metric: str, runs: Sequence[Result], store: Store) -> Scores | None:
+    """A metric that single items do not have, from the answers; ``None`` if it is not theirs."""
+    if runs[0].tasks[task].kind == "perplexity":
+        return None
+    plugin = find_task(task)
+    lines = [_lines(run, task, store) for run in runs]
+    answers = [[_answer(line) for line in of_seed] for of_seed in lines]
+    if any(answer.prediction is None for of_seed in answers for answer in of_seed):
+        # Tied candidates are several answers with weights, which predictions do not hold.
+        return None
+
+    def measure(some: Sequence[Answer]) -> float:
+        return plugin.aggregate(some).get(metric, math.nan)
+
+    groups = [[str(line["group"]) for line in of_seed] for of_seed in lines]
+    return taken_apart.of_metric(measure, answers, groups)
+
+
+def _lines(run: Result, task: str, store: Store) -> list[dict[str, Any]]:
+    lines = [line for line in store.predictions(run.run) or [] if line["task"] == task]
+    return sorted(lines, key=lambda line: str(line["id"]))
+
+
+def _answer(line: Mapping[str, Any]) -> Answer:
+    scores = {
+        name: float(value)
+        for name, value in line.items()
+        if type(value) in (int, float) and name not in ("prediction", "gold")
+    }
+    return Answer(line.get("prediction"), line.get("gold", ""), scores)
+
+
+def average(columns: Sequence[Evidence | None]) -> Evidence | None:
+    """A row's mean over columns; ``None`` unless all have the same seeds."""
+    known = [column for column in columns if column is not None]
+    if not known or len(known) < len(columns) or len({column.seeds for column in known}) > 1:
+        return None
+    items = tuple(
+        "/".join(column.items[number] for column in known) for number in range(len(known[0].seeds))
+    )
+    return Evidence(known[0].seeds, taken_apart.average([c.scores for c in known]), items)
+
+
+def from_results(values: Sequence[float], errors: Sequence[float | None], groups: int) -> Noise:
+    """The noise of a mean over seeds without predictions: an upper bound.
+
+    Seeds may have been scored on the same items, so that their mean is no more certain than one of
+    them, and the noise that seeds and items share counts twice.
+
+    Args:
+        values: a seed's score each.
+        errors: a seed's standard error over items each, in the same unit; ``None`` if unknown.
+        groups: groups of test items.
+    """
+    known = [error for error in errors if error is not None]
+    items = float(np.mean(np.square(known))) if len(known) == len(values) else math.nan
+    if len(values) < 2:
+        return Noise(items, max(groups - 1, 1))
+    spread = float(np.var(values, ddof=1)) / len(values)
+    return Noise(items, max(groups - 1, 1), spread, len(values) - 1)
+
+
+def margin(error: Noise) -> float | None:
+    """Half of the 95 % interval; ``None`` if it is unknown, as where all scores are the same."""
+    half = error.quantile() * error.standard_error
+    return half if math.isfinite(half) and half > 0 else None
+
+
+def own_margin(found: Evidence) -> float | None:
+    """Half of the 95 % interval of a row's mean."""
+    return margin(noise(found.scores))
+
+
+def own_errors(found: Evidence) -> dict[int, float]:
+    """Of each seed, the standard error over its own items; seeds without one are left out."""
+    errors = np.sqrt((found.scores.parts**2).sum(axis=1)).tolist()
+    return {s: e for s, e in zip(found.seeds, errors, strict=True) if math.isfinite(e)}
+
+
+def item_error(found: Evidence) -> float | None:
+    """The standard error over items of a row's mean."""
+    error = math.sqrt(noise(found.scores).items)
+    return error if math.isfinite(error) else None
+
+
+def trains(method: str) -> bool:
+    """Whether a method has seeds; one that does not train gives the same score each time."""
+    return METHODS.get(method).trains
+
+
+def comparable(
+    rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str
+) -> dict[str, Scores]:
+    """The rows that can be paired with the reference, on the seeds that they share.
+
+    Args:
+        rows: evidence by row.
+        fixed: rows that do not train.
+        reference: the row to be compared with.
+    """
+    if reference not in rows:
+        return {}
+    trained = [name for name in rows if name not in fixed]
+    first = rows[reference] if reference in trained else rows[trained[0]] if trained else None
+    if first is None:
+        return {name: found.scores.first() for name, found in rows.items()}
+    items = dict(zip(first.seeds, first.items, strict=True))
+    kept = {}
+    for name, found in rows.items():
+        same = found.scores.groups == first.scores.groups
+        if name in fixed:
+            same = same and set(found.items) == set(items.values())
+        else:
+            same = same and dict(zip(found.seeds, found.items, strict=True)) == items
+        if same:
+            kept[name] = found.scores.first() if name in fixed else found.scores
+    return kept
+
+
+def differences(
+    rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str
+) -> list[Difference]:
+    """Every row that can be paired with the reference, less the reference; Holm over these."""
+    scores = comparable(rows, fixed, reference)
+    pairs = [(name, reference) for name in scores if name != reference]
+    return compare(scores, pairs, [name for name in fixed if name in scores])
+
+
+def groups(rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str) -> dict[str, str]:
+    """Letters by row, the best row first: rows that share one cannot be told apart, after Holm."""
+    scores = comparable(rows, fixed, reference)
+    if len(scores) < 2:
+        return {}
+    order = sorted(scores, key=lambda name: -float(scores[name].means.mean()))
+    still = [name for name in fixed if name in scores]
+    found = compare(scores, combinations(order, 2), still)
+    if any(math.isnan(one.p) for one in found):
+        return {}
+    return letters(order, [(one.row, one.reference) for one in found if one.shown])

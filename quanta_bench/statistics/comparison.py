@@ -1,0 +1,211 @@
+"""Rows compared, paired over seeds and items, and how many comparisons that were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from quanta_bench.statistics.noise import Noise, noise
+from quanta_bench.statistics.scores import Floats, Scores
+
+FLIPS = 9999
+"""Random flips of signs where there are too many to go through."""
+UNLIKE = 0.01
+"""Level of the F-test by which a pair's spread over seeds is unlike that of all rows together."""
+MOST_ENUMERATED = 13
+"""Up to so many groups that differ, all flips of signs are gone through."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row less another, paired over seeds and items.
+
+    Attributes:
+        row: the row.
+        reference: the row it is compared with.
+        effect: row less reference, in the scores' unit.
+        error: its noise; with one seed, that of items alone.
+        p: two-sided p of this comparison alone; NaN where nothing can be said.
+        p_holm: p after Holm's correction for all comparisons of the family.
+        seeds: number of seeds.
+        groups: number of groups of test items.
+        comparisons: how many are in the family.
+        test: how p was found: ``t`` or ``sign-flip``.
+    """
+
+    row: str
+    reference: str
+    effect: float
+    error: Noise
+    p: float
+    seeds: int
+    groups: int
+    test: str
+    p_holm: float = math.nan
+    comparisons: int = 1
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown at 5 %, after Holm."""
+        return self.p_holm < 0.05
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of this comparison alone."""
+        half = self.error.quantile() * self.error.standard_error
+        return self.effect - half, self.effect + half
+
+    @property
+    def smallest(self) -> float:
+        """The smallest difference that this design shows with 80 % power.
+
+        At the level that Holm demands of the smallest p of the family.
+        """
+        return smallest_difference(self.error, 0.05 / self.comparisons)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p (Holm 1979); NaN is no comparison and stays NaN."""
+    known = [n for n in np.argsort(values, kind="stable").tolist() if not math.isnan(values[n])]
+    adjusted, largest = [math.nan] * len(values), 0.0
+    for place, number in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - place) * values[number]))
+        adjusted[number] = largest
+    return adjusted
+
+
+def power(effect: float, error: Noise, alpha: float = 0.05) -> float:
+    """The probability of showing a difference, if the noise is this.
+
+    That of a noncentral t, summed over quantiles of chi-squared: scipy's is NaN far out.
+    """
+    if not error.variance:
+        return 1.0 if effect else alpha
+    critical, shift = error.quantile(alpha), abs(effect) / error.standard_error
+    places = (np.arange(500) + 0.5) / 500
+    bounds = critical * np.sqrt(stats.chi2.ppf(places, error.df) / error.df)
+    return float((stats.norm.sf(bounds - shift) + stats.norm.cdf(-bounds - shift)).mean())
+
+
+def smallest_difference(error: Noise, alpha: float = 0.05, wanted: float = 0.8) -> float:
+    """The smallest true difference that is shown with so much power.
+
+    NaN where the noise is unknown, as where all scores are the same: that is no certainty.
+    """
+    if not math.isfinite(error.variance) or not error.variance:
+        return math.nan
+    unit = error.standard_error
+    # With one degree of freedom, 80 % power takes 1.3 critical values; with many, one and 0.84.
+    most = 2 * error.quantile(alpha) + 4
+    shift = optimize.brentq(lambda x: power(x * unit, error, alpha) - wanted, 1e-6, most)
+    return float(shift) * unit
+
+
+def sign_flip(parts: Floats) -> float:
+    """Two-sided p of a sum, under all flips of its parts' signs (Fisher's permutation test).
+
+    Exact for up to `MOST_ENUMERATED` parts that are not zero; beyond, by `FLIPS` random flips,
+    of which the one observed is counted as one (Phipson and Smyth 2010).
+
+    Args:
+        parts: float64 of shape (groups,), the contributions of groups of items to the difference.
+    """
+    differing = parts[parts != 0]
+    observed = abs(differing.sum())
+    close = observed * (1 - 1e-9)
+    if not len(differing):
+        return 1.0
+    if len(differing) <= MOST_ENUMERATED:
+        signs = 1 - 2 * (np.arange(2 ** len(differing))[:, None] >> np.arange(len(differing)) & 1)
+        return float((np.abs(signs @ differing) >= close).mean())
+    random = np.random.default_rng(0)
+    hits = 0
+    for start in range(0, FLIPS, 1000):
+        count = min(1000, FLIPS - start)
+        drawn = random.integers(0, 2, (count, len(differing)), dtype=np.int8) * 2.0 - 1
+        hits += int((np.abs(drawn @ differing) >= close).sum())
+    return (hits + 1) / (FLIPS + 1)
+
+
+def compare(
+    rows: Mapping[str, Scores],
+    pairs: Iterable[tuple[str, str]],
+    fixed: Iterable[str] = (),
+) -> list[Difference]:
+    """Differences of rows, the p corrected by Holm over all of the pairs.
+
+    The noise of seeds in a difference of two trained rows is estimated from all trained rows
+    together, as the row x seed interaction of an analysis of variance: with two seeds, a pair of
+    rows alone says nearly nothing about it.
+
+    Args:
+        rows: scores by row, on the same seeds and items.
+        pairs: row and reference.
+        fixed: rows that do not train: their one score counts for every seed.
+    """
+    untrained = set(fixed)
+    trained = {name: scores for name, scores in rows.items() if name not in untrained}
+    seeds = max((scores.seeds for scores in trained.values()), default=1)
+    full = {n: s.repeated(seeds) if n in untrained else s for n, s in rows.items()}
+    pool = _pooled(list(trained.values()))
+    found = []
+    for row, reference in pairs:
+        alike = len(untrained & {row, reference})
+        # Two rows that do not train have no noise of training, however many seeds others have.
+        scores = rows if alike == 2 else full
+        difference = scores[row].minus(scores[reference])
+        others = _pooled([s for name, s in trained.items() if name not in (row, reference)])
+        joined = None if alike or _unlike(difference, others) else pool
+        found.append(_pair(row, reference, difference, joined))
+    adjusted = holm([difference.p for difference in found])
+    tested = max(sum(not math.isnan(p) for p in adjusted), 1)
+    return [
+        replace(difference, p_holm=p, comparisons=tested)
+        for difference, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _pooled(trained: Sequence[Scores]) -> tuple[float, int] | None:
+    """Variance of the row x seed interaction and its degrees of freedom."""
+    if len(trained) < 2 or trained[0].seeds < 2 or len({s.seeds for s in trained}) > 1:
+        return None
+    means = np.array([scores.means for scores in trained])
+    rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
+    freedom = (means.shape[0] - 1) * (means.shape[1] - 1)
+    return float((rest**2).sum()) / freedom, freedom
+
+
+def _unlike(difference: Scores, others: tuple[float, int] | None) -> bool:
+    """Whether a pair varies far more over seeds than the other rows, as when a row diverges."""
+    if others is None or not others[0]:
+        return False
+    ratio = float(difference.means.var(ddof=1)) / (2 * others[0])
+    return ratio > float(special.fdtri(difference.seeds - 1, others[1], 1 - UNLIKE))
+
+
+def _pair(
+    row: str, reference: str, difference: Scores, pool: tuple[float, int] | None
+) -> Difference:
+    error = noise(difference)
+    if pool is not None and error.seeds_df:
+        error = replace(error, seeds=2 * pool[0] / difference.seeds, seeds_df=pool[1])
+    effect = float(difference.means.mean())
+    if difference.seeds == 1:
+        unknown = math.isnan(error.variance)
+        p, test = math.nan if unknown else sign_flip(difference.totals[0]), "sign-flip"
+    else:
+        p, test = error.p_value(effect), "t"
+    return Difference(
+        row=row,
+        reference=reference,
+        effect=effect,
+        error=error,
+        p=p,
+        seeds=difference.seeds,
+        groups=len(difference.groups),
+        test=test,
+    )

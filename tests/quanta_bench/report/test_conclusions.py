@@ -1,0 +1,173 @@
+"""What tables say of differences: marks, letters, constants; and rows compared on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from results_by_hand import Bench, drawn, items, sentences, suite
+from rich.console import Console
+from scipy import stats
+
+from quanta_bench.errors import BenchError
+from quanta_bench.report import compared, render
+from quanta_bench.report.table import Table
+from quanta_bench.results.records import Result
+from quanta_bench.runs.cells import Cells
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.grid import grid
+
+ROWS = ("none", "lora", "dora", "full")
+GOLD = [1, 1, 0, 1, 0]
+
+
+def results(bench: Bench, seeds: Sequence[int] = (0, 1, 2)) -> list[dict[int, Result]]:
+    """Full fine-tuning knows nearly everything; the other rows guess alike."""
+    random = np.random.default_rng(0)
+    base = random.random((2, 60)) < 0.5
+    found = []
+    for row in ROWS:
+        of_row = {}
+        for seed in seeds[:1] if row == "none" else seeds:
+            flips = random.random((2, 60)) < (0 if row == "none" else 0.1)
+            right = random.random((2, 60)) < 0.95 if row == "full" else base ^ flips
+            scored = zip(("boolq", "piqa"), right, strict=True)
+            of_row[seed] = bench.result({name: items(list(one * 1.0)) for name, one in scored})
+        found.append(of_row)
+    return found
+
+
+@pytest.fixture
+def answered(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, gold=GOLD)
+
+
+def made_table(bench: Bench) -> Table:
+    return bench.table(suite(*ROWS), *results(bench))
+
+
+def test_what_differs_from_lora_is_marked_and_nothing_else(answered: Bench) -> None:
+    table = made_table(answered)
+    marked = {row.label for row in table.rows for v in row.averages.values() if v.differs}
+    assert marked == {"Full fine-tuning"}
+    text = render.as_markdown(table)
+    assert all(("*" in line) == ("Full" in line) for line in text.splitlines() if line[:3] == "| L")
+    (note,) = [note for note in sentences(table) if note.startswith("* Avg.")]
+    assert "differs from that of LoRA r=8: Full fine-tuning (p < 0.05" in note
+    assert "80 % power" in note
+
+
+def test_letters_part_the_row_that_differs(answered: Bench) -> None:
+    letters = {row.label: row.averages["Avg."].letters for row in made_table(answered).rows[2:]}
+    assert letters["Full fine-tuning"] == "a"
+    assert set(letters.values()) == {"a", "b"}
+
+
+def test_the_best_constant_answer_is_a_row(answered: Bench) -> None:
+    row = made_table(answered).rows[1]
+    assert row.label == "Best constant"
+    assert row.cells["boolq"].mean == pytest.approx(60)
+    assert row.averages["Avg."].mean == pytest.approx(60)
+
+
+def test_a_row_of_constants_is_named(answered: Bench) -> None:
+    right = [float(gold) for gold in GOLD * 4]
+    constant = answered.result({"boolq": items(right), "piqa": items([1.0, 0.0] * 10)})
+    table = answered.table(suite(), {0: constant})
+    (note,) = [note for note in sentences(table) if note.startswith("One answer")]
+    assert note.endswith("LoRA r=8 (BOOLQ).")
+
+
+def test_rows_on_other_items_are_not_compared(bench: Bench) -> None:
+    one, other = (
+        bench.result({"boolq": items([1, 0, 1], prefix=p), "piqa": items([1, 0, 0], prefix=p)})
+        for p in "xy"
+    )
+    table = bench.table(suite("lora", "dora"), {0: one}, {0: other})
+    assert all(v.p_holm is None for row in table.rows for v in row.cells.values())
+    assert not any("differ" in note for note in sentences(table))
+
+
+def test_rates_that_are_not_tuned_are_marked(bench: Bench) -> None:
+    one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    own = {"method": "dora", "training": {"learning_rate": 0.5}, "label": "DoRA here"}
+    table = bench.table(suite("lora", own), *({0: bench.result(one)} for _ in range(2)))
+    assert [row.marks for row in table.rows[1:]] == ["§", "‡§"]
+    (note,) = [note for note in sentences(table) if note.startswith("‡")]
+    assert note.endswith(": DoRA here.")
+
+
+def test_without_predictions_intervals_are_wider_and_said_to_be_bounds(answered: Bench) -> None:
+    found = results(answered)
+    before = answered.table(suite(*ROWS), *found)
+    for run in answered.store.runs():
+        (answered.store.run_folder(run) / "predictions.jsonl").unlink()
+    after = answered.table(suite(*ROWS), *found)
+    pairs = zip(before.rows[3:], after.rows[2:], strict=True)
+    for one, other in pairs:
+        assert one.label == other.label
+        assert (other.cells["boolq"].margin or 0) > (one.cells["boolq"].margin or 0)
+    assert any("upper bounds" in note for note in sentences(after))
+    assert "Best constant" not in drawn(after)
+
+
+def comparison(bench: Bench, found: list[dict[int, Result]]) -> compared.Compared:
+    made = suite(*ROWS)
+    rows = grid(made, "embedded", Choice(seeds=tuple(found[1])))
+    cells = {
+        row.spec.label or row.spec.method: Cells(row, {s: [r] for s, r in of_row.items()})
+        for row, of_row in zip(rows, found, strict=True)
+    }
+    return compared.compare_rows(made, cells, "LoRA r=8", bench.store, "quanta-bench table t")
+
+
+def test_compared_rows_fit_80_columns_and_say_a_sentence_each(answered: Bench) -> None:
+    made = comparison(answered, results(answered))
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(compared.on_screen(made))
+    text = captured.get()
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    averages = [line for line in made.lines if line.average]
+    assert len(averages) == 3
+    for line in averages:
+        assert compared.sentence(line) in words
+    full = next(one for one in averages if one.difference.row == "Full fine-tuning")
+    dora = next(one for one in averages if one.difference.row.startswith("DoRA"))
+    assert "A difference is shown." in compared.sentence(full)
+    assert "No difference is shown; with 80 % power" in compared.sentence(dora)
+
+
+def test_one_seed_is_mcnemars_test_and_says_what_its_interval_lacks(answered: Bench) -> None:
+    found = results(answered, seeds=[0])
+    made = comparison(answered, found)
+    (line,) = [
+        one for one in made.lines if one.column == "BOOLQ" and one.difference.row.startswith("DoRA")
+    ]
+    scores = [answered.store.item_scores(found[n][0].run) or {} for n in (1, 2)]
+    lora, dora = (one["boolq"].scores["accuracy"] for one in scores)
+    wins, losses = int((dora > lora).sum()), int((dora < lora).sum())
+    exact = stats.binomtest(wins, wins + losses).pvalue
+    assert line.difference.p == pytest.approx(exact)
+    assert "noise of test items alone" in compared.sentence(line)
+
+
+def test_missing_predictions_name_the_runs_and_the_command(answered: Bench) -> None:
+    found = results(answered, seeds=[0])
+    run = found[2][0].run
+    (answered.store.run_folder(run) / "predictions.jsonl").unlink()
+    with pytest.raises(BenchError, match=rf"DoRA r=8 \({run}\).*quanta-bench table t --fresh all"):
+        comparison(answered, found)
+
+
+def test_the_data_of_a_comparison_are_its_numbers(answered: Bench) -> None:
+    made = comparison(answered, results(answered))
+    data = compared.as_data(made)
+    assert data["reference"] == "LoRA r=8"
+    assert len(data["differences"]) == 9
+    assert {row["row"]: row["consistency_over_seeds"] for row in data["rows"]}["Base model"] is None
+    first = data["differences"][0]
+    assert first["interval_low"] < first["effect"] < first["interval_high"]

@@ -1,0 +1,133 @@
+"""Tables simulated with noises that are known: crossed rows, seeds and items in groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from quanta_bench.statistics.comparison import compare
+from quanta_bench.statistics.noise import noise
+from quanta_bench.statistics.scores import Scores
+
+
+@dataclass(frozen=True)
+class World:
+    """Standard deviations of what a score is made of, and the size of a table.
+
+    Attributes:
+        rows: number of rows.
+        seeds: number of seeds.
+        groups: groups of items.
+        in_group: items in each.
+        row_seed: between seeds of one row; a sequence gives each row its own.
+        seed: between seeds, of all rows alike, as from a shared order of training items.
+        group: between groups, of all rows alike.
+        item: between items, of all rows alike.
+        row_group: of a group, in one row alone.
+        rest: of a single answer.
+        right: if not 0, answers are right or wrong: right where the score exceeds its quantile, so
+            that about this share is.
+    """
+
+    rows: int = 8
+    seeds: int = 3
+    groups: int = 50
+    in_group: int = 4
+    row_seed: float | Sequence[float] = 0.04
+    seed: float = 0.02
+    group: float = 0.2
+    item: float = 0.3
+    row_group: float = 0.05
+    rest: float = 0.2
+    right: float = 0.0
+
+    def draw(self, random: np.random.Generator, gains: Sequence[float] = ()) -> dict[str, Scores]:
+        """A table's rows, each with its gain on top of zero."""
+        values = self.values(random, gains)
+        names = tuple(f"g{number:04d}" for number in range(self.groups))
+        sums = values.reshape(self.rows, self.seeds, self.groups, -1).mean(3) / self.groups
+        means = values.mean(2)
+        # As of_items has it for groups of one size, which a test holds it to.
+        parts = (sums - means[:, :, None] / self.groups) * math.sqrt(
+            self.groups / (self.groups - 1)
+        )
+        strata = np.zeros(self.groups, dtype=np.int64)
+        return {
+            f"row{r}": Scores(means[r], parts[r], sums[r], names, strata) for r in range(self.rows)
+        }
+
+    def values(self, random: np.random.Generator, gains: Sequence[float] = ()) -> np.ndarray:
+        """Scores of shape (rows, seeds, items)."""
+        rows, seeds, groups, each = self.rows, self.seeds, self.groups, self.in_group
+        spread = np.broadcast_to(self.row_seed, rows)[:, None, None, None]
+        made = (
+            np.array(gains or [0.0] * rows)[:, None, None, None]
+            + spread * random.normal(size=(rows, seeds, 1, 1))
+            + self.seed * random.normal(size=(1, seeds, 1, 1))
+            + self.group * random.normal(size=(1, 1, groups, 1))
+            + self.item * random.normal(size=(1, 1, groups, each))
+            + self.row_group * random.normal(size=(rows, 1, groups, 1))
+            + self.rest * random.normal(size=(rows, seeds, groups, each))
+        )
+        if self.right:
+            made = (made > -self.right).astype(float)
+        return made.reshape(rows, seeds, groups * each)
+
+    @property
+    def error_of_difference(self) -> float:
+        """True standard error of a difference of two rows with the same spread over seeds."""
+        count = self.groups * self.in_group
+        spread = float(np.max(self.row_seed))
+        return math.sqrt(
+            2 * spread**2 / self.seeds
+            + 2 * self.row_group**2 / self.groups
+            + 2 * self.rest**2 / (self.seeds * count)
+        )
+
+
+def false_alarms(world: World, tables: int, seed: int = 0) -> tuple[float, float]:
+    """How often rows without any difference are said to differ from the first one.
+
+    Returns:
+        The share of tables with such a row after Holm, and of single comparisons with p < 0.05.
+    """
+    random, tables_with, single = np.random.default_rng(seed), 0, 0
+    for _ in range(tables):
+        rows = world.draw(random)
+        first, *others = rows
+        found = compare(rows, [(other, first) for other in others])
+        tables_with += any(one.shown for one in found)
+        single += sum(one.p < 0.05 for one in found)
+    return tables_with / tables, single / (tables * (world.rows - 1))
+
+
+def power(world: World, gain: float, tables: int, seed: int = 0) -> float:
+    """Share of tables in which the one row that is better is shown to be."""
+    random, shown = np.random.default_rng(seed), 0
+    for _ in range(tables):
+        rows = world.draw(random, [0.0] * (world.rows - 1) + [gain])
+        first, *others = rows
+        shown += compare(rows, [(other, first) for other in others])[-1].p < 0.05
+    return shown / tables
+
+
+def coverage(world: World, draws: int, seed: int = 0) -> float:
+    """Share of the 95 % intervals of a row's mean that hold the truth, which is 0 or 1/2."""
+    random, held = np.random.default_rng(seed), 0
+    for _ in range(draws):
+        (scores,) = world.draw(random).values()
+        error = noise(scores)
+        held += error.p_value(float(scores.means.mean()) - truth(world)) >= 0.05
+    return held / draws
+
+
+def truth(world: World) -> float:
+    """The expectation of a row's mean."""
+    if not world.right:
+        return 0.0
+    parts = (world.row_seed, world.seed, world.group, world.item, world.row_group, world.rest)
+    return float(stats.norm.cdf(world.right / math.hypot(*map(float, parts))))
