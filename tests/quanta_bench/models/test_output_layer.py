@@ -75,7 +75,7 @@ def gradients(made, said):
 def test_likelihoods_and_all_gradients_are_those_of_the_models_own_logits(
     config, tied, held, monkeypatch
 ):
-    monkeypatch.setattr(chunked_log_softmax, "NARROWEST", 7)
+    monkeypatch.setattr(chunked_log_softmax, "MIN_CHUNK", 7)
     monkeypatch.setattr(chunked_log_softmax, "LOGIT_BYTES", {"cpu": held})
     config.tie_word_embeddings = tied
     made = model(config).eval()

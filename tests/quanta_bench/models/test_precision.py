@@ -21,7 +21,7 @@ def test_other_work_during_most_of_the_timing_does_not_decide(monkeypatch, fast)
         return quick if count[dtype] == 7 else 50.0 if dtype is fast else 3.0
 
     monkeypatch.setattr(precision, "_matmul_seconds", seconds)
-    monkeypatch.setattr(precision, "_known", {})
+    monkeypatch.setattr(precision, "_fast_dtypes", {})
     assert precision.fast_dtype("cpu") is fast
     assert precision.fast_dtype("cpu") is fast
     assert set(count.values()) == {precision.ROUNDS}
@@ -30,6 +30,6 @@ def test_other_work_during_most_of_the_timing_does_not_decide(monkeypatch, fast)
 def test_the_dtypes_are_timed_in_turns(monkeypatch):
     order: list[torch.dtype] = []
     monkeypatch.setattr(precision, "_matmul_seconds", lambda dtype: order.append(dtype) or 1.0)
-    monkeypatch.setattr(precision, "_known", {})
+    monkeypatch.setattr(precision, "_fast_dtypes", {})
     precision.fast_dtype("cpu")
     assert all(one is not other for one, other in itertools.pairwise(order))

@@ -92,7 +92,7 @@ def test_fresh_computes_again(make: Callable[..., Job], tmp_path: Path) -> None:
 
 def test_the_dtype_that_the_command_measured_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside other runs, a timing could differ for some rows of a table."""
-    monkeypatch.setattr(precision, "_known", {})
+    monkeypatch.setattr(precision, "_fast_dtypes", {})
     monkeypatch.setattr(precision, "_matmul_seconds", lambda _: pytest.fail("timed again"))
     worker._runner(WorkerSettings(Path(), 2, torch.get_num_threads(), (("cpu", "bfloat16"),)))
     assert fast_dtype("cpu") is torch.bfloat16

@@ -200,7 +200,7 @@ class Given:
     task: Task
     items: list[Example]
 
-    def drawn(self, *_: Any) -> list[tuple[Task, list[Example]]]:
+    def sample(self, *_: Any) -> list[tuple[Task, list[Example]]]:
         return [(self.task, self.items)]
 
 
