@@ -60,7 +60,7 @@ def test_only_settings_that_differ_have_columns(bench: Bench, runs: dict[int, Re
     frame = results.load(bench.store.root)
     extra = [name for name in frame if name not in COLUMNS]
     assert extra == ["training.seeds", "method.r"]
-    assert frame.groupby("seed_init")["method.r"].unique().map(list).to_dict() == {
+    assert frame.groupby("seed")["method.r"].unique().map(list).to_dict() == {
         0: [1],
         1: [2],
         2: [4],
@@ -122,7 +122,7 @@ def test_the_committed_study_loads() -> None:
     assert frame.run.nunique() == len(list(STUDY.glob("runs/*/result.json")))
     assert frame[frame.main].value.notna().all()
     table = frame[frame.main & (frame.kind == "choice")].pivot_table(
-        index="label", columns="task", values="value"
+        index="row", columns="task", values="value"
     )
     assert isinstance(table, pd.DataFrame)
     assert ((table.fillna(0) >= 0) & (table.fillna(0) <= 1)).all(axis=None)
