@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "title": ("str", "the task's heading in tables"),
     "kind": ("str", "choice, classify, generate, perplexity; forgetting for perplexity afterwards"),
     "metric": ("str", "name of the metric"),
-    "main": ("bool", "whether it is the metric that tables show"),
+    "main": ("bool", "whether it is the metric that a table's cell shows; never of forgetting"),
     "value": ("float64", "its value: a fraction, or a perplexity per token or word"),
     "standard_error": ("float64", "of the main metric over items, in the value's unit; else NaN"),
     "chance": ("float64", "the main metric of uniform guessing; NaN where undefined"),
@@ -279,7 +279,7 @@ def _lines(result: Result) -> list[dict[str, Any]]:
     for task, value in result.forgetting.items():
         after = {"task": task, "title": task, "kind": "forgetting", "metric": "perplexity"}
         data = {"data_fingerprint": json_digest(result.forgetting_data.get(task, {}))}
-        lines.append({**common, **after, **data, "main": True, "value": value})
+        lines.append({**common, **after, **data, "main": False, "value": value})
     return lines
 
 
