@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.utils.quiet import settle_libraries
 
 if TYPE_CHECKING:
@@ -119,12 +119,21 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
 
 
 def compute(
-    request: Request, store: Store, at_once: int | None, *, fresh: Fresh, as_json: bool
+    request: Request,
+    store: Store,
+    at_once: int | None,
+    *,
+    fresh: Fresh,
+    stored: bool,
+    as_json: bool,
 ) -> tuple[list[Cells], list[str]]:
     """Run whatever of a request has no result yet, and show it as a table that fills up.
 
     Returns:
         The rows with their results, and a message for each run that failed.
+
+    Raises:
+        UsageError: only stored runs are wanted, and there is none.
     """
     from quanta_bench.data.pools import Pools
     from quanta_bench.report import render
@@ -135,10 +144,12 @@ def compute(
 
     settle_libraries()
     shown = console(errors=as_json)
-    if not fresh and not content_is_here(request.grid):
-        stored = stored_cells(request.grid, store)
-        if stored is not None:
-            return stored, []
+    if stored or (not fresh and not content_is_here(request.grid)):
+        found = stored_cells(request.grid, store, partial=stored)
+        if found is not None:
+            return found, []
+        if stored:
+            raise UsageError(f"No run of this table or figure is stored in {store.root}.")
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
     forecast = Forecast(request, pools)

@@ -66,7 +66,12 @@ def figure(
 
     store = Store(options.folder)
     cells, failed = console.compute(
-        shown, store, at_once, fresh=read_fresh(options.fresh), as_json=options.as_json
+        shown,
+        store,
+        at_once,
+        fresh=read_fresh(options.fresh),
+        stored=options.stored,
+        as_json=options.as_json,
     )
     if failed and not any(cell.results for cell in cells):
         console.check_failed(failed)

@@ -105,6 +105,9 @@ class SuiteOptions:
         ),
     ] = "auto"
     fresh: FreshOption = ""
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Show what is stored and compute nothing.")
+    ] = False
     as_json: Json = False
 
     @property
@@ -116,8 +119,11 @@ class SuiteOptions:
         """Refuse options that do not go together.
 
         Raises:
-            UsageError: a GPU to estimate for is named where runs are to be computed.
+            UsageError: a GPU to estimate for is named where runs are to be computed, or runs are
+                to be computed again and not to be computed.
         """
+        if self.stored and self.fresh:
+            raise UsageError("--stored computes nothing, and --fresh computes again: take one.")
         if self.gpu and not self.dry_run:
             raise UsageError("--gpu goes with --dry-run; a run takes the GPU that the machine has.")
 

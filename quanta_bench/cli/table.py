@@ -73,7 +73,12 @@ def _compute(name: str, options: TableOptions) -> None:
 
     store = Store(options.folder)
     cells, failed = console.compute(
-        request, store, at_once, fresh=read_fresh(options.fresh), as_json=options.as_json
+        request,
+        store,
+        at_once,
+        fresh=read_fresh(options.fresh),
+        stored=options.stored,
+        as_json=options.as_json,
     )
     finished = make_table(request, cells, store)
     paths = render.write(finished, store.root)

@@ -31,14 +31,21 @@ def content_is_here(rows: Iterable[GridRow]) -> bool:
     return all(is_here(model) for model in {model_reference(training) for training, _ in jobs})
 
 
-def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
+def stored_cells(
+    rows: Sequence[GridRow], store: Store, *, partial: bool = False
+) -> list[Cells] | None:
     """A grid's results, matched by their specs only, if all its runs are stored.
 
     Tasks that no run has scored count as missing from the source. If several results have the same
     specs but different models or data, one computed by the current code is preferred.
 
+    Args:
+        rows: the grid.
+        store: where results are.
+        partial: leave missing runs out instead.
+
     Returns:
-        The rows with their results, or ``None`` if a run is missing.
+        The rows with their results, or ``None`` if a run is missing; with `partial`, if all are.
     """
     stored: dict[str, list[Result]] = {}
     for result in store.results():
@@ -58,6 +65,8 @@ def stored_cells(rows: Sequence[GridRow], store: Store) -> list[Cells] | None:
             if not tasks:
                 continue
             if match is None or set(match.tasks) != tasks:
+                if partial:
+                    continue
                 return None
             kept.append((run.training, run.evaluation))
             cell.add(seed, match)

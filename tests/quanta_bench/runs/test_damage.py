@@ -304,3 +304,8 @@ def test_a_finished_table_is_printed_without_model_and_data(
     assert any("found by their specs" in note for note in notes)
     shutil.rmtree(damaged.run)
     assert by_spec.stored_cells(damaged.request.grid, Store(damaged.root)) is None
+    some = by_spec.stored_cells(damaged.request.grid, Store(damaged.root), partial=True)
+    assert some is not None
+    assert 0 < sum(len(c.everything()) for c in some) < sum(len(c.everything()) for c in cells)
+    shutil.rmtree(damaged.root / "runs")
+    assert by_spec.stored_cells(damaged.request.grid, Store(damaged.root), partial=True) is None
