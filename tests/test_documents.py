@@ -291,3 +291,17 @@ def test_the_readmes_items_are_what_the_jsonl_task_reads(tmp_path: Path) -> None
         path = tmp_path / f"{kind}.jsonl"
         path.write_text(text)
         assert find_task(f"jsonl:{path}").kind == kind
+
+
+def test_the_walks_of_contributing_name_what_is_there() -> None:
+    layout = CONTRIBUTING.split("## Layout")[1].split("## Glossary")[0]
+    paths = re.findall(r"`([\w/]+/(?:\w+\.py)?)`", layout)
+    assert len(paths) > 25
+    homes = [ROOT, *(ROOT / name for name in ("quanta_bench", "baselines", "results"))]
+    # Yours is not in the repository.
+    missing = [p for p in paths if not any((home / p).exists() for home in homes) and p != "local/"]
+    assert missing == []
+    named = re.findall(r"`(\w+)`(?: \w+)* \(`([\w/]+/\w+\.py)`", layout)
+    assert len(named) > 3
+    for name, path in named:
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text(encoding="utf-8")), (name, path)
