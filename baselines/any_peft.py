@@ -41,9 +41,9 @@ class AnyPeftConfig(MethodConfig):
 class AnyPeft(PeftMethod[AnyPeftConfig]):
     """Any `peft` tuner: one generic baseline instead of a file for each.
 
-    The class itself claims nothing. An instance claims what tests confirm for its tuner with the
-    default initialisation (`baselines.peft_types`), and nothing for an untested tuner. A tuner
-    with its own seed for fixed random parts gets the run's seed, unless the settings set one.
+    Whether it can be merged, cached, or starts as the base depends on the tuner; tests confirm
+    it for tuners with their default initialisation (`baselines.peft_types`). A tuner with a seed of
+    its own for fixed random parts gets the run's seed, unless the settings set one.
 
     Raises:
         UsageError: the tuner or a setting does not exist, its configuration rejects a value, or the

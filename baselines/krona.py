@@ -109,8 +109,7 @@ register(KronaType.KRONA, KronaConfig, KronaModel)
 class Krona(TunerMethod):
     """KronA: y = W x + s (A kron B) x.
 
-    A (side x side) starts Kaiming-uniform with a = sqrt(5), B (out/side x in/side) at zero. That B
-    rather than A is zero, and that A is square for rectangular weights too, is our reading.
+    A (side x side) starts Kaiming-uniform with a = sqrt(5), B (out/side x in/side) at zero.
     """
 
     name = "krona"

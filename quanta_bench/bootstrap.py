@@ -27,7 +27,7 @@ BEAT = 5.0
 """Seconds of silence after which a line says what is being done."""
 
 LARGE = 10e6
-"""Bytes of a download that is shown by itself."""
+"""Size in bytes from which a download gets a line of its own."""
 
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 DOWNLOAD = re.compile(r"Downloading (?P<file>\S+) \((?P<size>[\d.]+) (?P<unit>kB|MB|GB)\)")
@@ -169,7 +169,7 @@ class Progress:
 
 
 def install(python: Path, what: str, *arguments: str) -> None:
-    """Run pip in the environment; what it says of a failure is shown.
+    """Run pip in the environment; its messages about a failure are shown.
 
     Args:
         python: the environment's interpreter.
@@ -196,7 +196,7 @@ def install(python: Path, what: str, *arguments: str) -> None:
                     last.append(text)
                     show(text, progress, python)
         except KeyboardInterrupt:
-            # A terminal sends Ctrl-C to pip too, which ends by itself.
+            # A terminal sends Ctrl-C to pip too, which ends on its own.
             process.terminate()
             process.wait()
             raise
@@ -225,14 +225,14 @@ def show(line: str, progress: Progress, python: Path) -> None:
         progress.doing = "installing %d package%s" % (count, "s" if count > 1 else "")
         progress.say(progress.doing)
     elif line.startswith(("ERROR", "error:")) or (
-        # One for each package and place that pip is told to look in: no problem, and many lines.
+        # One for each package and index location: harmless, and many lines.
         line.startswith("WARNING") and not line.startswith("WARNING: Location ")
     ):
         progress.say(line)
 
 
 def announce(arguments: argparse.Namespace) -> None:
-    """Say what is about to be downloaded, how large it is, and what of it is kept where."""
+    """Say what will be downloaded, how large it is, and what is kept where."""
     sys.stderr.write(
         """Setting up %s, once, from your package index:
   torch              about 0.2 GB as a CPU build. On Linux the public index has the CUDA build,
@@ -252,7 +252,7 @@ def main() -> None:
     try:
         set_up()
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopping: set-up is not complete; the same command goes on.\n")
+        sys.stderr.write("\nStopped: set-up is incomplete; rerun the command to resume.\n")
         sys.exit(130)
 
 
@@ -284,7 +284,7 @@ def set_up() -> None:
         return
     check_folder(folder)
     announce(arguments)
-    # Packages of another Python would stay beside the new ones and never be found.
+    # Packages of another Python version would stay in the environment and never be found.
     make_environment(folder, clear=folder.exists() and not same)
     constraints = ["--constraint", str(ROOT / arguments.constraints)]
     index = ["--index-url", arguments.torch_index] if arguments.torch_index else []

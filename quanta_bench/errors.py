@@ -16,7 +16,7 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The user asked for what cannot be: an unknown name or key, a bad value. Exit status 2."""
+    """The request is invalid: an unknown name or key, a bad value. Exit status 2."""
 
     exit_status = 2
 

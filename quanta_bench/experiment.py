@@ -1,4 +1,4 @@
-"""The interface of an experiment: a figure that no suite of runs makes.
+"""The interface of an experiment: a figure that is not made from the runs of a suite.
 
 An experiment plug-in imports this module, :mod:`quanta_bench.method` and little else of the suite.
 It is a subclass of :class:`Experiment`, registered in the entry-point group
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def _say_nothing(text: str) -> None:
-    """Progress that nobody reads."""
+    """Discard a line of progress."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Conditions:
     """How an experiment is to run.
 
     Attributes:
-        quick: seconds rather than minutes: fewer points, seeds and steps.
-        seeds: the seeds that a user asks for; none for the experiment's own.
-        tell: called with a line of progress now and then.
+        quick: whether to take seconds rather than minutes: fewer points, seeds and steps.
+        seeds: the seeds that the user chose; empty for the experiment's own.
+        tell: called with a line of progress from time to time.
     """
 
     quick: bool = False
@@ -47,13 +47,13 @@ class Conditions:
     tell: Callable[[str], None] = _say_nothing
 
     def choose(self, full: T, quick: T) -> T:
-        """One of two sizes, as the conditions are."""
+        """The full or the quick size, depending on ``quick``."""
         return quick if self.quick else full
 
 
 @dataclass(frozen=True)
 class Point:
-    """One place of a curve.
+    """One point of a curve.
 
     Attributes:
         x: where.
@@ -74,7 +74,7 @@ class Curve:
         name: in the legend.
         size: of the method, such as its parameters, below its name.
         points: by growing ``x``.
-        reference: not measured but known beforehand, and drawn as a thin dotted line.
+        reference: known in advance rather than measured; drawn as a thin dotted line.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of the figure, beside the others."""
+    """One of the plots in the figure, which are drawn side by side."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -99,8 +99,8 @@ class Outcome:
         panels: one or more, with one quantity on both axes.
         across: the horizontal axis, in words.
         upward: the vertical axis, in words.
-        caption: what a reader has to know, below the picture.
-        notes: the rest of it, in the text file.
+        caption: what a reader has to know, below the plot.
+        notes: further remarks, in the text file.
     """
 
     panels: Sequence[Panel]

@@ -41,7 +41,7 @@ class MethodConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Claim:
-    """A yes or no that a method says of itself, with the reason where it is no."""
+    """Whether a method has a property, with the reason if it has not."""
 
     holds: bool
     reason: str = ""
@@ -179,7 +179,7 @@ class Method(ABC, Generic[C]):
 
     @classmethod
     def sizes(cls, model: nn.Module) -> Iterable[Mapping[str, Any]]:
-        """Settings that make the method as small or as large as a user may want it.
+        """Settings that make the method as small or as large as a user may need.
 
         By them a size is chosen that comes nearest to a budget of parameters.
 

@@ -62,10 +62,10 @@ def task_title(reference: str) -> str:
 
 
 def plugin_packages() -> set[str]:
-    """The top-level packages of plug-ins, by which a crash is traced to one.
+    """The top-level packages of plug-ins, to attribute a crash to one of them.
 
-    The suite's own package is none of them, though its benchmarks are plug-ins: its frames stand
-    around those of a method or task.
+    The suite's own package is excluded although its benchmarks are plug-ins, because its frames
+    surround those of a method or task.
     """
     registries = (METHODS, TASKS, BENCHMARKS, VERIFICATIONS, EXPERIMENTS)
     packages = set().union(*(registry.packages() for registry in registries))

@@ -1,4 +1,4 @@
-"""The interface of a protocol: how items are put to a model, trained on and scored.
+"""The interface of a protocol: how items become prompts, are trained on and scored.
 
 A protocol is one file: what it accepts, how its training items are encoded, what is minimised and
 how answers are scored. It is registered under ``quanta_bench.protocols``; the rest of the suite
@@ -97,4 +97,4 @@ class Protocol(ABC):
 
     @abstractmethod
     def scoring(self, normaliser: str) -> str:
-        """How answers are scored, as a note says it: ``scored by token_mean``."""
+        """How answers are scored, in the words of a note: ``scored by token_mean``."""

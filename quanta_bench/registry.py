@@ -21,11 +21,12 @@ EXPERIMENTS_GROUP = "quanta_bench.experiments"
 class Registry(Generic[T]):
     """The plug-ins of one entry-point group, by name.
 
-    Built-ins and third-party plug-ins are declared the same way, so nothing here knows any of
-    them. A plug-in's module is imported only when that plug-in is asked for: one that is broken,
-    or two of one name, stop only what uses them.
+    Built-in and third-party plug-ins are declared the same way, so none is known here. A plug-in's
+    module is imported only when that plug-in is requested: a broken plug-in, or two with the same
+    name, stop only what uses them.
 
-    By hand, for ``importlib.metadata`` gives entry points, and nothing that checks and keeps them.
+    Our own code because ``importlib.metadata`` lists entry points but neither checks nor caches
+    them.
 
     Args:
         group: the entry-point group, for example ``"quanta_bench.methods"``.

@@ -138,7 +138,7 @@ class TrainingSpec(Frozen):
 
 
 class EvaluationSpec(Frozen):
-    """Everything that a score depends on beside the trained model.
+    """Everything that a score depends on besides the trained model.
 
     Attributes:
         tasks: tasks to score.
@@ -150,8 +150,8 @@ class EvaluationSpec(Frozen):
             read.
         normaliser: how a candidate's log-likelihood is made comparable.
         max_length: longest context plus answer, in tokens.
-        max_new_tokens: bound on a generated answer, in tokens; ``None`` for the task's own, or for
-            as many as its longest right answer takes where the task has none.
+        max_new_tokens: bound on a generated answer, in tokens; ``None`` for the task's own bound
+            or, if it has none, the length of its longest right answer.
         forgetting: a perplexity task that shows what the model lost, or empty for none.
         forgetting_source: where its text comes from.
         forgetting_items: its items.

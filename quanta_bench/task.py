@@ -155,9 +155,9 @@ class Prompt:
     """What the model sees of an item.
 
     Attributes:
-        context: text before the answer; may be empty, then a start token stands in.
-        tail: the end of the context that is never cut: of a context that is too long, what goes is
-            the end of the part before it. Empty: the beginning of the context goes.
+        context: text before the answer; if it is empty, a start token takes its place.
+        tail: the end of the context, which is never cut. If the context is too long, it is
+            truncated just before the tail; if the tail is empty, at its beginning.
         candidates: continuations to compare, each with its leading space where it has one.
         target: the continuation to learn from or to be generated; for a choice this is the right
             candidate.
@@ -192,9 +192,9 @@ class Answer:
 def same_text(one: str, other: str) -> bool:
     """Whether two texts are equal but for case, outer spaces and Unicode's compositions.
 
-    Tokenizers normalise what they read, each in its way: an "é" that is trained as two characters
-    may come back as one, and a full-width letter as a plain one. So both sides are compared in
-    Unicode's NFKC with case folded, which is what all of these normalisations keep apart.
+    Tokenizers normalise text in different ways: an "é" that is trained as two characters may come
+    back as one, and a full-width letter as a plain one. So both sides are compared in Unicode's
+    NFKC with case folded, which distinguishes no more than any of these normalisations.
     """
     return _folded(one) == _folded(other)
 
@@ -220,12 +220,12 @@ class Task(ABC):
             columns can name them; what the suite itself adds (perplexities, other normalisers) is
             left out.
         protocols: registered protocols under which the task can be run, the default first.
-        version: raised when answers are judged otherwise; stored with every result.
+        version: raised when answers are judged differently; stored with every result.
         template_version: raised whenever the text a model sees changes; enters every run's hash.
-        outputs: numbers that a classification head gives for an item, under the protocol
-            ``head``: one a class, or a single one where a number is to be predicted; 0 for a task
-            that is not put so. Such a task has :meth:`texts`; to predict a number it has
-            :meth:`target` and :meth:`judge_value` too.
+        outputs: number of outputs of the classification head under the protocol ``head``: one per
+            class, or one to predict a number; 0 for a task without this protocol. Other tasks
+            define :meth:`texts` and, to predict a number, :meth:`target` and
+            :meth:`judge_value`.
         max_new_tokens: bound on generated answers, in tokens; ``None`` for as many as the longest
             right answer takes, and at least `DEFAULT_NEW_TOKENS`.
         stop: strings that end a generated answer.

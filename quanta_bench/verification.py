@@ -77,7 +77,7 @@ class Outcome:
 
     Attributes:
         findings: one or more; the check passes if all of them do.
-        notes: what a reader has to know beside them.
+        notes: what a reader has to know besides.
     """
 
     findings: Sequence[Finding]

@@ -1,6 +1,6 @@
-"""Figure 1 of the QuanTA paper, measured: what methods leave of a planted change of rank k.
+"""Figure 1 of the QuanTA paper, measured: error left after learning a planted update of rank k.
 
-The paper's picture is an illustration. Here the update that a task needs has a known rank, and
+The paper's figure is an illustration. Here the update that a task needs has a known rank, and
 methods of nearly equal size learn it.
 """
 
@@ -21,7 +21,7 @@ class PlantedRank(Experiment):
         Raises:
             UsageError: a seed is among those of tuning.
         """
-        # Whoever lists experiments does not wait for torch and peft.
+        # Listing the experiments must not import torch and peft.
         from baselines.theory.contest import contest
 
         return contest(conditions)

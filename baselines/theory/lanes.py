@@ -36,7 +36,7 @@ class Learner:
     """A method on a task.
 
     Args:
-        task: what is learnt.
+        task: what is learned.
         method: how.
         seeds: all seeds of lanes that will be asked for.
     """

@@ -1,15 +1,15 @@
 """A given matrix as a circuit of two-axis gates: Theorem 6.1 of the QuanTA paper, constructively.
 
 The paper argues by singular values: W = U S V^T, both orthogonal factors are circuits, and so is
-the diagonal one. Here U and V come apart by the cosine-sine decomposition (`scipy.linalg.cossin`)
+the diagonal one. Here the cosine-sine decomposition (`scipy.linalg.cossin`) splits U and V
 into rotations of one qubit that the other qubits select (Moettoenen et al. 2004,
 arXiv:quant-ph/0404089), and S by the logarithms of its entries. A selected rotation of which all
 selecting qubits lie on the gate's two axes is one gate; each selecting qubit beyond them doubles
 it, with two controlled negations. All gates are real.
 
-What the construction cannot do, no circuit can, where there are three or more axes of even size:
+With three or more axes of even size, the limits of the construction are those of all circuits:
 
-- A gate acts on d / (d_m d_n) copies, so a singular gate takes at least that much off the rank
+- A gate acts on d / (d_m d_n) copies, so a singular gate lowers the rank by at least that much
   (Theorem 6.2). A singular matrix of a higher rank is only a limit of circuits; its zero singular
   values are replaced by `FLOOR` times the largest.
 - By the same count, which is even, the determinant of a real circuit is not negative. A matrix of
@@ -36,7 +36,7 @@ from baselines.quanta.gate import Gate
 Array: TypeAlias = NDArray[Any]
 
 FLOOR = 1e-12
-"""Smallest singular value that is kept apart from zero, relative to the largest."""
+"""Bound to which smaller singular values are raised, relative to the largest."""
 
 NEGATION = np.array([[0.0, 1.0], [1.0, 0.0]])
 
@@ -293,7 +293,7 @@ class _Builder:
 
 
 def product_of_gates(decomposition: Decomposition) -> Array:
-    """The circuit's matrix by one tensor product after the other, apart from the circuit engine."""
+    """The circuit's matrix as a product of tensor products, without the circuit engine."""
     dims = decomposition.circuit.sizes
     width = math.prod(dims)
     state: Array = np.eye(width).reshape(*dims, width)

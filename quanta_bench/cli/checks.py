@@ -1,4 +1,4 @@
-"""Check what works on this machine, and say how to fix what does not."""
+"""Check what works on this machine and say how to fix what does not."""
 
 from __future__ import annotations
 
@@ -129,9 +129,9 @@ def _bfloat16() -> Finding:
     device = this_device().type
     fast = fast_dtype(device) is torch.bfloat16
     verdict = (
-        "fast here: frozen bases are kept in it"
+        "fast here: frozen bases are kept in bfloat16"
         if fast
-        else ("slow here: bases stay in float32, and runs take longer and more memory")
+        else "slow here: bases stay in float32, so runs take longer and use more memory"
     )
     return Finding("bfloat16", True, verdict, needed=False)
 
@@ -141,7 +141,7 @@ def _disk() -> Finding:
     existing = next(path for path in (cache, *cache.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     ok = free >= _DISK_BYTES
-    todo = "" if ok else "; 2 GB are wanted: make room or set QUANTA_BENCH_CACHE to another folder"
+    todo = "" if ok else "; 2 GB are needed: free space or set QUANTA_BENCH_CACHE to another folder"
     return Finding("disk", ok, f"{free / 1e9:.1f} GB free for the cache in {cache}{todo}")
 
 
@@ -150,7 +150,7 @@ def _memory() -> Finding:
 
     free = float(psutil.virtual_memory().available)
     ok = free >= _MEMORY_BYTES
-    todo = "" if ok else "; the embedded tables want 6 GB: end other programs"
+    todo = "" if ok else "; the embedded tables need 6 GB: close other programs"
     return Finding("memory", ok, f"{free / 1e9:.1f} GB available{todo}", needed=False)
 
 
@@ -192,10 +192,10 @@ def _hub() -> Finding:
         except urllib.error.HTTPError:
             replies.append("")  # Any answer at all means that it can be reached.
         except Exception as error:
-            # Nobody would catch it in a thread, and any failure means the same here.
+            # An exception in a thread would be lost, and any failure means the same here.
             replies.append(str(getattr(error, "reason", error)) or type(error).__name__)
 
-    # A thread, since looking up a name has no time limit of its own.
+    # In a thread, because a DNS lookup has no timeout.
     start = time.perf_counter()
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
@@ -226,7 +226,7 @@ def _package_names() -> Finding:
         elif others:
             wrong.append(f"{', '.join(others)} also installs a package called {name}")
     if wrong:
-        todo = "uninstall the other package, or use an environment of its own for this project"
+        todo = "uninstall the other package, or install this project in a separate environment"
         return Finding("package names", False, f"{'; '.join(wrong)}: {todo}")
     return Finding("package names", True, f"{_listed(_OURS)} are this project's, in {home}")
 

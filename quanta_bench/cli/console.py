@@ -1,4 +1,4 @@
-"""What computing commands do around their computation: the console, missing data, the plan."""
+"""What commands that compute share: the console, downloads, the plan, closing messages."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from quanta_bench.suites.request import Request
 
 UNBOUNDED = 10_000
-"""Columns of a pipe or a file: what fits a table of any width."""
+"""Columns of a pipe or a file: enough for a table of any width."""
 
-STOPPING = "Stopping: the runs in progress are being ended; what is finished is kept."
+STOPPING = "Stopping the runs in progress; finished work is kept."
 
 
 def console(*, errors: bool = False) -> Console:
-    """The screen, or the stream of errors where the output is for programs.
+    """Standard output, or standard error if standard output is read by a program.
 
     A pipe or a file has no width of its own, so lines are as long as they need to be, unless the
     environment variable ``COLUMNS`` sets a width.
@@ -48,11 +48,10 @@ def console(*, errors: bool = False) -> Console:
 
 @contextmanager
 def acknowledge_interrupts() -> Iterator[None]:
-    """Say at once that Ctrl-C was noticed, also while a library computes.
+    """Acknowledge Ctrl-C at once, even while a library computes.
 
-    Python raises `KeyboardInterrupt` between two of its own instructions, which a library may keep
-    waiting for seconds; what ends afterwards may take seconds more. So a thread is told by the
-    signal itself.
+    Python raises `KeyboardInterrupt` between two of its own instructions, which a library may delay
+    for seconds, and cleaning up may take seconds more. So a thread watches for the signal itself.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
@@ -69,7 +68,7 @@ def acknowledge_interrupts() -> Iterator[None]:
 
 
 def _acknowledge(receiver: socket.socket) -> None:
-    """Print once, at the first of the numbers of signals that is Ctrl-C's."""
+    """Print once, at the first signal number that is that of Ctrl-C."""
     acknowledged = False
     while numbers := receiver.recv(16):
         if signal.SIGINT in numbers and not acknowledged:
@@ -78,7 +77,7 @@ def _acknowledge(receiver: socket.socket) -> None:
 
 
 def fetch(shown: Console, *, models: Collection[str], data: Collection[str]) -> None:
-    """Download the offline model and data as far as these sources need them and they are missing.
+    """Download the offline model and data if these sources need them and they are missing.
 
     Args:
         shown: where progress is shown.
@@ -107,7 +106,7 @@ def fetch_for(shown: Console, jobs: Collection[tuple[TrainingSpec, EvaluationSpe
 
 
 def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
-    """Print what a request would run, and on which GPU it would take how long."""
+    """Print what a request would run and how long it would take on which GPU."""
     from quanta_bench.cli import plan
     from quanta_bench.costs.plan import make_plan
 
@@ -127,7 +126,7 @@ def compute(
     stored: bool,
     as_json: bool,
 ) -> tuple[list[Cells], list[str]]:
-    """Run whatever of a request has no result yet, and show it as a table that fills up.
+    """Compute the runs of a request that have no result yet; a table shows them as they finish.
 
     Returns:
         The rows with their results, and a message for each run that failed.
@@ -172,8 +171,8 @@ def say_written(paths: Sequence[Path], store: Store) -> None:
         if path.stem.endswith("-partial") and path.suffix == ".csv":
             kept = path.with_stem(path.stem.removesuffix("-partial"))
             console().print(
-                f"{kept} holds more numbers and was kept, with the files beside it; these have a "
-                "name of their own.",
+                f"{kept} has more numbers, so it was kept with its other formats; the new "
+                f"files are named {path.stem}.",
                 highlight=False,
             )
     console().print(
@@ -191,4 +190,4 @@ def check_failed(failed: Sequence[str]) -> None:
     """
     if failed:
         messages = "\n".join(failed)
-        raise BenchError(f"Some runs failed; the same command tries them again.\n{messages}")
+        raise BenchError(f"Some runs failed; rerun the command to try them again.\n{messages}")

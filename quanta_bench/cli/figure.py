@@ -27,15 +27,15 @@ EXAMPLES = examples(
 def figure(
     name: Annotated[str, typer.Argument(help="1, figure4, or the path of a suite of your own.")],
     quick: Annotated[
-        bool, typer.Option("--quick", help="Of figure 1: fewer points and seeds, in seconds.")
+        bool, typer.Option("--quick", help="Figure 1 only: fewer points and seeds; takes seconds.")
     ] = False,
     *,
     options: SuiteOptions,
 ) -> None:
     """Compute a figure's runs and draw it (PNG, SVG, CSV).
 
-    Runs that are finished are not computed again. Figure 1 has no runs of a
-    language model: it takes --quick, --seeds, --results and --json alone.
+    Finished runs are not computed again. Figure 1 trains no language model
+    and takes only --quick, --seeds, --results and --json.
     """
     from quanta_bench.plugins import EXPERIMENTS
 
@@ -44,7 +44,7 @@ def figure(
         _experiment(experiment, options, quick=quick)
         return
     if quick:
-        raise UsageError(f"--quick is of figure 1; {name} has runs, which --dry-run lists.")
+        raise UsageError(f"--quick applies to figure 1 only; --dry-run lists the runs of {name}.")
     from quanta_bench.cli import console, output
     from quanta_bench.report import figures
     from quanta_bench.runs.concurrency import read_jobs
@@ -84,14 +84,14 @@ def figure(
 
 
 TAKEN = ("--seeds", "--results", "--json")
-"""Options that an experiment takes of those of a suite."""
+"""The suite options that an experiment takes too."""
 
 
 def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
     """Run an experiment and write its figure.
 
     Raises:
-        UsageError: an option that has no meaning for it, or seeds that are none.
+        UsageError: an option does not apply to it, or the seeds are invalid.
         BenchError: it cannot be run here.
     """
     from quanta_bench.cli import console, output
@@ -100,16 +100,16 @@ def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
     from quanta_bench.report import experiment_figure
     from quanta_bench.utils.quiet import settle_libraries
 
-    # An environment variable may give the jobs, which are no matter here.
+    # An environment variable may set --jobs, which does not apply here.
     refused = [flag for flag in options.given() if flag not in (*TAKEN, "--jobs")]
     if refused:
         raise UsageError(
-            f"{name} has no runs of a suite and takes no {refused[0]}; it takes --quick, "
-            f"{', '.join(TAKEN[:-1])} and {TAKEN[-1]}."
+            f"{refused[0]} does not apply to {name}, which trains no language model; it takes "
+            f"--quick, {', '.join(TAKEN[:-1])} and {TAKEN[-1]}."
         )
     seeds = whole_numbers(options.seeds)
     if len(set(seeds)) < len(seeds) or min(seeds, default=0) < 0:
-        raise UsageError(f"--seeds {options.seeds}: give different numbers, none below 0.")
+        raise UsageError(f"--seeds {options.seeds}: seeds must be distinct and non-negative.")
     experiment = EXPERIMENTS.get(name)
     settle_libraries()
     screen = console.console(errors=options.as_json)

@@ -16,7 +16,10 @@ from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.utils.fitted_table import FittedTable
 
 TYPED = ("name", "make", "command", "hub_name")
-"""Columns of what a user types, which is never broken."""
+"""Columns with text that users type, which is never wrapped."""
+
+HEADINGS = {"exact_start": "equals the base before training"}
+"""Headings of columns whose key does not explain itself."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,16 @@ class Listing:
         for number, key in enumerate(self.rows[0]):
             count = any(isinstance(row[key], int) for row in self.rows)
             prose = not count and key not in TYPED
-            table.add_column(key.replace("_", " "), right=count, label=not number, prose=prose)
+            table.add_column(
+                HEADINGS.get(key, key.replace("_", " ")), right=count, label=not number, prose=prose
+            )
         for row in self.rows:
             table.add_row(*map(_text, row.values()))
         return table
 
 
 def methods() -> Listing:
-    """The registered methods and what each says of itself; of one that cannot be used, why."""
+    """The registered methods with their properties; for one that cannot be used, the reason."""
     usable, reasons = METHODS.usable()
     rows = []
     for name in METHODS:
@@ -58,7 +63,7 @@ def methods() -> Listing:
 
 
 def tasks() -> Listing:
-    """The registered tasks; of one that cannot be used, why."""
+    """The registered tasks; for one that cannot be used, the reason."""
     usable, reasons = TASKS.usable()
     rows = []
     for name in TASKS:
@@ -78,7 +83,7 @@ def tasks() -> Listing:
 
 
 def benchmarks() -> Listing:
-    """The registered benchmarks; of one that cannot be used, why."""
+    """The registered benchmarks; for one that cannot be used, the reason."""
     rows = []
     for name in runner.select(()):
         try:
@@ -98,7 +103,7 @@ def benchmarks() -> Listing:
 
 
 def models() -> Listing:
-    """The models known by name, without loading any."""
+    """The models known by name; none is loaded."""
     from quanta_bench.models.meta import hub_name, meta_model
 
     rows = []

@@ -112,7 +112,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; every failure is one message and an exit status."""
+    """Run the command line; every failure ends with one message and an exit status."""
     status: Any = 1
     try:
         # Typer turns Ctrl-C into the status 130, as shells count it.
@@ -128,9 +128,7 @@ def main() -> None:
         status = UsageError.exit_status
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-        typer.echo(
-            "\nStopped. What was finished is kept; the same command goes on from there.", err=True
-        )
+        typer.echo("\nStopped. Finished work is kept; rerun the command to resume.", err=True)
     except BrokenPipeError:
         # The reader of our output closed it, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,7 +141,7 @@ def main() -> None:
 
 
 def _command_line_message(error: Any) -> str:
-    """What is wrong with the command line, in one line, and where its help is."""
+    """What is wrong with the command line, in one line, and the command that shows its help."""
     path = error.ctx.command_path if error.ctx is not None else app.info.name
     message = " ".join(error.format_message().split()).removesuffix(".")
     end = "" if message.endswith((".", "?")) else "."
@@ -151,14 +149,14 @@ def _command_line_message(error: Any) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    """What is told of an exception that nobody foresaw: one line, and the log with the rest."""
+    """The message for an unexpected exception: one line, and the path of the log."""
     from quanta_bench.plugins import plugin_packages
     from quanta_bench.utils.cache import cache_folder
     from quanta_bench.utils.crash import report_crash
 
     packages = plugin_packages()
     described = report_crash(error, cache_folder(), type(error).__name__, packages)
-    return f"unexpected {described}.\nWhat was finished is kept."
+    return f"unexpected {described}.\nFinished work is kept."
 
 
 if __name__ == "__main__":

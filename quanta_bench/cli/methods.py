@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples("quanta-bench methods", "quanta-bench methods quanta")
 
+TERMS = {
+    "mergeable": "can be merged into the base weights",
+    "exact_start": "equals the base model before training",
+    "cacheable": "works with a key/value cache and packed candidates",
+}
+"""Claims of a method in plain words; programs read them by name."""
+
 
 def methods(
     name: Annotated[str, typer.Argument(help="A method to read more about.")] = "",
@@ -34,7 +41,7 @@ def methods(
 
 
 def method_page(name: str) -> Page:
-    """What a method says of itself.
+    """The page about a method.
 
     Raises:
         UsageError: no method has that name.
@@ -60,11 +67,14 @@ def method_page(name: str) -> Page:
         method.title,
         [*paragraphs(method), *([method.footnote] if method.footnote else [])],
         [
-            Section("Properties", [Entry(term, text) for term, text in facts.items() if text]),
+            Section(
+                "Properties",
+                [Entry(TERMS.get(name, name), text) for name, text in facts.items() if text],
+            ),
             Section(f"Settings (--set {name}.KEY=VALUE)", setting_entries(settings)),
             *(
                 Section(
-                    f"Row of the profile {profile}: {row['label']}",
+                    f"Default row in the {profile} profile: {row['label']}",
                     [
                         Entry(f"{setting['name']} = {setting['value']}", text=setting["source"])
                         for setting in row["settings"]
@@ -90,10 +100,10 @@ def _facts(method: type[Method[Any]]) -> dict[str, str]:
     return {
         "source": method.source,
         "from": METHODS.origin(method.name),
-        "trains": "yes" if method.trains else "no: it is scored as it is",
-        "base weights": "as fast as the machine allows"
+        "trains": "yes" if method.trains else "no: the base model is scored unchanged",
+        "base weights": "in the fastest precision of the machine"
         if method.base_precision == "frozen"
-        else "float32, for they train",
+        else "in float32, because they are trained",
         "mergeable": claim_text(method.mergeable),
         "exact_start": claim_text(method.exact_start),
         "cacheable": claim_text(method.cacheable),

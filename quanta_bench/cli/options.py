@@ -30,8 +30,8 @@ FreshOption = Annotated[
     typer.Option(
         "--fresh",
         metavar="[all|stale]",
-        help="Compute finished runs again: all (also without a value), or stale, those that other "
-        "code than the present computed.",
+        help="Compute finished runs again: all (also without a value), or stale: those computed "
+        "by a different version of the code.",
     ),
 ]
 ModelName = Annotated[
@@ -44,7 +44,7 @@ DataSource = Annotated[
 
 @dataclass(frozen=True)
 class SuiteOptions:
-    """What `table` and `figure` can be told of a suite. Each field is one option."""
+    """The options of `table` and `figure` that concern a suite. Each field is one option."""
 
     profile: Annotated[
         str, typer.Option("--profile", help="embedded (offline, small) or paper (GPUs and a hub).")
@@ -71,8 +71,8 @@ class SuiteOptions:
         str,
         typer.Option(
             "--model",
-            help="A model for all rows: hub:NAME@REVISION or local:DIR. Sizes that cannot fit it "
-            "are chosen anew.",
+            help="A model for all rows: hub:NAME@REVISION or local:DIR. Sizes that do not "
+            "fit it are replaced automatically.",
         ),
     ] = ""
     source: DataSource = ""
@@ -116,7 +116,7 @@ class SuiteOptions:
         return self.results or Path("results") / "local" / self.profile
 
     def check(self) -> None:
-        """Refuse options that do not go together.
+        """Refuse options that conflict.
 
         Raises:
             UsageError: a GPU to estimate for is named where runs are to be computed, or runs are
@@ -125,7 +125,7 @@ class SuiteOptions:
         if self.stored and self.fresh:
             raise UsageError("--stored computes nothing, and --fresh computes again: take one.")
         if self.gpu and not self.dry_run:
-            raise UsageError("--gpu goes with --dry-run; a run takes the GPU that the machine has.")
+            raise UsageError("--gpu needs --dry-run; runs use the GPU of this machine.")
 
     def choice(self) -> Choice:
         """What the options select and override.
@@ -161,7 +161,7 @@ class SuiteOptions:
 
 @dataclass(frozen=True)
 class TableOptions(SuiteOptions):
-    """Those, and what only a table has."""
+    """The options of a suite, and those that only a table has."""
 
     published: Annotated[
         bool, typer.Option("--published", help="Print the paper's own table too.")
@@ -175,10 +175,10 @@ def flag_of(options: type, name: str) -> str:
 
 
 class FreshAlone(TyperCommand):
-    """A command whose option ``--fresh`` may stand without its value, for ``--fresh all``."""
+    """A command whose option ``--fresh`` may omit its value, which means ``--fresh all``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the value where it was left out."""
+        """Insert the value where it is omitted."""
         filled = []
         for argument, following in zip(args, [*args[1:], ""], strict=False):
             alone = argument == "--fresh" and following not in ("all", "stale")
@@ -222,7 +222,7 @@ def takes_options(options: type[SuiteOptions]) -> Callable[[Callable[..., None]]
             chosen = {field.name: values.pop(field.name) for field in fields}
             command(**values, options=options(**chosen))
 
-        # Typer reads the signature and, beside it, the hints.
+        # Typer reads both the signature and the type hints.
         wrapper.__signature__ = inspect.Signature([*arguments, *fields])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {
             parameter.name: parameter.annotation for parameter in [*arguments, *fields]
@@ -248,7 +248,7 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     """The numbers of a list such as ``0,1,2``.
 
     Raises:
-        UsageError: one of them is no whole number.
+        UsageError: one of them is not a whole number.
     """
     try:
         return tuple(int(part) for part in comma_separated(text))

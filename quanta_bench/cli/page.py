@@ -1,6 +1,6 @@
 """One page about a method, a task or the settings: plain data, and how it is drawn.
 
-A page fits any width: a term and its values stand on lines of their own, prose below them.
+A page fits any width: each term has its own line with its values, and prose below it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quanta_bench.utils.settings import Setting, plain
 
 @dataclass(frozen=True)
 class Entry:
-    """A term and what is to be known of it.
+    """A term and its explanation.
 
     Attributes:
         term: what is explained, such as a setting's key.
@@ -46,7 +46,7 @@ class Page:
         about: paragraphs.
         sections: the rest.
         examples: commands to copy.
-        data: what programs read, beside ``name``, ``title``, ``about`` and ``examples``.
+        data: more fields for programs, besides ``name``, ``title``, ``about`` and ``examples``.
     """
 
     name: str

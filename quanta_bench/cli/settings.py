@@ -26,9 +26,9 @@ def settings(
 ) -> None:
     """List the settings of training and evaluation.
 
-    Each has its default, range and meaning. Suites, sizes and methods have values of their own in
-    place of these defaults; --dry-run shows what a table comes to. Settings of a method are on its
-    page: `quanta-bench methods NAME`.
+    Each is shown with its default, range and meaning. Suites, sizes and methods override these
+    defaults; --dry-run shows the values that a table uses. Settings of a method are on its page:
+    `quanta-bench methods NAME`.
     """
     from quanta_bench.cli import output
 
@@ -57,10 +57,10 @@ def settings_page(name: str = "") -> Page:
     }
     return Page(
         name or "settings",
-        "what --set and a suite's file can set of training and evaluation",
+        "training and evaluation settings for --set and suite files",
         [
-            "A suite, its sizes and a method's row have values of their own in place of these "
-            "defaults. Settings of a method: quanta-bench methods NAME."
+            "A suite, its sizes and a method's row override these defaults. Settings of a "
+            "method: quanta-bench methods NAME."
         ],
         [
             Section(part, setting_entries(listed, prefix=f"{part}."))

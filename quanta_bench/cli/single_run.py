@@ -26,7 +26,7 @@ from quanta_bench.suites.schema import RowSpec
 from quanta_bench.utils.fitted_table import FittedTable
 
 PROFILE = "embedded"
-"""The profile whose default row fills in what the user leaves out."""
+"""The profile whose default row provides settings that the user does not give."""
 
 
 def job(
@@ -48,10 +48,11 @@ def job(
         seed: of start and order.
         model: ``NAME`` (embedded), ``hub:NAME@REVISION`` or ``local:DIR``.
         source: where data comes from.
-        tell: called with a note where settings of the method are chosen anew to fit the model.
+        tell: called with a note if settings of the method are replaced to fit the model.
 
     Raises:
-        UsageError: an unknown method, task, setting, model or source, or what does not go together.
+        UsageError: an unknown method, task, setting, model or source, or a combination that does
+            not work.
     """
     if not tasks:
         raise UsageError("Name at least one task with --task.")
@@ -65,14 +66,14 @@ def job(
     own = overrides.methods.get(method)
     row = RowSpec(method=method, label=method, settings={} if own else dict(default.config))
     if own:
-        # The user's settings stand alone: what they leave out has the method's default.
+        # The user's settings replace those of the row: others take the method's defaults.
         row = overrides.applied_to(row)
     else:
         result = fitted(row, meta_reference(base), meta_reference(ModelSpec()))
         row = result.row
         if result.note:
             tell(result.note)
-    # A bare task list is trained in pieces that a laptop finishes over a cup of coffee.
+    # Without a suite, items are limited so that a laptop finishes in minutes.
     training = {
         "train_items": 200,
         "validation_items": 50,
@@ -97,7 +98,7 @@ def job(
         ),
         build(EvaluationSpec, {**common, **evaluation}),
     )
-    PlannedRun.of(made)  # refuses what does not go together
+    PlannedRun.of(made)  # refuses combinations that do not work
     return made
 
 
@@ -118,7 +119,7 @@ def compute(job: Job, store: Store, console: Console, *, fresh: Fresh = "") -> R
 
 
 def on_screen(result: Result, results: Path) -> RenderableType:
-    """Scores of a run and what it took."""
+    """Scores and cost of a run."""
     table = FittedTable(f"{result.training.spec.method} on {result.training.model}")
     for heading in ("Task", "Metric", "Value", "Standard error", "Chance", "Items"):
         label = heading in ("Task", "Metric")

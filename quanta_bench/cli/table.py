@@ -31,8 +31,9 @@ def table(
 ) -> None:
     """Compute a table and print it.
 
-    Runs that are finished are not computed again, and an interrupted one goes on where it was.
-    D1 and H train nothing: the data sets with their sizes, and sample outputs of finished runs.
+    Finished runs are not computed again; interrupted runs resume.
+    D1 and H train nothing: D1 lists the data sets with their sizes, H shows sample outputs of
+    finished runs.
     """
     if launcher in ("ray", "slurm"):
         raise UsageError(

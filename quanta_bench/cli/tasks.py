@@ -135,7 +135,7 @@ class _NoRows:
 
 
 def _where(task: Task, kind: Kind) -> str:
-    """The locations that a task requests from a kind of source, or why it has none there."""
+    """The locations that a task requests from a kind of source, or why there are none."""
     from quanta_bench.errors import SourceError
     from quanta_bench.task import Split
 

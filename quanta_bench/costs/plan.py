@@ -119,7 +119,7 @@ def make_plan(request: Request, gpu: str = "") -> Plan:
     runs = sum(len(row.jobs) for row in grid if not row.missing)
     notes.append(f"{runs} runs.")
     if absent := absent_tasks(suite):
-        notes.append(f"Nothing can run, for these tasks are not registered: {', '.join(absent)}.")
+        notes.append(f"Nothing can run: these tasks are not registered: {', '.join(absent)}.")
     counts = Counts()
     first = next((row for row in grid if not row.missing), None)
     evaluation = _merge_specs([job[1] for job in _first_seed(first)]) if first else {}

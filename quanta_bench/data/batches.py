@@ -53,7 +53,7 @@ class CandidateBatch(Batch):
 
     @property
     def tokens(self) -> int:
-        """Real tokens, padding not counted, each context once per row it stands in."""
+        """Tokens without padding; a context counts once for each row that contains it."""
         if self.position_ids is None:
             return int(self.attention_mask.sum())
         # The mask lets padding see itself, but only a row's first token has the position 0.

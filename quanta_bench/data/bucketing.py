@@ -34,7 +34,7 @@ class Item(Protocol):
 T = TypeVar("T", bound=Item)
 
 BATCH_CHARGE = 1 / 16
-"""What a batch costs beside its tokens, as a part of the budget: reading weights, and Python.
+"""Fixed cost of a batch, as a fraction of the token budget: reading weights, and Python.
 
 On two cores in bfloat16, a matrix product of 80 tokens takes as long as 96 do in one of 512, and
 Python adds to that; at a budget of 512 the charge is 32.
@@ -69,7 +69,7 @@ def cheapest_cuts(
 
     Args:
         widths: of the rows, in tokens, the widest first.
-        charge: what a batch costs beside its tokens, in tokens.
+        charge: fixed cost of a batch, in tokens.
         budget: bound on a batch's tokens, padding counted; a row over it is a batch of its own.
         most: bound on a batch's rows.
 

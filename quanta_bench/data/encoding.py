@@ -100,7 +100,7 @@ def encode_context(tokenizer: Any, context: str, continuation: str = "") -> list
         continuation: what may follow. Only whether it begins with a space is looked at.
 
     Raises:
-        BenchError: the context is empty and the tokenizer has nothing to stand in for it.
+        BenchError: the context is empty and the tokenizer has no token to replace it.
     """
     kept, _ = split_spaces(context, continuation[:1])
     if not kept:
@@ -113,8 +113,9 @@ def encode_pair(
 ) -> tuple[list[int], list[int]]:
     """Token ids of a context and of what continues it.
 
-    The two are tokenised as one text and split where the context alone ends: tokenised apart,
-    a sentencepiece vocabulary would put a second space mark in front of the continuation.
+    The two are tokenised as one text and split where the context ends. If they were
+    tokenised separately, a sentencepiece vocabulary would put a second space mark in front of the
+    continuation.
 
     Args:
         tokenizer: a ``transformers`` tokenizer.
@@ -122,7 +123,7 @@ def encode_pair(
         continuation: what follows it.
         generated: keep the context as :func:`encode_context` gives it, as generation reads it, even
             where its last token would merge with the first of the continuation; the continuation
-            is then tokenised by itself.
+            is then tokenised separately.
     """
     start = encode_context(tokenizer, context, continuation)
     kept, continuation = split_spaces(context, continuation)
@@ -152,12 +153,12 @@ def encode(
     Args:
         tokenizer: a ``transformers`` tokenizer.
         example: the item.
-        prompt: the item as its task puts it.
+        prompt: the item as its task phrases it.
         max_length: bound in tokens; contexts are cut (:func:`cut_context`), continuations never.
         task: position of the task in the list that is being run.
         target_only: encode the target as the one continuation, for language modelling.
-        closed: the answers are to be generated. Continuations end with the end token, since a
-            model that never saw an answer end goes on after it, and contexts are those that
+        closed: the answers will be generated. Continuations then end with the end token, because a
+            model that never saw an answer end would not stop, and contexts are those that
             generation reads.
 
     Raises:

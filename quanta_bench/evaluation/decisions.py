@@ -1,4 +1,4 @@
-"""Which candidate wins, and what a tie is worth: one rule for validation, selection and scoring.
+"""Which candidate wins, and how ties count: one rule for validation, selection and scoring.
 
 A score that is NaN or infinite decides nothing and is an error. Candidates with equal best scores
 share the item: each counts as the answer with weight 1/k, the expected result of drawing one of
@@ -22,15 +22,15 @@ MAX_COPIES = 840
 
 
 class NonFiniteError(BenchError):
-    """A model's output is NaN or infinite, or a number made of its outputs is."""
+    """A model's output, or a number computed from its outputs, is NaN or infinite."""
 
 
 def check_finite(values: Sequence[float], what: str, example: Example, task: str) -> None:
-    """Refuse outputs that decide nothing.
+    """Refuse outputs that are NaN or infinite.
 
     Args:
-        values: what a model gave for an item, one number a candidate or output.
-        what: what one of these is called in the message.
+        values: a model's outputs for an item, one per candidate or head output.
+        what: the name of such an output in the message.
         example: the item.
         task: the task as the command line names it.
 
@@ -47,7 +47,7 @@ def winners(scores: Sequence[float]) -> tuple[int, ...]:
     """The indices of the best scores, in order: one, or several that are tied.
 
     Args:
-        scores: one finite score a candidate, more is better. They are compared in float32.
+        scores: one finite score per candidate; higher is better. They are compared in float32.
 
     Scores tie only if they are equal as float32 numbers, the precision in which token
     likelihoods are computed. A wider tolerance would have to depend on the precision of the forward

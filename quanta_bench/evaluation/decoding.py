@@ -1,10 +1,10 @@
-"""Greedy decoding of many rows: prompts read a few at a time, answers written all together.
+"""Greedy decoding of many rows: prompts are read in small batches, answers decoded in one.
 
-Reading a prompt is bound by arithmetic, so small batches of like length are quickest; they waste
-no padding. A step that writes a token reads all weights, whatever the number of rows, so many rows
-cost little more than one. ``generate`` of ``transformers`` does both in one batch, and keeps the
-rows that have ended until the last one has. :func:`decode` takes the place of its loop, and
-leaves to it all else: what the model's own configuration asks for, and when an answer ends. By
+Reading prompts is compute-bound, so small batches of similar length are fastest: they waste no
+padding. A decoding step reads all weights, whatever the number of rows, so many rows cost little
+more than one. ``generate`` of ``transformers`` does both in one batch, and keeps finished rows
+until the last one ends. :func:`decode` replaces its loop only; the model's generation
+configuration and the stopping criteria still apply. According to
 ``quanta-bench bench generation`` it answers 1.6 to 2.5 times as many items of DROP a second on two
 cores as ``generate`` does one at a time, and 6.3 times as many of GSM8K.
 """
@@ -24,26 +24,26 @@ from quanta_bench.data.bucketing import BATCH_CHARGE, cheapest_cuts
 from quanta_bench.data.loader import evaluation_tokens
 
 FEWEST_ROWS = 16
-"""Rows that are written together even where their keys and values are over `CACHE_BYTES`."""
+"""Rows that are decoded together even if their keys and values exceed `CACHE_BYTES`."""
 
 MOST_ROWS = 64
-"""Rows that are written together at most.
+"""Maximum number of rows that are decoded together.
 
 On two cores, a step of SmolLM2-135M takes three to four times as long for 64 rows as for one.
 """
 
 CACHE_BYTES = 4 << 30
-"""Size of the keys and values that are kept at a time, where that is not under `FEWEST_ROWS`."""
+"""Bound on the size of the keys and values; `FEWEST_ROWS` takes precedence."""
 
 ENDED_PART = 8
-"""Rows that have ended are dropped when one in so many has; dropping copies what is kept."""
+"""Finished rows are dropped when one row in this many has ended; dropping copies the rest."""
 
 RESERVE = 64
-"""Tokens that a layer of keys and values has room for behind those it holds."""
+"""Spare tokens that a layer of keys and values has room for."""
 
 
 def rows_together(row_bytes: float) -> int:
-    """How many rows are written together.
+    """How many rows are decoded together.
 
     Args:
         row_bytes: size of the keys and values of the longest row, with its answer.
@@ -52,7 +52,7 @@ def rows_together(row_bytes: float) -> int:
 
 
 class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """A layer's keys and values with room behind them, so that a new token copies no other.
+    """A layer's keys and values with spare room, so that adding a token copies nothing.
 
     Args:
         keys: (rows, heads, length, width).
@@ -65,8 +65,8 @@ class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._hold(keys, values)
 
     def _hold(self, keys: Tensor, values: Tensor) -> None:
-        """Copy keys and values to where there is room behind them."""
-        # Latent attention has values of another width than its keys.
+        """Copy keys and values into larger tensors."""
+        # In latent attention, values and keys have different widths.
         self._stores = [
             torch.cat([tensor, tensor.new_zeros(*tensor.shape[:2], RESERVE, tensor.shape[3])], 2)
             for tensor in (keys, values)
@@ -91,7 +91,7 @@ class ReservedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self._see(end)
 
     def keep(self, rows: Tensor, start: int) -> None:
-        """Drop all rows but these, and all that stands before ``start``."""
+        """Keep only these rows, and only tokens from ``start`` on."""
         keys, values = self._see(self.get_seq_length())
         self._hold(keys[rows, :, start:], values[rows, :, start:])
 
@@ -113,12 +113,12 @@ def decode(
         model: a model whose rows may be joined
             (:class:`quanta_bench.models.capabilities.Decoding`).
         input_ids: (rows, length) prompts, padded on the left.
-        logits_processor: what the generation configuration does to (rows, vocabulary) logits.
-        stopping_criteria: says of (rows, length) token ids which rows have ended.
-        generation_config: says the largest length, and the token that follows a row's end.
+        logits_processor: applies the generation configuration to (rows, vocabulary) logits.
+        stopping_criteria: takes (rows, length) token ids and returns which rows have ended.
+        generation_config: holds the maximum length and the padding token after a row's end.
         advance: called with the number of rows that have ended since the last call.
-        inputs: ``attention_mask``, (rows, length), 0 on padding, or ``None`` where there is none;
-            the others are not needed.
+        inputs: ``attention_mask``, (rows, length), 0 on padding, or ``None`` without padding;
+            others are ignored.
 
     Returns:
         (rows, longer) the prompts with their continuations.

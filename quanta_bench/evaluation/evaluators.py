@@ -1,4 +1,4 @@
-"""Evaluators: score a model on the items of a task, one judged record an item."""
+"""Evaluators: score a model on the items of a task; each item gets one judged record."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Kind, Task
 
 GENERATION_BATCH = FEWEST_ROWS
-"""Items whose answers are generated together at most, where prompts cannot be read apart."""
+"""Maximum number of items per generation batch if prompts cannot be read separately."""
 
 STEP_CHARGE = 8
-"""What a token that such a batch generates costs beside its rows, in tokens of a prompt.
+"""Fixed cost of a decoding step of such a batch, in prompt tokens.
 
 A step reads all weights for a few rows; most answers end long before their bound.
 """

@@ -57,7 +57,7 @@ def read_context(
 
 @lru_cache(maxsize=8)
 def _stop_strings(tokenizer: Any, size: int, stop: tuple[str, ...]) -> StopStringCriteria:
-    """What ends rows at stop strings; kept, for making it goes through the whole vocabulary."""
+    """The criterion that ends rows at stop strings; cached, as building it scans the vocabulary."""
     return StopStringCriteria(tokenizer, list(stop))
 
 
@@ -116,7 +116,7 @@ def generate(
     on what else is in its batch. (LLM-Adapters pads without a mask, and its batches of more than
     one give garbage.) Where the model allows it, they are read in smaller batches than answers are
     written in (:mod:`quanta_bench.evaluation.decoding`); where it does not even allow padding, each
-    is answered by itself (:func:`quanta_bench.models.capabilities.decoding_of`).
+    is answered alone (:func:`quanta_bench.models.capabilities.decoding_of`).
 
     Args:
         model: a causal language model.

@@ -1,8 +1,8 @@
 """Limits in tokens, checked against the data and the model before anything is computed.
 
-Three limits bound what a model reads and writes: the length that the spec allows, the tokens that
-an answer may have, and the positions that the model was made for. What cannot fit is refused here,
-with the name of the setting. What fits in part is computed, counted, and shown beside the score.
+Three limits apply: the spec's maximum length, the maximum number of answer tokens, and the model's
+number of positions. What cannot fit is refused here, with the name of the setting. What fits in
+part is computed, counted, and shown with the score.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Prompt, Task
 
 FEWEST_KEPT = 0.5
-"""Part of a prompt that most prompts have to keep for their scores to mean anything."""
+"""Fraction of its tokens that the median prompt must keep for scores to be meaningful."""
 
 
 def token_lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text by itself."""
+    """Number of tokens of each text."""
     if not texts:
         return []
-    # Not verbose: a text that is longer than the tokenizer expects is no news here.
+    # Not verbose: a warning about texts longer than the model would be redundant here.
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
 
 
 def answer_lengths(tokenizer: Any, prompts: Sequence[Prompt]) -> list[int]:
-    """Tokens that each right answer takes, without the end token after it."""
+    """Number of tokens of each right answer, without the end token."""
     return token_lengths(tokenizer, [prompt.target for prompt in prompts])
 
 
@@ -42,7 +42,7 @@ def bound_on_new_tokens(task: Task, lengths: Sequence[int], chosen: int | None) 
     Args:
         task: the task.
         lengths: of the right answers (:func:`answer_lengths`).
-        chosen: the spec's bound, which goes before all others.
+        chosen: the spec's bound, which takes precedence.
     """
     if chosen is not None:
         return chosen
@@ -60,15 +60,15 @@ def check_evaluation(
     *,
     extra: int = 0,
 ) -> None:
-    """Refuse to score what a model cannot read or write in full.
+    """Refuse to score items that the limits cannot accommodate.
 
     Args:
         model: the base model.
         tokenizer: its tokenizer.
-        spec: the evaluation spec. Where its protocol puts no prompts there is nothing to check:
+        spec: the evaluation spec. If its protocol has no prompts there is nothing to check:
             texts are cut to the model's positions, and the cuts are counted.
         tasks: the tasks, each with the items that are to be scored.
-        extra: trained vectors that the method puts before every text.
+        extra: trained vectors that the method prepends to every text.
 
     Raises:
         UsageError: no right answer fits its bound, most prompts would lose more than half of their
@@ -96,7 +96,7 @@ def check_evaluation(
 def _longest_candidates(
     tokenizer: Any, task: Task, spec: EvaluationSpec, prompts: Sequence[Prompt]
 ) -> list[int]:
-    """Tokens that are kept free for each item's candidates."""
+    """Tokens to reserve for each item's candidates."""
     counts = [len(prompt.candidates) for prompt in prompts]
     flat = iter(token_lengths(tokenizer, [c for prompt in prompts for c in prompt.candidates]))
     return [max((next(flat) for _ in range(count)), default=0) for count in counts]
@@ -105,7 +105,7 @@ def _longest_candidates(
 def _longest_answers(
     tokenizer: Any, task: Task, spec: EvaluationSpec, prompts: Sequence[Prompt]
 ) -> list[int]:
-    """Tokens that are kept free for each item's generated answer."""
+    """Tokens to reserve for each item's generated answer."""
     lengths = answer_lengths(tokenizer, prompts)
     most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)
     if lengths and min(lengths) > most:
@@ -149,7 +149,7 @@ def check_training(model: Any, items: Sequence[Any], max_length: int, *, extra: 
         items: encoded items, cut to ``max_length``; those for a classification head, which are cut
             to the positions, pass.
         max_length: the spec's bound.
-        extra: trained vectors that the method puts before every text.
+        extra: trained vectors that the method prepends to every text.
 
     Raises:
         UsageError: an item has more.
@@ -169,7 +169,7 @@ def check_positions(
         max_length: bound on them.
         section: of the settings, ``training`` or ``evaluation``.
         what: whose texts, for the message.
-        extra: trained vectors before every text.
+        extra: trained vectors prepended to every text.
 
     Raises:
         UsageError: they have more.

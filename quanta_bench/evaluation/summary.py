@@ -1,4 +1,4 @@
-"""What is stored of judged items: a task's scores, and one line an item."""
+"""The stored form of judged items: a task's scores, and one line per item."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ _ERRORS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeE
 def positions(model: Any) -> int | None:
     """The maximum length that a model was made for, in tokens; ``None`` if unbounded.
 
-    For learnt positions this is the size of their table without padding entries, otherwise the
+    For learned positions this is the size of their table without padding entries, otherwise the
     configuration's value, extended by "dynamic" scaling if it has that.
     """
     for name, module in model.named_modules():
@@ -315,7 +315,7 @@ def _tokens(model: Any, count: int) -> Tensor:
 
 
 def _plain(model: Any, ids: Tensor) -> Tensor:
-    """(length, vocabulary) logits of one row by itself, without a cache."""
+    """(length, vocabulary) logits of a single row, without a cache."""
     logits: Tensor = model(
         input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False
     ).logits[0]

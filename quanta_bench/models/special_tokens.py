@@ -37,7 +37,7 @@ def _opening_tokens(tokenizer: Any, switch: bool | None) -> tuple[int, ...]:
 
 
 def start_tokens(tokenizer: Any) -> list[int]:
-    """Ids that stand in for an empty context; at least one.
+    """Ids that replace an empty context; at least one.
 
     Raises:
         BenchError: the tokenizer adds no opening token and has no start or end token.

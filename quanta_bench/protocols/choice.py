@@ -42,7 +42,7 @@ class ChoiceText(Protocol):
         return load_model(reference, dtype)
 
     def objective(self, spec: TrainingSpec) -> Objective[Any, Any]:
-        """Continuations, compared with each other or learnt as language."""
+        """Continuations, compared with each other or trained on as text."""
         from quanta_bench.training.objectives import Continuations
 
         return Continuations(spec, closed=self.closed)

@@ -1,4 +1,4 @@
-"""Where and with what a run is computed: recorded beside every number, never part of a hash."""
+"""Where and with what a run is computed: recorded with every result, never part of a hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a record is what was written: hashes of its content and of the files beside it.
+"""Whether a record is unchanged: hashes of its content and of the files stored with it.
 
 A hash guards against truncation, bit rot and edits by hand, not against someone who forges it too.
 """
@@ -61,7 +61,7 @@ def json_digest(value: Any) -> str:
 
 
 def read_record(path: Path, kind: type[M]) -> M:
-    """Read a record and check all that it says of itself.
+    """Read a record and check it against its hashes.
 
     Raises:
         NewerSchemaError: a later version of the suite wrote it.

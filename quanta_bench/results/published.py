@@ -1,4 +1,4 @@
-"""The papers' own tables, transcribed, to show beside what was measured."""
+"""The papers' own tables, transcribed, to compare with measured results."""
 
 from __future__ import annotations
 

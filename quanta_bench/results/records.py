@@ -1,7 +1,7 @@
 """What a run leaves on disk: the schema of its records.
 
-Version 2 added what a record says of itself: the code that computed it, the settings in full, and
-hashes of its specs, its files and its own content. Records of version 1 load without them.
+Version 2 added the provenance of a record: the code that computed it, its full settings, and
+hashes of its specs, its files and its content. Records of version 1 load without them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Record(BaseModel):
-    """Base of what is stored. Unknown fields are kept out, so that a reader can trust the names."""
+    """Base of the stored records. Unknown fields are refused, so misspelt names are found."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
 
@@ -91,7 +91,7 @@ class TrainingRecord(Record):
         validations: step, metric and loss of every validation.
         best_step: step of the checkpoint that was kept.
         best_validation: its validation metric.
-        resumed: whether the run went on from a checkpoint after it was stopped.
+        resumed: whether the run was resumed from a checkpoint.
         environment: where it was computed.
         settings: the method's settings in full, defaults included.
         code: versions of the method (``method:NAME``), of the tasks (``task:NAME``) and of the
@@ -180,7 +180,7 @@ class Result(Record):
         run: name of the run's folder.
         training: the training.
         evaluation: the evaluation spec.
-        protocol: how items were put, trained on and scored.
+        protocol: how items were prompted, trained on and scored.
         tasks: scores by task.
         forgetting: perplexity of running text after the run, by task.
         evaluation_precision: dtype of the base's weights, and of the arithmetic, while scoring.

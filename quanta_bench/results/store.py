@@ -35,8 +35,7 @@ from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.utils.folders import check_writable, storage_errors, whole_folder
 
 ADVICE = (
-    "Make room there, or name another folder with --results; the same command then goes on "
-    "where it stopped."
+    "Free space there, or name another folder with --results; then rerun the command to resume."
 )
 
 T = TypeVar("T")
@@ -128,7 +127,7 @@ class Store:
 
         Args:
             record: the training.
-            run: take the adapter that lies beside this run.
+            run: take the adapter stored next to this run.
 
         Raises:
             DamagedError: a file is missing, was changed or does not belong there.

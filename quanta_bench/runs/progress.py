@@ -195,7 +195,7 @@ class Screen:
         """What is kept of the runs, and where each will resume."""
         kept = self._ended - self._failed
         lines = [f"Interrupted. Finished and kept: {kept} of {self._runs} runs."]
-        lines += [f"  {run.label}: {run.goes_on()}" for run in self._running]
+        lines += [f"  {run.label}: {run.resumes()}" for run in self._running]
         return "\n".join(lines)
 
 
@@ -232,18 +232,18 @@ class RunLine:
         """Another process is computing the run; it will begin again later."""
         self._screen._postpone(self)
 
-    def goes_on(self) -> str:
-        """Where the run goes on if it is interrupted now."""
+    def resumes(self) -> str:
+        """Where the run will resume if it is interrupted now."""
         if self._scoring:
             trained = "its training is kept, " if self._trained else ""
-            return f"interrupted while scoring; {trained}its scoring starts anew"
+            return f"interrupted while scoring; {trained}scoring will restart"
         if self._trained:
             step, steps = self._step
             return (
-                f"interrupted at step {step} of {steps}; goes on from the checkpoint of its last "
-                "validation, or without one starts anew"
+                f"interrupted at step {step} of {steps}; will resume from the checkpoint of its "
+                "last validation, or restart if there is none"
             )
-        return "interrupted while loading; starts anew"
+        return "interrupted while loading; will restart"
 
     def training(self, done: int, total: int) -> None:
         """``done`` of ``total`` optimiser steps are finished."""

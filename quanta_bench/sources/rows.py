@@ -68,7 +68,7 @@ class DataSource(ABC):
         self._digests: dict[Location, str] = {}
 
     def rows(self, location: Location) -> Rows:
-        """All rows at a location, in file order, read anew by each call.
+        """All rows at a location, in file order; each call reads them again.
 
         Raises:
             MissingDataError: the rows do not exist, or this source does not serve such a location.

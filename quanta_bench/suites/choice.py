@@ -1,4 +1,4 @@
-"""What a user chooses of a suite on the command line."""
+"""The rows, seeds and settings that a user selects on the command line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     a list.
 
     Raises:
-        UsageError: a word has no ``=``, or its value is not YAML.
+        UsageError: an entry has no ``=``, or its value is not YAML.
     """
     settings: dict[str, Any] = {}
     for word in words:

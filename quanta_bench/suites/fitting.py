@@ -1,8 +1,8 @@
-"""Rows on a model other than the suite's: settings that cannot fit its widths are chosen anew.
+"""Rows on a model other than the suite's: sizes that do not fit its widths are replaced.
 
-QuanTA's axes have to multiply to a layer's width, and KronA's side has to divide it, so a row made
-for one width is refused on another. Such a row takes the size of its method that trains nearest the
-same share of the base's parameters.
+QuanTA's axes must multiply to a layer's width, and KronA's side must divide it, so a row made for
+one width is refused on another. Such a row gets the size of its method whose trainable share of the
+base's parameters is nearest to the original.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from quanta_bench.suites.schema import RowSpec
 from quanta_bench.utils.settings import as_yaml
 
 CHOSEN = "chosen for the width of this model"
-"""Where a setting comes from that was chosen here."""
+"""The origin of a setting that was chosen here."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Fitted:
 
     Attributes:
         row: the row, with settings that fit.
-        note: what was chosen in place of what; empty if the row is as it was.
+        note: what was replaced by what; empty if the row is unchanged.
     """
 
     row: RowSpec
@@ -41,9 +41,9 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
 
     Args:
         row: the row, its settings filled in.
-        model: the model it is to run on, as :func:`quanta_bench.models.meta.meta_model` takes it.
-        original: the model that the suite has it for.
-        kept: names of settings that the user gave; none of these is chosen anew.
+        model: the model it will run on, as :func:`quanta_bench.models.meta.meta_model` takes it.
+        original: the model that the row was written for.
+        kept: names of settings that the user gave; these are never replaced.
 
     Raises:
         UsageError: the settings do not fit, and no size of the method does.
@@ -52,8 +52,8 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
         base = meta_model(model)
     except UsageError:
         if model.startswith("local:"):
-            raise  # its configuration is no good
-        # A model of the hub has its configuration there; whether the row fits shows when it loads.
+            raise  # its configuration is missing or unreadable
+        # A hub model has its configuration there; whether the row fits shows when it is loaded.
         return Fitted(row)
     except BenchError:
         return Fitted(row)  # what is wrong with the folder shows when it is loaded
@@ -66,7 +66,7 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
         for size in METHODS.get(row.method).sizes(base)
         if not set(size) & set(kept)
     ]
-    # Without the original's share the smallest size stands in.
+    # If the original share is unknown, take the smallest size.
     nearest = nearest_size(
         model,
         row.method,
@@ -80,8 +80,8 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
     }
     label = relabelled(row.label, row.settings, nearest.settings)
     note = (
-        f"{label}: {_listed(changed)} in place of {_listed(row.settings, changed)}, which does "
-        "not fit this model; of the sizes that fit, it trains nearest the same share."
+        f"{label}: {_listed(changed)} instead of {_listed(row.settings, changed)}, which "
+        "does not fit this model; of the sizes that fit, its trainable share is nearest."
     )
     return Fitted(
         row.model_copy(
@@ -114,7 +114,7 @@ def check_fits(row: RowSpec, model: str) -> None:
 
 def _refusal(model: str, row: RowSpec) -> str:
     """Why a row's method refuses a model; empty if it does not."""
-    # A classification head is not there before the model is loaded, and says nothing of widths.
+    # A classification head exists only once the model is loaded, and does not depend on widths.
     settings = {key: value for key, value in row.settings.items() if key != "modules_to_save"}
     try:
         count_on(model, row.method, settings)

@@ -34,8 +34,8 @@ class GridRow:
     Attributes:
         spec: the row as the suite has it, defaults of the method filled in.
         model: the model it runs on.
-        jobs: training and evaluation specs, seed by seed: one a seed, or one a seed and task where
-            each task is trained apart.
+        jobs: training and evaluation specs, seed by seed: one per seed, or one per seed and task
+            where each task is trained separately.
         seeds: the seeds, in the jobs' order.
         origin: where each setting comes from.
         denominator: of the trainable share.
@@ -87,7 +87,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
         except UsageError as error:
             if row.method in overrides.methods:
                 raise
-            # The user's model has no size of this method; the other rows are worth having.
+            # No size of this method fits the user's model; the other rows are still worth having.
             rows.append(_missing_row(row, model, str(error), profile, seeds))
             continue
         common = {"model": model, "method": row.method, "settings": row.settings}
@@ -108,7 +108,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                 }
                 scored = {
                     "tasks": tasks,
-                    # The test items are drawn anew too where a seed varies the sample.
+                    # If seeds vary the sample, each draws its own test items too.
                     **({"sample": seed} if "sample" in profile.vary else {}),
                     **profile.evaluation,
                     **of_task.evaluation,
@@ -143,7 +143,7 @@ def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
     """Seeds, checked.
 
     Raises:
-        UsageError: there are none, one is out of range, or one stands twice.
+        UsageError: there are none, one is out of range, or one is given twice.
     """
     in_range = all(0 <= seed < SEED_LIMIT for seed in seeds)
     if not seeds or len(set(seeds)) != len(seeds) or not in_range:
@@ -223,13 +223,13 @@ def _select(
     """The rows that are chosen, filled in; and why other methods cannot have one, by name.
 
     Raises:
-        UsageError: an unknown method or model, or two rows that nothing tells apart.
+        UsageError: an unknown method or model, or two rows with the same label and model.
         BenchError: a row's method cannot be used.
     """
     for name in dict.fromkeys(row.method for row in profile.rows):
         if name not in METHODS:
             raise UsageError(
-                f"{suite.name} has a row of a method {name!r}, which is not registered. "
+                f"{suite.name} has a row for the method {name!r}, which is not registered. "
                 f"{did_you_mean(name, METHODS.names())}"
             )
     for name in choice.methods:
@@ -273,8 +273,8 @@ def _select(
     for pair in labels:
         if labels.count(pair) > 1:
             raise UsageError(
-                f"{suite.name} has several rows called {pair[0]!r} on one model; give each a "
-                "label of its own."
+                f"{suite.name} has several rows called {pair[0]!r} on one model; give each its own "
+                "label."
             )
     return filled, {name: why for name, why in unusable.items() if name not in present}
 

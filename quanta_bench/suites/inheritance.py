@@ -1,8 +1,8 @@
-"""What a suite takes over from another, so that tables of the same data are written once.
+"""Inheritance between suites, so that what tables of the same data share is written once.
 
-A profile that says ``like: table3`` is the profile of the same name of that suite; each key that it
-has itself stands in the place of the other's. A row in it that says ``like: LABEL`` is the other's
-row of that label on the same model, again with its own keys in place.
+A profile with ``like: table3`` inherits from the profile of the same name in that suite; its own
+keys override the inherited ones. A row in it with ``like: LABEL`` inherits in the same way from the
+other profile's row with that label on the same model.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ KEY = "like"
 
 
 def resolve(content: Any, load: Callable[[str], Any]) -> Any:
-    """A suite as its file has it, with everything that it takes over filled in.
+    """A suite's plain content with everything that it inherits filled in.
 
-    Whatever does not have the form of a suite is returned as it is, for the validation to refuse.
+    Content that does not have the form of a suite is returned unchanged for validation to refuse.
 
     Args:
         content: what the file holds.

@@ -103,7 +103,7 @@ def absent_tasks(suite: Suite) -> list[str]:
 
 def _trained_on(profile: Profile) -> tuple[str, ...]:
     tasks = profile.training.get("tasks", ())
-    # What is no list of names is refused where the training's settings are validated.
+    # Anything but a list of names is refused when the training settings are validated.
     return tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else ()
 
 

@@ -116,13 +116,13 @@ def _in_label(value: Any) -> str:
 
 
 def _replaced(settings: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """Settings with one value in place of another, at a path into nested mappings."""
+    """Settings with the value at a path into nested mappings replaced."""
     name, *rest = path
     if not rest:
         return {**settings, name: value}
     inner = settings.get(name, {})
     if not isinstance(inner, Mapping):
         raise UsageError(
-            f"--set: {'.'.join(path)} cannot be set, for {name} is {as_yaml(inner)} and no mapping."
+            f"--set: {'.'.join(path)} cannot be set: {name} is {as_yaml(inner)}, not a mapping."
         )
     return {**settings, name: _replaced(inner, rest, value)}

@@ -1,4 +1,4 @@
-"""What a user asks of a suite: one of its profiles, the rows that are kept, their jobs."""
+"""A request: one profile of a suite, its selected rows, and their jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Request:
     Attributes:
         suite: the suite, with the profile's own tasks, columns and averages.
         profile_name: the profile's name.
-        profile: the profile; without what it says of its own model and data if the user named
+        profile: the profile, without its notes on its own model and data if the user named
             others, and with a note for each row that was changed to fit.
         size: the size by name, or empty for the profile's default.
         grid: the rows with their jobs.
@@ -45,7 +45,7 @@ class Request:
         """
         profile = loading.pick_profile(suite, profile_name)
         if choice.model or choice.source:
-            # What the suite says of its own model and data does not hold for others.
+            # The suite's notes on its own model and data do not apply to others.
             profile = profile.model_copy(update={"about": "", "notes": ()})
         suite = suite.as_in(profile)
         rows = grid(suite, profile_name, choice)

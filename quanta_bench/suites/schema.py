@@ -66,7 +66,7 @@ class Size(Frozen):
 
 
 class Settings(Frozen):
-    """Settings that one task has of its own where each is trained apart."""
+    """Settings of a single task, for suites that train each task separately."""
 
     training: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
@@ -118,12 +118,14 @@ class Profile(Frozen):
         model: the base model, where rows name none.
         model_source: where models come from.
         seeds: seeds of every row.
-        vary: which random streams a row's seed sets; ``sample`` draws the test items anew too.
-        trained: ``together``, one model on a mixture of the tasks, or ``apart``, one model a task.
+        vary: which random streams a row's seed sets; with ``sample`` each seed draws its own test
+            items too.
+        trained: ``together``, one model on a mixture of the tasks, or ``apart``, one model per
+            task.
         denominator: of the trainable share.
         training: training settings of every row.
         evaluation: evaluation settings of every row.
-        by_task: settings that a task has in place of those; where each is trained apart.
+        by_task: settings that override those for one task; only with ``trained: apart``.
         origin: where each of those settings comes from.
         size: the default size.
         sizes: sizes by name.
@@ -169,7 +171,9 @@ class Profile(Frozen):
     @model_validator(mode="after")
     def _settings_by_task(self) -> Profile:
         if self.by_task and self.trained == "together":
-            raise ValueError("by_task is for tasks that are trained apart; say 'trained: apart'")
+            raise ValueError(
+                "by_task needs 'trained: apart': a mixture has no settings for a single task"
+            )
         return self
 
 

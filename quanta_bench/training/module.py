@@ -194,13 +194,13 @@ class FineTuning(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting from a checkpoint."""
+        """Restore the counts from a checkpoint."""
         tally = checkpoint["tally"]
         self.tokens = tally["tokens"]
         self.losses = list(tally["losses"])
         self.validations = [Validation(*values) for values in tally["validations"]]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Give each interval random numbers of its own, so that a resumed one has the same."""
+        """Reseed at the start of each interval, so that a resumed run draws the same numbers."""
         if batch_idx == 0:
             torch.manual_seed(self.spec.seeds.init + 2**32 * self.current_epoch)

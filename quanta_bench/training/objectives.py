@@ -72,7 +72,7 @@ class Objective(ABC, Generic[I_, B_]):
 
     @abstractmethod
     def units(self, batch: B_) -> int:
-        """How many of what the loss is a mean over are in a batch: items, or predicted tokens."""
+        """The number of terms that the loss averages over: items, or predicted tokens."""
 
     @abstractmethod
     def judge(self, model: nn.Module, batch: B_) -> list[Judgement]:
@@ -83,12 +83,12 @@ class Objective(ABC, Generic[I_, B_]):
         """
 
     def metric(self, judged: Sequence[Judgement]) -> float:
-        """The validation metric, more is better: the mean over tasks of each one's mean score."""
+        """The validation metric, higher is better: the mean over tasks of their mean scores."""
         return mean_of_means([(item.task, item.score) for item in judged])
 
 
 class Continuations(Objective[Encoded, CandidateBatch]):
-    """Continuations of a context, compared with each other or learnt as language.
+    """Continuations of a context, compared with each other or trained on as text.
 
     Args:
         spec: the training spec.
@@ -100,7 +100,7 @@ class Continuations(Objective[Encoded, CandidateBatch]):
         self.closed = closed
 
     def encode(self, tokenizer: Any, drawn: Drawn, *, train: bool) -> list[Encoded]:
-        """Contexts with their candidates; with the target alone where language is learnt."""
+        """Contexts with their candidates; with the target alone for language modelling."""
         return encode_items(
             tokenizer,
             drawn,
@@ -167,7 +167,7 @@ class Labels(Objective[EncodedTexts, TextBatch]):
     def collate(
         self, items: Sequence[EncodedTexts], pad_token: int, *, packed: bool, train: bool = False
     ) -> TextBatch:
-        """A row an item; there is nothing to pack."""
+        """One row per item; there is nothing to pack."""
         return collate_texts(items, pad_token, outputs=self.task.outputs)
 
     def loss(self, model: nn.Module, batch: TextBatch) -> Tensor:
@@ -190,7 +190,7 @@ class Labels(Objective[EncodedTexts, TextBatch]):
         return judged
 
     def metric(self, judged: Sequence[Judgement]) -> float:
-        """The task's own metric: an F1 or a correlation is no mean over items."""
+        """The task's own metric: an F1 or a correlation is not a mean over items."""
         return aggregate(self.task, [item.answers for item in judged])[self.task.metric]
 
 

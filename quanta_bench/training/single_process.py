@@ -1,8 +1,8 @@
-"""A training that is one process, whatever launched it.
+"""Training in one process, whatever launched it.
 
-Lightning takes part in whatever it finds: the variables of SLURM and torchrun make it one rank of
-many, which neither logs nor saves, and ``PL_TRAINER_...`` replaces arguments of its Trainer. A run
-is what its spec says, on a cluster as on a laptop.
+Lightning reacts to environment variables: those of SLURM and torchrun make it one rank of many,
+which neither logs nor saves, and ``PL_TRAINER_...`` overrides arguments of its Trainer. A run must
+depend on its spec alone, on a cluster as on a laptop.
 """
 
 from __future__ import annotations

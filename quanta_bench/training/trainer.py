@@ -231,7 +231,7 @@ def clear(folder: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning's notes that no user of this suite can act on off the screen."""
+    """Hide Lightning's messages that a user of this suite cannot act on."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -242,7 +242,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
             # Batches are tokenised beforehand: more loader processes would not be faster.
             warnings.filterwarnings("ignore", r".*does not have many workers")
-            # A run that goes on finds its own checkpoints and metrics.
+            # A resumed run finds its own checkpoints and metrics.
             warnings.filterwarnings("ignore", r".*exists and is not empty")
             warnings.filterwarnings("ignore", r"Experiment logs directory .* exists")
             yield

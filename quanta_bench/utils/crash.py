@@ -1,4 +1,4 @@
-"""What is told of an exception that nobody foresaw: one line with its place, the rest in a log."""
+"""Reports of unexpected exceptions: one line with the place, and the traceback in a log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def describe_crash(error: BaseException, packages: Collection[str] = ()) -> str:
 
     Args:
         error: the exception, as it was caught.
-        packages: top-level packages of plug-ins. The innermost frame in one of them is named, for
-            what raised may be a library that the plug-in calls; without one, the innermost frame.
+        packages: top-level packages of plug-ins. The innermost frame in one of them is named,
+            because a library that the plug-in calls may have raised; without one, the innermost
+            frame.
 
     Returns:
         For example ``ValueError: no gate fits (my_method.py, line 12, in adapt)``.
@@ -59,7 +60,7 @@ def write_traceback(error: BaseException, folder: Path, name: str) -> Path:
 def report_crash(
     error: BaseException, folder: Path, name: str, packages: Collection[str] = ()
 ) -> str:
-    """Log an exception and describe it, with the name of the log, in a sentence or two.
+    """Log an exception and describe it in a sentence or two, with the path of the log.
 
     A log that cannot be written, on a full disk for example, is left out.
     """
@@ -68,4 +69,4 @@ def report_crash(
         path = write_traceback(error, folder, name)
     except OSError:
         return described
-    return f"{described}. The whole traceback is in {path}"
+    return f"{described}. The full traceback is in {path}"

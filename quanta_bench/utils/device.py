@@ -21,10 +21,10 @@ def this_device() -> torch.device:
 
 
 def reset_peak_memory() -> None:
-    """Let :func:`peak_memory` start anew, where the system can: on a GPU, and on Linux."""
+    """Reset the peak of :func:`peak_memory` where the system can: on a GPU, and on Linux."""
     import torch
 
-    # What earlier runs left in reference cycles would count as this one's.
+    # Garbage of earlier runs in reference cycles would be counted.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -35,7 +35,7 @@ def reset_peak_memory() -> None:
 def peak_memory() -> int:
     """Largest resident size since the reset, in bytes; on a GPU the largest allocation.
 
-    Where the system cannot reset it, it is that of the process so far.
+    Where the system cannot reset it, it is the peak of the whole process.
     """
     import torch
 

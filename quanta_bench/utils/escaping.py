@@ -50,10 +50,10 @@ _TEX = {
 
 
 def printable(text: str) -> str:
-    """A text without what a terminal would obey; line breaks and tabs stay.
+    """A text without characters that control a terminal; line breaks and tabs stay.
 
-    Control characters are shown by their pictures (ESC as U+241B), and what reverses the direction
-    of writing or is no character as U+FFFD, so that the width of the text is known.
+    Control characters are replaced by their pictures (ESC by U+241B), and bidirectional controls
+    and non-characters by U+FFFD, so that the width of the text is known.
     """
     return _UNPRINTABLE.sub(_picture, text)
 

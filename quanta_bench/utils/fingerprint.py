@@ -69,7 +69,7 @@ def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def text_digest(*parts: str) -> str:
-    """The sha256 over several texts, told apart."""
+    """The sha256 of several texts; where each ends enters the hash."""
     return _text(json.dumps(parts))
 
 

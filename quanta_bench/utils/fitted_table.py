@@ -47,7 +47,7 @@ class _Layout:
     """How a table is drawn.
 
     Attributes:
-        blocks: the columns of each block with their widths; the label columns stand in all.
+        blocks: the columns of each block with their widths; label columns are in every block.
         length: which of a cell's texts is shown.
         gap: spaces between columns.
     """
@@ -83,7 +83,7 @@ class FittedTable:
 
         Args:
             heading: may have several lines; also breaks between words.
-            right: whether it is set to the right.
+            right: whether it is right-aligned.
             label: whether it names its row, so that every block has it. Label columns come first.
             prose: whether its cells may break between words before a cell is shortened.
         """

@@ -1,4 +1,4 @@
-"""JSON that a user or a download brings: whatever is wrong with it is one kind of error."""
+"""Parse JSON from users and downloads; every defect raises the same exception type."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_json(text: str, *, unique_keys: bool = False) -> Any:
-    """What a text of JSON says.
+    """Parse a JSON text.
 
     Args:
         text: the text.

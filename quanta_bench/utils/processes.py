@@ -1,9 +1,9 @@
 """Child processes: fresh interpreters that compute calls and send messages on the way.
 
-A child is started anew and not forked, so nothing of this process is in what it measures; it does
-not import the caller's script either. It ends when its parent is gone, however that ended. By hand,
-for a pool of `concurrent.futures` or joblib is lost with the first process that is killed, and its
-calls can neither report progress nor be interrupted.
+A child is a fresh interpreter, not a fork, so its measurements include nothing of this process; nor
+does it import the caller's script. It ends when its parent does, however that ended. Not a pool of
+`concurrent.futures` or joblib, because those break when a process is killed, and their calls can
+neither report progress nor be interrupted.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class ChildProcess:
 
 
 def close_all(children: Iterable[ChildProcess], grace: float = GRACE_SECONDS) -> None:
-    """End children: one that computes is interrupted, and killed if it goes on nevertheless.
+    """End children: one that is computing is interrupted, and killed if it does not stop.
 
     Args:
         children: the processes.

@@ -1,4 +1,4 @@
-"""Silence for libraries that talk while they load, and for the collector of garbage."""
+"""Silence libraries that print while loading, and pause the garbage collector."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 def quiet_libraries() -> Iterator[None]:
     """Hide progress bars and log lines of ``transformers``, ``datasets`` and the hub client.
 
-    Only of those that are imported already: importing one to silence it costs seconds. Python
-    warnings still get through. What was set before is set again afterwards.
+    Only libraries that are already imported are silenced: importing one takes seconds. Python
+    warnings are still shown. The previous settings are restored afterwards.
     """
     with ExitStack() as stack:
         if "transformers" in sys.modules:
@@ -71,6 +71,6 @@ def _quiet_logs(logs: Any) -> Iterator[None]:
 
 
 def settle_libraries() -> None:
-    """Process-wide settings that every computing command wants."""
+    """Apply the process-wide settings of every command that computes."""
     # Forked tokenizer threads would only raise warnings: batches are tokenised beforehand.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

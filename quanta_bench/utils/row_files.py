@@ -1,7 +1,7 @@
-"""Rows of a file that a user names: JSON lines, a JSON list, CSV, TSV or Parquet.
+"""Rows of a user's file: JSON lines, a JSON list, CSV, TSV or Parquet.
 
-The standard library reads CSV, for it says in which line a row stands; pandas guesses types, by
-which "007" becomes 7.
+The standard library reads CSV because it reports the line number of each row; pandas would infer
+types and turn "007" into 7.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 class StrictModel(BaseModel):
     """Frozen, closed to unknown keys, and without the conversions that hide a mistake.
 
-    A boolean is no number (YAML reads ``yes`` as true), and no number is infinite or NaN.
+    A boolean is not a number (YAML reads ``yes`` as true), and numbers are finite.
     """
 
     model_config = ConfigDict(
@@ -36,8 +36,8 @@ class StrictModel(BaseModel):
         for scalar in _scalars(value, set()):
             if isinstance(scalar, bool) and not takes_booleans:
                 raise ValueError(
-                    f"{as_yaml(scalar)} is no value of it (YAML reads yes, no, on and off as true "
-                    "and false)"
+                    f"{as_yaml(scalar)} is not a valid value (YAML reads yes, no, on and off as "
+                    "true and false)"
                 )
             if isinstance(scalar, float) and not math.isfinite(scalar):
                 raise ValueError(f"{scalar} is not a finite number")
@@ -45,7 +45,7 @@ class StrictModel(BaseModel):
 
 
 def _takes_booleans(annotation: Any) -> bool:
-    """Whether a boolean may stand somewhere in values of a type; nested models check their own."""
+    """Whether values of a type may contain a boolean; nested models check their own."""
     if annotation in (bool, Any, object):
         return True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -56,7 +56,7 @@ def _takes_booleans(annotation: Any) -> bool:
 
 
 def _scalars(value: Any, visited: set[int]) -> Iterator[Any]:
-    """What plain values consist of; a part that stands in several places once."""
+    """The scalars in plain values; an object that occurs several times is visited once."""
     if not isinstance(value, (list, tuple, Mapping)):
         yield value
     elif id(value) not in visited:
@@ -76,12 +76,12 @@ def problems(error: ValidationError, prefix: str = "") -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, as a user reads of it.
+    """One setting, as shown to a user.
 
     Attributes:
         name: its key.
         default: its default in YAML's form; ``None`` if it has to be given.
-        values: the values it takes, such as ``whole number, at least 1``.
+        values: the values it takes, such as ``whole number, at least 1, or null``.
         meaning: what it does.
     """
 
@@ -98,7 +98,7 @@ def settings_of(model: type[BaseModel]) -> list[Setting]:
         Setting(
             name,
             None if field.is_required() else as_yaml(field.get_default(call_default_factory=True)),
-            ", ".join([_kind(field.annotation), *_bounds(field)]),
+            _values(field),
             # A user writes YAML, where None is null.
             re.sub(r"\bNone\b", "null", field.description or meanings.get(name, "")),
         )
@@ -107,7 +107,7 @@ def settings_of(model: type[BaseModel]) -> list[Setting]:
 
 
 def attribute_docs(kind: type) -> dict[str, str]:
-    """What a class's docstring, and those of its bases, say of each attribute."""
+    """The documentation of each attribute in a class's docstring and those of its bases."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         found.update(_attributes_section(inspect.cleandoc(base.__doc__ or "")))
@@ -145,17 +145,57 @@ def as_yaml(value: Any) -> str:
     return str(value) if value != "" else "''"
 
 
+def _values(field: FieldInfo) -> str:
+    """The values of a field in words: its types, their bounds, and null last."""
+    types = _alternatives(field.annotation)
+    rest = [one for one in types if one is not NoneType]
+    bounds = _bounds(field)
+    if bounds and len(rest) < len(types):
+        return ", ".join([_kind(Union[tuple(rest)]), *bounds, "or null"])  # noqa: UP007
+    return ", ".join([_kind(field.annotation), *bounds])
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types that a union consists of, each once: single values, collections, null."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _alternatives(arguments[0])
+    if origin not in (Union, UnionType):
+        return [annotation]
+    types = dict.fromkeys(part for argument in arguments for part in _alternatives(argument))
+    places = {list: 1, tuple: 1, set: 1, dict: 2}
+    return sorted(types, key=lambda one: 3 if one is NoneType else places.get(get_origin(one), 0))
+
+
 def _kind(annotation: Any, *, several: bool = False) -> str:
     """A type in words, in the plural for several values of it."""
+    types = _alternatives(annotation)
+    others = {one for one in types if get_origin(one) is not dict}
+    # A mapping to the same types comes last and refers to them instead of repeating them.
+    again = [
+        one
+        for one in types
+        if get_origin(one) is dict
+        and len(others) > 1
+        and set(_alternatives(get_args(one)[1])) == others
+    ]
+    kinds = [_single(one, several=several) for one in types if one not in again]
+    kinds += [
+        f"mapping{'s' * several} from {_kind(get_args(one)[0], several=True)} to any of these"
+        for one in again
+    ]
+    *first, last = dict.fromkeys(kinds)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _single(annotation: Any, *, several: bool) -> str:
+    """A type other than a union in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is NoneType:
         return "null"
-    if origin in (Union, UnionType):
-        kinds = dict.fromkeys(_kind(argument, several=several) for argument in arguments)
-        return " or ".join(kinds)
     if origin is Literal:
         return " | ".join(map(as_yaml, arguments))
-    if origin in (tuple, list):
+    if origin in (tuple, list, set):
         return f"list{'s' * several} of {_kind(arguments[0], several=True)}"
     if origin is dict:
         key, value = (_kind(argument, several=True) for argument in arguments)
@@ -164,8 +204,8 @@ def _kind(annotation: Any, *, several: bool = False) -> str:
         return "mapping with " + ", ".join(annotation.model_fields)
     if annotation is bool:
         return "true | false"
-    names = {int: "whole number", float: "number", str: "text"}
-    return names.get(annotation, "value") + "s" * several
+    names = {int: "whole number", float: "number", str: "string"}
+    return names.get(annotation, "value" if several else "any value") + "s" * several
 
 
 def _bounds(field: FieldInfo) -> list[str]:
@@ -176,7 +216,7 @@ def _bounds(field: FieldInfo) -> list[str]:
         ("le", "at most {}"),
         ("lt", "less than {}"),
         ("min_length", "not empty"),
-        ("pattern", "of the form {}"),
+        ("pattern", "matching {}"),
     ):
         for mark in field.metadata:
             bound = getattr(mark, attribute, None)

@@ -18,12 +18,12 @@ LARGEST = 200_000
 
 
 def parse_yaml(text: str) -> Any:
-    """What a text of YAML says, in plain values.
+    """Parse a YAML text into plain values.
 
     Raises:
         yaml.YAMLError: it is not YAML, nested too deeply, larger than `LARGEST` with its aliases
-            written out, names a key of a mapping twice, or holds a number or date that is none, or
-            half of a surrogate pair, which is no Unicode text.
+            written out, repeats a key of a mapping, or contains an invalid number or date or an
+            unpaired surrogate, which is not valid Unicode.
     """
     loader = _LOADER(text)  # a safe loader either way
     try:
@@ -37,7 +37,7 @@ def parse_yaml(text: str) -> Any:
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except (ValueError, OverflowError) as error:
-        # PyYAML passes on what int(), float() and datetime say of a scalar.
+        # PyYAML passes on the errors of int(), float() and datetime.
         raise yaml.YAMLError(f"a value is not what it looks like ({error})") from None
     finally:
         loader.dispose()
@@ -54,7 +54,7 @@ def _check_size(node: yaml.Node, sizes: dict[int, int]) -> int:
     size = 1
     if isinstance(node, yaml.ScalarNode):
         if any("\ud800" <= character <= "\udfff" for character in node.value):
-            raise yaml.YAMLError("it holds half of a surrogate pair, which is no Unicode text")
+            raise yaml.YAMLError("it contains an unpaired surrogate, which is not valid Unicode")
         if node.tag == INTEGER and len(node.value) > MOST_DIGITS:
             raise yaml.YAMLError(f"a whole number has more than {MOST_DIGITS} digits")
     elif isinstance(node, yaml.MappingNode):

@@ -196,7 +196,10 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["table", "3", "--set", "training.epochs"], "not of the form name=value"),
         (["table", "3", "--set", "training.epoch=1"], "Did you mean 'epochs'?"),
         (["table", "3", "--set", "evaluation.tasks=[rte]"], "no column of table3 shows"),
-        (["table", "3", "--set", "training.epochs=yes"], "training.epochs: true is no value"),
+        (
+            ["table", "3", "--set", "training.epochs=yes"],
+            "training.epochs: true is not a valid value",
+        ),
         (["table", "3", "--set", "lora.rr=1"], "no setting 'rr'"),
         (["table", "3", "--set", "loar.r=1"], "Did you mean 'lora'"),
         (["run", "--method", "lora", "--task", "piqa", "--set", "training.tasks=[]"], "is empty"),
@@ -266,7 +269,7 @@ def test_ctrl_c_is_no_fault_and_says_how_to_go_on(
     monkeypatch.setattr("quanta_bench.cli.listing.methods", stop)
     found = bench("methods")
     assert found.status in STOPPED
-    assert "the same command goes on from there" in found.err
+    assert "rerun the command to resume" in found.err
 
 
 def test_debug_shows_where_it_happened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,7 +481,7 @@ def test_ctrl_c_then_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode in STOPPED
-    assert "the same command goes on from there" in err
+    assert "rerun the command to resume" in err
     assert "Traceback" not in out + err
     assert not list((tmp_path / "stopped").glob("runs/*"))
     (last,) = unfinished.glob("*/last.ckpt")

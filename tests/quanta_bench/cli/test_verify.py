@@ -174,7 +174,7 @@ def test_seeds_and_json_of_an_experiment(bench: Bench, tmp_path: Path) -> None:
         (("1", "--dry-run"), "takes no --dry-run"),
         (("1", "--seeds", "1,1"), "different numbers"),
         (("1", "--seeds", "x"), "whole numbers"),
-        (("4", "--quick"), "--quick is of figure 1"),
+        (("4", "--quick"), "--quick applies to figure 1 only"),
     ],
 )
 def test_what_an_experiment_does_not_take_is_refused(

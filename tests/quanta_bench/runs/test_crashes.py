@@ -52,7 +52,7 @@ def test_a_crash_is_named_logged_and_costs_its_own_row_alone(
     (log,) = (tmp_path / "r" / "logs").glob("*.log")
     assert f"Bad: {type(error).__name__}: " in err
     assert f"{__file__}, line " in err
-    assert f"The whole traceback is in {log}" in err
+    assert f"The full traceback is in {log}" in err
     assert "Traceback" not in err
     assert "in adapt" in log.read_text()
     rows = {row["label"]: row["done_seeds"] for row in json.loads(out)["rows"]}

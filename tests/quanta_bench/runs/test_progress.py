@@ -201,10 +201,10 @@ def test_an_interrupted_sweep_says_what_is_kept_and_where_it_goes_on(shown: Show
     screen.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert shown.lines()[-4:] == [
         "Interrupted. Finished and kept: 1 of 5 runs.",
-        "  c: interrupted at step 7 of 20; goes on from the checkpoint of its last validation, or "
-        "without one starts anew",
-        "  d: interrupted while scoring; its training is kept, its scoring starts anew",
-        "  e: interrupted while loading; starts anew",
+        "  c: interrupted at step 7 of 20; will resume from the checkpoint of its last validation, "
+        "or restart if there is none",
+        "  d: interrupted while scoring; its training is kept, scoring will restart",
+        "  e: interrupted while loading; will restart",
     ]
 
 

@@ -63,7 +63,9 @@ def make(tiny_model, llm_adapters):
     return job
 
 
-def test_a_result_says_everything_about_a_run(run, make):
+def test_a_result_says_everything_about_a_run(run, make, monkeypatch):
+    # As in a process of its own: the memory of later runs cannot be measured separately.
+    monkeypatch.setattr(runner, "_computed", 0)
     result = run.run(make())
     stored = json.loads((run.store.run_folder(result.run) / "result.json").read_text())
     assert stored["schema_version"] == 2
@@ -78,8 +80,7 @@ def test_a_result_says_everything_about_a_run(run, make):
     assert stored["training"]["trainable_parameters"] == 2 * (4 * (64 + 64) + 4 * (64 + 32))
     assert stored["training"]["steps"] == 2
     assert stored["training"]["environment"]["packages"]["torch"]
-    # Unknown where other tests computed runs in this process before.
-    assert (stored["training"]["peak_memory_bytes"] or 2e6) > 1e6
+    assert stored["training"]["peak_memory_bytes"] > 10e6
     assert stored["training"]["tokens"] > 0
     assert stored["training"]["model_fingerprint"]
     assert not (run.store.root / "unfinished" / result.training.id).exists()

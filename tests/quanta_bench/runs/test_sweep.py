@@ -146,7 +146,11 @@ def test_how_runs_were_computed_is_said_and_recorded(both: tuple[Any, Any]) -> N
         for found in (run["training"]["environment"], run["evaluation_environment"]):
             assert found["jobs"] == 2
             assert found["threads"] >= 1
-        assert (run["training"]["peak_memory_bytes"] or 2e6) > 1e6
+    # A worker measures its first run alone; the peaks of later ones are unknown.
+    peaks = [run["training"]["peak_memory_bytes"] for run in stored(folder_2).values()]
+    measured = [peak for peak in peaks if peak is not None]
+    assert measured
+    assert min(measured) > 10e6
     assert "Computing 2 runs at a time" in said_2
     assert "at a time" not in said_1
     ends = [line for line in said_2.splitlines() if ": done; " in line]
@@ -288,7 +292,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(suite: Path, tmp_path: Pa
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode in (1, 130)
-    assert "the same command goes on from there" in said
+    assert "rerun the command to resume" in said
     assert "Traceback" not in said
     assert not workers(process)
     assert not stored(tmp_path)

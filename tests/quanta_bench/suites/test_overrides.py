@@ -45,7 +45,7 @@ def test_a_path_leads_into_nested_settings() -> None:
     changed = Overrides.of({"qpa.settings.r": 4, "qpa.chunk": 64}, ["qpa"]).applied_to(row)
     assert changed.settings == {"settings": {"r": 4, "alpha": 16}, "chunk": 64}
     assert row.settings == {"settings": {"r": 8, "alpha": 16}}
-    with pytest.raises(UsageError, match="no mapping"):
+    with pytest.raises(UsageError, match="not a mapping"):
         Overrides.of({"qpa.settings.r.x": 4}, ["qpa"]).applied_to(row)
 
 
@@ -83,7 +83,7 @@ def test_rows_of_a_table_take_the_settings_of_their_method() -> None:
     [
         ({"quanta.dims": [7, 7]}, "QuanTA 7-7: "),
         ({"quanta.dim": [9, 8, 8]}, "no setting 'dim'. Did you mean 'dims'"),
-        ({"quanta.dims": True}, "dims: true is no value of it"),
+        ({"quanta.dims": True}, "dims: true is not a valid value"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(

@@ -46,7 +46,7 @@ def test_an_error_without_a_message_or_a_place() -> None:
 def test_the_whole_traceback_is_in_a_log_that_is_named(crash: Exception, tmp_path: Path) -> None:
     told = report_crash(crash, tmp_path, "LoRA r=8, seed 0: a/b", {"my_method"})
     path = tmp_path / "logs" / "LoRA-r=8-seed-0-a-b.log"
-    assert told.endswith(f"in adapt). The whole traceback is in {path}")
+    assert told.endswith(f"in adapt). The full traceback is in {path}")
     text = path.read_text()
     assert re.search(r"decoder\.py.*\n(.*\n)*json\.decoder\.JSONDecodeError", text)
     assert write_traceback(crash, tmp_path, "../..").parent == tmp_path / "logs"

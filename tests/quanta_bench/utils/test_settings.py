@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field, ValidationError
@@ -41,6 +41,9 @@ class Mine(Base):
     flag: bool | int = False
     free: dict[str, Any] = Field(default_factory=dict)
     inner: Inner = Inner()
+    names: Annotated[list[str] | str, Field(min_length=1)] | set[str] | None = None
+    sizes: dict[str, tuple[int, ...] | None] | tuple[int, ...] | None = None
+    modes: dict[int, list[Annotated[int, Field(ge=1)]]] | None = None
 
 
 @pytest.mark.parametrize(
@@ -80,8 +83,15 @@ def test_settings_say_default_values_and_meaning() -> None:
     assert told["kind"].default is None
     assert told["kind"].values == "a | b"
     assert told["dims"].values == (
-        "list of whole numbers or mapping from texts to lists of whole numbers"
+        "list of whole numbers or mapping from strings to lists of whole numbers"
     )
+    assert told["rate"].values == "number, greater than 0, or null"
+    assert told["free"].values == "mapping from strings to values"
+    assert told["names"].values == "string, list of strings or null"
+    assert told["sizes"].values == (
+        "list of whole numbers, null or mapping from strings to any of these"
+    )
+    assert told["modes"].values == "mapping from whole numbers to lists of whole numbers or null"
     assert told["inner"].default == "{deep: false}"
 
 
