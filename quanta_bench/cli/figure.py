@@ -52,6 +52,8 @@ def figure(
 
     options.check()
     at_once = read_jobs(options.jobs)
+    if not options.dry_run:
+        console.console(errors=options.as_json).print("Loading packages.", style="dim")
     request = make_request(
         name, "figure", options.profile, options.choice(), check=not options.dry_run
     )

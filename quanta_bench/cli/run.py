@@ -47,12 +47,21 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Fine-tune once, score once, print the result."""
-    from quanta_bench.cli import console, output, single_run
+    from quanta_bench.plugins import METHODS, TASKS
+
+    # Before torch is imported, which takes seconds.
+    METHODS.module(method)
+    for name in task:
+        TASKS.module(name.partition(":")[0])
+    from quanta_bench.cli import console, output
+
+    screen = console.console(errors=as_json)
+    screen.print("Loading packages.", style="dim")
+    from quanta_bench.cli import single_run
     from quanta_bench.results.store import Store
     from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
-    screen = console.console(errors=as_json)
     job = single_run.job(
         method, task, parse_settings(settings or []), seed, model, source, tell=screen.print
     )

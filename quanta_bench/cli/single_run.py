@@ -83,7 +83,7 @@ def job(
     evaluation = {"items": 200, **overrides.evaluation}
     common = {"tasks": tuple(tasks), "source": source, "protocol": protocol}
     made = Job(
-        f"{method}, seed {seed}",
+        method,
         build(
             TrainingSpec,
             {

@@ -57,6 +57,8 @@ def _compute(name: str, options: TableOptions) -> None:
 
     options.check()
     at_once = read_jobs(options.jobs)
+    if not options.dry_run:
+        console.console(errors=options.as_json).print("Loading packages.", style="dim")
     request = make_request(
         name, "table", options.profile, options.choice(), check=not options.dry_run
     )

@@ -1,9 +1,9 @@
 """An on-disk cache of tokenised items, keyed by everything that their token ids depend on.
 
 COMMONSENSE170K takes minutes to tokenise, and every row and seed of a table needs it. The key is
-made from content rather than from where it was read: the digest of every prompt, the tokenizer and
-its library's version, the length limits, and the source code of the encoder. A changed template,
-data file or tokenizer therefore gets a new entry, and no entry is ever stale.
+made from content rather than from where it was read: the digest of every prompt, the tokenizer with
+its special tokens and its library's version, the length limits, and the source code that makes ids.
+A changed template, data file or tokenizer therefore gets a new entry.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 
 from quanta_bench.data import encoding
 from quanta_bench.data.encoding import Encoded, encode
+from quanta_bench.models import special_tokens
+from quanta_bench.models.special_tokens import opening_tokens
 from quanta_bench.spec import canonical
 from quanta_bench.task import Example, Prompt
 from quanta_bench.utils.cache import cache_folder, keep
@@ -90,15 +92,17 @@ def _key(
     content = hashlib.sha256()
     for example, prompt in zip(examples, prompts, strict=True):
         content.update(canonical([example.gold, astuple(prompt)]).encode() + b"\n")
-    special_ids = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    ids = {name: getattr(tokenizer, f"{name}_id", None) for name in special}
+    opening = opening_tokens(tokenizer)
     return text_digest(
-        # The encoder's source code, so that nobody has to remember to bump a version.
-        Path(encoding.__file__).read_text(encoding="utf-8"),
+        # The source code that makes ids, so that nobody has to remember to bump a version.
+        *(Path(str(module.__file__)).read_text("utf-8") for module in (encoding, special_tokens)),
         tokenizers_version,
         transformers_version,
         type(tokenizer).__name__,
         tokenizer.backend_tokenizer.to_str(),
-        canonical(special_ids),
+        canonical([special, ids, opening]),
         canonical(options),
         content.hexdigest(),
     )[:32]

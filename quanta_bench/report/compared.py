@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 
 from quanta_bench.errors import BenchError
 from quanta_bench.report import evidence
-from quanta_bench.report.constant_answers import CHOOSES, predictions
+from quanta_bench.report.constant_answers import CHOOSES
 from quanta_bench.report.evidence import Evidence
 from quanta_bench.report.sections import Column, Section, screen_table
 from quanta_bench.results.records import Result
@@ -167,15 +167,16 @@ def _behaviour(label: str, results: Sequence[Result], store: Store) -> Behaviour
     chances: list[Any] = []
     gold: list[int] = []
     for result in results:
-        for task, lines in predictions(result, store).items():
-            if result.tasks[task].kind not in CHOOSES:
+        chosen: dict[str, dict[str, object]] = {}
+        for line in store.predictions(result.run) or ():
+            if result.tasks[line["task"]].kind not in CHOOSES:
                 continue
-            given = {str(line["id"]): line.get("prediction") for line in lines}
-            by_task.setdefault(task, []).append(given)
-            for line in lines:
-                if "log_likelihoods" in line and isinstance(line.get("gold"), int):
-                    chances.append(_chances(line, result.protocol.get("normaliser", "")))
-                    gold.append(line["gold"])
+            chosen.setdefault(line["task"], {})[str(line["id"])] = line.get("prediction")
+            if "log_likelihoods" in line and isinstance(line.get("gold"), int):
+                chances.append(_chances(line, result.protocol.get("normaliser", "")))
+                gold.append(line["gold"])
+        for task, by_item in chosen.items():
+            by_task.setdefault(task, []).append(by_item)
     shares = [answers.consistency(seeds) for seeds in by_task.values()]
     known = [share for share in shares if not math.isnan(share)]
     return Behaviour(
@@ -189,7 +190,8 @@ def _behaviour(label: str, results: Sequence[Result], store: Store) -> Behaviour
 def _chances(line: Mapping[str, Any], normaliser: str) -> Any:
     values = np.asarray(line["log_likelihoods"], dtype=float)
     lengths = line.get({"token_mean": "tokens", "byte_mean": "bytes"}.get(normaliser, ""))
-    return answers.probabilities(values / np.asarray(lengths) if lengths else values)
+    scores = values / np.asarray(lengths, dtype=float) if lengths else values
+    return answers.probabilities(scores.tolist())
 
 
 def sentence(line: Line) -> str:

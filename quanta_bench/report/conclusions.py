@@ -63,10 +63,10 @@ def _mark_model(rows: Sequence[TableRow], members: Sequence[int], found: Found) 
     notes: list[str] = []
     compared: list[tuple[str, list[Difference]]] = []
     for key in [*keys, *averages]:
-        of_key = {str(n): found[n, key] for n in members if (n, key) in found}
-        compared.append((key, evidence.differences(of_key, fixed, str(reference))))
+        shown = {str(n): found[n, key] for n in members if (n, key) in found}
+        compared.append((key, evidence.differences(shown, fixed, str(reference))))
         if key in averages or not averages:
-            for name, group in evidence.groups(of_key, fixed, str(reference)).items():
+            for name, group in evidence.groups(shown, fixed, str(reference)).items():
                 value = _value(rows[int(name)], key)
                 if value is not None:
                     value.letters = group

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
 
 from quanta_bench.report.table import TableRow, Value
 from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.predictions import ItemScores
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.statistics import answers
@@ -50,32 +51,27 @@ def _best(column: ColumnSpec, results: Sequence[Result], store: Store) -> float 
         scored = result.tasks.get(column.task)
         if scored is None or scored.kind not in CHOOSES:
             continue
-        gold = [line.get("gold") for line in predictions(result, store).get(column.task, [])]
+        items = stored_items(result, store).get(column.task)
+        gold = list(items.gold) if items else []
         if not gold or any(one is None for one in gold):
             continue
         metric = column.metric or scored.metric
         # A correlation's right answers are numbers, of which no constant is any better.
         labels = gold if metric not in ("pearson", "spearman") else gold[:1]
         try:
-            return answers.best_constant(
-                labels, lambda one, m=metric, g=gold: answers.constant_metric(m, g, one)
-            )[1]
+            return answers.best_constant(labels, partial(answers.constant_metric, metric, gold))[1]
         except ValueError:
             return None
     return None
 
 
-def predictions(result: Result, store: Store) -> Mapping[str, list[dict[str, Any]]]:
-    """A run's judged items by task; empty if they are not stored."""
+def stored_items(result: Result, store: Store) -> Mapping[str, ItemScores]:
+    """A run's items by task; empty if its predictions are not stored."""
     try:
-        lines = store.predictions(result.run) or []
+        return store.item_scores(result.run) or {}
     except DamagedError as error:
         store.notice(str(error))
         return {}
-    by_task: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
-        by_task.setdefault(line["task"], []).append(line)
-    return by_task
 
 
 def constant_notes(
@@ -83,18 +79,18 @@ def constant_notes(
 ) -> list[str]:
     """Which rows give one answer to every item of a column, where several are right."""
     tasks = dict.fromkeys(column.task for column in columns)
-    found: dict[str, list[str]] = {}
+    constant: dict[str, list[str]] = {}
     for label, results in rows:
         for result in results:
-            for task, lines in predictions(result, store).items():
+            for task, items in stored_items(result, store).items():
                 if task not in tasks or result.tasks[task].kind not in CHOOSES:
                     continue
-                given = [line.get("prediction") for line in lines]
-                several = answers.distinct([line.get("gold") for line in lines]) > 1
+                several = answers.distinct(items.gold) > 1
                 title = result.tasks[task].title
-                if several and answers.distinct(given) == 1 and title not in found.get(label, []):
-                    found.setdefault(label, []).append(title)
-    if not found:
+                titles = constant.setdefault(label, [])
+                if several and answers.distinct(items.predictions) == 1 and title not in titles:
+                    titles.append(title)
+    listed = "; ".join(f"{row} ({', '.join(titles)})" for row, titles in constant.items() if titles)
+    if not listed:
         return []
-    listed = "; ".join(f"{label} ({', '.join(titles)})" for label, titles in found.items())
     return [f"One answer to every item, in a seed at least: {listed}."]

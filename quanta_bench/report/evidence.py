@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from quanta_bench.plugins import METHODS, find_task
 from quanta_bench.results.integrity import DamagedError
+from quanta_bench.results.predictions import ItemScores
 from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.results.store import Store
 from quanta_bench.statistics import scores as taken_apart
@@ -89,8 +89,11 @@ def _of_answers(task: str, metric: str, runs: Sequence[Result], store: Store) ->
     if runs[0].tasks[task].kind == "perplexity":
         return None
     plugin = find_task(task)
-    lines = [_lines(run, task, store) for run in runs]
-    answers = [[_answer(line) for line in of_seed] for of_seed in lines]
+    stored = [(store.item_scores(run.run) or {}).get(task) for run in runs]
+    items = [of_seed for of_seed in stored if of_seed is not None]
+    if len(items) < len(runs):
+        return None
+    answers = [_answers(of_seed) for of_seed in items]
     if any(answer.prediction is None for of_seed in answers for answer in of_seed):
         # Tied candidates are several answers with weights, which predictions do not hold.
         return None
@@ -98,22 +101,15 @@ def _of_answers(task: str, metric: str, runs: Sequence[Result], store: Store) ->
     def measure(some: Sequence[Answer]) -> float:
         return plugin.aggregate(some).get(metric, math.nan)
 
-    groups = [[str(line["group"]) for line in of_seed] for of_seed in lines]
+    groups = [list(of_seed.groups) for of_seed in items]
     return taken_apart.of_metric(measure, answers, groups)
 
 
-def _lines(run: Result, task: str, store: Store) -> list[dict[str, Any]]:
-    lines = [line for line in store.predictions(run.run) or [] if line["task"] == task]
-    return sorted(lines, key=lambda line: str(line["id"]))
-
-
-def _answer(line: Mapping[str, Any]) -> Answer:
-    scores = {
-        name: float(value)
-        for name, value in line.items()
-        if type(value) in (int, float) and name not in ("prediction", "gold")
-    }
-    return Answer(line.get("prediction"), line.get("gold", ""), scores)
+def _answers(items: ItemScores) -> list[Answer]:
+    return [
+        Answer(prediction, gold, {name: float(values[n]) for name, values in items.scores.items()})
+        for n, (prediction, gold) in enumerate(zip(items.predictions, items.gold, strict=True))
+    ]
 
 
 def average(columns: Sequence[Evidence | None]) -> Evidence | None:

@@ -247,10 +247,18 @@ def _unfinished(rows: Sequence[TableRow], several: bool) -> list[str]:
 
 
 def _limits(named: RowResults) -> list[str]:
-    """How many prompts were cut, and how many right answers exceed the length limit."""
+    """How many prompts were cut, right answers exceed the length limit, and choices were tied."""
     cut: dict[str, str] = {}
     long: dict[str, str] = {}
-    for _, results in named:
+    trained: dict[str, list[str]] = defaultdict(list)
+    tied: dict[str, list[str]] = defaultdict(list)
+    for name, results in named:
+        count = sum(task.tied for result in results for task in result.tasks.values())
+        if count:
+            tied[f"{count:,}"].append(name)
+        for training in {result.training.id: result.training for result in results}.values():
+            if training.cut_items:
+                trained[f"{training.cut_items:,} of {training.train_items:,}"].append(name)
         for result in results:
             for reference, task in result.tasks.items():
                 title = task_title(reference)
@@ -262,6 +270,13 @@ def _limits(named: RowResults) -> list[str]:
                         f"({task.max_new_tokens} tokens)"
                     )
     notes = []
+    if tied:
+        notes.append(
+            "Items on which candidates share the best score; each then counts as chosen by an "
+            f"equal part: {_listed(tied)}."
+        )
+    if trained:
+        notes.append(f"Training contexts cut to fit training.max_length: {_listed(trained)}.")
     if cut:
         notes.append(f"Prompts cut to fit evaluation.max_length: {'; '.join(cut.values())}.")
     if long:

@@ -71,6 +71,7 @@ class TableRow(BaseModel):
         denominator: the denominator of the share.
         wanted_seeds: number of seeds requested.
         done_seeds: finished seeds.
+        runs: names of the finished runs, by which :func:`quanta_bench.results.load` finds a row.
         cells: values by column.
         averages: by heading; missing while one of its columns is.
         perplexity: perplexity of running text after the run, mean over seeds, if measured.
@@ -90,6 +91,7 @@ class TableRow(BaseModel):
     denominator: str = ""
     wanted_seeds: int = 0
     done_seeds: list[int] = []
+    runs: list[str] = []
     cells: dict[str, Value] = {}
     averages: dict[str, Value] = {}
     perplexity: float | None = None

@@ -106,6 +106,7 @@ def _row(cell: Cells) -> TableRow:
     row.trainable = first.trainable_parameters
     count = Count(first.trainable_parameters, first.base_parameters, first.added_parameters)
     row.percent = 100 * count.share(cell.row.denominator)
+    row.runs = list(dict.fromkeys(result.run for result in results))
     lost = [value for result in results for value in result.forgetting.values()]
     row.perplexity = stats.mean(lost) if lost else None
     row.stale = list(dict.fromkeys(change for result in results for change in stale(result)))

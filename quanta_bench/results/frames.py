@@ -21,23 +21,27 @@ from quanta_bench.results.store import Store
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "run": ("str", "name of the run's folder"),
-    "label": ("str", "label of the table row that asked for the training first"),
+    "suite": ("str", "tables of the folder that show the run, comma-separated; empty for none"),
+    "row": ("str", "label of the table row that asked for the training first"),
     "method": ("str", "registered name of the method"),
     "model": ("str", "description of the base model"),
-    "seed_init": ("int64", "seed of the method's start"),
+    "seed": ("int64", "the run's seed, which is that of the method's start"),
     "seed_order": ("int64", "seed of the order of training items"),
     "seed_sample": ("int64", "seed of the draw of training items"),
     "task": ("str", "the task scored; running text where kind is forgetting"),
     "title": ("str", "the task's heading in tables"),
     "kind": ("str", "choice, classify, generate, perplexity; forgetting for perplexity afterwards"),
     "metric": ("str", "name of the metric"),
-    "main": ("bool", "whether it is the metric that tables show"),
+    "main": ("bool", "whether it is the metric that a table's cell shows; never of forgetting"),
     "value": ("float64", "its value: a fraction, or a perplexity per token or word"),
     "standard_error": ("float64", "of the main metric over items, in the value's unit; else NaN"),
     "chance": ("float64", "the main metric of uniform guessing; NaN where undefined"),
     "items": ("Int64", "items scored"),
     "groups": ("Int64", "groups of related items among them"),
+    "tied": ("Int64", "items on which several candidates share the best score"),
     "cut_items": ("Int64", "items whose context was cut"),
+    "max_new_tokens": ("Int64", "bound on generated answers, tokens; NA where none is generated"),
+    "long_answers": ("Int64", "items whose right answer is longer than that"),
     "parameters_base": ("int64", "parameters of the base model"),
     "parameters_trained": ("int64", "parameters that trained"),
     "parameters_added": ("int64", "those of them that are not the base's own"),
@@ -71,9 +75,9 @@ setting that differs between the runs, as it was resolved; lists and mappings as
 
 ITEM_COLUMNS: Mapping[str, tuple[str, str]] = {
     "run": ("str", "name of the run's folder"),
-    "label": ("str", "as in COLUMNS"),
+    "row": ("str", "as in COLUMNS"),
     "method": ("str", "as in COLUMNS"),
-    "seed_init": ("int64", "as in COLUMNS"),
+    "seed": ("int64", "as in COLUMNS"),
     "seed_order": ("int64", "as in COLUMNS"),
     "seed_sample": ("int64", "as in COLUMNS"),
     "task": ("str", "the task"),
@@ -102,7 +106,10 @@ def load(folder: str | Path) -> pd.DataFrame:
     Raises:
         BenchError: there is no finished run.
     """
-    return frame(_read(Store(Path(folder))))
+    loaded = frame(_read(Store(Path(folder))))
+    suites = _suites(Path(folder))
+    loaded["suite"] = loaded["run"].map(lambda run: ", ".join(suites.get(run, ()))).astype("str")
+    return loaded
 
 
 def load_predictions(
@@ -154,6 +161,20 @@ def load_predictions(
     return made.reindex(columns=[*ITEM_COLUMNS, *others])
 
 
+def _suites(folder: Path) -> dict[str, list[str]]:
+    """By run, the tables written in a folder that show it."""
+    suites: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            table = json.loads(path.read_bytes())
+            runs = {run for row in table["rows"] for run in row.get("runs", ())}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue  # no table's file
+        for run in runs:
+            suites.setdefault(run, []).append(str(table.get("name", path.stem)))
+    return suites
+
+
 def _read(store: Store) -> list[Result]:
     results = list(store.results())
     for notice in store.notices:
@@ -194,9 +215,9 @@ def metrics(results: Iterable[Result]) -> pd.DataFrame:
 def _who(result: Result) -> dict[str, Any]:
     spec = result.training.spec
     return {
-        "label": result.training.label or spec.method,
+        "row": result.training.label or spec.method,
         "method": spec.method,
-        "seed_init": spec.seeds.init,
+        "seed": spec.seeds.init,
         "seed_order": spec.seeds.order,
         "seed_sample": spec.seeds.sample,
     }
@@ -206,6 +227,7 @@ def _lines(result: Result) -> list[dict[str, Any]]:
     training, environment = result.training, result.evaluation_environment
     common = {
         "run": result.run,
+        "suite": "",
         **_who(result),
         "model": training.model,
         "parameters_base": training.base_parameters,
@@ -242,7 +264,10 @@ def _lines(result: Result) -> list[dict[str, Any]]:
             "kind": scored.kind,
             "items": scored.items,
             "groups": scored.groups,
+            "tied": scored.tied,
             "cut_items": scored.cut_items,
+            "max_new_tokens": scored.max_new_tokens,
+            "long_answers": scored.long_answers,
             "task_seconds": scored.seconds,
             "data_fingerprint": json_digest(scored.data),
         }
@@ -254,7 +279,7 @@ def _lines(result: Result) -> list[dict[str, Any]]:
     for task, value in result.forgetting.items():
         after = {"task": task, "title": task, "kind": "forgetting", "metric": "perplexity"}
         data = {"data_fingerprint": json_digest(result.forgetting_data.get(task, {}))}
-        lines.append({**common, **after, **data, "main": True, "value": value})
+        lines.append({**common, **after, **data, "main": False, "value": value})
     return lines
 
 

@@ -26,16 +26,20 @@ _NO_SCORES = {"id", "task", "group", "prediction", "gold"}
 
 @dataclass(frozen=True)
 class ItemScores:
-    """The scores of a task's items in one run.
+    """The scores and answers of a task's items in one run.
 
     Attributes:
         ids: the items, sorted.
         groups: each item's group of related items.
+        predictions: each item's chosen candidate or parsed answer; ``None`` where there is none.
+        gold: what was right.
         scores: by metric, float64 of shape (items,); only metrics that every item has.
     """
 
     ids: tuple[str, ...]
     groups: tuple[str, ...]
+    predictions: tuple[Any, ...]
+    gold: tuple[Any, ...]
     scores: Mapping[str, np.ndarray]
 
 
@@ -144,5 +148,7 @@ def _columns(items: list[dict[str, Any]]) -> ItemScores:
     return ItemScores(
         tuple(sys.intern(str(item["id"])) for item in items),
         tuple(sys.intern(str(item["group"])) for item in items),
+        tuple(item.get("prediction") for item in items),
+        tuple(item.get("gold") for item in items),
         scores,
     )

