@@ -1,6 +1,7 @@
 """The interface of a task: where its rows lie, how they become prompts, how answers are judged.
 
-A task plug-in imports this module and nothing else of the suite.
+A task plug-in imports this module and, to read files of any format, :mod:`quanta_bench.rows`;
+nothing else of the suite.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
+from quanta_bench.rows import TEXT_TABLES, parse_json, read_rows
 from quanta_bench.task import (
     Example,
     Fractions,
@@ -35,8 +36,6 @@ from quanta_bench.task import (
     did_you_mean,
     split_by_group,
 )
-from quanta_bench.utils.json_text import parse_json
-from quanta_bench.utils.row_files import TEXT_TABLES, read_rows
 from tasks.places import parse_once
 
 SHARES = Fractions(train=0.6, validation=0.2)

@@ -1,14 +1,13 @@
 """Our tuners in the tests that `peft` has for its own: `TestPeftCustomModel`.
 
-They run where ``PEFT_SOURCE`` names an unpacked source distribution of the installed `peft`
-(``pip download --no-binary :all: --no-deps peft==VERSION``, then ``tar xf``). The tests beside this
-one need no such thing and cover the same ground.
+They stand in `peft`'s source distribution, which pip fetches once (``tests/peft_source.py``); this
+module is skipped where it cannot. The tests beside this one need no such thing and cover the same
+ground.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
 import itertools
 import sys
@@ -24,11 +23,12 @@ import torch
 from baselines.quanta import QuantaLinear
 from baselines.tuners.layer import AdaptedLinear
 from tests.baselines.conformity.tuners import TUNERS, Tuner, perturb
-from tests.paths import PEFT_SOURCE
+from tests.peft_source import SourceMissingError, peft_source
 
-VERSION = importlib.metadata.version("peft")
-if PEFT_SOURCE is None or f"Version: {VERSION}\n" not in (PEFT_SOURCE / "PKG-INFO").read_text():
-    pytest.skip(f"PEFT_SOURCE is no source of peft {VERSION}", allow_module_level=True)
+try:
+    PEFT_SOURCE = peft_source()
+except SourceMissingError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 COMMON = ["test_name", "model_id", "config_cls", "config_kwargs"]
 
@@ -71,7 +71,7 @@ def load() -> Any:
         sys.modules["diffusers"] = stub
     # Under a name of its own: both test trees are packages called "tests".
     package = types.ModuleType("peft_source_tests")
-    package.__path__ = [str(PEFT_SOURCE / "tests")]  # type: ignore[operator]
+    package.__path__ = [str(PEFT_SOURCE / "tests")]
     sys.modules["peft_source_tests"] = package
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,7 +2,8 @@
 
 ``quanta_bench/models/architectures.json`` lists what was found of each causal language model that
 `transformers` has and that can be built tiny. ``python -m pytest -m slow`` checks all of them, and
-running this file as a module writes the list anew.
+running this file as a module writes the list anew; ``test_architectures_page.py`` renews the page
+that shows it.
 """
 
 from __future__ import annotations

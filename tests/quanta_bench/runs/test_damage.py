@@ -8,15 +8,18 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from results_by_hand import sentences
 from rich.console import Console
 
+from quanta_bench.errors import BenchError
 from quanta_bench.report import render
 from quanta_bench.report.tables import make_table
 from quanta_bench.results import provenance
@@ -27,6 +30,7 @@ from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.sweep import Fresh, sweep
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import Request, make_request
+from quanta_bench.training import trainer
 
 SUITE = """
 name: animals
@@ -220,6 +224,75 @@ def test_a_damaged_checkpoint_is_set_aside_and_trained_from_the_start(
     aside = damaged.root / "set-aside" / f"unfinished-{training.name}-checkpoint"
     assert (aside / name).read_bytes() == content
     assert damaged.table(cells) == whole[1]
+
+
+@pytest.fixture
+def interrupted(damaged: Sweep, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, Path]:
+    """A training stopped after its first validation, and the checkpoint that it left."""
+    training = damaged.training
+    shutil.rmtree(damaged.run)
+    shutil.rmtree(training)
+    advance = trainer._Progress.on_train_batch_end
+
+    def stop(self: Any, fitted: Any, module: Any, *rest: Any) -> None:
+        advance(self, fitted, module, *rest)
+        if fitted.global_step == 2:
+            raise BenchError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Progress, "on_train_batch_end", stop)
+        _, failed, _, _ = damaged.again()
+    assert len(failed) == 1
+    assert "stopped" in failed[0]
+    return damaged, damaged.root / "unfinished" / training.name / "last.ckpt"
+
+
+def resumed(sweep: Sweep) -> bool:
+    return bool(json.loads((sweep.run / "result.json").read_text())["training"]["resumed"])
+
+
+def flip_in_a_tensor(path: Path) -> None:
+    """Flip one bit in the archive's largest member, where no reader could parse its way past it."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        start = content.index(archive.read(largest))
+    content[start + largest.file_size // 2] ^= 1
+    path.write_bytes(content)
+
+
+CHECKPOINT_DAMAGE: dict[str, Callable[[Path], None]] = {
+    "truncated": lambda path: truncate(path, path.stat().st_size // 2),
+    "bit flipped": flip_in_a_tensor,
+}
+
+
+@pytest.mark.parametrize("damage", CHECKPOINT_DAMAGE)
+def test_a_damaged_checkpoint_of_a_stopped_run_is_set_aside_and_trained_from_the_start(
+    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str], damage: str
+) -> None:
+    stopped, checkpoint = interrupted
+    CHECKPOINT_DAMAGE[damage](checkpoint)
+    content = checkpoint.read_bytes()
+    cells, failed, text, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    aside = stopped.root / "set-aside" / f"unfinished-{checkpoint.parent.name}-checkpoint"
+    assert (aside / "last.ckpt").read_bytes() == content
+    assert str(aside) in text
+    assert not resumed(stopped)
+    assert stopped.table(cells) == whole[1]
+
+
+def test_a_whole_checkpoint_of_a_stopped_run_is_resumed(
+    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
+) -> None:
+    """The counterpart: it is the damage that the tests above find."""
+    stopped, _ = interrupted
+    cells, failed, _, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    assert not (stopped.root / "set-aside").exists()
+    assert resumed(stopped)
+    assert stopped.table(cells) == whole[1]
 
 
 def test_a_newer_record_is_named_and_left_and_no_other_row_suffers(damaged: Sweep) -> None:

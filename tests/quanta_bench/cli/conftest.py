@@ -1,0 +1,91 @@
+"""Commands in this process, and what they work on: a tiny model and a user's own data and suite."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Bench, Said
+
+from quanta_bench.cli import main
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Runs a command in this process."""
+
+    def run(*words: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
+        monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own data: 16 training rows, 4 for validation, 8 for test."""
+    path = tmp_path_factory.mktemp("data") / "animals.jsonl"
+    rows = [
+        {
+            "prompt": f"Animal {n} of the list says",
+            "choices": ["moo", "meow", "quack"],
+            "answer": ["moo", "meow", "quack"][n % 3],
+            "split": "train" if n < 16 else "validation" if n < 20 else "test",
+        }
+        for n in range(28)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_model: Path) -> Path:
+    """A user's own suite over that data and a tiny model: two methods, two seeds."""
+    path = tmp_path_factory.mktemp("suite") / "animals.yaml"
+    path.write_text(
+        f"""
+name: animals
+title: Animals
+tasks: ["jsonl:{data}"]
+profiles:
+  embedded:
+    model: .
+    model_source: "local:{tiny_model}"
+    seeds: [0, 1]
+    training: {{batch_size: 4, validations: 2, precision: float32}}
+    rows:
+      - none
+      - {{method: lora, label: LoRA, settings: {{r: 2}}}}
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often a model was loaded and trained."""
+    from quanta_bench.models import loading
+    from quanta_bench.training import trainer
+
+    done = {"loaded": 0, "trained": 0}
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            done[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(loading, "load_model", counted("loaded", loading.load_model))
+    monkeypatch.setattr(trainer, "train", counted("trained", trainer.train))
+    return done

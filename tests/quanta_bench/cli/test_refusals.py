@@ -1,0 +1,98 @@
+"""What the command line refuses: the words, the message, the exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import Bench
+
+PLANNED = ("report", "export", "tune")
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> None:
+    for words in ((name,), (name, "3", "--profile", "paper")):
+        said = bench(*words)
+        assert said.status == 2
+        assert said.out == ""
+        assert f"'quanta-bench {name}' is not built yet" in said.err
+        assert len(said.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tabel", "3"], "quanta-bench: No such command 'tabel'. Did you mean 'table'?"),
+        (["table"], "quanta-bench: Missing argument 'name'. See `quanta-bench table --help`."),
+        (["table", "3", "--sede", "0"], "--sede"),
+        (["table", "33"], "There is no table '33'"),
+        (["params", "--model", "llama2-7b"], "one of --method and --budget"),
+        (["params", "--method", "lora"], "Name a --model"),
+        (["params", "--model", "lama2-7b", "--method", "lora"], "Did you mean 'llama2-7b'"),
+        (["params", "--model", "gpt2", "--method", "loar"], "Did you mean 'lora'"),
+        (["params", "--model", "gpt2", "--method", "lora", "--set", "rr=1"], "no setting 'rr'"),
+        (["params", "--model", "gpt2", "--method", "lora"], "no module is called"),
+        (["params", "--model", "gpt2", "--budget", "many"], "not 'many'"),
+        (
+            ["params", "--model", "gpt2", "--budget", "1M", "--methods", "loar"],
+            "Did you mean 'lora'",
+        ),
+        (["params", "--model", "gpt2", "--budget", "1M", "--denominator", "x"], "not of 'x'"),
+        (
+            ["params", "--model", "gpt2", "--budget", "1M", "--set", "r=8"],
+            "--set goes with --method",
+        ),
+        (["table", "nowhere.yaml"], "There is no file nowhere.yaml"),
+        (["table", "3", "--profile", "papre"], "Did you mean 'paper'?"),
+        (["table", "3", "--methods", "quanat"], "Did you mean 'quanta'?"),
+        (["table", "3", "--size", "smal"], "Did you mean 'small'?"),
+        (["table", "3", "--seeds", "0,x"], "'0,x' is not a list of whole numbers"),
+        (["table", "3", "--jobs", "0"], "--jobs takes a number of runs from 1 on, or auto"),
+        (["figure", "4", "--jobs", "many"], "not 'many'"),
+        (["table", "3", "--rows", "some"], "--rows takes 'all'"),
+        (["table", "3", "--set", "training.epochs"], "not of the form name=value"),
+        (["table", "3", "--set", "training.epoch=1"], "Did you mean 'epochs'?"),
+        (["table", "3", "--set", "evaluation.tasks=[rte]"], "no column of table3 shows"),
+        (
+            ["table", "3", "--set", "training.epochs=yes"],
+            "training.epochs: true is not a valid value",
+        ),
+        (["table", "3", "--set", "lora.rr=1"], "no setting 'rr'"),
+        (["table", "3", "--set", "loar.r=1"], "Did you mean 'lora'"),
+        (["run", "--method", "lora", "--task", "piqa", "--set", "training.tasks=[]"], "is empty"),
+        (["run", "--method", "lora", "--task", "piqa", "--set", "evaluation.tasks=[]"], "is empty"),
+        (["run", "--method", "lora", "--task", "piqa", "--task", "piqa"], "more than once"),
+        (["run", "--method", "lora", "--task", "piqa", "--seed", "-1"], "training.seeds.init"),
+        (
+            ["run", "--method", "lora", "--task", "piqa", "--set", "dora.r=1"],
+            "no row has the method",
+        ),
+        (["methods", "loar"], "Did you mean 'lora'"),
+        (["tasks", "piqua"], "Did you mean 'piqa'"),
+        (["settings", "training.epoch"], "Did you mean 'training.epochs'"),
+        (["table", "3", "--launcher", "ray"], "'ray' is not built yet"),
+        (["table", "3", "--launcher", "rya"], "There is no launcher 'rya'"),
+        (["run", "--method", "loar", "--task", "piqa"], "Did you mean 'lora'"),
+        (["run", "--method", "lora", "--task", "piqua"], "Did you mean 'piqa'"),
+        (["run", "--method", "lora", "--task", "jsonl"], "write 'jsonl:PATH'"),
+        (["run", "--method", "lora", "--task", "jsonl:nowhere.jsonl"], "nowhere.jsonl cannot be"),
+        (["run", "--method", "lora"], "--task"),
+        (["run", "--method", "lora", "--task", "piqa", "--model", "ftp:x"], "local:DIR, not 'ftp"),
+    ],
+)
+def test_wrong_words_end_with_status_2(bench: Bench, words: list[str], said: str) -> None:
+    found = bench(*words)
+    assert found.status == 2
+    assert said in found.both
+    assert found.err.startswith("quanta-bench: ")
+    assert "Usage:" not in found.both
+
+
+def test_a_failure_ends_with_status_1_and_says_where(bench: Bench, tmp_path: Path) -> None:
+    said = bench(
+        "table", "3", "--profile", "paper", "--methods", "quanta", "--seeds", "0",
+        "--model", f"local:{tmp_path / 'gone'}", "--source", f"local:{tmp_path}",
+    )  # fmt: skip
+    assert said.status == 1
+    assert str(tmp_path) in said.both.replace(" ", "")
