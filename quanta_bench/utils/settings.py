@@ -163,7 +163,7 @@ def _alternatives(annotation: Any) -> list[Any]:
     if origin not in (Union, UnionType):
         return [annotation]
     types = dict.fromkeys(part for argument in arguments for part in _alternatives(argument))
-    places = {list: 1, tuple: 1, set: 1, dict: 2}
+    places: dict[Any, int] = {list: 1, tuple: 1, set: 1, dict: 2}
     return sorted(types, key=lambda one: 3 if one is NoneType else places.get(get_origin(one), 0))
 
 
