@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,10 +16,16 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from quanta_bench import __version__
-from quanta_bench.cli import main
+from quanta_bench.cli import console, main
+from quanta_bench.cli.checks import Finding
+from quanta_bench.costs import plan
 from quanta_bench.errors import BenchError
+from quanta_bench.models import embedded
+from quanta_bench.plugins import EXPERIMENTS
+from quanta_bench.suites import request
 
 PLANNED = ("report", "export", "tune")
 STOPPED = (1, 130)  # 130 is what shells and typer make of Ctrl-C
@@ -39,6 +46,8 @@ class Said:
 
 
 Bench = Callable[..., Said]
+
+FIGURES = sorted(["figure2", "figure4", *EXPERIMENTS.names()])
 
 
 @pytest.fixture
@@ -168,9 +177,11 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["tabel", "3"], "quanta-bench: No such command 'tabel'. Did you mean 'table'?"),
         (["table"], "quanta-bench: Missing argument 'name'. See `quanta-bench table --help`."),
         (["table", "3", "--sede", "0"], "--sede"),
-        (["table", "33"], "There is no table '33'"),
+        (["table", "33"], "There is no table '33'. Known: qpa, table1, table2, table3, table4, "),
+        (["table", "33"], "tableD1, tableF5, tableF6, tableF7, tableH. A suite"),
+        (["figure", "33"], f"There is no figure '33'. Known: {', '.join(FIGURES)}. A suite"),
         (["params", "--model", "llama2-7b"], "one of --method and --budget"),
-        (["params", "--method", "lora"], "Name a --model"),
+        (["params", "--method", "lora", "--budget", "1M"], "only one of --method and --budget"),
         (["params", "--model", "lama2-7b", "--method", "lora"], "Did you mean 'llama2-7b'"),
         (["params", "--model", "gpt2", "--method", "loar"], "Did you mean 'lora'"),
         (["params", "--model", "gpt2", "--method", "lora", "--set", "rr=1"], "no setting 'rr'"),
@@ -215,7 +226,10 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["run", "--method", "loar", "--task", "piqa"], "Did you mean 'lora'"),
         (["run", "--method", "lora", "--task", "piqua"], "Did you mean 'piqa'"),
         (["run", "--method", "lora", "--task", "jsonl"], "write 'jsonl:PATH'"),
-        (["run", "--method", "lora", "--task", "jsonl:nowhere.jsonl"], "nowhere.jsonl cannot be"),
+        (
+            ["run", "--method", "lora", "--task", "jsonl:nowhere.jsonl"],
+            "There is no file nowhere.jsonl.",
+        ),
         (["run", "--method", "lora"], "--task"),
         (["run", "--method", "lora", "--task", "piqa", "--model", "ftp:x"], "local:DIR, not 'ftp"),
     ],
@@ -303,6 +317,63 @@ def test_list_names_the_table_and_the_tests(bench: Bench) -> None:
     assert said.status == 0
     assert "quanta-bench table table3" in said.both
     assert "test" in said.out
+
+
+@pytest.mark.parametrize("words", [["--method", "lora"], ["--budget", "1M", "--methods", "lora"]])
+def test_params_without_a_model_are_of_the_default_one_and_say_so(
+    bench: Bench, words: list[str]
+) -> None:
+    assert "smollm2-135m" in bench("params", *words).out
+    said = json.loads(bench("params", *words, "--json").out)
+    assert said == json.loads(bench("params", "--model", "smollm2-135m", *words, "--json").out)
+
+
+def test_models_name_the_folder_of_one_that_is_here(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QUANTA_BENCH_CACHE", str(tmp_path))
+    assert str(tmp_path) not in bench("models").both
+    folder = embedded.converted_folder()
+    folder.mkdir()
+    assert f"smollm2-135m with its tokenizer is on this machine: {folder}" in bench("models").both
+    rows = {row["name"]: row["folder"] for row in json.loads(bench("models", "--json").out)}
+    assert rows["smollm2-135m"] == str(folder)
+    assert not rows["llama2-7b"]
+
+
+def test_doctors_lines_fit_the_screen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    detail = "a word and more " * 20
+    findings = [Finding(name, True, detail) for name in ("python", "embedded model")]
+    monkeypatch.setattr("quanta_bench.cli.checks.check", lambda: findings)
+    monkeypatch.setenv("COLUMNS", "80")
+    said = bench("doctor")
+    assert said.status == 0
+    assert all(len(line.rstrip()) <= 80 for line in said.out.splitlines())
+    assert said.both.count("a word and more") == 40
+
+
+def test_a_terminal_shows_at_once_that_a_plan_is_being_made(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    seen = {}
+
+    def slow(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def wait(*words: Any, **options: Any) -> Any:
+            time.sleep(0.3)  # the line is drawn by a thread
+            seen[name] = screen.getvalue()
+            return real(*words, **options)
+
+        return wait
+
+    monkeypatch.setattr(
+        console, "console", lambda *, errors=False: Console(file=screen, force_terminal=errors)
+    )
+    monkeypatch.setattr(request, "make_request", slow("request", request.make_request))
+    monkeypatch.setattr(plan, "make_plan", slow("plan", plan.make_plan))
+    assert bench("table", "3", "--methods", "lora", "--dry-run").status == 0
+    assert "Reading the suite ..." in seen["request"]
+    assert "Counting parameters of 1 row, weights unread ..." in seen["plan"]
 
 
 def test_a_dry_run_computes_nothing(bench: Bench, work: dict[str, int], tmp_path: Path) -> None:
