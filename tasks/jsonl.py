@@ -64,6 +64,7 @@ class JsonLines(Task):
         if not argument:
             raise UsageError(f"The task {self.name!r} needs a file; write '{self.name}:PATH'.")
         self._path = argument
+        _check_file(argument)
         self.title = Path(argument).stem
         self._cells = Path(argument).suffix.lower() in TEXT_TABLES
         rows = [(place, self._normalised(row)) for place, row in read_rows(argument)]
@@ -159,6 +160,15 @@ class UserFile(JsonLines):  # noqa: D101 - the same task under its newer name
     __doc__ = JsonLines.__doc__
 
     name = "file"
+
+
+def _check_file(path: str) -> None:
+    """Refuse a path that leads to no file."""
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise UsageError(f"{path} is a folder; name a file of rows in it.")
+    if not file.exists():
+        raise UsageError(f"There is no file {path}.")
 
 
 def list_of_cell(cell: str) -> Any:

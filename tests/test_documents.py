@@ -20,8 +20,9 @@ from paths import ROOT
 from quanta_bench.cli import single_run as run
 from quanta_bench.cli.main import app
 from quanta_bench.registry import METHODS_GROUP, TASKS_GROUP
-from quanta_bench.suites.choice import parse_settings
+from quanta_bench.suites.choice import Choice, parse_settings
 from quanta_bench.suites.loading import load_suite, shipped
+from quanta_bench.suites.request import make_request
 from quanta_bench.suites.schema import Suite
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -251,6 +252,35 @@ def test_the_worked_suite_is_a_suite() -> None:
     rows = {row.method for row in suite.profiles["embedded"].rows}
     assert {"none", "lora", *entry_points()[METHODS_GROUP]} == rows
     assert set(suite.tasks) == set(entry_points()[TASKS_GROUP])
+
+
+def test_the_row_of_another_tuner_of_peft_fits_and_is_counted(tmp_path: Path) -> None:
+    from quanta_bench.costs.plan import make_plan
+
+    path = tmp_path / "tuners.yaml"
+    path.write_text(files(PAGES["docs/methods.md"])["tuners.yaml"])
+    choice = Choice(methods=("peft",))
+    (row,) = make_plan(make_request(str(path), "table", "embedded", choice, check=True)).rows
+    assert row.label == "IA3"
+    # A vector for each output of k and v, of 3 heads of 64, and for each input of down_proj.
+    assert row.trainable == 30 * (192 + 192 + 1536)
+
+
+def test_the_sizes_of_table_3_are_those_of_its_suite() -> None:
+    said = re.findall(
+        r"^- `SIZE=(\w+)`: (\d+) training, (\d+) validation and (\d+) test items",
+        PAGES["docs/tables.md"],
+        re.MULTILINE,
+    )
+    profile = load_suite("table3").profiles["embedded"]
+    assert {name: tuple(map(int, numbers)) for name, *numbers in said} == {
+        name: (
+            size.training["train_items"],
+            size.training["validation_items"],
+            size.evaluation["items"],
+        )
+        for name, size in profile.sizes.items()
+    }
 
 
 def test_quanta_in_ten_lines_prints_what_the_readme_says(

@@ -47,6 +47,17 @@ def console(*, errors: bool = False) -> Console:
 
 
 @contextmanager
+def working(doing: str) -> Iterator[None]:
+    """Show what is being done while it is, on the stream of errors if that is a terminal.
+
+    Args:
+        doing: what, without a full stop.
+    """
+    with console(errors=True).status(f"{doing} ..."):
+        yield
+
+
+@contextmanager
 def acknowledge_interrupts() -> Iterator[None]:
     """Acknowledge Ctrl-C at once, even while a library computes.
 
@@ -110,7 +121,9 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
     from quanta_bench.cli import plan
     from quanta_bench.costs.plan import make_plan
 
-    made = make_plan(request, gpu)
+    rows = len(request.grid)
+    with working(f"Counting parameters of {rows} {'row' if rows == 1 else 'rows'}, weights unread"):
+        made = make_plan(request, gpu)
     if as_json:
         typer.echo(json.dumps(made.model_dump(), indent=1))
     else:

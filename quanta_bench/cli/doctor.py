@@ -17,6 +17,8 @@ def doctor(as_json: Json = False) -> None:
     The sources of models and data are checked too. The exit status is 1 if
     something is not as it has to be.
     """
+    from rich.text import Text
+
     from quanta_bench.cli import checks, console
 
     findings = checks.check()
@@ -25,8 +27,13 @@ def doctor(as_json: Json = False) -> None:
     else:
         screen = console.console()
         for finding in findings:
-            mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
-            screen.print(f"{mark}  [bold]{finding.name}[/]: ", end="")
-            screen.print(finding.detail, markup=False, highlight=False)
+            # One text, so that the name counts where a long line breaks.
+            line = Text.assemble(
+                ("ok", "green") if finding.ok else ("no", "red"),
+                "  ",
+                (finding.name, "bold"),
+                f": {finding.detail}",
+            )
+            screen.print(line, highlight=False)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -54,9 +54,15 @@ def figure(
     at_once = read_jobs(options.jobs)
     if not options.dry_run:
         console.console(errors=options.as_json).print("Loading packages.", style="dim")
-    request = make_request(
-        name, "figure", options.profile, options.choice(), check=not options.dry_run
-    )
+    with console.working("Reading the suite"):
+        request = make_request(
+            name,
+            "figure",
+            options.profile,
+            options.choice(),
+            check=not options.dry_run,
+            others=EXPERIMENTS.names(),
+        )
     shown = figures.narrow(request)
     if options.dry_run:
         console.show_plan(shown, as_json=options.as_json, gpu=options.gpu)

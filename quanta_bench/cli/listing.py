@@ -140,15 +140,15 @@ def targets() -> Listing:
         }
         for table in TABLES.values()
     ]
-    experiments, _ = EXPERIMENTS.usable()
+    experiments, reasons = EXPERIMENTS.usable()
     rows += [
         {
             "make": name,
             "command": f"quanta-bench figure {name}",
-            "what": experiment.title,
+            "what": experiments[name].title if name in experiments else reasons[name],
             "profiles": "",
         }
-        for name, experiment in experiments.items()
+        for name in EXPERIMENTS
     ]
     rows += [
         {

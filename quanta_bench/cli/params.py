@@ -12,9 +12,13 @@ from quanta_bench.utils.quiet import without_collection
 
 EXAMPLES = examples(
     "quanta-bench params",
+    "quanta-bench params --method quanta --set dims=9,8,8",
     "quanta-bench params --model llama2-7b --method quanta --set dims=16,8,8,4",
     "quanta-bench params --model local:my-model --budget 0.04% --methods quanta,lora",
 )
+
+DEFAULT_MODEL = "smollm2-135m"
+"""The model where none is named, as in the other commands."""
 
 
 def params(
@@ -22,7 +26,8 @@ def params(
         str,
         typer.Option(
             "--model",
-            help="A model that `quanta-bench models` lists, or local:DIR (its config.json).",
+            help="A model that `quanta-bench models` lists, or local:DIR (its config.json). "
+            f"[default: {DEFAULT_MODEL}]",
         ),
     ] = "",
     method: Annotated[
@@ -57,11 +62,12 @@ def params(
     if not (model or method or budget or settings or methods):
         _audit(as_json=as_json)
         return
-    if not model or bool(method) == bool(budget):
+    if bool(method) == bool(budget):
         raise UsageError(
-            "Name a --model, and one of --method and --budget; without options all the papers' "
-            "tables are recounted."
+            f"Give {'only ' if method else ''}one of --method and --budget; without options all "
+            "the papers' tables are recounted."
         )
+    model = model or DEFAULT_MODEL
     if method:
         if methods:
             raise UsageError("--methods goes with --budget; --method takes one name.")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quanta_bench.costs.gpu_hours import Cost
 from quanta_bench.costs.plan import Plan, PlanRow
+from quanta_bench.spec import EvaluationSpec
 from quanta_bench.utils.fitted_table import FittedTable
 
 ONE_GPU = "a run of this suite has one, and does not spread a model over several (FSDP)"
@@ -17,13 +21,13 @@ def on_screen(plan: Plan) -> RenderableType:
     rows = FittedTable(f"{plan.title}: plan of the profile {plan.profile!r}")
     estimates = ("GPU-hours a seed", "GPU memory") if plan.gpu else ()
     numbers = ("Trained", "%", *estimates)
-    headings = ("Model", "Row", *numbers[:2], "Printed", "", "Seeds", *estimates)
+    headings = ("Model", "Row", *numbers[:2], "Printed", "Verdict", "Seeds", *estimates)
     for heading in (*headings, "Figures in the paper"):
         rows.add_column(
             heading,
             right=heading in numbers,
             label=heading in ("Model", "Row"),
-            prose=heading in ("", "Seeds", "Figures in the paper"),
+            prose=heading in ("Verdict", "Seeds", "Figures in the paper"),
         )
     groups: dict[str, list[PlanRow]] = {}
     for row in plan.rows:
@@ -51,9 +55,35 @@ def on_screen(plan: Plan) -> RenderableType:
         for setting in [*first.settings, *first.training]:
             settings.add_row(setting.name, str(setting.value), setting.origin)
         parts += [Text(), settings]
-    parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {plan.evaluation}"))
+    parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {_scored(plan.evaluation)}."))
     parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
     return Group(*parts)
+
+
+def _scored(evaluation: Mapping[str, Any]) -> str:
+    """The evaluation in words: items, split and protocol, then what is not at its default."""
+    if not evaluation:
+        return "nothing"  # no row can run
+    defaults = {name: field.default for name, field in EvaluationSpec.model_fields.items()}
+    parts = [
+        f"{_by_task(evaluation['items'], none='all')} items a task",
+        f"split {_by_task(evaluation['split'])}",
+        f"protocol {_by_task(evaluation['protocol'])}",
+    ]
+    told = ("tasks", "items", "split", "protocol")
+    parts += [
+        f"{name.replace('_', ' ')} {_by_task(value)}"
+        for name, value in evaluation.items()
+        if name not in told and value != defaults[name]
+    ]
+    return "; ".join(parts)
+
+
+def _by_task(value: Any, none: str = "none") -> str:
+    """A setting; one that differs among tasks is a mapping, and says whose each value is."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_by_task(of, none)} ({task})" for task, of in value.items())
+    return none if value is None else str(value)
 
 
 def _row_notes(plan: Plan) -> list[str]:

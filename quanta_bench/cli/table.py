@@ -53,6 +53,7 @@ def table(
 def _compute(name: str, options: TableOptions) -> None:
     """Compute the runs of a suite, and print and write its table."""
     from quanta_bench.cli import console
+    from quanta_bench.report.appendix import TABLES
     from quanta_bench.runs.concurrency import read_jobs
     from quanta_bench.suites.request import make_request
 
@@ -60,9 +61,15 @@ def _compute(name: str, options: TableOptions) -> None:
     at_once = read_jobs(options.jobs)
     if not options.dry_run:
         console.console(errors=options.as_json).print("Loading packages.", style="dim")
-    request = make_request(
-        name, "table", options.profile, options.choice(), check=not options.dry_run
-    )
+    with console.working("Reading the suite"):
+        request = make_request(
+            name,
+            "table",
+            options.profile,
+            options.choice(),
+            check=not options.dry_run,
+            others=TABLES,
+        )
     if options.dry_run:
         console.show_plan(request, as_json=options.as_json, gpu=options.gpu)
         return

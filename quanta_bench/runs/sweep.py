@@ -80,8 +80,7 @@ def sweep(
         _start_early(pool, planned, store, fresh == "all", at_once)
         planned = without_absent(planned, runner.pools)
         cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
-        for notice in store.notices:
-            console.print(Text(notice))
+        told = _print_notices(store, console, 0)
         if not pending:
             return cells, failures
         store.check_writable()
@@ -94,7 +93,16 @@ def sweep(
             else:
                 console.print(str(schedule), style="dim", highlight=False)
                 _compute_in_pool(pending, schedule, pool, store, board)
+        # Of what was found damaged meanwhile, such as the checkpoint of a stopped training.
+        _print_notices(store, console, told)
     return cells, board.failures
+
+
+def _print_notices(store: Store, console: Console, told: int) -> int:
+    """Print the store's notices from a number on; returns how many there are."""
+    for notice in store.notices[told:]:
+        console.print(Text(notice))
+    return len(store.notices)
 
 
 def _start_early(

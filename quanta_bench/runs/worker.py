@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -105,7 +106,13 @@ def compute_run(
     """
     runner = _runner(settings)
     runner.reporter = ProgressSender(tell)
-    return runner.run(job, fresh=fresh, wait=wait).run
+    told = len(runner.store.notices)
+    try:
+        return runner.run(job, fresh=fresh, wait=wait).run
+    finally:
+        # The parent shows each line that a worker prints there.
+        for notice in runner.store.notices[told:]:
+            sys.stderr.write(f"{notice}\n")
 
 
 @cache

@@ -15,9 +15,8 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.models.meta import meta_model
 from quanta_bench.models.nearest import count_on, nearest_size
 from quanta_bench.plugins import METHODS
-from quanta_bench.suites.overrides import relabelled
+from quanta_bench.suites.overrides import relabelled, short_form
 from quanta_bench.suites.schema import RowSpec
-from quanta_bench.utils.settings import as_yaml
 
 CHOSEN = "chosen for the width of this model"
 """The origin of a setting that was chosen here."""
@@ -136,4 +135,4 @@ def _share(model: str, row: RowSpec) -> float | None:
 
 def _listed(settings: Mapping[str, Any], names: Collection[str] | None = None) -> str:
     shown = settings if names is None else {name: settings.get(name) for name in names}
-    return ", ".join(f"{name}={as_yaml(value)}" for name, value in shown.items())
+    return ", ".join(f"{name}={short_form(value)}" for name, value in shown.items())

@@ -20,11 +20,14 @@ from quanta_bench.spec import (
 )
 from quanta_bench.suites.choice import NO_CHOICE, Choice
 from quanta_bench.suites.loading import pick_profile
-from quanta_bench.suites.overrides import Overrides
+from quanta_bench.suites.overrides import GIVEN, Overrides
 from quanta_bench.suites.schema import Profile, RowSpec, Settings, Size, Suite
 
 SEED_LIMIT = 2**32
 """Seeds are below it, as NumPy's and torch's generators take them."""
+
+COMMAND_LINE = "the command line"
+"""Where seeds come from that the user gave."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     overrides = Overrides.of(
         choice.settings or {}, list(dict.fromkeys(row.method for row in selected))
     )
+    set_of_training = dict(overrides.training)
     if choice.source:
         for part in (overrides.training, overrides.evaluation):
             part.setdefault("source", choice.source)
@@ -118,6 +122,12 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                 }
                 jobs.append((build(TrainingSpec, training), build(EvaluationSpec, scored)))
         origin = {**profile.origin, **row.origin}
+        for name, value in set_of_training.items():
+            # The row's own value keeps its origin, though the user named it too.
+            if row.training.get(name) != value:
+                origin[name] = GIVEN
+        if choice.seeds:
+            origin["seeds"] = COMMAND_LINE
         denominator = row.denominator or profile.denominator
         rows.append(
             GridRow(

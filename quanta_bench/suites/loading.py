@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,18 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_suite(name: str, kind: str = "table") -> Suite:
+def load_suite(name: str, kind: str = "", others: Collection[str] = ()) -> Suite:
     """A suite by its name (``table3``, ``figure4``) or by the path of a YAML file.
 
-    By a number alone, a suite of the kind is meant: ``table`` or ``figure``.
+    Args:
+        name: the name or path; a number alone means a suite of the kind.
+        kind: ``table`` or ``figure``; empty for a table if a number is given, otherwise for any.
+        others: names of the kind that are no suites, for the message that lists what is known.
 
     Raises:
         UsageError: there is no such suite or file, or its content is not a suite.
     """
-    path = _path(name, kind)
+    path = _path(name, kind, others)
     try:
         return Suite.model_validate(_content(path))
     except ValidationError as error:
@@ -39,20 +43,27 @@ def load_suite(name: str, kind: str = "table") -> Suite:
         raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
 
 
-def _path(name: str, kind: str = "table") -> Path:
+def _path(name: str, kind: str = "", others: Collection[str] = ()) -> Path:
     known = shipped()
-    path = known.get(name) or known.get(f"{kind}{name}")
+    path = known.get(name) or known.get(f"{kind or 'table'}{name}")
     if path is not None:
         return path
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
+        of_kind = [known_name for known_name in known if not kind or kind == _kind(known_name)]
         raise UsageError(
-            f"There is no {kind} {name!r}. {did_you_mean(name, known)} "
+            f"There is no {kind or 'table'} {name!r}. "
+            f"{did_you_mean(name, sorted([*of_kind, *others]))} "
             "A suite of your own is named by its path, ending in .yaml."
         )
     if not path.is_file():
         raise UsageError(f"There is no file {name}.")
     return path
+
+
+def _kind(name: str) -> str:
+    """Whether a shipped suite is a ``table`` or a ``figure``."""
+    return "table" if load_suite(name).figure is None else "figure"
 
 
 def _content(path: Path, within: tuple[Path, ...] = ()) -> Any:

@@ -93,14 +93,14 @@ def relabelled(label: str, before: Mapping[str, Any], after: Mapping[str, Any]) 
     for name, value in after.items():
         if name in before and _same(before[name], value):
             continue
-        old = _in_label(before.get(name))
+        old = short_form(before.get(name))
         whole = rf"(?<![\w.-]){re.escape(old)}(?![\w-])"
         places = list(re.finditer(whole, label)) if old else []
         if len(places) == 1:
             start, end = places[0].span()
-            label = label[:start] + _in_label(value) + label[end:]
+            label = label[:start] + short_form(value) + label[end:]
         else:
-            appended.append(f"{name}={_in_label(value)}")
+            appended.append(f"{name}={short_form(value)}")
     return f"{label} ({', '.join(appended)})" if appended else label
 
 
@@ -109,7 +109,8 @@ def _same(one: Any, other: Any) -> bool:
     return as_yaml(one) == as_yaml(other)
 
 
-def _in_label(value: Any) -> str:
+def short_form(value: Any) -> str:
+    """A value as labels and notes show it: ``9-8-8`` for a list of whole numbers."""
     if isinstance(value, (list, tuple)) and all(isinstance(part, int) for part in value):
         return "-".join(map(str, value))
     return "" if value is None else as_yaml(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from quanta_bench.errors import UsageError
@@ -57,7 +58,15 @@ class Request:
         return cls(suite, profile_name, profile, choice.size, rows)
 
 
-def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: bool) -> Request:
+def make_request(
+    name: str,
+    kind: str,
+    profile: str,
+    choice: Choice,
+    *,
+    check: bool,
+    others: Collection[str] = (),
+) -> Request:
     """Choose from a suite.
 
     Args:
@@ -66,12 +75,13 @@ def make_request(name: str, kind: str, profile: str, choice: Choice, *, check: b
         profile: the profile's name.
         choice: what the user selects and overrides.
         check: refuse a suite with a task that is not registered.
+        others: names of the kind that are no suites, which a message lists too.
 
     Raises:
         UsageError: there is no such suite, profile, row or metric, or the suite is of the other
             kind.
     """
-    suite = loading.load_suite(name, kind)
+    suite = loading.load_suite(name, kind, others)
     other = "table" if suite.figure is None else "figure"
     if kind != other:
         raise UsageError(f"{suite.name} is a {other}: quanta-bench {other} {name}")

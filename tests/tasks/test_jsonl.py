@@ -184,9 +184,12 @@ def test_a_cell_that_is_no_list_is_named(tmp_path: Path, cell: str) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="jsonl:PATH"):
         JsonLines()
-    with pytest.raises(UsageError, match="cannot be read"):
-        JsonLines(str(tmp_path / "none.jsonl"))
-    with pytest.raises(UsageError, match="cannot be read"):
+    path = tmp_path / "none.jsonl"
+    for task in (JsonLines, UserFile):
+        with pytest.raises(UsageError) as said:
+            task(str(path))
+        assert str(said.value) == f"There is no file {path}."
+    with pytest.raises(UsageError, match="is a folder; name a file"):
         JsonLines(str(tmp_path))
 
 

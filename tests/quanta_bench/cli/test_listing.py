@@ -8,6 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from baselines.theory.figure1 import PlantedRank
 from quanta_bench.cli import listing
 from quanta_bench.cli.listing import Listing
 from quanta_bench.suites.loading import shipped
@@ -47,6 +48,20 @@ def test_models_have_their_published_sizes() -> None:
     assert rows["smollm2-135m"]["parameters"] == 134_515_008
     assert rows["smollm2-135m"]["source"] == "embedded, hub"
     assert rows["llama3-8b"]["hub_name"] == "meta-llama/Meta-Llama-3-8B"
+
+
+def test_targets_hold_every_experiment_and_why_one_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Experiments(dict[str, str]):
+        def usable(self) -> tuple[dict[str, PlantedRank], dict[str, str]]:
+            return {"figure1": PlantedRank()}, {"figure9": "it cannot be imported"}
+
+    monkeypatch.setattr(listing, "EXPERIMENTS", Experiments(figure1="", figure9=""))
+    rows = {row["make"]: row for row in listing.targets().rows}
+    assert rows["figure1"]["command"] == "quanta-bench figure figure1"
+    assert rows["figure1"]["what"] == PlantedRank.title
+    assert rows["figure9"]["what"] == "it cannot be imported"
 
 
 def test_targets_hold_every_shipped_table_and_the_tests() -> None:

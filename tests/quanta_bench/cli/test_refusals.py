@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from command_line import Bench
 
+from quanta_bench.plugins import EXPERIMENTS
+
 PLANNED = ("report", "export", "tune")
+FIGURES = sorted(["figure2", "figure4", *EXPERIMENTS.names()])
 
 
 @pytest.mark.parametrize("name", PLANNED)
@@ -26,9 +29,11 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["tabel", "3"], "quanta-bench: No such command 'tabel'. Did you mean 'table'?"),
         (["table"], "quanta-bench: Missing argument 'name'. See `quanta-bench table --help`."),
         (["table", "3", "--sede", "0"], "--sede"),
-        (["table", "33"], "There is no table '33'"),
+        (["table", "33"], "There is no table '33'. Known: qpa, table1, table2, table3, table4, "),
+        (["table", "33"], "tableD1, tableF5, tableF6, tableF7, tableH. A suite"),
+        (["figure", "33"], f"There is no figure '33'. Known: {', '.join(FIGURES)}. A suite"),
         (["params", "--model", "llama2-7b"], "one of --method and --budget"),
-        (["params", "--method", "lora"], "Name a --model"),
+        (["params", "--method", "lora", "--budget", "1M"], "only one of --method and --budget"),
         (["params", "--model", "lama2-7b", "--method", "lora"], "Did you mean 'llama2-7b'"),
         (["params", "--model", "gpt2", "--method", "loar"], "Did you mean 'lora'"),
         (["params", "--model", "gpt2", "--method", "lora", "--set", "rr=1"], "no setting 'rr'"),
@@ -76,7 +81,10 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["run", "--method", "loar", "--task", "piqa"], "Did you mean 'lora'"),
         (["run", "--method", "lora", "--task", "piqua"], "Did you mean 'piqa'"),
         (["run", "--method", "lora", "--task", "jsonl"], "write 'jsonl:PATH'"),
-        (["run", "--method", "lora", "--task", "jsonl:nowhere.jsonl"], "nowhere.jsonl cannot be"),
+        (
+            ["run", "--method", "lora", "--task", "jsonl:nowhere.jsonl"],
+            "There is no file nowhere.jsonl.",
+        ),
         (["run", "--method", "lora"], "--task"),
         (["run", "--method", "lora", "--task", "piqa", "--model", "ftp:x"], "local:DIR, not 'ftp"),
     ],

@@ -308,3 +308,45 @@ def test_the_embedded_plan_counts_and_names_its_size() -> None:
 )
 def test_agreement_is_at_the_printed_precision(percent: float, printed: str, same: bool) -> None:
     assert agrees(percent, printed) is same
+
+
+def test_what_the_command_line_gives_has_its_origin_there() -> None:
+    choice = Choice(
+        methods=("lora",), seeds=(3,), settings={"training.epochs": 2, "training.batch_size": 8}
+    )
+    settings = by_name(make(choice, "embedded").rows[0].training)
+    assert (settings["seeds"].value, settings["seeds"].origin) == ([3], "the command line")
+    assert settings["epochs"].origin == "--set"
+    assert settings["schedule"].origin == DEFAULT
+    untouched = by_name(make(Choice(methods=("lora",)), "embedded").rows[0].training)
+    assert untouched["seeds"].origin == untouched["epochs"].origin == DEFAULT
+
+
+def test_how_a_plan_is_scored_is_in_words() -> None:
+    text = " ".join(drawn(make(Choice(methods=("lora",)), "embedded")).split())
+    assert (
+        "openbookqa: 25 items a task; split test; protocol choice-text; "
+        "forgetting running_text; forgetting items 10. ·"
+    ) in text
+    every = make(Choice(methods=("lora",), settings={"evaluation.max_length": 256}), "embedded")
+    every.evaluation["items"] = {"boolq": 25, "piqa": None}
+    text = " ".join(drawn(every).split())
+    assert "25 (boolq), all (piqa) items a task; split test" in text
+    assert "; max length 256;" in text
+    assert "{" not in text
+
+
+def test_every_column_of_a_plan_has_a_heading() -> None:
+    """Also in the second of the blocks that a narrow screen makes of a wide table."""
+    made = make(Choice(methods=("lora",), models=("llama2-7b",)))
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(plan_screen.on_screen(made))
+    blocks = captured.get().partition("\nSetting ")[0].split("\n\n")
+    rules = [block.index("\n─") for block in blocks[:2]]
+    for block, rule in zip(blocks, rules, strict=False):
+        assert "Model" in block[:rule]
+    (verdicts,) = (block for block in blocks if "agrees" in block)
+    heading, body = verdicts[: verdicts.index("\n─")].splitlines()[-1], verdicts.splitlines()
+    line = next(line for line in body if " agrees " in line)
+    assert line.index("agrees") == heading.index("Verdict")
