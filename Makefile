@@ -4,6 +4,7 @@
 #   SIZE=full            the size of a table or figure, as its suite names it
 #   ROWS=all             a row for every registered method
 #   ARGS="--seeds 0"     further words for the command
+#   TEST_JOBS=4          processes that run the tests (default: 2; 0: this one alone)
 #   LOWEST=1             the lowest versions that the project accepts, in an environment of their own
 #   TORCH_INDEX=URL      a package index to take torch from (a CPU build, for example)
 
@@ -11,6 +12,7 @@ VENV := $(if $(LOWEST),.venv-lowest,.venv)
 # An environment that is there goes on with the Python it was made with.
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 PROFILE ?= embedded
+TEST_JOBS ?= 2
 BENCH := $(VENV)/bin/quanta-bench
 BOOTSTRAP = $(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) \
 	$(if $(LOWEST),--constraints constraints-lowest.txt) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
@@ -46,7 +48,7 @@ bench: setup-bench
 	@$(BENCH) bench $(ARGS)
 
 test: setup-dev
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(ARGS)
 
 lint: setup-dev
 	@$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
