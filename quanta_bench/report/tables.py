@@ -342,7 +342,7 @@ def _stale_rows(rows: Sequence[TableRow]) -> list[str]:
         for why, labels in reasons.items()
     )
     return [
-        f"{STALE} Stale, computed by other code than the present: {listed}. --fresh stale computes "
+        f"{STALE} Stale, computed by another version of the code: {listed}. --fresh stale computes "
         "these rows again."
     ]
 
@@ -351,8 +351,8 @@ def _not_compared(cells: Iterable[Cells]) -> list[str]:
     if not any(cell.by_spec for cell in cells):
         return []
     return [
-        "The model or the data are not on this machine: results were found by their specs, and "
-        "that model and data are still the same was not checked."
+        "Results were found by their specs; whether model and data are still the same was not "
+        "checked."
     ]
 
 

@@ -74,6 +74,7 @@ def _git() -> tuple[str, bool]:
     try:
         if Path(ask("rev-parse", "--show-toplevel")) != here:
             return "", False
-        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain"))
+        # Results are written into the checkout too, and change no number.
+        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain", "--", ":!results"))
     except (OSError, subprocess.SubprocessError):
         return "", False
