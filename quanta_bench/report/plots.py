@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quanta_bench.utils.escaping import printable
+from quanta_bench.utils.escaping import drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -256,4 +256,4 @@ def _show_as_written(figure: Figure) -> None:
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in numbers:
             text.set_parse_math(False)
-            text.set_text(printable(text.get_text()))
+            text.set_text(drawable(text.get_text()))

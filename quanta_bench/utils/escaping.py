@@ -33,7 +33,6 @@ _TEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "†": r"$\dagger$",
     "±": r"$\pm$",
     "×": r"$\times$",
     "−": "$-$",
@@ -46,6 +45,10 @@ _TEX = {
     "·": r"\textperiodcentered{}",
     "\u00a0": "~",
     "\u2009": r"\,",
+    "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
+    # What `printable` puts in the place of control characters has no glyph in LaTeX's fonts.
+    **{chr(code): "?" for code in (*range(0x2400, 0x2422), 0xFFFD)},
 }
 
 
@@ -56,6 +59,11 @@ def printable(text: str) -> str:
     and non-characters by U+FFFD, so that the width of the text is known.
     """
     return _UNPRINTABLE.sub(_picture, text)
+
+
+def drawable(text: str) -> str:
+    """A printable text in which control characters are U+FFFD, which every font has."""
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _picture(match: re.Match[str]) -> str:

@@ -170,9 +170,9 @@ def test_seeds_and_json_of_an_experiment(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("1", "--methods", "lora"), "takes no --methods"),
-        (("1", "--dry-run"), "takes no --dry-run"),
-        (("1", "--seeds", "1,1"), "different numbers"),
+        (("1", "--methods", "lora"), "--methods does not apply"),
+        (("1", "--dry-run"), "--dry-run does not apply"),
+        (("1", "--seeds", "1,1"), "must be distinct"),
         (("1", "--seeds", "x"), "whole numbers"),
         (("4", "--quick"), "--quick applies to figure 1 only"),
     ],

@@ -11,6 +11,7 @@ from rich.console import Console
 from quanta_bench.cli import plan as plan_screen
 from quanta_bench.costs import plan as plans
 from quanta_bench.costs.plan import DEFAULT, METHOD_DEFAULT, Plan, PlanRow, Setting, agrees
+from quanta_bench.errors import UsageError
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.loading import load_suite
 from quanta_bench.suites.request import Request
@@ -93,18 +94,14 @@ def test_two_counts_by_hand(paper: Plan) -> None:
     assert lora.percent == pytest.approx(100 * lora.trainable / (base + lora.trainable))
 
 
-def test_a_row_of_a_method_that_is_not_installed_says_so() -> None:
+def test_a_row_of_a_method_that_is_not_installed_is_refused() -> None:
     suite = load_suite("3")
     paper = suite.profiles["paper"]
     rows = (paper.rows[0], paper.rows[0].model_copy(update={"method": "brand_new"}))
     profile = paper.model_copy(update={"rows": rows})
     suite = suite.model_copy(update={"profiles": {"paper": profile}})
-    made = plans.make_plan(Request.of(suite, "paper"))
-    there, missing = made.rows
-    assert there.missing == ""
-    assert missing.missing == "the method 'brand_new' is not available in this version"
-    assert missing.trainable is None
-    assert "not available" in drawn(made)
+    with pytest.raises(UsageError, match="'brand_new', which is not registered"):
+        plans.make_plan(Request.of(suite, "paper"))
 
 
 def test_quoted_rows_are_marked(paper: Plan) -> None:
@@ -196,7 +193,7 @@ def test_the_whole_configuration_is_shown(paper: Plan) -> None:
     quanta = by_name(next(row.settings for row in paper.rows if row.method == "quanta"))
     assert quanta["dims"] == Setting(name="dims", value=[16, 8, 8, 4], origin="paper Table E.3")
     assert quanta["dropout"] == Setting(name="dropout", value=0.0, origin="paper Table E.3")
-    assert quanta["form"] == Setting(name="form", value="auto", origin=METHOD_DEFAULT)
+    assert quanta["recompute"] == Setting(name="recompute", value="auto", origin=METHOD_DEFAULT)
     small = by_name(make(Choice(methods=("quanta",)), "embedded").rows[0].settings)
     assert small["target_modules"].origin == METHOD_DEFAULT
     lora = by_name(make(Choice(methods=("lora",)), "embedded").rows[0].settings)
@@ -250,7 +247,7 @@ def test_every_row_of_the_paper_has_an_estimate_and_what_it_rests_on(paper: Plan
     assert paper.gpu == "a100-80gb"
     assert paper.gpu_hours == pytest.approx(hours)
     text = " ".join(drawn(paper).split())
-    for words in ("GPU-hours a seed", "40% of the arithmetic", "assumed", "boolq 34.1 + 2 x 6"):
+    for words in ("GPU-hours", "40% of the arithmetic", "assumed", "boolq 34.1 + 2 x 6"):
         assert words in text
     full = next(row for row in paper.rows if row.method == "full")
     assert full.cost is not None

@@ -26,7 +26,7 @@ from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.grid import grid
 from quanta_bench.suites.request import Request, make_request
 from quanta_bench.suites.schema import Drawing, Suite
-from quanta_bench.utils.escaping import printable
+from quanta_bench.utils.escaping import drawable
 
 ROWS = (
     {"method": "none", "label": "Base", "line": True},
@@ -116,7 +116,7 @@ def test_a_picture_shows_a_rows_name_as_it_is_written(tmp_path: Path, name: str)
         "".join(node.itertext()) for node in ElementTree.parse(picture).iter() if "text" in node.tag
     ]
     # In the legend, the title, the caption and along the axis.
-    assert texts.count(printable(name)) == 4
+    assert texts.count(drawable(name)) == 4
     assert "5 k" in texts
 
 
