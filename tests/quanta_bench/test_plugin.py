@@ -145,13 +145,13 @@ def test_its_table_is_computed(python: Path, csqa: Path, tiny_model: Path, tmp_p
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     assert [column["title"] for column in table["columns"]] == ["CSQA"]
-    rows = {row["method"]: row for row in table["rows"]}
-    assert set(rows) == {"", "none", "lora", "norm_scales"}
+    rows = {row["method"] or row["label"]: row for row in table["rows"]}
+    assert set(rows) == {"Chance", "Best constant", "none", "lora", "norm_scales"}
     assert rows["norm_scales"]["label"] == "Norms"
     # Two norms a layer and the last one, 64 wide.
     assert rows["norm_scales"]["trainable"] == (2 * 2 + 1) * 64
     assert rows["norm_scales"]["done_seeds"] == [0]
-    assert rows[""]["cells"]["commonsense_qa"]["mean"] == pytest.approx(20)
+    assert rows["Chance"]["cells"]["commonsense_qa"]["mean"] == pytest.approx(20)
 
 
 # --- the examples themselves, held to what CONTRIBUTING asks --------------------------------------
