@@ -257,8 +257,9 @@ def _limits(named: RowResults) -> list[str]:
         if count:
             tied[f"{count:,}"].append(name)
         for training in {result.training.id: result.training for result in results}.values():
-            if training.cut_items:
-                trained[f"{training.cut_items:,} of {training.train_items:,}"].append(name)
+            share = f"{training.cut_items:,} of {training.train_items:,}"
+            if training.cut_items and name not in trained[share]:
+                trained[share].append(name)
         for result in results:
             for reference, task in result.tasks.items():
                 title = task_title(reference)
@@ -275,8 +276,9 @@ def _limits(named: RowResults) -> list[str]:
             "Items on which candidates share the best score; each then counts as chosen by an "
             f"equal part: {_listed(tied)}."
         )
-    if trained:
-        notes.append(f"Training contexts cut to fit training.max_length: {_listed(trained)}.")
+    if any(trained.values()):
+        listed = _listed({share: names for share, names in trained.items() if names})
+        notes.append(f"Training contexts cut to fit training.max_length: {listed}.")
     if cut:
         notes.append(f"Prompts cut to fit evaluation.max_length: {'; '.join(cut.values())}.")
     if long:
