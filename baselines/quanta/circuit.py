@@ -335,8 +335,11 @@ class Circuit:
             len(self.steps) > 0
             and len(self.sizes) <= MOST_AXES
             and dtype.is_floating_point
-            # torch.func.vmap adds batch dimensions that cannot be seen.
-            and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+            # torch.func.vmap adds batch dimensions that cannot be seen; torch.compile cannot ask.
+            and (
+                torch.compiler.is_compiling()
+                or not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+            )
             and all(
                 tensor.dim() == 2 * len(step.axes)
                 for tensor, step in zip(tensors, itertools.cycle(self.steps), strict=False)
