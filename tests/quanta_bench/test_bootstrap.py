@@ -194,7 +194,7 @@ def test_ctrl_c_is_answered_and_the_next_call_goes_on(
         with pytest.raises(SystemExit) as stopped:
             set_up()
     assert stopped.value.code == 130
-    assert "Stopping: set-up is not complete" in capsys.readouterr().err
+    assert "set-up is incomplete" in capsys.readouterr().err
     assert len(set_up()) == 2
 
 

@@ -128,6 +128,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*words: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["quanta-bench", "bench", *map(str, words)])
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+        # A long path is broken at the edge of a narrow screen.
+        monkeypatch.setenv("COLUMNS", "400")
         with pytest.raises(SystemExit) as ended:
             main.main()
         out, err = capsys.readouterr()

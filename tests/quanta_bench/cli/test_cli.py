@@ -70,4 +70,4 @@ def test_a_dry_run_estimates_for_the_gpu_that_is_named(bench: Bench) -> None:
     assert plan["rows"][0]["cost"]["gpu_hours"] > 0
     refused = bench(*words)
     assert refused.status == 2
-    assert "--gpu goes with --dry-run" in refused.both
+    assert "--gpu needs --dry-run" in refused.both

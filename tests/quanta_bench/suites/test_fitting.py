@@ -61,7 +61,7 @@ def test_every_method_fits_every_width(width: int, tmp_path: Path) -> None:
     assert made["quanta"].spec.label == "QuanTA " + "-".join(map(str, dims))
     # One notation, that of the label.
     written = "-".join(map(str, dims))
-    assert f"dims={written} in place of dims=6-6-4-4, which does not" in made["quanta"].note
+    assert f"dims={written} instead of dims=6-6-4-4, which does not" in made["quanta"].note
     side = made["krona"].spec.settings["side"]
     heads, pairs = WIDTHS[width]
     assert width % side == 0

@@ -190,7 +190,7 @@ def test_one_method_in_many_rows_is_kept_whole() -> None:
 def test_a_suite_with_an_unknown_method_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "typo.yaml"
     path.write_text(SMALL.replace("- none", "- loraa"))
-    with pytest.raises(UsageError, match=r"a method 'loraa', which is not .* 'lora'"):
+    with pytest.raises(UsageError, match=r"the method 'loraa', which is not .* 'lora'"):
         grid(load_suite(str(path)), "embedded")
 
 
