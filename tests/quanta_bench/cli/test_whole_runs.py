@@ -80,7 +80,9 @@ def test_a_table_is_computed_once_and_fresh_computes_it_again(
     assert work == {"loaded": 9, "trained": 5}
     # The same seed on the same machine gives the same numbers.
     again = {row["label"]: row for row in json.loads(fresh.out)["rows"]}
-    assert again["LoRA"]["cells"] == lora["cells"]
+    # Letters and intervals also depend on the other rows.
+    (cell,), (before,) = again["LoRA"]["cells"].values(), lora["cells"].values()
+    assert (cell["mean"], cell["seeds"]) == (before["mean"], before["seeds"])
 
 
 def test_the_papers_profile_on_a_tiny_model_and_files_of_llm_adapters(
