@@ -11,10 +11,11 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from quanta_bench.cli.options import SuiteOptions, read_fresh
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.utils.quiet import settle_libraries
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
-    from quanta_bench.runs.sweep import Fresh
     from quanta_bench.spec import EvaluationSpec, TrainingSpec
     from quanta_bench.suites.request import Request
 
@@ -130,15 +130,37 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
         console().print(plan.on_screen(made))
 
 
-def compute(
-    request: Request,
-    store: Store,
-    at_once: int | None,
-    *,
-    fresh: Fresh,
-    stored: bool,
-    as_json: bool,
-) -> tuple[list[Cells], list[str]]:
+def read_request(
+    name: str, kind: Literal["table", "figure"], options: SuiteOptions, *, others: Collection[str]
+) -> Request:
+    """Read what the options of a table or figure ask for; something is on the screen meanwhile.
+
+    Args:
+        name: the suite.
+        kind: what the suite has to be.
+        options: the options.
+        others: names of tables or figures that are no suites, for the message on an unknown one.
+
+    Raises:
+        UsageError: an option is refused, or there is no such suite.
+    """
+    from quanta_bench.suites.request import make_request
+
+    options.check()
+    if not options.dry_run:
+        console(errors=options.as_json).print("Loading packages.", style="dim")
+    with working("Reading the suite"):
+        return make_request(
+            name,
+            kind,
+            options.profile,
+            options.choice(),
+            check=not options.dry_run,
+            others=others,
+        )
+
+
+def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list[Cells], list[str]]:
     """Compute the runs of a request that have no result yet; a table shows them as they finish.
 
     Returns:
@@ -151,16 +173,18 @@ def compute(
     from quanta_bench.report import render
     from quanta_bench.report.forecast import Forecast
     from quanta_bench.report.tables import make_table
+    from quanta_bench.runs.concurrency import read_jobs
     from quanta_bench.runs.stored import content_is_here, stored_cells
     from quanta_bench.runs.sweep import sweep
 
     settle_libraries()
-    shown = console(errors=as_json)
-    if stored or (not fresh and not content_is_here(request.grid)):
-        found = stored_cells(request.grid, store, partial=stored)
+    shown = console(errors=options.as_json)
+    fresh = read_fresh(options.fresh)
+    if options.stored or (not fresh and not content_is_here(request.grid)):
+        found = stored_cells(request.grid, store, partial=options.stored)
         if found is not None:
             return found, []
-        if stored:
+        if options.stored:
             raise UsageError(f"No run of this table or figure is stored in {store.root}.")
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
@@ -174,7 +198,7 @@ def compute(
         ),
         pools=pools,
         fresh=fresh,
-        at_once=at_once,
+        at_once=read_jobs(options.jobs),
     )
 
 

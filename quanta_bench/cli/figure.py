@@ -9,7 +9,6 @@ import typer
 from quanta_bench.cli.options import (
     SuiteOptions,
     examples,
-    read_fresh,
     takes_options,
     whole_numbers,
 )
@@ -47,22 +46,8 @@ def figure(
         raise UsageError(f"--quick applies to figure 1 only; --dry-run lists the runs of {name}.")
     from quanta_bench.cli import console, output
     from quanta_bench.report import figures
-    from quanta_bench.runs.concurrency import read_jobs
-    from quanta_bench.suites.request import make_request
 
-    options.check()
-    at_once = read_jobs(options.jobs)
-    if not options.dry_run:
-        console.console(errors=options.as_json).print("Loading packages.", style="dim")
-    with console.working("Reading the suite"):
-        request = make_request(
-            name,
-            "figure",
-            options.profile,
-            options.choice(),
-            check=not options.dry_run,
-            others=EXPERIMENTS.names(),
-        )
+    request = console.read_request(name, "figure", options, others=EXPERIMENTS.names())
     shown = figures.narrow(request)
     if options.dry_run:
         console.show_plan(shown, as_json=options.as_json, gpu=options.gpu)
@@ -71,14 +56,7 @@ def figure(
     from quanta_bench.results.store import Store
 
     store = Store(options.folder)
-    cells, failed = console.compute(
-        shown,
-        store,
-        at_once,
-        fresh=read_fresh(options.fresh),
-        stored=options.stored,
-        as_json=options.as_json,
-    )
+    cells, failed = console.compute(shown, store, options)
     if failed and not any(cell.results for cell in cells):
         console.check_failed(failed)
     drawn = figures.draw(request, cells, store)

@@ -116,16 +116,19 @@ class SuiteOptions:
         return self.results or Path("results") / "local" / self.profile
 
     def check(self) -> None:
-        """Refuse options that conflict.
+        """Refuse options that conflict or cannot be read.
 
         Raises:
             UsageError: a GPU to estimate for is named where runs are to be computed, or runs are
-                to be computed again and not to be computed.
+                to be computed again and not to be computed, or --jobs is no number.
         """
+        from quanta_bench.runs.concurrency import read_jobs
+
         if self.stored and self.fresh:
             raise UsageError("--stored computes nothing, and --fresh computes again: take one.")
         if self.gpu and not self.dry_run:
             raise UsageError("--gpu needs --dry-run; runs use the GPU of this machine.")
+        read_jobs(self.jobs)
 
     def choice(self) -> Choice:
         """What the options select and override.

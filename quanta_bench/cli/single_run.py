@@ -18,7 +18,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
-from quanta_bench.runs.sweep import Fresh
+from quanta_bench.runs.sweep import Fresh, print_notices
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
 from quanta_bench.suites.fitting import fitted
 from quanta_bench.suites.overrides import Overrides
@@ -113,8 +113,7 @@ def compute(job: Job, store: Store, console: Console, *, fresh: Fresh = "") -> R
         )
         result = runner.compute(planned, fresh=again)
         line.finish()
-    for notice in store.notices:
-        console.print(Text(notice))
+    print_notices(store, console)
     return result
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from quanta_bench.cli.options import TableOptions, examples, read_fresh, takes_options
+from quanta_bench.cli.options import TableOptions, examples, takes_options
 from quanta_bench.errors import UsageError
 
 EXAMPLES = examples(
@@ -54,22 +54,8 @@ def _compute(name: str, options: TableOptions) -> None:
     """Compute the runs of a suite, and print and write its table."""
     from quanta_bench.cli import console
     from quanta_bench.report.appendix import TABLES
-    from quanta_bench.runs.concurrency import read_jobs
-    from quanta_bench.suites.request import make_request
 
-    options.check()
-    at_once = read_jobs(options.jobs)
-    if not options.dry_run:
-        console.console(errors=options.as_json).print("Loading packages.", style="dim")
-    with console.working("Reading the suite"):
-        request = make_request(
-            name,
-            "table",
-            options.profile,
-            options.choice(),
-            check=not options.dry_run,
-            others=TABLES,
-        )
+    request = console.read_request(name, "table", options, others=TABLES)
     if options.dry_run:
         console.show_plan(request, as_json=options.as_json, gpu=options.gpu)
         return
@@ -80,14 +66,7 @@ def _compute(name: str, options: TableOptions) -> None:
     from quanta_bench.results.store import Store
 
     store = Store(options.folder)
-    cells, failed = console.compute(
-        request,
-        store,
-        at_once,
-        fresh=read_fresh(options.fresh),
-        stored=options.stored,
-        as_json=options.as_json,
-    )
+    cells, failed = console.compute(request, store, options)
     finished = make_table(request, cells, store)
     paths = render.write(finished, store.root)
     if options.as_json:

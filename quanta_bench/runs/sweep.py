@@ -10,7 +10,7 @@ from rich.text import Text
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, RunInProgressError, StorageError, UsageError
-from quanta_bench.models.precision import fast_dtype
+from quanta_bench.models.precision import dtype_name, fast_dtype
 from quanta_bench.results.integrity import NewerSchemaError
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
@@ -80,7 +80,7 @@ def sweep(
         _start_early(pool, planned, store, fresh == "all", at_once)
         planned = without_absent(planned, runner.pools)
         cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
-        told = _print_notices(store, console, 0)
+        told = print_notices(store, console)
         if not pending:
             return cells, failures
         store.check_writable()
@@ -94,12 +94,12 @@ def sweep(
                 console.print(str(schedule), style="dim", highlight=False)
                 _compute_in_pool(pending, schedule, pool, store, board)
         # Of what was found damaged meanwhile, such as the checkpoint of a stopped training.
-        _print_notices(store, console, told)
+        print_notices(store, console, told)
     return cells, board.failures
 
 
-def _print_notices(store: Store, console: Console, told: int) -> int:
-    """Print the store's notices from a number on; returns how many there are."""
+def print_notices(store: Store, console: Console, told: int = 0) -> int:
+    """Print the store's notices after the first `told`; returns how many there are."""
     for notice in store.notices[told:]:
         console.print(Text(notice))
     return len(store.notices)
@@ -219,7 +219,7 @@ def _compute_in_pool(
 ) -> None:
     """Compute several runs at once, in worker processes."""
     device = "cuda" if schedule.resources.gpus else "cpu"
-    dtype = str(fast_dtype(device)).removeprefix("torch.")
+    dtype = dtype_name(fast_dtype(device))
     root = store.root.absolute()
     settings = WorkerSettings(root, schedule.jobs, schedule.threads, ((device, dtype),))
     events = pool.compute(
