@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from animals import write_data, write_suite
 from command_line import Bench, Said
 
 from quanta_bench.cli import main
@@ -34,41 +34,13 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's own data: 16 training rows, 4 for validation, 8 for test."""
-    path = tmp_path_factory.mktemp("data") / "animals.jsonl"
-    rows = [
-        {
-            "prompt": f"Animal {n} of the list says",
-            "choices": ["moo", "meow", "quack"],
-            "answer": ["moo", "meow", "quack"][n % 3],
-            "split": "train" if n < 16 else "validation" if n < 20 else "test",
-        }
-        for n in range(28)
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return path
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_model: Path) -> Path:
     """A user's own suite over that data and a tiny model: two methods, two seeds."""
-    path = tmp_path_factory.mktemp("suite") / "animals.yaml"
-    path.write_text(
-        f"""
-name: animals
-title: Animals
-tasks: ["jsonl:{data}"]
-profiles:
-  embedded:
-    model: .
-    model_source: "local:{tiny_model}"
-    seeds: [0, 1]
-    training: {{batch_size: 4, validations: 2, precision: float32}}
-    rows:
-      - none
-      - {{method: lora, label: LoRA, settings: {{r: 2}}}}
-"""
-    )
-    return path
+    return write_suite(tmp_path_factory.mktemp("suite"), data, tiny_model)
 
 
 @pytest.fixture

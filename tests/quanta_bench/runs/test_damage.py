@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from animals import write_data, write_suite
 from results_by_hand import sentences
 from rich.console import Console
 
@@ -31,21 +32,6 @@ from quanta_bench.runs.sweep import Fresh, sweep
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import Request, make_request
 from quanta_bench.training import trainer
-
-SUITE = """
-name: animals
-title: Animals
-tasks: ["jsonl:{data}"]
-profiles:
-  embedded:
-    model: .
-    model_source: "local:{model}"
-    seeds: [0, 1]
-    training: {{batch_size: 4, validations: 2, precision: float32}}
-    rows:
-      - none
-      - {{method: lora, label: LoRA, settings: {{r: 2}}, training: {{learning_rate: 0.003}}}}
-"""
 
 
 @dataclass
@@ -90,19 +76,8 @@ def whole(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole")
-    rows = [
-        {
-            "prompt": f"Animal {n} of the list says",
-            "choices": ["moo", "meow", "quack"],
-            "answer": n % 3,
-            "split": "train" if n < 8 else "validation" if n < 12 else "test",
-        }
-        for n in range(20)
-    ]
-    data = folder / "animals.jsonl"
-    data.write_text("\n".join(map(json.dumps, rows)))
-    suite = folder / "animals.yaml"
-    suite.write_text(SUITE.format(data=data, model=tiny_model))
+    data = write_data(folder, train=8, validation=4, test=8)
+    suite = write_suite(folder, data, tiny_model, training="learning_rate: 0.003")
     request = make_request(str(suite), "table", "embedded", Choice(), check=True)
     made = Sweep(folder / "results", request)
     cells, failed, _, computed = made.again()

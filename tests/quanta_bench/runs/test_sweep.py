@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from animals import write_data, write_suite
 from rich.console import Console
 
 from quanta_bench.data.pools import Pools
@@ -31,20 +32,6 @@ from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import make_request
 
-SUITE = """
-name: animals
-title: Animals
-tasks: ["jsonl:{data}"]
-profiles:
-  embedded:
-    model: .
-    model_source: "local:{model}"
-    seeds: [0, 1]
-    training: {{batch_size: 4, validations: 2, precision: float32}}
-    rows:
-      - none
-      - {{method: lora, label: LoRA, settings: {{r: 2}}}}
-"""
 ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
@@ -66,20 +53,7 @@ def one_thread() -> Iterator[None]:
 def suite(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A base and a method, two seeds."""
     folder = tmp_path_factory.mktemp("jobs")
-    rows = [
-        {
-            "prompt": f"Animal {n} of the list says",
-            "choices": ["moo", "meow", "quack"],
-            "answer": ["moo", "meow", "quack"][n % 3],
-            "split": "train" if n < 16 else "validation" if n < 20 else "test",
-        }
-        for n in range(28)
-    ]
-    data = folder / "animals.jsonl"
-    data.write_text("\n".join(map(json.dumps, rows)))
-    path = folder / "animals.yaml"
-    path.write_text(SUITE.format(data=data, model=tiny_model))
-    return path
+    return write_suite(folder, write_data(folder), tiny_model)
 
 
 def stored(results: Path) -> dict[str, Any]:
