@@ -24,11 +24,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.utils.extent import Extent, say_nothing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +47,6 @@ __all__ = [
     "at_least",
     "at_most",
 ]
-
-T = TypeVar("T")
 
 
 class Record(BaseModel):
@@ -168,12 +167,8 @@ class Outcome(Record):
     notes: list[str] = []
 
 
-def _discard(text: str) -> None:
-    """The default ``tell``: drop progress messages."""
-
-
 @dataclass(frozen=True)
-class Conditions:
+class Conditions(Extent):
     """How to run a benchmark.
 
     Attributes:
@@ -187,15 +182,10 @@ class Conditions:
         tell: called with progress messages.
     """
 
-    quick: bool = False
     model: str = "smollm2-135m"
     source: str = "embedded"
     device: Literal["cpu", "cuda"] = "cpu"
-    tell: Callable[[str], None] = _discard
-
-    def choose(self, full: T, quick: T) -> T:
-        """``quick`` if these conditions are quick, else ``full``."""
-        return quick if self.quick else full
+    tell: Callable[[str], None] = say_nothing
 
 
 class Benchmark(ABC):

@@ -10,9 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.utils.extent import Extent, say_nothing
 
 __all__ = [
     "BenchError",
@@ -25,15 +26,9 @@ __all__ = [
     "UsageError",
 ]
 
-T = TypeVar("T")
-
-
-def _say_nothing(text: str) -> None:
-    """Discard a line of progress."""
-
 
 @dataclass(frozen=True)
-class Conditions:
+class Conditions(Extent):
     """How an experiment is to run.
 
     Attributes:
@@ -42,13 +37,8 @@ class Conditions:
         tell: called with a line of progress from time to time.
     """
 
-    quick: bool = False
     seeds: tuple[int, ...] = ()
-    tell: Callable[[str], None] = _say_nothing
-
-    def choose(self, full: T, quick: T) -> T:
-        """The full or the quick size, depending on ``quick``."""
-        return quick if self.quick else full
+    tell: Callable[[str], None] = say_nothing
 
 
 @dataclass(frozen=True)

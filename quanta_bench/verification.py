@@ -22,17 +22,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.utils.extent import Extent
 
 __all__ = ["BenchError", "Conditions", "Finding", "Outcome", "UsageError", "Verification"]
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
-class Conditions:
+class Conditions(Extent):
     """How a check is to run.
 
     Attributes:
@@ -40,12 +39,7 @@ class Conditions:
         seed: of whatever is drawn at random; the same seed gives the same cases.
     """
 
-    quick: bool = False
     seed: int = 0
-
-    def choose(self, full: T, quick: T) -> T:
-        """One of two numbers or lists of cases, as the conditions are."""
-        return quick if self.quick else full
 
 
 @dataclass(frozen=True)
