@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
+from quanta_bench.report.evidence import stored_items
 from quanta_bench.report.table import TableRow, Value
-from quanta_bench.results.integrity import DamagedError
-from quanta_bench.results.predictions import ItemScores
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.statistics import answers
@@ -63,15 +62,6 @@ def _best(column: ColumnSpec, results: Sequence[Result], store: Store) -> float 
         except ValueError:
             return None
     return None
-
-
-def stored_items(result: Result, store: Store) -> Mapping[str, ItemScores]:
-    """A run's items by task; empty if its predictions are not stored."""
-    try:
-        return store.item_scores(result.run) or {}
-    except DamagedError as error:
-        store.notice(str(error))
-        return {}
 
 
 def constant_notes(

@@ -60,12 +60,7 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
         perplexities.
     """
     runs = list(results.values())
-    try:
-        stored = [store.item_scores(result.run) for result in runs]
-    except DamagedError as error:
-        store.notice(str(error))
-        return None
-    items = [by_task.get(column.task) for by_task in stored if by_task is not None]
+    items = [stored_items(result, store).get(column.task) for result in runs]
     known = [one for one in items if one is not None and one.ids]
     if not runs or len(known) < len(runs):
         return None
@@ -76,7 +71,7 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
     if len(present) == len(known):
         made = taken_apart.of_items(present, [one.groups for one in known])
     else:
-        found = _of_answers(column.task, metric, runs, store)
+        found = _of_answers(column.task, metric, scored, known)
         if found is None:
             return None
         made = found
@@ -84,15 +79,22 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
     return Evidence(tuple(results), made.times(scale(scored)), names)
 
 
-def _of_answers(task: str, metric: str, runs: Sequence[Result], store: Store) -> Scores | None:
+def stored_items(result: Result, store: Store) -> Mapping[str, ItemScores]:
+    """A run's items by task; empty if its predictions are not stored, or damaged."""
+    try:
+        return store.item_scores(result.run) or {}
+    except DamagedError as error:
+        store.notice(str(error))
+        return {}
+
+
+def _of_answers(
+    task: str, metric: str, scored: TaskResult, items: Sequence[ItemScores]
+) -> Scores | None:
     """A metric that single items do not have, from the answers; ``None`` if it is not theirs."""
-    if runs[0].tasks[task].kind == "perplexity":
+    if scored.kind == "perplexity":
         return None
     plugin = find_task(task)
-    stored = [(store.item_scores(run.run) or {}).get(task) for run in runs]
-    items = [of_seed for of_seed in stored if of_seed is not None]
-    if len(items) < len(runs):
-        return None
     answers = [_answers(of_seed) for of_seed in items]
     if any(answer.prediction is None for of_seed in answers for answer in of_seed):
         # Tied candidates are several answers with weights, which predictions do not hold.

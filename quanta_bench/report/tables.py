@@ -276,7 +276,7 @@ def _item_error(column: ColumnSpec, results: Sequence[Result], store: Store) -> 
         predictions it needs are not stored.
     """
     tasks = [result.tasks[column.task] for result in results]
-    scale = 1.0 if tasks[0].kind == "perplexity" else 100.0
+    scale = evidence.scale(tasks[0])
     # A run records only the error of its task's main metric.
     own = [
         math.nan
@@ -286,8 +286,8 @@ def _item_error(column: ColumnSpec, results: Sequence[Result], store: Store) -> 
     ]
     if len(results) == 1 and column.metric in ("", tasks[0].metric):
         return scale * own[0]
-    stored = [store.item_scores(result.run) for result in results]
-    scores = [by_task[column.task] for by_task in stored if by_task is not None]
+    stored = [evidence.stored_items(result, store).get(column.task) for result in results]
+    scores = [items for items in stored if items is not None]
     if len(scores) < len(results):
         return None
     columns = [
