@@ -17,7 +17,7 @@ from quanta_bench.benchmark import Conditions
 from quanta_bench.data.pools import Pools
 from quanta_bench.method import Method
 from quanta_bench.models.loading import LoadedModel, ModelRef, load_model, load_tokenizer
-from quanta_bench.models.precision import arithmetic, resolve
+from quanta_bench.models.precision import arithmetic, dtype_name, resolve
 from quanta_bench.plugins import METHODS, build_method
 from quanta_bench.spec import ModelSpec, TrainingSpec
 from quanta_bench.suites.loading import load_suite
@@ -62,7 +62,7 @@ class Materials:
     def precision(self) -> dict[str, str]:
         """The precision that a run on this machine uses for a frozen base."""
         dtype, mixed = resolve("auto", "frozen", self.device.type)
-        return {"base": str(dtype).removeprefix("torch."), "arithmetic": mixed}
+        return {"base": dtype_name(dtype), "arithmetic": mixed}
 
     @property
     def dtype(self) -> torch.dtype:

@@ -26,6 +26,11 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
     return _fast_dtypes[device]
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype without its module, as records and settings have it: ``bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
 def settle(device: str, dtype: torch.dtype) -> None:
     """Take another process's result: timing under load may give the wrong one."""
     _fast_dtypes[device] = dtype

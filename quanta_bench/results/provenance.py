@@ -40,20 +40,17 @@ def code_versions(method: str, tasks: Iterable[str]) -> dict[str, CodeVersion]:
     Returns:
         By ``method:NAME``, ``task:NAME`` and ``suite``; what is not registered is left out.
     """
-    versions: dict[str, int | str] = {"suite": NUMBERS}
-    for name in _present_sources(method, tasks):
+    versions = {"suite": CodeVersion(version=NUMBERS, source=_suite_source())}
+    for name, source in _plugin_sources(method, tasks).items():
         kind, _, plugin = name.partition(":")
-        if kind == "method":
-            versions[name] = METHODS.get(plugin).version
-        if kind == "task":
-            versions[name] = TASKS.get(plugin).version
-    sources = _present_sources(method, tasks)
-    return {name: CodeVersion(version=versions[name], source=sources[name]) for name in sources}
+        registered = METHODS.get(plugin) if kind == "method" else TASKS.get(plugin)
+        versions[name] = CodeVersion(version=registered.version, source=source)
+    return versions
 
 
-def _present_sources(method: str, tasks: Iterable[str]) -> dict[str, str]:
-    """The hashes of what is installed, by the names of `code_versions`. Imports no plug-in."""
-    sources = {"suite": _suite_source()}
+def _plugin_sources(method: str, tasks: Iterable[str]) -> dict[str, str]:
+    """The hashes of installed plug-ins, by the names of `code_versions`. Imports none of them."""
+    sources = {}
     if method in METHODS:
         sources[f"method:{method}"] = source_hash(METHODS.module(method))
     for name in sorted({task.partition(":")[0] for task in tasks}):
@@ -80,17 +77,12 @@ def stale(result: Result) -> list[str]:
 def _changes(code: Mapping[str, CodeVersion], method: str, tasks: Iterable[str]) -> list[str]:
     if not code:
         return ["its code was not recorded"]
-    changes = []
-    for name, source in _present_sources(method, tasks).items():
-        if name == "suite":
-            same = name in code and code[name].version == NUMBERS
-        else:
-            same = name in code and code[name].source == source
-        if not same:
+    same_numbers = "suite" in code and code["suite"].version == NUMBERS
+    changes = [] if same_numbers else ["the suite has changed"]
+    for name, source in _plugin_sources(method, tasks).items():
+        if name not in code or code[name].source != source:
             kind, _, plugin = name.partition(":")
-            changes.append(
-                f"the {kind} {plugin} has changed" if plugin else f"the {kind} has changed"
-            )
+            changes.append(f"the {kind} {plugin} has changed")
     return changes
 
 

@@ -21,7 +21,7 @@ from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel, is_here
-from quanta_bench.models.precision import arithmetic, fast_dtype, resolve
+from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype, resolve
 from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
@@ -62,8 +62,7 @@ class Runner:
     def identify(self, planned: PlannedRun) -> Identity:
         """The names of a run here. Reads data and hashes the model, but computes nothing."""
         if planned.key not in self._identities:
-            fastest = str(fast_dtype(this_device().type)).removeprefix("torch.")
-            self._identities[planned.key] = planned.identify(self.pools, fastest)
+            self._identities[planned.key] = planned.identify(self.pools, _fastest())
         return self._identities[planned.key]
 
     def find(self, planned: PlannedRun) -> Result | None:
@@ -81,8 +80,8 @@ class Runner:
         names = self.identify(planned)
         result = self._result(planned, names)
         if result is None and planned.training.precision == "auto":
-            for dtype in ("bfloat16", "float32"):
-                result = result or self._result(planned, planned.identify(self.pools, dtype))
+            other = "float32" if _fastest() == "bfloat16" else "bfloat16"
+            result = self._result(planned, planned.identify(self.pools, other))
         if result is None:
             # Damage in a training is reported before anything is computed.
             self._training(planned, names)
@@ -452,6 +451,11 @@ def _alone_in_process() -> bool:
     return _computed == 1 or torch.cuda.is_available()
 
 
+def _fastest() -> str:
+    """The dtype that ``precision="auto"`` stands for here."""
+    return dtype_name(fast_dtype(this_device().type))
+
+
 def _read_precision(folder: Path) -> dict[str, str] | None:
     """The precision of an interrupted training; ``None`` if it had not been chosen.
 
@@ -476,7 +480,7 @@ def _kept_precision(
     if stored is not None:
         return stored
     dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
-    precision = {"base": str(dtype).removeprefix("torch."), "arithmetic": arithmetic}
+    precision = {"base": dtype_name(dtype), "arithmetic": arithmetic}
     if method.trains:
         with whole_file(folder / "precision.json") as stream:
             stream.write(json.dumps(precision).encode())
