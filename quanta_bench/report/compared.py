@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.statistics import answers
-from quanta_bench.statistics.comparison import Difference, holm
+from quanta_bench.statistics.comparison import Difference
 from quanta_bench.suites.schema import Suite
 
 
@@ -117,18 +117,11 @@ def compare_rows(
         lines += [
             Line(average.title, True, one) for one in evidence.differences(known, fixed, reference)
         ]
-    single = []
-    for key, title in titles.items():
-        of_key = {label: found[label, key] for label in rows if (label, key) in found}
-        single += [
-            Line(title, False, one) for one in evidence.differences(of_key, fixed, reference)
-        ]
-    corrected = holm([line.difference.p for line in single])
-    count = max(sum(not math.isnan(p) for p in corrected), 1)
-    lines += [
-        replace(line, difference=replace(line.difference, p_holm=p, comparisons=count))
-        for line, p in zip(single, corrected, strict=True)
-    ]
+    by_column = {
+        key: {label: found[label, key] for label in rows if (label, key) in found} for key in titles
+    }
+    for key, single in evidence.across_columns(by_column, fixed, reference).items():
+        lines += [Line(titles[key], False, one) for one in single]
     if not lines:
         raise BenchError(
             "The rows share no column that was scored with the same seeds on the same items, so "

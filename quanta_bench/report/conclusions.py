@@ -10,7 +10,7 @@ from quanta_bench.report import evidence
 from quanta_bench.report.evidence import Evidence
 from quanta_bench.report.table import TableRow, Value
 from quanta_bench.runs.cells import Cells
-from quanta_bench.statistics.comparison import Difference, holm
+from quanta_bench.statistics.comparison import Difference
 from quanta_bench.suites.schema import Profile
 
 DIFFERS = "*"
@@ -61,27 +61,25 @@ def _mark_model(rows: Sequence[TableRow], members: Sequence[int], found: Found) 
     averages = list(dict.fromkeys(key for n in members for key in rows[n].averages))
     keys = list(dict.fromkeys(key for n in members for key in rows[n].cells))
     notes: list[str] = []
-    compared: list[tuple[str, list[Difference]]] = []
-    for key in [*keys, *averages]:
-        shown = {str(n): found[n, key] for n in members if (n, key) in found}
-        compared.append((key, evidence.differences(shown, fixed, str(reference))))
-        if key in averages or not averages:
-            for name, group in evidence.groups(shown, fixed, str(reference)).items():
-                value = _value(rows[int(name)], key)
-                if value is not None:
-                    value.letters = group
-    single = [(key, one) for key, of_key in compared if key in keys for one in of_key]
-    corrected = holm([one.p for _, one in single])
-    for (key, one), p in zip(single, corrected, strict=True):
-        _differ(rows[int(one.row)], key, p)
-    for key, of_key in compared:
-        if key not in averages or not of_key:
-            continue
-        for one in of_key:
+    by_key = {
+        key: {str(n): found[n, key] for n in members if (n, key) in found}
+        for key in (*keys, *averages)
+    }
+    for key in averages or keys:
+        for name, group in evidence.groups(by_key[key], fixed, str(reference)).items():
+            value = _value(rows[int(name)], key)
+            if value is not None:
+                value.letters = group
+    single = evidence.across_columns({key: by_key[key] for key in keys}, fixed, str(reference))
+    mean = {key: evidence.differences(by_key[key], fixed, str(reference)) for key in averages}
+    for key, compared in (*single.items(), *mean.items()):
+        for one in compared:
             _differ(rows[int(one.row)], key, one.p_holm)
-        notes += _conclusion(rows, reference, key, of_key)
-    if single:
-        count = sum(not math.isnan(p) for p in corrected)
+    for key, compared in mean.items():
+        if compared:
+            notes += _conclusion(rows, reference, key, compared)
+    if any(single.values()):
+        count = sum(not math.isnan(one.p) for of_key in single.values() for one in of_key)
         notes.append(
             f"{DIFFERS} beside a column's value: differs from {rows[reference].label}, paired over "
             f"seeds and items (p < 0.05 after Holm's correction for the {count} comparisons of all "

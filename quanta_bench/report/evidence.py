@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +16,7 @@ from quanta_bench.results.predictions import ItemScores
 from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.results.store import Store
 from quanta_bench.statistics import scores as taken_apart
-from quanta_bench.statistics.comparison import Difference, compare
+from quanta_bench.statistics.comparison import Difference, compare, holm
 from quanta_bench.statistics.letters import letters
 from quanta_bench.statistics.noise import Noise, noise
 from quanta_bench.statistics.scores import Scores
@@ -161,12 +161,6 @@ def own_errors(found: Evidence) -> dict[int, float]:
     return {s: e for s, e in zip(found.seeds, errors, strict=True) if math.isfinite(e)}
 
 
-def item_error(found: Evidence) -> float | None:
-    """The standard error over items of a row's mean."""
-    error = math.sqrt(noise(found.scores).items)
-    return error if math.isfinite(error) else None
-
-
 def trains(method: str) -> bool:
     """Whether a method has seeds; one that does not train gives the same score each time."""
     return METHODS.get(method).trains
@@ -208,6 +202,26 @@ def differences(
     scores = comparable(rows, fixed, reference)
     pairs = [(name, reference) for name in scores if name != reference]
     return compare(scores, pairs, [name for name in fixed if name in scores])
+
+
+def across_columns(
+    columns: Mapping[str, Mapping[str, Evidence]], fixed: Sequence[str], reference: str
+) -> dict[str, list[Difference]]:
+    """The differences in each column; Holm over those of all columns together.
+
+    Args:
+        columns: evidence by column and row.
+        fixed: rows that do not train.
+        reference: the row to be compared with.
+    """
+    by_column = {key: differences(rows, fixed, reference) for key, rows in columns.items()}
+    corrected = holm([one.p for of_key in by_column.values() for one in of_key])
+    count = max(sum(not math.isnan(p) for p in corrected), 1)
+    p_holm = iter(corrected)
+    return {
+        key: [replace(one, p_holm=next(p_holm), comparisons=count) for one in of_key]
+        for key, of_key in by_column.items()
+    }
 
 
 def groups(rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str) -> dict[str, str]:
