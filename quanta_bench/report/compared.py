@@ -21,6 +21,7 @@ from quanta_bench.runs.cells import Cells
 from quanta_bench.statistics import answers
 from quanta_bench.statistics.comparison import Difference
 from quanta_bench.suites.schema import Suite
+from quanta_bench.utils.json_text import finite
 
 
 @dataclass(frozen=True)
@@ -283,13 +284,13 @@ def as_data(compared: Compared) -> dict[str, Any]:
                 "column": line.column,
                 "average": line.average,
                 "effect": line.difference.effect,
-                "interval_low": _known(line.difference.interval[0]),
-                "interval_high": _known(line.difference.interval[1]),
-                "p": _known(line.difference.p),
-                "p_holm": _known(line.difference.p_holm),
+                "interval_low": finite(line.difference.interval[0]),
+                "interval_high": finite(line.difference.interval[1]),
+                "p": finite(line.difference.p),
+                "p_holm": finite(line.difference.p_holm),
                 "comparisons": line.difference.comparisons,
                 "shown": line.difference.shown,
-                "smallest_at_80_percent_power": _known(line.difference.smallest),
+                "smallest_at_80_percent_power": finite(line.difference.smallest),
                 "seeds": line.difference.seeds,
                 "groups": line.difference.groups,
                 "test": line.difference.test,
@@ -301,15 +302,11 @@ def as_data(compared: Compared) -> dict[str, Any]:
         "rows": [
             {
                 "row": row.label,
-                "consistency_over_seeds": _known(row.consistency),
-                "expected_calibration_error": _known(row.calibration_error),
-                "brier": _known(row.brier),
+                "consistency_over_seeds": finite(row.consistency),
+                "expected_calibration_error": finite(row.calibration_error),
+                "brier": finite(row.brier),
             }
             for row in compared.behaviours
         ],
         "left_out": compared.left_out,
     }
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

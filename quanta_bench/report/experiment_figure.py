@@ -15,6 +15,7 @@ from quanta_bench.report import plots, sections
 from quanta_bench.report.overwriting import free_name
 from quanta_bench.utils.escaping import csv_text
 from quanta_bench.utils.fitted_table import FittedTable
+from quanta_bench.utils.json_text import finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,20 +56,15 @@ def records(outcome: Outcome) -> list[dict[str, Any]]:
                         "method": curve.name,
                         "size": curve.size,
                         "x": point.x,
-                        "mean": _finite(mean.mean),
+                        "mean": finite(mean.mean),
                         "low": mean.low,
                         "high": mean.high,
                         "seeds": len(point.values),
                         "setting": point.setting,
-                        "values": [_finite(value) for value in point.values],
+                        "values": [finite(value) for value in point.values],
                     }
                 )
     return found
-
-
-def _finite(value: float) -> float | None:
-    """JSON has neither infinity nor NaN."""
-    return value if math.isfinite(value) else None
 
 
 def write(experiment: type[Experiment], outcome: Outcome, folder: Path) -> list[Path]:

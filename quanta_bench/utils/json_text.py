@@ -1,8 +1,9 @@
-"""Parse JSON from users and downloads; every defect raises the same exception type."""
+"""JSON: parsed from users and downloads with one exception for every defect; numbers it can hold."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -41,3 +42,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 class _DuplicateKeyError(ValueError):
     """A key with two values."""
+
+
+def finite(value: float) -> float | None:
+    """A number that JSON can hold: it has neither infinity nor NaN, which become ``None``."""
+    return value if math.isfinite(value) else None
