@@ -1,4 +1,4 @@
-"""JSON: parsed from users and downloads with one exception for every defect; numbers it can hold."""
+"""JSON: parsed from users and downloads, one exception for every defect; numbers it can hold."""
 
 from __future__ import annotations
 
