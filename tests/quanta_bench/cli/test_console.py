@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,15 @@ def test_columns_set_the_width_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 COMPUTING = """
-import hashlib, sys, time
+import ctypes, signal, sys, time
 from quanta_bench.cli.console import acknowledge_interrupts
 
 with acknowledge_interrupts():
+    # A call of a library that goes on after a signal: here until it reads a character.
+    signal.siginterrupt(signal.SIGINT, False)
     try:
         print("started", flush=True)
-        # One call of a library, which Python cannot interrupt before it ends.
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**6)
+        ctypes.CDLL(None).getchar()
         time.sleep(600)
     except KeyboardInterrupt:
         print("ended", file=sys.stderr)
@@ -49,18 +51,24 @@ def test_ctrl_c_is_acknowledged_before_the_computation_ends(tmp_path: Path) -> N
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         [sys.executable, "-c", COMPUTING],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
         cwd=tmp_path,
     ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
+        time.sleep(1)  # The library's call follows the line at once.
         process.send_signal(signal.SIGINT)
-        lines = [line.strip() for line in process.stderr if line.strip()]
-    assert lines == [STOPPING, "ended"]
+        assert process.stderr.readline().strip() == ""
+        assert process.stderr.readline().strip() == STOPPING
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stderr.readline().strip() == "ended"
 
 
 def test_the_former_listener_to_signals_is_restored() -> None:

@@ -191,8 +191,8 @@ def test_a_full_disk_is_one_message_and_the_same_command_goes_on(
             cells, _ = compute(rows, folder)
             assert complete(cells)
     assert len(messages) > 4
-    start = "FOLDER cannot be written: No space left on device. Make room there"
-    assert all(message.startswith(start) for message in messages)
+    start = "FOLDER cannot be written: No space left on device. Free space there"
+    assert not [message for message in messages if not message.startswith(start)]
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
