@@ -61,6 +61,14 @@ class SuiteOptions:
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1,2.")] = (
         ""
     )
+    vary: Annotated[
+        str,
+        typer.Option(
+            "--vary",
+            help="What a seed varies, in place of the suite's: init,order,sample (with sample, "
+            "each seed draws its own training and test items).",
+        ),
+    ] = ""
     size: Annotated[
         str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
     ] = ""
@@ -146,6 +154,7 @@ class SuiteOptions:
             methods=comma_separated(self.methods),
             all_rows=self.rows == "all",
             seeds=whole_numbers(self.seeds),
+            vary=comma_separated(self.vary),
             size=self.size,
             models=comma_separated(self.models),
             model=self.model,

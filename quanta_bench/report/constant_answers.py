@@ -46,22 +46,26 @@ def constant_row(
 
 
 def _best(column: ColumnSpec, results: Sequence[Result], store: Store) -> float | None:
+    right: dict[str, str] = {}
+    metric = column.metric
     for result in results:
         scored = result.tasks.get(column.task)
         if scored is None or scored.kind not in CHOOSES:
             continue
+        metric = metric or scored.metric
         items = stored_items(result, store).get(column.task)
-        gold = list(items.gold) if items else []
-        if not gold or any(one is None for one in gold):
-            continue
-        metric = column.metric or scored.metric
-        # A correlation's right answers are numbers, of which no constant is any better.
-        labels = gold if metric not in ("pearson", "spearman") else gold[:1]
-        try:
-            return answers.best_constant(labels, partial(answers.constant_metric, metric, gold))[1]
-        except ValueError:
-            return None
-    return None
+        for name, gold in zip(items.ids, items.gold, strict=True) if items else ():
+            if gold is not None:
+                right[name] = gold
+    if not right or metric is None:
+        return None
+    gold = list(right.values())
+    # A correlation's right answers are numbers, of which no constant is any better.
+    labels = gold if metric not in ("pearson", "spearman") else gold[:1]
+    try:
+        return answers.best_constant(labels, partial(answers.constant_metric, metric, gold))[1]
+    except ValueError:
+        return None
 
 
 def constant_notes(

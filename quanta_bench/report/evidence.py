@@ -150,9 +150,9 @@ def margin(error: Noise) -> float | None:
     return half if math.isfinite(half) and half > 0 else None
 
 
-def own_margin(found: Evidence) -> float | None:
-    """Half of the 95 % interval of a row's mean."""
-    return margin(noise(found.scores))
+def own_margin(found: Evidence, method: str) -> float | None:
+    """Half of the 95 % interval of a row's mean; of items alone if its method does not train."""
+    return margin(noise(found.scores if trains(method) else found.scores.pooled()))
 
 
 def own_errors(found: Evidence) -> dict[int, float]:
@@ -162,7 +162,7 @@ def own_errors(found: Evidence) -> dict[int, float]:
 
 
 def trains(method: str) -> bool:
-    """Whether a method has seeds; one that does not train gives the same score each time."""
+    """Whether a method trains; one that does not gives the same answers with every seed."""
     return METHODS.get(method).trains
 
 
@@ -181,17 +181,17 @@ def comparable(
     trained = [name for name in rows if name not in fixed]
     first = rows[reference] if reference in trained else rows[trained[0]] if trained else None
     if first is None:
-        return {name: found.scores.first() for name, found in rows.items()}
+        return {name: found.scores.pooled() for name, found in rows.items()}
     items = dict(zip(first.seeds, first.items, strict=True))
     kept = {}
     for name, found in rows.items():
-        same = found.scores.groups == first.scores.groups
-        if name in fixed:
-            same = same and set(found.items) == set(items.values())
+        once = name in fixed and len(set(items.values())) == 1
+        if once:
+            same = set(found.items) == set(items.values())
         else:
-            same = same and dict(zip(found.seeds, found.items, strict=True)) == items
-        if same:
-            kept[name] = found.scores.first() if name in fixed else found.scores
+            same = dict(zip(found.seeds, found.items, strict=True)) == items
+        if same and found.scores.groups == first.scores.groups:
+            kept[name] = found.scores.pooled() if once else found.scores
     return kept
 
 

@@ -156,7 +156,7 @@ def _fill(
         rests_on = evidence.evidence(by_key[key], dict(zip(group.seed, scored, strict=True)), store)
         if rests_on is not None:
             found[number, key] = rests_on
-            value.margin = evidence.own_margin(rests_on)
+            value.margin = evidence.own_margin(rests_on, rows[number].method)
             value.seed_errors = evidence.own_errors(rests_on)
         else:
             _bound(value, rows[number], by_key[key], scored)
@@ -172,7 +172,7 @@ def _fill(
             rests_on = evidence.average([found.get((number, key)) for key in keys])
             if rests_on is not None:
                 found[number, average.title] = rests_on
-                value.margin = evidence.own_margin(rests_on)
+                value.margin = evidence.own_margin(rests_on, rows[number].method)
                 value.seed_errors = evidence.own_errors(rests_on)
             else:
                 _bound_average(value, [rows[number].cells[key] for key in keys])

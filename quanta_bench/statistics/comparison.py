@@ -145,19 +145,20 @@ def compare(
     Args:
         rows: scores by row, on the same seeds and items.
         pairs: row and reference.
-        fixed: rows that do not train: their one score counts for every seed.
+        fixed: rows that do not train: where they have one score, it counts for every seed.
     """
     untrained = set(fixed)
     trained = {name: scores for name, scores in rows.items() if name not in untrained}
     seeds = max((scores.seeds for scores in trained.values()), default=1)
-    full = {n: s.repeated(seeds) if n in untrained else s for n, s in rows.items()}
+    full = {n: s.repeated(seeds) if s.seeds == 1 else s for n, s in rows.items()}
     pool = _pooled(list(trained.values()))
     found = []
     for row, reference in pairs:
         alike = len(untrained & {row, reference})
         # Two rows that do not train have no noise of training, however many seeds others have.
-        scores = rows if alike == 2 else full
-        difference = scores[row].minus(scores[reference])
+        difference = full[row].minus(full[reference])
+        if alike == 2:
+            difference = difference.pooled()
         others = _pooled([s for name, s in trained.items() if name not in (row, reference)])
         joined = None if alike or _unlike(difference, others) else pool
         found.append(_pair(row, reference, difference, joined))

@@ -46,9 +46,9 @@ class Scores:
         """The same score for each of so many seeds, for a row that does not train."""
         return self._with(lambda values: np.repeat(values, seeds, axis=0))
 
-    def first(self) -> Scores:
-        """The first seed alone; every seed of a row that does not train is like it."""
-        return self._with(lambda values: values[:1])
+    def pooled(self) -> Scores:
+        """All seeds as one, for a row that does not train: seeds differ by their items alone."""
+        return self._with(lambda values: values.mean(axis=0, keepdims=True))
 
     def minus(self, other: Scores) -> Scores:
         """The difference of two rows, seed by seed and item by item.

@@ -21,6 +21,7 @@ class Choice:
         methods: method names to keep; one with a leading ``+`` is added to the suite's own.
         all_rows: add every registered method that has a row for the profile.
         seeds: seeds, in place of the suite's.
+        vary: the random streams that a seed sets, in place of the suite's.
         size: size by name, in place of the profile's default.
         models: keep the rows of these models.
         model: a model, in place of every row's: ``name``, ``hub:NAME@REVISION`` or ``local:DIR``.
@@ -31,6 +32,7 @@ class Choice:
     methods: tuple[str, ...] = ()
     all_rows: bool = False
     seeds: tuple[int, ...] = ()
+    vary: tuple[str, ...] = ()
     size: str = ""
     models: tuple[str, ...] = ()
     model: str = ""

@@ -71,7 +71,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     Raises:
         UsageError: an unknown profile, size, method or setting.
     """
-    profile = pick_profile(suite, profile_name)
+    profile = chosen_profile(suite, profile_name, choice)
     suite = suite.as_in(profile)
     size = _size(suite, profile, choice.size)
     seeds = _seeds(choice.seeds or size.seeds or profile.seeds)
@@ -95,7 +95,9 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
             rows.append(_missing_row(row, model, str(error), profile, seeds))
             continue
         common = {"model": model, "method": row.method, "settings": row.settings}
-        own = seeds if METHODS.get(row.method).trains else seeds[:1]
+        # One score of the base is enough, unless each seed has its own test items.
+        several = METHODS.get(row.method).trains or "sample" in profile.vary
+        own = seeds if several else seeds[:1]
         jobs = []
         for seed in own:
             streams = Seeds(**dict.fromkeys(profile.vary, seed))
@@ -147,6 +149,20 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
         for name, reason in missing.items()
     ]
     return rows
+
+
+def chosen_profile(suite: Suite, name: str, choice: Choice) -> Profile:
+    """A suite's profile by name, with the random streams that the user lets seeds vary.
+
+    Raises:
+        UsageError: there is no such profile or stream.
+    """
+    profile = pick_profile(suite, name)
+    streams = list(Seeds.model_fields)
+    unknown = [stream for stream in choice.vary if stream not in streams]
+    if unknown:
+        raise UsageError(f"A seed cannot vary {unknown[0]!r}. {did_you_mean(unknown[0], streams)}")
+    return profile.model_copy(update={"vary": choice.vary}) if choice.vary else profile
 
 
 def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:

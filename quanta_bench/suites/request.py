@@ -9,7 +9,7 @@ from quanta_bench.errors import UsageError
 from quanta_bench.suites import loading
 from quanta_bench.suites.choice import NO_CHOICE, Choice
 from quanta_bench.suites.compatibility import check_columns, check_metrics
-from quanta_bench.suites.grid import GridRow, grid
+from quanta_bench.suites.grid import GridRow, chosen_profile, grid
 from quanta_bench.suites.schema import Profile, Suite
 
 
@@ -44,7 +44,7 @@ class Request:
         Raises:
             UsageError: there is no such profile, row, setting or metric.
         """
-        profile = loading.pick_profile(suite, profile_name)
+        profile = chosen_profile(suite, profile_name, choice)
         if choice.model or choice.source:
             # The suite's notes on its own model and data do not apply to others.
             profile = profile.model_copy(update={"about": "", "notes": ()})
