@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from quanta_bench.statistics.comparison import compare
 from quanta_bench.statistics.noise import noise
+from quanta_bench.statistics.pooling import row_noises
 from quanta_bench.statistics.scores import Scores
 
 
@@ -59,6 +60,22 @@ class World:
         return {
             f"row{r}": Scores(means[r], parts[r], sums[r], names, strata) for r in range(self.rows)
         }
+
+    def draw_apart(self, random: np.random.Generator) -> dict[str, Scores]:
+        """A table each of whose seeds is scored on items of its own."""
+        by_seed = [replace(self, seeds=1).draw(random) for _ in range(self.seeds)]
+        count = self.seeds * self.groups
+        names = tuple(f"g{number:05d}" for number in range(count))
+        strata = np.zeros(count, dtype=np.int64)
+        rows = {}
+        for row in by_seed[0]:
+            parts, totals = np.zeros((2, self.seeds, count))
+            for seed, drawn in enumerate(by_seed):
+                own = slice(seed * self.groups, (seed + 1) * self.groups)
+                parts[seed, own], totals[seed, own] = drawn[row].parts[0], drawn[row].totals[0]
+            means = np.array([drawn[row].means[0] for drawn in by_seed])
+            rows[row] = Scores(means, parts, totals, names, strata)
+        return rows
 
     def values(self, random: np.random.Generator, gains: Sequence[float] = ()) -> np.ndarray:
         """Scores of shape (rows, seeds, items)."""
@@ -123,6 +140,48 @@ def coverage(world: World, draws: int, seed: int = 0) -> float:
         error = noise(scores)
         held += error.p_value(float(scores.means.mean()) - truth(world)) >= 0.05
     return held / draws
+
+
+def coverage_in_tables(world: World, tables: int, *, apart: bool, seed: int = 0) -> float:
+    """The same for all rows of tables, whose rows lend each other their spread over seeds.
+
+    Args:
+        world: the table, its truth 0.
+        tables: how many are drawn.
+        apart: whether each seed is scored on items of its own.
+        seed: of the draws.
+    """
+    random, held = np.random.default_rng(seed), 0
+    for _ in range(tables):
+        rows = world.draw_apart(random) if apart else world.draw(random)
+        for row, error in row_noises(rows).items():
+            held += error.p_value(float(rows[row].means.mean())) >= 0.05
+    return held / (tables * world.rows)
+
+
+def false_alarms_of_the_base(
+    world: World, tables: int, *, apart: bool, seed: int = 0
+) -> tuple[float, float]:
+    """How often a base that does not train is said to differ from rows that are no better.
+
+    Returns:
+        As `false_alarms`.
+    """
+    random, tables_with, single = np.random.default_rng(seed), 0, 0
+    still = replace(world, rows=world.rows + 1, row_seed=[0.0, *[world.row_seed] * world.rows])
+    for _ in range(tables):
+        rows = replace(still, seed=0.0)
+        drawn = rows.draw_apart(random) if apart else rows.draw(random)
+        alike = world.seed * random.normal(size=world.seeds)
+        base, *others = drawn
+        drawn = {
+            name: one if name == base else replace(one, means=one.means + alike)
+            for name, one in drawn.items()
+        }
+        found = compare(drawn, [(other, base) for other in others], [base])
+        tables_with += any(one.shown for one in found)
+        single += sum(one.p < 0.05 for one in found)
+    return tables_with / tables, single / (tables * world.rows)
 
 
 def truth(world: World) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,10 +19,13 @@ from quanta_bench.results.store import Store
 from quanta_bench.statistics import scores as taken_apart
 from quanta_bench.statistics.comparison import Difference, compare, holm
 from quanta_bench.statistics.letters import letters
-from quanta_bench.statistics.noise import Noise, noise
+from quanta_bench.statistics.noise import Noise
+from quanta_bench.statistics.pooling import row_noises
 from quanta_bench.statistics.scores import Scores
 from quanta_bench.suites.schema import ColumnSpec
 from quanta_bench.task import Answer
+
+Row = TypeVar("Row")
 
 REFERENCE = "lora"
 """Rows are compared with the first row of this method."""
@@ -150,9 +154,18 @@ def margin(error: Noise) -> float | None:
     return half if math.isfinite(half) and half > 0 else None
 
 
-def own_margin(found: Evidence, method: str) -> float | None:
-    """Half of the 95 % interval of a row's mean; of items alone if its method does not train."""
-    return margin(noise(found.scores if trains(method) else found.scores.pooled()))
+def own_margins(rows: Mapping[Row, Evidence], fixed: Collection[Row]) -> dict[Row, float | None]:
+    """Half of the 95 % interval of each row's mean in one column.
+
+    Args:
+        rows: evidence by row.
+        fixed: rows that do not train.
+    """
+    alike: dict[object, dict[Row, Scores]] = {}
+    for name, found in rows.items():
+        alike.setdefault((found.seeds, found.items), {})[name] = found.scores
+    errors = [row_noises(scores, fixed) for scores in alike.values()]
+    return {name: margin(error) for of_some in errors for name, error in of_some.items()}
 
 
 def own_errors(found: Evidence) -> dict[int, float]:

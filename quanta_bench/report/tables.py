@@ -156,7 +156,6 @@ def _fill(
         rests_on = evidence.evidence(by_key[key], dict(zip(group.seed, scored, strict=True)), store)
         if rests_on is not None:
             found[number, key] = rests_on
-            value.margin = evidence.own_margin(rests_on, rows[number].method)
             value.seed_errors = evidence.own_errors(rests_on)
         else:
             _bound(value, rows[number], by_key[key], scored)
@@ -172,11 +171,23 @@ def _fill(
             rests_on = evidence.average([found.get((number, key)) for key in keys])
             if rests_on is not None:
                 found[number, average.title] = rests_on
-                value.margin = evidence.own_margin(rests_on, rows[number].method)
                 value.seed_errors = evidence.own_errors(rests_on)
             else:
                 _bound_average(value, [rows[number].cells[key] for key in keys])
+    _set_margins(rows, found)
     return found
+
+
+def _set_margins(
+    rows: Sequence[TableRow], found: Mapping[tuple[int, str], evidence.Evidence]
+) -> None:
+    """Give each value that rests on predictions its interval."""
+    fixed = {n for n, row in enumerate(rows) if not row.missing and not evidence.trains(row.method)}
+    for key in dict.fromkeys(key for _, key in found):
+        of_key = {number: one for (number, name), one in found.items() if name == key}
+        for number, half in evidence.own_margins(of_key, fixed).items():
+            row = rows[number]
+            (row.cells.get(key) or row.averages[key]).margin = half
 
 
 def _bound(value: Value, row: TableRow, column: ColumnSpec, results: Sequence[Result]) -> None:

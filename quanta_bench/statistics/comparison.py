@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 
 from quanta_bench.statistics.noise import Noise, noise
+from quanta_bench.statistics.pooling import diverging, pool, unlike, with_training
 from quanta_bench.statistics.scores import Floats, Scores
 
 FLIPS = 9999
 """Random flips of signs where there are too many to go through."""
-UNLIKE = 0.01
-"""Level of the F-test by which a pair's spread over seeds is unlike that of all rows together."""
 MOST_ENUMERATED = 13
 """Up to so many groups that differ, all flips of signs are gone through."""
 
@@ -138,9 +137,9 @@ def compare(
 ) -> list[Difference]:
     """Differences of rows, the p corrected by Holm over all of the pairs.
 
-    The noise of seeds in a difference of two trained rows is estimated from all trained rows
-    together, as the row x seed interaction of an analysis of variance: with two seeds, a pair of
-    rows alone says nearly nothing about it.
+    The noise of training is estimated from all trained rows together (`pool`): with two seeds, a
+    pair of rows alone says nearly nothing about it. A pair that varies far more than the other rows
+    keeps its own spread.
 
     Args:
         rows: scores by row, on the same seeds and items.
@@ -151,17 +150,22 @@ def compare(
     trained = {name: scores for name, scores in rows.items() if name not in untrained}
     seeds = max((scores.seeds for scores in trained.values()), default=1)
     full = {n: s.repeated(seeds) if s.seeds == 1 else s for n, s in rows.items()}
-    pool = _pooled(list(trained.values()))
+    pooled, diverged = pool(list(trained.values())), diverging(trained)
     found = []
     for row, reference in pairs:
         alike = len(untrained & {row, reference})
-        # Two rows that do not train have no noise of training, however many seeds others have.
         difference = full[row].minus(full[reference])
         if alike == 2:
             difference = difference.pooled()
-        others = _pooled([s for name, s in trained.items() if name not in (row, reference)])
-        joined = None if alike or _unlike(difference, others) else pool
-        found.append(_pair(row, reference, difference, joined))
+        error = noise(difference)
+        if pooled is not None and alike == 1 and not {row, reference} & diverged:
+            error = with_training(error, pooled)
+        elif pooled is not None and not alike:
+            others = [s for name, s in trained.items() if name not in (row, reference)]
+            if not unlike(difference, others):
+                spread = 2 * pooled.variance / difference.seeds
+                error = replace(error, seeds=spread, seeds_df=pooled.df)
+        found.append(_pair(row, reference, difference, error))
     adjusted = holm([difference.p for difference in found])
     tested = max(sum(not math.isnan(p) for p in adjusted), 1)
     return [
@@ -170,30 +174,7 @@ def compare(
     ]
 
 
-def _pooled(trained: Sequence[Scores]) -> tuple[float, int] | None:
-    """Variance of the row x seed interaction and its degrees of freedom."""
-    if len(trained) < 2 or trained[0].seeds < 2 or len({s.seeds for s in trained}) > 1:
-        return None
-    means = np.array([scores.means for scores in trained])
-    rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
-    freedom = (means.shape[0] - 1) * (means.shape[1] - 1)
-    return float((rest**2).sum()) / freedom, freedom
-
-
-def _unlike(difference: Scores, others: tuple[float, int] | None) -> bool:
-    """Whether a pair varies far more over seeds than the other rows, as when a row diverges."""
-    if others is None or not others[0]:
-        return False
-    ratio = float(difference.means.var(ddof=1)) / (2 * others[0])
-    return ratio > float(special.fdtri(difference.seeds - 1, others[1], 1 - UNLIKE))
-
-
-def _pair(
-    row: str, reference: str, difference: Scores, pool: tuple[float, int] | None
-) -> Difference:
-    error = noise(difference)
-    if pool is not None and error.seeds_df:
-        error = replace(error, seeds=2 * pool[0] / difference.seeds, seeds_df=pool[1])
+def _pair(row: str, reference: str, difference: Scores, error: Noise) -> Difference:
     effect = float(difference.means.mean())
     if difference.seeds == 1:
         unknown = math.isnan(error.variance)

@@ -90,6 +90,34 @@ def test_rows_on_other_items_are_not_compared(bench: Bench) -> None:
     assert not any("differ" in note for note in sentences(table))
 
 
+def test_seeds_with_items_of_their_own_are_compared_seed_by_seed(answered: Bench) -> None:
+    random = np.random.default_rng(3)
+    easy = {seed: random.random((2, 60)) < 0.5 for seed in (0, 1)}
+    rows = []
+    for row in ROWS:
+        of_row = {}
+        for seed, base in easy.items():
+            gain = (random.random((2, 60)) < {"full": 0.4, "none": 0}.get(row, 0.05)) & ~base
+            groups = [f"{seed}/{n}" for n in range(60)]
+            scored = {
+                name: items(list(one * 1.0), groups, f"{seed}/")
+                for name, one in zip(("boolq", "piqa"), base | gain, strict=True)
+            }
+            of_row[seed] = answered.result(scored)
+        rows.append(of_row)
+    table = answered.table(suite(*ROWS, vary=["init", "order", "sample"]), *rows)
+    by_method = {row.method: row for row in table.rows if row.label != "Best constant"}
+    base, lora, full = (by_method[name] for name in ("none", "lora", "full"))
+    assert full.averages["Avg."].differs
+    assert base.averages["Avg."].p_holm is not None
+    # The base is scored on 120 items, which is all of its noise.
+    deviation = np.std(np.concatenate([one[0] for one in easy.values()]), ddof=1)
+    expected = 100 * stats.t.ppf(0.975, 118) * deviation / np.sqrt(120)
+    assert base.cells["boolq"].margin == pytest.approx(expected, rel=0.05)
+    assert lora.cells["boolq"].margin > expected
+    assert "which items are drawn" in " ".join(sentences(table))
+
+
 def test_rates_that_are_not_tuned_are_marked(bench: Bench) -> None:
     one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
     own = {"method": "dora", "training": {"learning_rate": 0.5}, "label": "DoRA here"}

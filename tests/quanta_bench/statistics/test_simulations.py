@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simulated_scores import World, coverage, false_alarms, power
+from simulated_scores import (
+    World,
+    coverage,
+    coverage_in_tables,
+    false_alarms,
+    false_alarms_of_the_base,
+    power,
+)
 
 from quanta_bench.statistics import comparison
 from quanta_bench.statistics.noise import Noise
@@ -35,6 +42,18 @@ def test_spreads_that_do_not_overlap_are_no_test() -> None:
 def test_intervals_hold_the_truth(seeds: int) -> None:
     world = World(rows=1, seeds=seeds, groups=25, in_group=2, seed=0, row_seed=0.03 * (seeds > 1))
     assert 0.92 <= coverage(world, 600) <= 0.985
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_intervals_of_a_table_hold_the_truth(apart: bool) -> None:
+    assert 0.93 <= coverage_in_tables(SMALL, 150, apart=apart) <= 0.985
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_base_is_rarely_said_to_differ_from_rows_that_gained_nothing(apart: bool) -> None:
+    family, single = false_alarms_of_the_base(SMALL, 150, apart=apart)
+    assert family <= 0.1
+    assert single <= 0.09
 
 
 def predicted(world: World, gain: float) -> float:
@@ -91,6 +110,42 @@ def test_coverage_is_95_percent(groups: tuple[int, int], seeds: int, right: floa
     print(f"coverage: {seeds} seeds, {groups}, right {right}: {100 * held:.1f} %")  # noqa: T201
     # Two seeds tell little of their own noise: with few items their interval is too wide.
     assert 0.93 <= held <= (0.985 if seeds == 2 else 0.975)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("spread", [(0.0, 0.0), (0.04, 0.02), (0.1, 0.02)])
+def test_coverage_in_tables_is_95_percent(
+    apart: bool, seeds: int, spread: tuple[float, float]
+) -> None:
+    world = World(seeds=seeds, row_seed=spread[0], seed=spread[1])
+    held = coverage_in_tables(world, 1000, apart=apart, seed=5)
+    print(f"in tables: apart {apart}, {seeds} seeds, {spread}: {100 * held:.1f} %")  # noqa: T201
+    assert 0.935 <= held <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_false_alarms_of_the_base_in_a_thousand_tables(apart: bool, seeds: int) -> None:
+    family, single = false_alarms_of_the_base(World(seeds=seeds), 1000, apart=apart, seed=6)
+    print(f"base: apart {apart}, {seeds} seeds: {family:.1%}, single {single:.1%}")  # noqa: T201
+    assert single <= 0.065
+    assert family <= 0.065
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_spread_that_all_rows_share_is_a_limit(apart: bool, seeds: int) -> None:
+    """Three times the spread of a row alone; the page on statistics states it."""
+    world = World(seeds=seeds, row_seed=0.02, seed=0.06)
+    held = coverage_in_tables(world, 500, apart=apart, seed=7)
+    family, single = false_alarms_of_the_base(world, 500, apart=apart, seed=7)
+    print(f"shared: apart {apart}, {seeds} seeds: {held:.1%}; {family:.1%}, {single:.1%}")  # noqa: T201
+    assert held >= 0.88
+    assert single <= 0.2
 
 
 @pytest.mark.slow

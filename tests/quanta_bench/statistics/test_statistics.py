@@ -23,6 +23,7 @@ from quanta_bench.statistics.comparison import (
 )
 from quanta_bench.statistics.letters import letters
 from quanta_bench.statistics.noise import Noise, estimate, noise
+from quanta_bench.statistics.pooling import pool, row_noises
 
 
 def test_one_seed_has_the_clustered_error_of_its_items() -> None:
@@ -152,9 +153,53 @@ def test_a_row_that_does_not_train_has_no_noise_of_seeds() -> None:
     drawn = World(rows=3, seeds=3).draw(random)
     base = scores.of_items([list(random.normal(size=50))], [[f"g{n:04d}" for n in range(50)]])
     found = compare({**drawn, "base": base}, [("base", "row0"), ("row1", "row0")], ["base"])
-    assert found[0].error.seeds_df == 2
+    pooled = pool(list(drawn.values()))
+    assert pooled is not None
+    assert found[0].error.seeds == pytest.approx(pooled.items + pooled.own + pooled.shared)
+    assert found[1].error.seeds == pytest.approx(2 * pooled.variance / 3)
     assert found[1].error.seeds_df == 4
-    assert found[0].error.seeds == pytest.approx(drawn["row0"].means.var(ddof=1) / 3)
+
+
+def test_pooled_noise_is_that_of_an_analysis_of_variance() -> None:
+    """Rows x seeds without item noise: the mean squares of a two-way analysis of variance."""
+    random = np.random.default_rng(9)
+    means = random.normal(size=(5, 4)) + 3 * random.normal(size=4)
+    rows = {
+        f"row{n}": scores.of_items([[v, v] for v in of_row], [["a", "b"]] * 4)
+        for n, of_row in enumerate(means)
+    }
+    centred = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
+    residual = (centred**2).sum() / (4 * 3)
+    of_seeds = 5 * means.mean(0).var(ddof=1)
+    found = pool(list(rows.values()))
+    assert found is not None
+    assert (found.df, found.shared_df) == (12, 3)
+    assert found.variance == pytest.approx(residual)
+    assert found.own == pytest.approx(residual / 4)
+    assert found.shared == pytest.approx((of_seeds - residual) / 5 / 4)
+    assert row_noises(rows)["row0"].variance == pytest.approx(found.own + found.shared)
+
+
+def test_seeds_on_items_of_their_own_keep_the_pool_free_of_item_noise() -> None:
+    """Rows that differ by items alone, each seed on other items: no noise of training is left."""
+    random = np.random.default_rng(4)
+    kept = []
+    for _ in range(200):
+        values = random.normal(size=(4, 3, 30))
+        groups = [[f"{seed}-{n}" for n in range(30)] for seed in range(3)]
+        rows = [scores.of_items([list(v) for v in of_row], groups) for of_row in values]
+        found = pool(rows)
+        assert found is not None
+        kept.append(found.variance / 3 - found.items)
+    assert abs(np.mean(kept)) < 3 * np.std(kept) / np.sqrt(200)
+
+
+def test_a_row_that_diverges_keeps_its_own_spread() -> None:
+    world = World(rows=8, seeds=3, row_seed=[0.01] * 7 + [0.5])
+    drawn = world.draw(np.random.default_rng(8))
+    found = row_noises(drawn)
+    assert found["row7"].seeds == pytest.approx(noise(drawn["row7"]).seeds)
+    assert found["row0"].seeds_df > 2
 
 
 def test_a_pair_that_varies_far_more_than_the_others_keeps_its_own_spread() -> None:

@@ -209,6 +209,20 @@ def test_seeds_out_of_range_or_twice_are_refused(mine: Suite, seeds: tuple[int, 
         grid(mine, "embedded", Choice(seeds=seeds))
 
 
+def test_the_base_is_scored_on_the_items_of_every_seed(mine: Suite) -> None:
+    def drawn(choice: Choice) -> list[list[tuple[int, int]]]:
+        rows = grid(mine, "embedded", choice)
+        return [[(t.seeds.sample, scored.sample) for t, scored in row.jobs] for row in rows]
+
+    assert drawn(Choice()) == [[(0, 0)], [(0, 0), (0, 0)]]
+    assert drawn(Choice(vary=("init", "sample"))) == [[(4, 4), (5, 5)]] * 2
+
+
+def test_a_stream_that_no_seed_can_vary_is_refused(mine: Suite) -> None:
+    with pytest.raises(UsageError, match="A seed cannot vary 'samples'. Did you mean 'sample'"):
+        grid(mine, "embedded", Choice(vary=("samples",)))
+
+
 def test_a_broken_plug_in_is_a_row_with_the_reason_where_all_are_asked_for(
     mine: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
