@@ -199,6 +199,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         pools=pools,
         fresh=fresh,
         at_once=read_jobs(options.jobs),
+        allow_overlap=options.allow_overlap,
     )
 
 

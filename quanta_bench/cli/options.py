@@ -34,6 +34,13 @@ FreshOption = Annotated[
         "by a different version of the code.",
     ),
 ]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option(
+        "--allow-overlap",
+        help="Score tasks even if more than 2% of their test items are in the training data.",
+    ),
+]
 ModelName = Annotated[
     str, typer.Option("--model", help="Base model: smollm2-135m, hub:NAME@REVISION or local:DIR.")
 ]
@@ -113,6 +120,7 @@ class SuiteOptions:
         ),
     ] = "auto"
     fresh: FreshOption = ""
+    allow_overlap: AllowOverlap = False
     stored: Annotated[
         bool, typer.Option("--stored", help="Show what is stored and compute nothing.")
     ] = False

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from quanta_bench.cli.options import DataSource, FreshOption, Json, ModelName, examples, read_fresh
+from quanta_bench.cli.options import (
+    AllowOverlap,
+    DataSource,
+    FreshOption,
+    Json,
+    ModelName,
+    examples,
+    read_fresh,
+)
 from quanta_bench.utils.quiet import settle_libraries
 
 EXAMPLES = examples(
@@ -44,6 +52,7 @@ def run(
         "results/local/single"
     ),
     fresh: FreshOption = "",
+    allow_overlap: AllowOverlap = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune once, score once, print the result."""
@@ -66,7 +75,9 @@ def run(
         method, task, parse_settings(settings or []), seed, model, source, tell=screen.print
     )
     console.fetch_for(screen, [(job.training, job.evaluation)])
-    result = single_run.compute(job, Store(results), screen, fresh=read_fresh(fresh))
+    result = single_run.compute(
+        job, Store(results), screen, fresh=read_fresh(fresh), allow_overlap=allow_overlap
+    )
     output.show(
         result.model_dump(mode="json"), single_run.on_screen(result, results), as_json=as_json
     )

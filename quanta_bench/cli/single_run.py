@@ -18,7 +18,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
-from quanta_bench.runs.sweep import Fresh, print_notices
+from quanta_bench.runs.sweep import Fresh, check_overlap, print_notices
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
 from quanta_bench.suites.fitting import fitted
 from quanta_bench.suites.overrides import Overrides
@@ -102,15 +102,22 @@ def job(
     return made
 
 
-def compute(job: Job, store: Store, console: Console, *, fresh: Fresh = "") -> Result:
-    """Compute the run, or find it."""
+def compute(
+    job: Job, store: Store, console: Console, *, fresh: Fresh = "", allow_overlap: bool = False
+) -> Result:
+    """Compute the run, or find it.
+
+    Raises:
+        UsageError: too many test items are in the training data, unless ``allow_overlap``.
+    """
     with Screen(console, [1.0]) as screen:
         line = screen.begin(job.label)
         runner = Runner(store, line)
         planned = PlannedRun.of(job)
-        again = fresh == "all" or (
-            fresh == "stale" and runner.is_stale(planned, runner.find(planned))
-        )
+        stored = runner.find(planned)
+        again = fresh == "all" or (fresh == "stale" and runner.is_stale(planned, stored))
+        if (again or stored is None) and not allow_overlap:
+            check_overlap(runner, planned)
         result = runner.compute(planned, fresh=again)
         line.finish()
     print_notices(store, console)

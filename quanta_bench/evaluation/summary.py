@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from quanta_bench.evaluation import decisions, evaluators, stats
@@ -18,11 +18,20 @@ def summarise(
     judged: Sequence[evaluators.Judged],
     seconds: float,
     data: dict[str, Any],
+    shared: Collection[str] | None = None,
 ) -> TaskResult:
     """A task's scores from its judged items.
 
     The standard error is that of the expected scores: an item whose best candidates tie has a score
     between 0 and 1, and drawing one of these at random would only add noise of our own.
+
+    Args:
+        task: the task.
+        protocol: registered name of the protocol.
+        judged: its items.
+        seconds: wall time of scoring them.
+        data: fingerprints of what was read.
+        shared: ids of items whose text is in the training data, where that was looked for.
 
     Raises:
         NonFiniteError: a metric is NaN or infinite.
@@ -58,6 +67,7 @@ def summarise(
         max_new_tokens=judged[0].max_new_tokens if judged else None,
         long_answers=sum(item.too_long for item in judged),
         tied=sum(item.tied for item in judged),
+        overlap=None if shared is None else sum(item.example.id in shared for item in judged),
         seconds=seconds,
         data=data,
     )

@@ -252,6 +252,7 @@ def _limits(named: RowResults) -> list[str]:
     long: dict[str, str] = {}
     trained: dict[str, list[str]] = defaultdict(list)
     tied: dict[str, list[str]] = defaultdict(list)
+    shared: dict[str, int] = {}
     for name, results in named:
         count = sum(task.tied for result in results for task in result.tasks.values())
         if count:
@@ -263,6 +264,9 @@ def _limits(named: RowResults) -> list[str]:
         for result in results:
             for reference, task in result.tasks.items():
                 title = task_title(reference)
+                if task.overlap:
+                    key = f"of {task.items:,} of {title}"
+                    shared[key] = max(shared.get(key, 0), task.overlap)
                 if task.cut_items:
                     cut[title] = f"{task.cut_items:,} of {task.items:,} of {title}"
                 if task.long_answers:
@@ -276,6 +280,9 @@ def _limits(named: RowResults) -> list[str]:
             "Items on which candidates share the best score; each then counts as chosen by an "
             f"equal part: {_listed(tied)}."
         )
+    if shared:
+        listed = "; ".join(f"{count:,} {rest}" for rest, count in shared.items())
+        notes.append(f"Test items whose text is in the training data, at most: {listed}.")
     if any(trained.values()):
         listed = _listed({share: names for share, names in trained.items() if names})
         notes.append(f"Training contexts cut to fit training.max_length: {listed}.")

@@ -151,6 +151,8 @@ class TaskResult(Record):
         long_answers: items whose right answer is longer than that.
         tied: items on which several candidates share the best score, so that each counts as the
             answer by an equal part.
+        overlap: items whose text is in the training data; ``None`` where it was not looked for, as
+            in results of earlier versions.
         seconds: wall time.
         data: fingerprints and versions of what was read.
     """
@@ -167,6 +169,7 @@ class TaskResult(Record):
     max_new_tokens: int | None = None
     long_answers: int = 0
     tied: int = 0
+    overlap: int | None = None
     seconds: float
     data: dict[str, Any]
 

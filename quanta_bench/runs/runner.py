@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quanta_bench.data.overlap import Overlaps
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, RunCrashedError
 from quanta_bench.evaluation import evaluators, limits, summary
@@ -56,6 +57,7 @@ class Runner:
         self.jobs = jobs
         self.reporter = reporter
         self.pools = pools or Pools()
+        self.overlaps = Overlaps(self.pools)
         self._renewed: set[str] = set()
         self._identities: dict[str, Identity] = {}
 
@@ -369,6 +371,7 @@ class Runner:
             advance=self.reporter.scored,
         )
         start = time.perf_counter()
+        shared = self.overlaps.of(record.spec, spec) if method.trains else {}
         results: dict[str, TaskResult] = {}
         predictions: list[Mapping[str, Any]] = []
         with (
@@ -381,7 +384,12 @@ class Runner:
                 judged = evaluators.evaluate(context, task, examples)
                 seconds = time.perf_counter() - task_start
                 results[reference] = summary.summarise(
-                    task, spec.protocol, judged, seconds, names.evaluation_data[reference]
+                    task,
+                    spec.protocol,
+                    judged,
+                    seconds,
+                    names.evaluation_data[reference],
+                    shared.get(reference),
                 )
                 predictions += [summary.line(reference, item) for item in judged]
             perplexities = {

@@ -17,7 +17,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.availability import without_absent
 from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.estimates import DurationEstimator, work
-from quanta_bench.runs.identity import PlannedRow
+from quanta_bench.runs.identity import PlannedRow, PlannedRun
 from quanta_bench.runs.progress import RunLine, Screen, Silent
 from quanta_bench.runs.runner import Runner
 from quanta_bench.runs.schedule import PendingRun, Schedule, rank
@@ -45,6 +45,7 @@ def sweep(
     pools: Pools | None = None,
     fresh: Fresh = "",
     at_once: int | None = 1,
+    allow_overlap: bool = False,
 ) -> tuple[list[Cells], list[str]]:
     """Compute the runs of a grid whose results are not stored yet.
 
@@ -63,12 +64,14 @@ def sweep(
             code.
         at_once: how many runs to compute at once, each in its own process; with one, it is this
             process. ``None`` uses :func:`quanta_bench.runs.concurrency.runs_at_once`.
+        allow_overlap: score a task even if many of its items are in the training data.
 
     Returns:
         The rows with their results, and a message for each run that failed.
 
     Raises:
-        UsageError: a row's settings are refused; before any data are read if its protocol is.
+        UsageError: a row's settings are refused; before any data are read if its protocol is. Or
+            too many test items are in the training data.
         SourceError: the source has none of the tasks, or lacks training data.
         StorageError: the store cannot be written.
         KeyboardInterrupt: the user interrupted. Finished runs are kept.
@@ -83,6 +86,9 @@ def sweep(
         told = print_notices(store, console)
         if not pending:
             return cells, failures
+        if not allow_overlap:
+            for run in pending:
+                check_overlap(runner, run.planned)
         store.check_writable()
         schedule = Schedule.of(pending, at_once)
         with Screen(console, [run.work for run in pending], lambda: draw(cells)) as screen:
@@ -96,6 +102,16 @@ def sweep(
         # Of what was found damaged meanwhile, such as the checkpoint of a stopped training.
         print_notices(store, console, told)
     return cells, board.failures
+
+
+def check_overlap(runner: Runner, planned: PlannedRun) -> None:
+    """Refuse a run too many of whose test items are in its training data.
+
+    Raises:
+        UsageError: they are.
+    """
+    if planned.method.trains:
+        runner.overlaps.check(planned.training, planned.evaluation)
 
 
 def print_notices(store: Store, console: Console, told: int = 0) -> int:

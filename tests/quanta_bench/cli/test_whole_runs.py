@@ -195,3 +195,22 @@ def test_ctrl_c_then_the_same_command_goes_on(
         records[1]["training"]["losses"], rel=1e-3
     )
     assert records[0]["tasks"].keys() == records[1]["tasks"].keys()
+
+
+def test_test_items_in_the_training_data_are_refused_or_stated(
+    bench: Bench, work: dict[str, int], data: Path, suite: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows += [{**row, "split": "train"} for row in rows if row["split"] == "test"][:3]
+    copied = tmp_path / "copied.jsonl"
+    copied.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    made = tmp_path / "copied.yaml"
+    made.write_text(suite.read_text().replace(str(data), str(copied)))
+    words = ["table", str(made), "--results", str(tmp_path), "--methods", "lora", "--seeds", "0"]
+    refused = bench(*words)
+    assert refused.status != 0
+    assert "3 of the 8 test items" in " ".join(refused.both.split())
+    assert "--allow-overlap" in refused.both
+    assert work["trained"] == 0
+    assert bench(*words, "--allow-overlap").status == 0
+    assert "3 of 8 of" in (tmp_path / "animals.md").read_text()

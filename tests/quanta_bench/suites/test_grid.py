@@ -219,7 +219,7 @@ def test_the_base_is_scored_on_the_items_of_every_seed(mine: Suite) -> None:
 
 
 def test_a_stream_that_no_seed_can_vary_is_refused(mine: Suite) -> None:
-    with pytest.raises(UsageError, match="A seed cannot vary 'samples'. Did you mean 'sample'"):
+    with pytest.raises(UsageError, match=r"A seed cannot vary 'samples'\. Did you mean 'sample'"):
         grid(mine, "embedded", Choice(vary=("samples",)))
 
 

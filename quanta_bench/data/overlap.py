@@ -1,0 +1,228 @@
+"""Test items whose text stands in the training data, of whatever task.
+
+A task's own splits keep related items apart. They cannot do so across tasks: a mixture may contain
+another task's test questions. So texts are compared as words, in small letters and without
+punctuation, by the share of a test text's five-word sequences that one training text holds
+(containment, Broder 1997).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from quanta_bench.data.pools import Pools
+from quanta_bench.errors import UsageError
+from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
+from quanta_bench.task import Example, Task
+from quanta_bench.utils.cache import cache_folder, keep
+from quanta_bench.utils.fingerprint import text_digest
+
+Words = tuple[str, ...]
+
+SHINGLE = 5
+"""Words in a sequence."""
+LONG = 8
+"""Texts of fewer words, such as candidates, occur by chance. An item that has no longer text is
+compared as a whole prompt."""
+NEAR = 0.8
+"""Share of a test text's sequences from which on a training text is nearly the same."""
+MOST = 0.5
+"""Share of an item's words that the texts found again must hold."""
+MOST_SHARED = 0.02
+"""Share of a task's test items that may be in the training data."""
+FOLDER = "overlaps"
+"""In the cache folder."""
+
+
+def words(text: str) -> Words:
+    """Words and operators of a text: compatible forms, small letters, no punctuation."""
+    return tuple(re.findall(r"\w+|[-+*/=<>^%]", unicodedata.normalize("NFKC", text).casefold()))
+
+
+Items = tuple[Task, Sequence[Example]]
+"""A task with some of its items."""
+
+
+def overlapping(
+    training: Iterable[Items], trained_protocol: str, scored: Mapping[str, Items], protocol: str
+) -> dict[str, list[str]]:
+    """The ids of the test items of which most text is in the training data, exactly or nearly.
+
+    What counts as an item's text is what its prompt shows of its fields; for running text, the
+    text. Answers do not: many items share them.
+
+    Args:
+        training: training tasks with their items.
+        trained_protocol: the protocol that they are trained with.
+        scored: tasks that are scored, with their items.
+        protocol: the protocol that they are scored with.
+
+    Returns:
+        Sorted ids by the names of `scored`.
+    """
+    own = {
+        (name, item.id): list(dict.fromkeys(_texts(task, item, protocol)))
+        for name, (task, items) in scored.items()
+        for item in items
+    }
+    index = _Index({text for texts in own.values() for text in texts})
+    for trained, items in training:
+        for item in items:
+            index.add(_fields(item.fields))
+            index.add_exact(_texts(trained, item, trained_protocol))
+    found: dict[str, list[str]] = {name: [] for name in scored}
+    for (name, item_id), texts in own.items():
+        again = sum(len(text) for text in texts if text in index.again)
+        if again and again >= MOST * sum(map(len, texts)):
+            found[name].append(item_id)
+    return {name: sorted(ids) for name, ids in found.items()}
+
+
+class Overlaps:
+    """Overlaps of pools, each computed once; the cache keeps them for other processes."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+        self._found: dict[str, dict[str, list[str]]] = {}
+
+    def of(self, training: TrainingSpec, evaluation: EvaluationSpec) -> dict[str, list[str]]:
+        """By task, the ids of the items of the scored split that the training data hold.
+
+        The training data are the pools for training and for validation, of which a run draws.
+
+        Raises:
+            SourceError: the data cannot be read.
+        """
+        trained = [
+            self._pools.get(task, training.source, split)
+            for task in training.tasks
+            for split in ("train", "validation")
+        ]
+        scored = {
+            task: self._pools.get(task, evaluation.source, evaluation.split)
+            for task in evaluation.tasks
+        }
+        parts = [
+            Path(__file__).read_text("utf-8"),
+            canonical([pool.task.reference for pool in trained]),
+            canonical([pool.identity for pool in trained]),
+            canonical({name: pool.identity for name, pool in scored.items()}),
+            canonical([training.protocol, evaluation.protocol, evaluation.split]),
+            canonical([len(pool.examples) for pool in (*trained, *scored.values())]),
+        ]
+        key = text_digest(*parts)
+        if key not in self._found:
+            path = cache_folder() / FOLDER / f"{key[:32]}.json"
+            found = _read(path, scored)
+            if found is None:
+                found = overlapping(
+                    [(pool.task, pool.examples) for pool in trained],
+                    training.protocol,
+                    {name: (pool.task, pool.examples) for name, pool in scored.items()},
+                    evaluation.protocol,
+                )
+                text = json.dumps(found)
+                keep(path, json.dumps([text_digest(text), text]).encode())
+            self._found[key] = found
+        return self._found[key]
+
+    def check(self, training: TrainingSpec, evaluation: EvaluationSpec) -> None:
+        """Refuse to score items of which too many are in the training data.
+
+        Raises:
+            UsageError: more than `MOST_SHARED` of a task's items are.
+            SourceError: the data cannot be read.
+        """
+        for name, ids in self.of(training, evaluation).items():
+            pool = self._pools.get(name, evaluation.source, evaluation.split)
+            count = len(pool.examples)
+            if len(ids) > MOST_SHARED * count:
+                raise UsageError(
+                    f"{len(ids):,} of the {count:,} {evaluation.split} items of {name} are in the "
+                    f"training data ({', '.join(training.tasks)}); at most {MOST_SHARED:.0%} may "
+                    f"be. Train on other data, leave {name} out, or score it all the same with "
+                    "--allow-overlap; the table will say so."
+                )
+
+
+def _read(path: Path, scored: Collection[str]) -> dict[str, list[str]] | None:
+    """A cached overlap; ``None`` if there is none, or it is damaged."""
+    try:
+        digest, text = json.loads(path.read_bytes())
+        found = json.loads(text)
+    except (OSError, ValueError, TypeError):
+        return None
+    whole = digest == text_digest(text) and found.keys() == set(scored)
+    return cast("dict[str, list[str]]", found) if whole else None
+
+
+class _Index:
+    """Test texts, and which of them training texts hold.
+
+    Attributes:
+        again: the test texts found so far.
+    """
+
+    def __init__(self, texts: Iterable[Words]) -> None:
+        self._texts = list(texts)
+        self._exact = set(self._texts)
+        self._holders: dict[Words, list[int]] = defaultdict(list)
+        self._wanted: list[float] = []
+        self.again: set[Words] = set()
+        for number, text in enumerate(self._texts):
+            shingles = _shingles(text) if len(text) >= LONG else set()
+            self._wanted.append(NEAR * len(shingles))
+            for shingle in shingles:
+                self._holders[shingle].append(number)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Look for test texts in the long ones among an item's texts."""
+        for text in texts:
+            split = words(text)
+            if len(split) < LONG:
+                continue
+            hits = Counter[int]()
+            for shingle in _shingles(split):
+                if shingle in self._holders:
+                    hits.update(self._holders[shingle])
+            self.again |= {
+                self._texts[number] for number, n in hits.items() if n >= self._wanted[number]
+            }
+
+    def add_exact(self, texts: Iterable[Words]) -> None:
+        """Look for the very texts, which may be short."""
+        self.again |= self._exact.intersection(texts)
+
+
+def _shingles(text: Words) -> set[Words]:
+    return {text[start : start + SHINGLE] for start in range(len(text) - SHINGLE + 1)}
+
+
+def _texts(task: Task, item: Example, protocol: str) -> list[Words]:
+    """The long texts among an item's fields that its prompt shows; the whole prompt without any."""
+    long = [text for text in map(words, _fields(item.fields)) if len(text) >= LONG]
+    if task.kind == "perplexity":
+        return long
+    context = words(task.prompt(item, protocol).context)
+    sequences = _shingles(context)
+    # Templates may remove markers from a field, so it need not be shown word for word.
+    shown = [text for text in long if len(_shingles(text) & sequences) >= MOST * len(text)]
+    return shown or [context]
+
+
+def _fields(value: Any) -> Iterator[str]:
+    """Every text among fields, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _fields(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _fields(part)
