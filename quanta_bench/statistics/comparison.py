@@ -150,7 +150,8 @@ def compare(
     trained = {name: scores for name, scores in rows.items() if name not in untrained}
     seeds = max((scores.seeds for scores in trained.values()), default=1)
     full = {n: s.repeated(seeds) if s.seeds == 1 else s for n, s in rows.items()}
-    pooled, diverged = pool(list(trained.values())), diverging(trained)
+    still = next((full[name] for name in full if name in untrained), None)
+    pooled, diverged = pool(list(trained.values()), still), diverging(trained)
     found = []
     for row, reference in pairs:
         alike = len(untrained & {row, reference})

@@ -45,11 +45,13 @@ class Pool:
     shared_df: int
 
 
-def pool(trained: Sequence[Scores]) -> Pool | None:
+def pool(trained: Sequence[Scores], untrained: Scores | None = None) -> Pool | None:
     """The training noise of rows; ``None`` with fewer than two rows or seeds, or unequal seeds.
 
     Args:
         trained: scores on the same seeds and items.
+        untrained: a row that does not train, on the same too. From seed to seed it varies by items
+            alone, so less of what rows share can be mistaken for noise of training.
     """
     found = _interaction(trained)
     if found is None:
@@ -59,34 +61,44 @@ def pool(trained: Sequence[Scores]) -> Pool | None:
     middle = _mean(trained)
     items = sum(noise(scores.minus(middle)).both for scores in trained) / (rows - 1)
     own = max(variance / seeds - items, 0.0)
+    if untrained is not None and untrained.seeds == seeds:
+        middle = middle.minus(untrained)
     grand = noise(middle)
     shared = max(grand.seeds - grand.both - own / rows, 0.0)
     return Pool(variance, df, items, own, shared, seeds - 1)
 
 
-def unlike(difference: Scores, others: Sequence[Scores], rows: float = 1) -> bool:
+def unlike(
+    difference: Scores, others: Sequence[Scores], rows: int = 1, level: float = UNLIKE
+) -> bool:
     """Whether a difference varies far more over seeds than the other rows, as if a row diverged.
 
     Args:
         difference: a row less another, or less the mean of several others.
         others: the other rows.
         rows: how many rows the second is the mean of.
+        level: of the F-test.
     """
     found = _interaction(others)
     if found is None or not found[0]:
         return False
     variance, df = found
     ratio = float(difference.means.var(ddof=1)) / ((1 + 1 / rows) * variance)
-    return ratio > float(special.fdtri(difference.seeds - 1, df, 1 - UNLIKE))
+    return ratio > float(special.fdtri(difference.seeds - 1, df, 1 - level))
 
 
 def diverging(trained: Mapping[Row, Scores]) -> set[Row]:
-    """The rows that vary far more over seeds than the mean of the others (F-test at `UNLIKE`)."""
+    """The rows that vary far more over seeds than the mean of the others.
+
+    F-tests at `UNLIKE` for all rows together (Bonferroni).
+    """
     found: set[Row] = set()
     for name, scores in trained.items():
         others = [other for key, other in trained.items() if key != name]
-        if len(others) > 1 and unlike(scores.minus(_mean(others)), others, len(others)):
-            found.add(name)
+        if len(others) > 1:
+            gap, level = scores.minus(_mean(others)), UNLIKE / len(trained)
+            if unlike(gap, others, len(others), level):
+                found.add(name)
     return found
 
 
@@ -103,7 +115,8 @@ def row_noises(rows: Mapping[Row, Scores], fixed: Collection[Row] = ()) -> dict[
     errors = {
         name: noise(scores.pooled() if name in fixed else scores) for name, scores in rows.items()
     }
-    found = pool(list(trained.values()))
+    still = next((scores for name, scores in rows.items() if name in fixed), None)
+    found = pool(list(trained.values()), still)
     if found is not None:
         for name in trained.keys() - diverging(trained):
             errors[name] = with_training(errors[name], found)
