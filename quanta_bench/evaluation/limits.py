@@ -110,8 +110,8 @@ def _longest_answers(
     most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)
     if lengths and min(lengths) > most:
         raise UsageError(
-            f"{task.title}: the answers may have {most} tokens, and all {len(lengths)} right ones "
-            f"have more ({min(lengths)} to {max(lengths)}): none can be given. "
+            f"{task.title}: generated answers are limited to {most} tokens, but all "
+            f"{len(lengths)} right answers are longer ({min(lengths)} to {max(lengths)}). "
             f"Set evaluation.max_new_tokens={max(lengths) + 1}."
         )
     return [most] * len(prompts)
@@ -134,9 +134,9 @@ def _check_room(
     needed = max(a + b for a, b in zip(contexts, answers, strict=True))
     raise UsageError(
         f"{task.title}: evaluation.max_length={spec.max_length} leaves "
-        f"{max(0, spec.max_length - max(answers))} tokens for a prompt beside the "
-        f"{max(answers)} for its answer, and {cut} of {len(kept)} prompts would be cut, the "
-        f"middle one to {max(0.0, median(kept)):.0%}. Set evaluation.max_length={needed} to cut "
+        f"{max(0, spec.max_length - max(answers))} tokens for the prompt after reserving "
+        f"{max(answers)} for the answer. {cut} of {len(kept)} prompts would be truncated, the "
+        f"median to {max(0.0, median(kept)):.0%}. Set evaluation.max_length={needed} to truncate "
         + ("none." if compares else "none, or lower evaluation.max_new_tokens.")
     )
 

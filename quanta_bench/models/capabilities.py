@@ -97,15 +97,15 @@ def why_not_causal(model: Any) -> str | None:
     try:
         plain, moved = (_plain(model, ids)[:-1] for ids in (row, other))
         if not _agree(model, moved, plain):
-            return "a later token changes what it says of earlier ones: it reads in both directions"
+            return "a later token changes its predictions for earlier ones: it is bidirectional"
         padded = torch.stack([torch.cat([row[:5], row[:3]]), row])
         mask = torch.ones_like(padded)
         mask[0, 5:] = 0
         together = model(input_ids=padded, attention_mask=mask, use_cache=False).logits[0, :5]
     except _ERRORS as error:
-        return f"it does not run on token ids and a mask alone ({_short(error)})"
+        return f"it cannot run on token ids and an attention mask alone ({_short(error)})"
     if not _agree(model, together, plain[:5]):
-        return "what it says of a text depends on the padding and on the other rows of a batch"
+        return "its predictions for a text depend on padding and on the other rows of the batch"
     return None
 
 

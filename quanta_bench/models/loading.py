@@ -86,7 +86,7 @@ def load_model(
     reason = why_not_causal(model)
     if reason is not None:
         raise SourceError(
-            f"The model in {folder}, a {type(model).__name__}, is no causal language model: "
+            f"The model in {folder}, a {type(model).__name__}, is not a causal language model: "
             f"{reason}. An encoder can be fine-tuned with a classification head (protocol head)."
         )
     return _loaded(ref, folder, model)
@@ -191,8 +191,8 @@ def _refuse_missing(folder: Path, missing: Sequence[str], what: str) -> None:
     """
     if missing:
         raise SourceError(
-            f"The weights in {folder} lack {len(missing)} tensors that {what} of "
-            f"its configuration has, first {missing[0]}. Use a complete checkpoint."
+            f"The weights in {folder} lack {len(missing)} tensors of {what} with its "
+            f"config.json, such as {missing[0]}. Use a complete checkpoint."
         )
 
 
@@ -205,8 +205,8 @@ def _refuse_unused(folder: Path, unused: Sequence[str]) -> None:
     """
     if unused:
         raise SourceError(
-            f"The weights in {folder} hold {len(unused)} tensors that a model of its configuration "
-            f"does not have, first {unused[0]}. Weights and config.json do not belong together."
+            f"The weights in {folder} hold {len(unused)} tensors that a model with its "
+            f"config.json does not have, such as {unused[0]}. The weights belong to another model."
         )
 
 
@@ -232,8 +232,8 @@ def _refuse_encoder_decoder(folder: Path) -> None:
         flag = kind in CONFIG_MAPPING and getattr(CONFIG_MAPPING[kind], "is_encoder_decoder", False)
     if flag is True:
         raise SourceError(
-            f"The model in {folder} is an encoder-decoder (type {kind!r}), and only causal "
-            "language models, which are decoders alone, are scored here. Use one of those."
+            f"The model in {folder} is an encoder-decoder (type {kind!r}). Only decoder-only "
+            "(causal) language models are supported."
         )
 
 
@@ -247,8 +247,8 @@ def _loaded(ref: ModelRef, folder: Path, model: Any) -> LoadedModel:
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise SourceError(
-            f"The tokenizer in {folder} has {len(tokenizer)} tokens, the model only {rows}: "
-            "they do not belong together."
+            f"The tokenizer in {folder} has {len(tokenizer)} tokens, but the model's embedding "
+            f"only {rows}. The tokenizer belongs to another model."
         )
     return LoadedModel(
         model=model,

@@ -54,7 +54,7 @@ def test_the_bound_on_new_tokens_has_one_owner(tmp_path: Path) -> None:
 def test_right_answers_that_cannot_be_given_are_refused(pair: Any, tmp_path: Path) -> None:
     task = write(tmp_path / "d.jsonl", say(24, LONG))
     check_evaluation(*pair, spec(task), drawn(task))
-    with pytest.raises(UsageError, match=r"all 8 right ones.*evaluation\.max_new_tokens=51"):
+    with pytest.raises(UsageError, match=r"all 8 right answers are longer.*evaluation\.max_new_tokens=51"):
         check_evaluation(*pair, spec(task, max_new_tokens=32), drawn(task))
 
 
@@ -74,7 +74,7 @@ def test_candidates_have_to_leave_room_too(pair: Any, tmp_path: Path) -> None:
     task = write(tmp_path / "d.jsonl", rows)
     settings = {"tasks": (task,), "protocol": "choice-text"}
     check_evaluation(*pair, EvaluationSpec(**settings, max_length=61), drawn(task))
-    with pytest.raises(UsageError, match=r"leaves 9 tokens for a prompt beside the 31"):
+    with pytest.raises(UsageError, match=r"leaves 9 tokens for the prompt after reserving 31"):
         check_evaluation(*pair, EvaluationSpec(**settings, max_length=40), drawn(task))
 
 
@@ -115,7 +115,7 @@ def job(task: str, tiny_model: Path, method: str = "lora", **settings: Any) -> J
 def test_nothing_is_trained_where_nothing_can_be_scored(tmp_path: Path, tiny_model: Path) -> None:
     task = write(tmp_path / "d.jsonl", say(24, LONG))
     runner = Runner(Store(tmp_path / "r"), Silent(), Pools())
-    with pytest.raises(UsageError, match="none can be given"):
+    with pytest.raises(UsageError, match="right answers are longer"):
         runner.run(job(task, tiny_model, max_new_tokens=32))
     assert not list((tmp_path / "r").rglob("*.ckpt"))
     assert not list((tmp_path / "r").rglob("training.json"))

@@ -160,7 +160,7 @@ def test_a_tokenizer_of_another_model_is_refused(models: Path) -> None:
     content = json.loads(file.read_text())
     content["model"]["vocab"] |= {f"word{place}": place for place in range(5, 20)}
     file.write_text(json.dumps(content))
-    with pytest.raises(SourceError, match="do not belong together"):
+    with pytest.raises(SourceError, match="belongs to another model"):
         load_model(tiny(models), torch.float32)
 
 
@@ -270,7 +270,7 @@ def test_an_adapter_beside_the_model_does_not_take_its_place(models: Path) -> No
         load_model(tiny(models), torch.float32)
 
 
-# --- what is no causal language model -----------------------------------------------------------
+# --- what is not a causal language model -----------------------------------------------------------
 
 
 def save(models: Path, made: Any) -> None:
@@ -284,7 +284,7 @@ def test_an_encoder_is_no_causal_language_model(models: Path, kind: str) -> None
     from transformers import AutoModelForMaskedLM
 
     save(models, AutoModelForMaskedLM.from_config(tiny_config(kind)))
-    with pytest.raises(SourceError, match=r"reads in both directions.*protocol head"):
+    with pytest.raises(SourceError, match=r"it is bidirectional.*protocol head"):
         load_model(tiny(models), torch.float32)
 
 
