@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from quanta_bench.report import sections as shown
 from quanta_bench.report.conclusions import DIFFERS
 from quanta_bench.report.overwriting import free_name
 from quanta_bench.report.sections import Column, Section
-from quanta_bench.report.table import Table, TableRow, Value
+from quanta_bench.report.table import Cost, Table, TableRow, Value
 from quanta_bench.report.tables import STALE, long_form
 from quanta_bench.utils.escaping import spreadsheet
 
@@ -97,8 +97,39 @@ def heading(table: Table) -> str:
     return f"% of {kinds.pop()}" if len(kinds) == 1 else "%"
 
 
+COSTS: tuple[tuple[str, Callable[[Cost], float | None], float], ...] = (
+    ("Training (s)", lambda cost: cost.training_seconds, 1),
+    ("Tokens/s", lambda cost: cost.tokens_per_second, 1),
+    ("Scoring (s)", lambda cost: cost.scoring_seconds, 1),
+    ("Peak memory (MB)", lambda cost: cost.peak_memory_bytes, 1e6),
+    ("Adapter (MB)", lambda cost: cost.adapter_bytes, 1e6),
+)
+"""Heading, value and unit of each column of costs."""
+
+
+def _costs(names: Sequence[Column[TableRow]], rows: Sequence[TableRow]) -> Section[TableRow]:
+    """What each row took; columns that no row has are left out."""
+
+    def column(title: str, value: Callable[[Cost], float | None], unit: float) -> Column[TableRow]:
+        def text(row: TableRow) -> str:
+            number = value(row.cost) if row.cost else None
+            if number is None:
+                return "–"
+            return f"{number / unit:,.{1 if number < 10 * unit else 0}f}"
+
+        return Column(title, text)
+
+    columns = [
+        column(*cost)
+        for cost in COSTS
+        if any(row.cost and cost[1](row.cost) is not None for row in rows)
+    ]
+    title = "What each row took, mean over seeds; of memory, the largest"
+    return Section(title, [*names, *columns], rows)
+
+
 def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
-    """The means and, once a seed is finished, the per-seed values with their standard errors."""
+    """The means and, once a seed is finished, the per-seed values and what the rows took."""
     several = len({row.model for row in table.rows if row.model}) > 1
     values = _values(table)
     names = [Column[TableRow]("Method", label, right=False, label=True)]
@@ -136,7 +167,7 @@ def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:
         [*labels, *(_of_seeds(*value) for value in values)],
         lines,
     )
-    return [means, seeds]
+    return [means, seeds, _costs(names, [row for row in table.rows if row.done_seeds])]
 
 
 def _values(table: Table) -> list[tuple[str, int | None, ValueOf]]:

@@ -59,6 +59,24 @@ class Column(BaseModel):
     items: int = 0
 
 
+class Cost(BaseModel):
+    """What a row took, mean over its seeds; ``None`` where it was not recorded.
+
+    Attributes:
+        training_seconds: wall time of training with validation, of all its models, s.
+        scoring_seconds: wall time of scoring, s.
+        tokens_per_second: real tokens trained on by second of training.
+        peak_memory_bytes: the largest peak of a training of any seed.
+        adapter_bytes: size of the stored adapters of a seed.
+    """
+
+    training_seconds: float | None = None
+    scoring_seconds: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    adapter_bytes: float | None = None
+
+
 class TableRow(BaseModel):
     """A row of a table; cells that are not computed are absent.
 
@@ -75,6 +93,7 @@ class TableRow(BaseModel):
         cells: values by column.
         averages: by heading; missing while one of its columns is.
         perplexity: perplexity of running text after the run, mean over seeds, if measured.
+        cost: what it took; ``None`` before its first run.
         footnote: the method's footnote.
         missing: why the row is empty, if it cannot run.
         stale: what of the code has changed since the row was computed, in words.
@@ -95,6 +114,7 @@ class TableRow(BaseModel):
     cells: dict[str, Value] = {}
     averages: dict[str, Value] = {}
     perplexity: float | None = None
+    cost: Cost | None = None
     footnote: str = ""
     missing: str = ""
     stale: list[str] = []

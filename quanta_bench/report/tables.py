@@ -16,7 +16,7 @@ from quanta_bench.plugins import METHODS, task_title
 from quanta_bench.report import conclusions, evidence, notes
 from quanta_bench.report.constant_answers import constant_notes, constant_row
 from quanta_bench.report.screen_notes import CAVEATS
-from quanta_bench.report.table import Column, Table, TableRow, Value
+from quanta_bench.report.table import Column, Cost, Table, TableRow, Value
 from quanta_bench.results import frames
 from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result, TaskResult
@@ -109,8 +109,24 @@ def _row(cell: Cells) -> TableRow:
     row.runs = list(dict.fromkeys(result.run for result in results))
     lost = [value for result in results for value in result.forgetting.values()]
     row.perplexity = stats.mean(lost) if lost else None
+    row.cost = _cost(results, len({seed for seed, _ in _shown(cell)}))
     row.stale = list(dict.fromkeys(change for result in results for change in stale(result)))
     return row
+
+
+def _cost(results: Sequence[Result], seeds: int) -> Cost:
+    """What the results of so many seeds took."""
+    trained = [result.training for result in results if result.training.steps]
+    seconds = sum(record.seconds for record in trained)
+    peaks = [r.peak_memory_bytes for r in trained if r.peak_memory_bytes is not None]
+    sizes = [r.adapter_bytes for r in trained if r.adapter_bytes is not None]
+    return Cost(
+        training_seconds=seconds / seeds if trained else None,
+        scoring_seconds=sum(result.evaluation_seconds for result in results) / seeds,
+        tokens_per_second=sum(r.tokens for r in trained) / seconds if seconds else None,
+        peak_memory_bytes=max(peaks, default=None),
+        adapter_bytes=sum(sizes) / seeds if trained and len(sizes) == len(trained) else None,
+    )
 
 
 def _shown(cell: Cells) -> list[tuple[int, Result]]:
@@ -391,7 +407,8 @@ def long_form(table: Table) -> pd.DataFrame:
         an average's heading), items; mean, interval_low and interval_high (95 %, of both noises; of
         items alone where there is one seed), deviation_over_seeds, standard_error_over_items in the
         table's unit; seeds, values and their own standard errors over items, separated by spaces;
-        p_holm of the difference from the reference row; letters.
+        p_holm of the difference from the reference row; letters; what the row took
+        (`quanta_bench.report.table.Cost`).
     """
     items = {column.key: column.items for column in table.columns}
     lines = [
@@ -416,6 +433,7 @@ def long_form(table: Table) -> pd.DataFrame:
             ),
             "p_holm": value.p_holm,
             "letters": value.letters,
+            **(row.cost or Cost()).model_dump(),
         }
         for row in table.rows
         # In the order of columns, whatever the order in which cells were filled.
@@ -425,4 +443,5 @@ def long_form(table: Table) -> pd.DataFrame:
         ]
     ]
     frame = pd.DataFrame(lines)
-    return frame.astype({"trainable_parameters": "Int64", "items": "Int64"}) if lines else frame
+    whole = ("trainable_parameters", "items", "peak_memory_bytes")
+    return frame.astype(dict.fromkeys(whole, "Int64")) if lines else frame

@@ -98,6 +98,8 @@ class TrainingRecord(Record):
             suite (``suite``) that computed it.
         spec_sha256: of the spec's canonical JSON, defaults included.
         adapter: sha256 of every file below ``adapter/``, by its relative path.
+        adapter_bytes: size of these files; ``None`` where nothing trained, and in results of
+            earlier versions.
         checksum: sha256 of this record's canonical JSON without this field.
     """
 
@@ -130,6 +132,7 @@ class TrainingRecord(Record):
     code: dict[str, CodeVersion] = {}
     spec_sha256: str = ""
     adapter: dict[str, str] = {}
+    adapter_bytes: int | None = None
     checksum: str = ""
 
 

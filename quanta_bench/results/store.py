@@ -160,7 +160,9 @@ class Store:
         with whole_folder(self.training_folder(record.id)) as folder:
             yield folder
             files = folder_digests(folder / "adapter")
-            _write(folder / "training.json", sealed(record.model_copy(update={"adapter": files})))
+            size = sum((folder / "adapter" / name).stat().st_size for name in files) or None
+            record = record.model_copy(update={"adapter": files, "adapter_bytes": size})
+            _write(folder / "training.json", sealed(record))
 
     def write_run(self, result: Result, lines: Iterable[Mapping[str, Any]]) -> Result:
         """Store a finished run. Its adapter is linked from the training, not copied.

@@ -54,7 +54,9 @@ def test_the_bound_on_new_tokens_has_one_owner(tmp_path: Path) -> None:
 def test_right_answers_that_cannot_be_given_are_refused(pair: Any, tmp_path: Path) -> None:
     task = write(tmp_path / "d.jsonl", say(24, LONG))
     check_evaluation(*pair, spec(task), drawn(task))
-    with pytest.raises(UsageError, match=r"all 8 right answers are longer.*evaluation\.max_new_tokens=51"):
+    with pytest.raises(
+        UsageError, match=r"all 8 right answers are longer.*evaluation\.max_new_tokens=51"
+    ):
         check_evaluation(*pair, spec(task, max_new_tokens=32), drawn(task))
 
 

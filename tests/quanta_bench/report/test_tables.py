@@ -176,7 +176,7 @@ def test_csv_gives_back_every_value(bench: Bench) -> None:
 def test_markdown_rows_have_as_many_cells_as_the_header(bench: Bench) -> None:
     blocks = render.as_markdown(two_seeds(bench)).split("\n\n")
     tables = [block for block in blocks if block.startswith("|")]
-    assert len(tables) == 2
+    assert len(tables) == 3
     for block in tables:
         assert len({line.count("|") for line in block.strip().splitlines()}) == 1
 
@@ -212,15 +212,44 @@ def latex_rows(text: str) -> list[list[list[str]]]:
 def test_latex_has_both_parts_and_as_many_cells_as_columns(bench: Bench) -> None:
     table = two_seeds(bench)
     text = render.as_latex(table)
-    first, second = latex_rows(text)
+    first, second, costs = latex_rows(text)
     assert first[0] == ["Method", "Trained", r"\% of base", "BOOLQ", "PIQA", "Avg."]
     assert second[0] == ["Method", "Seed", "BOOLQ", "PIQA", "Avg."]
     assert first[-1] == ["items", "", "", "4", "4", ""]
     assert second[1][:3] == ["LoRA r=8", "0", "50.0"]
     assert "{@{}lrrrrr@{}}" in text
     assert "{@{}lrrrr@{}}" in text
-    for part in (first, second):
+    for part in (first, second, costs):
         assert len({len(line) for line in part}) == 1
+
+
+def test_what_a_row_took_is_by_seed_and_the_largest_peak(bench: Bench) -> None:
+    def trained(seconds: float, tokens: int, peak: int | None) -> dict[str, Any]:
+        return {
+            "seconds": seconds,
+            "tokens": tokens,
+            "peak_memory_bytes": peak,
+            "adapter_bytes": 3_000_000,
+        }
+
+    scored = {"boolq": items([1, 0]), "piqa": items([1, 0])}
+    results = {
+        seed: bench.result(scored, training=trained(*numbers))
+        for seed, numbers in enumerate([(10.0, 900, 2_000_000), (30.0, 1100, None)])
+    }
+    table = bench.table(suite(), results)
+    cost = table.rows[1].cost
+    assert cost is not None
+    assert (cost.training_seconds, cost.scoring_seconds) == (20, 1)
+    assert cost.tokens_per_second == 50
+    assert (cost.peak_memory_bytes, cost.adapter_bytes) == (2_000_000, 3_000_000)
+    assert "| LoRA r=8 | 20 | 50 | 1.0 | 2.0 | 3.0 |" in render.as_markdown(table)
+    line = next(
+        csv.DictReader(
+            io.StringIO(render.as_csv(table.model_copy(update={"rows": table.rows[1:]})))
+        )
+    )
+    assert line["tokens_per_second"] == "50.0"
 
 
 def test_every_form_has_a_model_column_where_there_are_several(bench: Bench) -> None:
