@@ -133,7 +133,7 @@ def test_checkpoints_chosen_by_answers_cost_what_scoring_these_costs() -> None:
     [
         "lora-4ad4f21df724-2e6bd2ad27f4",
         "prefix-eaf0d06f83b0-025a1254eae3",
-        "prefix-c5626a2e7e45-025a1254eae3",
+        "prefix-27ebcc13e2f7-bf2961402a31",
     ],
 )
 def test_tokens_are_those_of_runs_that_were_made(run: str) -> None:
