@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quanta_bench.cli.options import DataSource, Json, examples, whole_numbers
+from quanta_bench.cli.options import (
+    DataSource,
+    Json,
+    comma_separated,
+    examples,
+    whole_numbers,
+)
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from quanta_bench.results.records import Result
+    from quanta_bench.runs.cells import Cells
     from quanta_bench.suites.grid import GridRow
+
+TOO_FEW = "Name two rows or more, such as: quanta-bench compare quanta lora"
+MATCHED = 0.1
+"""How far a matched budget may be from the reference's, as a share of it."""
+
+BUDGETS: Mapping[str, Callable[[Sequence[Result]], float]] = {
+    "parameters": lambda runs: max(run.training.trainable_parameters for run in runs),
+    "seconds": lambda runs: sum(run.training.seconds for run in runs) / len(runs),
+}
+"""What rows can be matched by, of a row's runs."""
 
 EXAMPLES = examples(
     "quanta-bench compare quanta lora --table 3",
     "quanta-bench compare quanta full lora --table 3 --reference full --results results/study",
+    "quanta-bench compare --matched parameters --table 3",
 )
 
 
 def compare(
     rows: Annotated[
-        list[str], typer.Argument(help="Two rows or more, by label or method: quanta lora.")
-    ],
+        list[str] | None,
+        typer.Argument(help="Two rows or more, by label or method: quanta lora."),
+    ] = None,
+    *,
     table: Annotated[
         str, typer.Option("--table", help="3, table3, or the path of a suite of your own.")
     ],
@@ -37,6 +59,14 @@ def compare(
             "--reference", help="Row to compare with: LoRA if it is named, else the first."
         ),
     ] = "",
+    matched: Annotated[
+        str,
+        typer.Option(
+            "--matched",
+            help="Compare only rows of equal budget, within 10% of the reference: parameters "
+            "(trained) or seconds (of training). Without rows: all of the table.",
+        ),
+    ] = "",
     profile: Annotated[
         str, typer.Option("--profile", help="embedded (offline, small) or paper.")
     ] = "embedded",
@@ -44,6 +74,9 @@ def compare(
         str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
     ] = "",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1.")] = "",
+    vary: Annotated[
+        str, typer.Option("--vary", help="What seeds vary, as the table was computed.")
+    ] = "",
     model: Annotated[
         str, typer.Option("--model", help="The model for all rows, as the table was computed.")
     ] = "",
@@ -71,40 +104,89 @@ def compare(
 
     choice = Choice(
         seeds=whole_numbers(seeds),
+        vary=comma_separated(vary),
         size=size,
         model=model,
         source=source,
         settings=parse_settings(settings or []),
     )
     request = make_request(table, "table", profile, choice, check=True)
-    chosen = _rows(rows, request.grid, table)
+    if matched not in ("", *BUDGETS):
+        raise UsageError(f"--matched takes parameters or seconds, not {matched!r}.")
+    if not rows and not matched:
+        raise UsageError(TOO_FEW)
+    every = _labels(request.grid)
+    chosen = _rows(rows or [], request.grid, table) if rows or not matched else every
     named = _rows([reference], request.grid, table) if reference else {}
     if not named:
         named = {k: row for k, row in chosen.items() if row.spec.method == REFERENCE} or chosen
     against = next(iter(named))
     chosen = {against: named[against], **chosen}
     if len(chosen) < 2:
-        raise UsageError("Name two rows or more, such as: quanta-bench compare quanta lora")
+        raise UsageError(TOO_FEW)
     store = Store(results or Path("results") / "local" / profile)
-    given = [("profile", profile), ("size", size), ("seeds", seeds), ("model", model)]
-    given += [("source", source), *(("set", setting) for setting in settings or [])]
+    given = [("profile", profile), ("size", size), ("seeds", seeds), ("vary", vary)]
+    given += [
+        ("model", model),
+        ("source", source),
+        *(("set", setting) for setting in settings or []),
+    ]
     options = "".join(
         f" --{name} {value}"
         for name, value in given
         if value and (name, value) != ("profile", "embedded")
     )
     command = f"quanta-bench table {table}{options} --results {store.root}"
+    stored = {label: stored_cells([row], store) for label, row in every.items()}
+    finished = {label: found[0] for label, found in stored.items() if found and found[0].complete}
     cells = {}
     for label, row in chosen.items():
-        found = stored_cells([row], store)
-        if found is None or not found[0].complete:
+        if label not in finished:
+            if matched and not rows and label != against:
+                continue
             raise BenchError(
                 f"Not every run of {label!r} is in {store.root}. Compute it: {command} --methods "
                 f"{row.spec.method}"
             )
-        cells[label] = found[0]
-    made = compared.compare_rows(request.suite, cells, against, store, command)
+        cells[label] = finished[label]
+    if matched:
+        cells = _matched(cells, against, matched)
+    made = compared.compare_rows(request.suite, cells, against, store, command, finished)
     output.show(compared.as_data(made), compared.on_screen(made), as_json=as_json)
+
+
+def _matched(cells: Mapping[str, Cells], reference: str, budget: str) -> dict[str, Cells]:
+    """The rows whose budget is within `MATCHED` of the reference's, which is among them.
+
+    Raises:
+        UsageError: there is no other.
+    """
+    spent = {label: BUDGETS[budget](row.everything()) for label, row in cells.items()}
+    own = spent[reference]
+    kept = {
+        label: row
+        for label, row in cells.items()
+        if label == reference or (own and abs(spent[label] / own - 1) <= MATCHED)
+    }
+    if len(kept) < 2:
+        others = (label for label in cells if label != reference and spent[label])
+        near = sorted(others, key=lambda label: abs(math.log(spent[label] / (own or 1))))
+        listed = ", ".join(f"{label} {spent[label]:,.0f}" for label in near[:3])
+        raise UsageError(
+            f"No row has the {budget} of {reference} ({own:,.0f}) within {MATCHED:.0%}. "
+            f"Nearest: {listed or 'none'}."
+        )
+    return kept
+
+
+def _labels(grid: Sequence[GridRow]) -> dict[str, GridRow]:
+    """A table's rows by label; the model is part of it where there are several."""
+    several = len({row.model.name for row in grid}) > 1
+    return {
+        (row.spec.label or row.spec.method) + (f" ({row.model.name})" if several else ""): row
+        for row in grid
+        if not row.missing
+    }
 
 
 def _rows(names: Sequence[str], grid: Sequence[GridRow], table: str) -> dict[str, GridRow]:
@@ -113,11 +195,7 @@ def _rows(names: Sequence[str], grid: Sequence[GridRow], table: str) -> dict[str
     Raises:
         UsageError: there is no such row, or there are several.
     """
-    several = len({row.model.name for row in grid}) > 1
-    labels = {
-        (row.spec.label or row.spec.method) + (f" ({row.model.name})" if several else ""): row
-        for row in grid
-    }
+    labels = _labels(grid)
     chosen = {}
     for name in names:
         of_method = {label: row for label, row in labels.items() if row.spec.method == name}

@@ -77,7 +77,12 @@ class Compared:
 
 
 def compare_rows(
-    suite: Suite, rows: Mapping[str, Cells], reference: str, store: Store, command: str
+    suite: Suite,
+    rows: Mapping[str, Cells],
+    reference: str,
+    store: Store,
+    command: str,
+    lenders: Mapping[str, Cells] | None = None,
 ) -> Compared:
     """Compare rows with one of them, by columns and averages.
 
@@ -87,16 +92,20 @@ def compare_rows(
         reference: label of the row to compare with.
         store: where predictions are stored.
         command: computes what is missing, for messages.
+        lenders: other finished rows of the table, which lend their spread over seeds.
 
     Raises:
         BenchError: predictions are missing, or no column can be paired.
     """
     _check_predictions(rows, store, command)
-    fixed = [label for label, cell in rows.items() if not evidence.trains(cell.row.spec.method)]
+    known_rows = {**(lenders or {}), **rows}
+    fixed = [
+        label for label, cell in known_rows.items() if not evidence.trains(cell.row.spec.method)
+    ]
     found: dict[tuple[str, str], Evidence] = {}
     titles: dict[str, str] = {}
     for column in suite.shown_columns:
-        for label, cell in rows.items():
+        for label, cell in known_rows.items():
             scored = {
                 seed: result
                 for seed in cell.complete
@@ -112,16 +121,19 @@ def compare_rows(
     for average in suite.shown_averages:
         keys = average.columns or [column.key for column in suite.shown_columns]
         means = {
-            label: evidence.average([found.get((label, key)) for key in keys]) for label in rows
+            label: evidence.average([found.get((label, key)) for key in keys])
+            for label in known_rows
         }
         known = {label: one for label, one in means.items() if one is not None}
         lines += [
-            Line(average.title, True, one) for one in evidence.differences(known, fixed, reference)
+            Line(average.title, True, one)
+            for one in evidence.differences(known, fixed, reference, rows)
         ]
     by_column = {
-        key: {label: found[label, key] for label in rows if (label, key) in found} for key in titles
+        key: {label: found[label, key] for label in known_rows if (label, key) in found}
+        for key in titles
     }
-    for key, single in evidence.across_columns(by_column, fixed, reference).items():
+    for key, single in evidence.across_columns(by_column, fixed, reference, rows).items():
         lines += [Line(titles[key], False, one) for one in single]
     if not lines:
         raise BenchError(

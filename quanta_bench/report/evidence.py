@@ -209,16 +209,30 @@ def comparable(
 
 
 def differences(
-    rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str
+    rows: Mapping[str, Evidence],
+    fixed: Sequence[str],
+    reference: str,
+    only: Collection[str] | None = None,
 ) -> list[Difference]:
-    """Every row that can be paired with the reference, less the reference; Holm over these."""
+    """Every row that can be paired with the reference, less the reference; Holm over these.
+
+    Args:
+        rows: evidence by row.
+        fixed: rows that do not train.
+        reference: the row to be compared with.
+        only: rows to compare, if not all; the others lend their spread over seeds.
+    """
     scores = comparable(rows, fixed, reference)
-    pairs = [(name, reference) for name in scores if name != reference]
+    wanted = scores if only is None else [name for name in scores if name in only]
+    pairs = [(name, reference) for name in wanted if name != reference]
     return compare(scores, pairs, [name for name in fixed if name in scores])
 
 
 def across_columns(
-    columns: Mapping[str, Mapping[str, Evidence]], fixed: Sequence[str], reference: str
+    columns: Mapping[str, Mapping[str, Evidence]],
+    fixed: Sequence[str],
+    reference: str,
+    only: Collection[str] | None = None,
 ) -> dict[str, list[Difference]]:
     """The differences in each column; Holm over those of all columns together.
 
@@ -226,8 +240,9 @@ def across_columns(
         columns: evidence by column and row.
         fixed: rows that do not train.
         reference: the row to be compared with.
+        only: as of `differences`.
     """
-    by_column = {key: differences(rows, fixed, reference) for key, rows in columns.items()}
+    by_column = {key: differences(rows, fixed, reference, only) for key, rows in columns.items()}
     corrected = holm([one.p for of_key in by_column.values() for one in of_key])
     count = max(sum(not math.isnan(p) for p in corrected), 1)
     p_holm = iter(corrected)
