@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -50,3 +51,36 @@ def test_what_cannot_be_compared_is_said(
     assert found == status
     assert message in error
     assert "Traceback" not in error
+
+
+STUDY = Path(__file__).parents[3] / "results" / "study"
+
+
+def test_rows_of_equal_budget_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "--table", "3", "--matched", "parameters", "--results", str(STUDY)]
+    monkeypatch.setattr(sys, "argv", ["quanta-bench", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 0
+    compared = {line["row"] for line in json.loads(capsys.readouterr().out)["differences"]}
+    # LoRA's 460,800, 10 % more or less.
+    assert compared == {"Prefix 40 tokens", "Series b=4", "Parallel b=8", "DoRA r=8"}
+    found, error = run(monkeypatch, capsys, *words[1:], "--reference", "quanta")
+    assert found == 2
+    assert "(205,440) within 10%. Nearest: Series b=4 414,720" in error
+
+
+def test_other_rows_of_the_table_lend_their_spread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two rows alone have one degree of freedom, and intervals of a hundred points."""
+    words = ["compare", "quanta", "lora", "--table", "3", "--results", str(STUDY), "--json"]
+    monkeypatch.setattr(sys, "argv", ["quanta-bench", *words])
+    with pytest.raises(SystemExit):
+        main.main()
+    lines = json.loads(capsys.readouterr().out)["differences"]
+    assert {line["row"] for line in lines} == {"QuanTA 6-6-4-4"}
+    (average,) = (line for line in lines if line["column"] == "Avg.")
+    assert average["interval_high"] - average["interval_low"] < 25
