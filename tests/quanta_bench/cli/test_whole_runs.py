@@ -214,3 +214,25 @@ def test_test_items_in_the_training_data_are_refused_or_stated(
     assert work["trained"] == 0
     assert bench(*words, "--allow-overlap").status == 0
     assert "3 of 8 of" in (tmp_path / "animals.md").read_text()
+
+
+def test_the_geometry_of_finished_runs(
+    bench: Bench, work: dict[str, int], suite: Path, tmp_path: Path
+) -> None:
+    results = ["--results", str(tmp_path)]
+    nothing = bench("geometry", "--table", str(suite), *results)
+    assert nothing.status == 1
+    assert "no finished run" in nothing.both
+    assert bench("table", str(suite), "--methods", "lora", "--seeds", "0", *results).status == 0
+    words = ["geometry", "--table", str(suite), "--seeds", "0", *results]
+    found = bench(*words, "--json")
+    assert found.status == 0
+    (row,) = json.loads(found.out)["rows"]
+    # q and v of two layers.
+    assert row["modules"] == 4
+    assert 0 < row["rank"] <= 8
+    assert row["drift"] > 0
+    assert len((tmp_path / "animals-geometry.csv").read_text().splitlines()) == 5
+    refused = bench(*words, "--modules", "nothing_like_it")
+    assert refused.status != 0
+    assert "--modules 'nothing_like_it'" in refused.both

@@ -270,7 +270,7 @@ def test_an_adapter_beside_the_model_does_not_take_its_place(models: Path) -> No
         load_model(tiny(models), torch.float32)
 
 
-# --- what is not a causal language model -----------------------------------------------------------
+# --- what is not a causal language model ------------------------------------------------------
 
 
 def save(models: Path, made: Any) -> None:

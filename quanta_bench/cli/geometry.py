@@ -1,0 +1,97 @@
+"""``quanta-bench geometry``: how a table's runs changed the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quanta_bench.cli.options import Json, comma_separated, examples, whole_numbers
+from quanta_bench.errors import BenchError
+
+EXAMPLES = examples(
+    "quanta-bench geometry --table 3",
+    "quanta-bench geometry --table 3 --methods lora,quanta --modules 'layers.0.*q_proj'",
+)
+
+
+def geometry(
+    table: Annotated[
+        str, typer.Option("--table", help="3, table3, or the path of a suite of your own.")
+    ],
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", help="Results folder. [default: results/local/PROFILE]"),
+    ] = None,
+    methods: Annotated[str, typer.Option("--methods", help="Rows to keep: quanta,lora.")] = "",
+    modules: Annotated[
+        str, typer.Option("--modules", help="Weights, by a regular expression of module names.")
+    ] = r"self_attn\.[qv]_proj$",
+    profile: Annotated[
+        str, typer.Option("--profile", help="embedded (offline, small) or paper.")
+    ] = "embedded",
+    size: Annotated[
+        str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
+    ] = "",
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", help="The model for all rows, as the table was computed.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Measure how finished runs changed the weights: rank, drift, intruder dimensions.
+
+    For each row that can be merged: rank and effective rank of the updates, their size relative to
+    the weights, and leading singular vectors that the base does not have. Nothing is trained.
+    """
+    from quanta_bench.cli import console, output
+
+    screen = console.console(errors=as_json)
+    screen.print("Loading packages.", style="dim")
+    import torch
+
+    from quanta_bench.models.loading import ModelRef, load_model
+    from quanta_bench.plugins import METHODS, build_method
+    from quanta_bench.report import geometry as measured
+    from quanta_bench.results.store import Store
+    from quanta_bench.runs.stored import stored_cells
+    from quanta_bench.suites.choice import Choice
+    from quanta_bench.suites.request import make_request
+
+    choice = Choice(
+        methods=comma_separated(methods), seeds=whole_numbers(seeds), size=size, model=model
+    )
+    request = make_request(table, "table", profile, choice, check=True)
+    store = Store(results or Path("results") / "local" / profile)
+    found: list[measured.Geometry] = []
+    notes = []
+    for row in request.grid:
+        label = row.spec.label or row.spec.method
+        if row.missing or not METHODS.get(row.spec.method).trains:
+            continue
+        mergeable = build_method(row.spec.method, row.spec.settings).mergeable
+        if not mergeable:
+            notes.append(f"{label} cannot be merged into the weights: {mergeable.reason}.")
+            continue
+        cells = stored_cells([row], store, partial=True)
+        runs = [(s, r) for s, of in cells[0].results.items() for r in of] if cells else []
+        if not runs:
+            notes.append(f"{label}: no finished run in {store.root}.")
+        for seed, result in runs:
+            if not (store.run_folder(result.run) / "adapter").is_dir():
+                notes.append(f"{label}, seed {seed}: its adapter is not stored in {store.root}.")
+                continue
+            with console.working(f"{label}, seed {seed}"):
+                ref = ModelRef(**result.training.spec.model.model_dump())
+                # A merge into bfloat16 would round the update away.
+                base = load_model(ref, torch.float32).model
+                found += measured.of_run(label, seed, result, store, base, modules)
+    if not found:
+        raise BenchError(f"There is no update to measure. {' '.join(notes)}")
+    path = measured.write(store.root, request.suite.name, found)
+    output.show(
+        {"rows": measured.means(found), "notes": notes, "file": str(path)},
+        measured.on_screen(request.suite.title, found, [*notes, f"Written: {path}."]),
+        as_json=as_json,
+    )
