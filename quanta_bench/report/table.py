@@ -20,6 +20,7 @@ class Value(BaseModel):
         p_holm: two-sided p of the difference from the reference row, after Holm's correction;
             ``None`` if it was not compared.
         letters: rows that share a letter cannot be told apart; empty where that is not examined.
+        groups: groups of related test items in a seed; of an average, those of its columns.
     """
 
     mean: float
@@ -31,6 +32,7 @@ class Value(BaseModel):
     seed_errors: dict[int, float] = {}
     p_holm: float | None = None
     letters: str = ""
+    groups: int = 0
 
     @classmethod
     def level(cls, mean: float) -> Value:

@@ -167,6 +167,7 @@ def _fill(
             standard_error=_known(error),
             seeds=dict(zip(group.seed, group.value, strict=True)),
             decimals=2 if perplexity else 1,
+            groups=max(result.tasks[by_key[key].task].groups for result in scored),
         )
         rows[number].cells[key] = value
         rests_on = evidence.evidence(by_key[key], dict(zip(group.seed, scored, strict=True)), store)
@@ -183,6 +184,7 @@ def _fill(
         for row, of_seeds in means.groupby(level="row"):
             number = cast(int, row)
             value = _average(rows[number], keys, of_seeds)
+            value.groups = sum(rows[number].cells[key].groups for key in keys)
             rows[number].averages[average.title] = value
             rests_on = evidence.average([found.get((number, key)) for key in keys])
             if rests_on is not None:
@@ -229,8 +231,11 @@ def _bound_average(value: Value, columns: Sequence[Value]) -> None:
         known = [column.seed_errors[seed] for column in columns if seed in column.seed_errors]
         if len(known) == len(columns):
             value.seed_errors[seed] = stats.error_of_average(known)
+    # Each column has a mean of its own, which costs a degree of freedom.
     noise = evidence.from_results(
-        list(value.seeds.values()), [value.seed_errors.get(seed) for seed in value.seeds], 30
+        list(value.seeds.values()),
+        [value.seed_errors.get(seed) for seed in value.seeds],
+        value.groups - len(columns) + 1,
     )
     value.margin = evidence.margin(noise)
 
