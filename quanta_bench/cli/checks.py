@@ -27,7 +27,7 @@ _DISTRIBUTION = "quanta-bench"
 _OURS = ("quanta_bench", "baselines", "tasks")
 _HUB_SECONDS = 3.0
 _DISK_BYTES = 2e9
-_MEMORY_BYTES = 6e9
+_MEMORY_BYTES = 9e9
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _memory() -> Finding:
 
     free = float(psutil.virtual_memory().available)
     ok = free >= _MEMORY_BYTES
-    todo = "" if ok else "; the embedded tables need 6 GB: close other programs"
+    todo = "" if ok else "; two runs at once take up to 9 GB: close other programs, or use --jobs 1"
     return Finding("memory", ok, f"{free / 1e9:.1f} GB available{todo}", needed=False)
 
 
