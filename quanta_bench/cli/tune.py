@@ -147,6 +147,7 @@ def _compute(
         ),
         fresh=read_fresh(options.fresh),
         at_once=read_jobs(options.jobs),
+        allow_overlap=options.allow_overlap,
     )
     rows = study.tune(plan, compute, store, rates=rates, most=most)
     found = study.describe(

@@ -86,6 +86,7 @@ class Computer:
         draw: draws the rows of a round from the results so far.
         fresh: which runs to recompute.
         at_once: how many to compute at once, see :func:`quanta_bench.runs.sweep.sweep`.
+        allow_overlap: score validation items even if many of them are in the training data.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Computer:
         *,
         fresh: Fresh = "",
         at_once: int | None = 1,
+        allow_overlap: bool = False,
     ) -> None:
         self.failures: list[str] = []
         self._store = store
@@ -105,6 +107,7 @@ class Computer:
         self._draw = draw
         self._fresh: Fresh = fresh
         self._at_once = at_once
+        self._allow_overlap = allow_overlap
         self._divergences = Divergences(store, pools)
 
     def __call__(self, rows: Sequence[GridRow]) -> Computed:
@@ -130,6 +133,7 @@ class Computer:
                 pools=self._pools,
                 fresh=self._fresh,
                 at_once=self._at_once,
+                allow_overlap=self._allow_overlap,
                 accept=accept,
             )
             self.failures += failures

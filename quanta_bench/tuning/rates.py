@@ -14,6 +14,9 @@ FIRST = 5
 MOST = 9
 """Rates that a row is tried at, at most, unless the user says otherwise."""
 
+LOWEST, HIGHEST = 1e-30, 1e30
+"""Range of rates that a search knows."""
+
 ROUNDED = 10**0.25
 """A declared range is covered once the grid ends less than a quarter of a decade short of it."""
 
@@ -67,8 +70,10 @@ def parse_rates(text: str) -> tuple[float, ...]:
             f"--rates {text}: write learning rates separated by commas, such as 1e-4,3e-4,1e-3."
         ) from None
     for word, rate in zip(words, rates, strict=True):
-        if not (math.isfinite(rate) and rate > 0):
-            raise UsageError(f"--rates {text}: {word} is not a positive learning rate.")
+        if not LOWEST <= rate <= HIGHEST:
+            raise UsageError(
+                f"--rates {text}: {word} is no learning rate from {LOWEST:g} to {HIGHEST:g}."
+            )
     if len(rates) < 2:
         raise UsageError(f"--rates {text}: there is nothing to compare; give at least two.")
     for before, after in pairwise(words):

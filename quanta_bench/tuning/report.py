@@ -77,7 +77,7 @@ def section(study: Study) -> Section[Line]:
         Column("Loss", lambda line: _number(line.trial.loss, 3)),
     ]
     if study.bound is not None:
-        columns.append(Column("Perplexity / base's", lambda line: _number(line.trial.ratio, 2)))
+        columns.append(Column("Perplexity / base's", lambda line: _ratio(line.trial.ratio)))
     columns.append(Column("", _verdict, right=False))
     return Section(study.title, columns, lines(study))
 
@@ -89,6 +89,11 @@ def _score(trial: Trial) -> str:
 
 def _number(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:,.{decimals}f}"
+
+
+def _ratio(value: float | None) -> str:
+    """A ratio of perplexities, which has no upper bound in a spoiled model."""
+    return f"{value:.1e}" if value is not None and value >= 1000 else _number(value, 2)
 
 
 def _verdict(line: Line) -> str:

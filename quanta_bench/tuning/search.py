@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import optuna
 
-from quanta_bench.tuning.rates import shifted
+from quanta_bench.tuning.rates import HIGHEST, LOWEST, shifted
 from quanta_bench.tuning.records import Sensitivity, Trial
 
 NAME = "learning_rate"
-WIDEST = (1e-12, 1e12)
-"""Range of rates that Optuna is told of; what is tried is on the grid."""
 
 
 class RateSearch:
@@ -64,7 +62,7 @@ class RateSearch:
         rates = []
         for _ in range(waiting):
             trial = self.study.ask()
-            rate = trial.suggest_float(NAME, *WIDEST, log=True)
+            rate = trial.suggest_float(NAME, LOWEST, HIGHEST, log=True)
             self._asked[rate] = trial
             rates.append(rate)
         return rates
@@ -94,11 +92,15 @@ class RateSearch:
         # Without a result there, more rates would be chosen from a gap.
         if len(self._told) >= self._most or any(t.state == "failed" for t in self.trials):
             return None
-        chosen = self.best
-        if chosen is None or chosen.rate == min(self._told):
+        chosen, smallest = self.best, min(self._told)
+        if chosen is None or chosen.rate == smallest:
             # Where every rate spoils the model, a smaller one may not.
-            return shifted(min(self._told), -1)
-        return shifted(chosen.rate, 1) if chosen.rate == max(self._told) else None
+            beyond = shifted(smallest, -1)
+        elif chosen.rate == max(self._told):
+            beyond = shifted(chosen.rate, 1)
+        else:
+            return None
+        return beyond if LOWEST <= beyond <= HIGHEST else None
 
     def sensitivity(self) -> Sensitivity:
         """How much worse the score is half a decade below and above the best rate."""
