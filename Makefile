@@ -19,7 +19,7 @@ BOOTSTRAP = $(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) \
 SUITE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 tableD1 tableH qpa
 FIGURES := figure2 figure4
-OTHERS := params report fetch doctor verify list
+OTHERS := params report fetch doctor verify tune list
 
 .DEFAULT_GOAL := list
 .PHONY: setup setup-dev setup-bench $(TABLES) $(FIGURES) figure1 $(OTHERS) bench test lint readme

@@ -41,6 +41,10 @@ class RunCrashedError(BenchError):
     """A run ended by an unforeseen exception; the message names it, its place and its log."""
 
 
+class DivergedError(BenchError):
+    """A training ended in numbers that are NaN or infinite."""
+
+
 class RunInProgressError(BenchError):
     """Another process is computing this training at the moment."""
 

@@ -158,6 +158,12 @@ def targets() -> Listing:
             "profiles": "",
         },
         {
+            "make": "tune",
+            "command": "quanta-bench tune SUITE",
+            "what": "learning rates of a table's rows, chosen on validation items",
+            "profiles": "embedded, paper",
+        },
+        {
             "make": "params",
             "command": "quanta-bench params",
             "what": "the parameter counts that the papers print, recounted",

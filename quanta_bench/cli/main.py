@@ -29,6 +29,7 @@ from quanta_bench.cli import (
     table,
     targets,
     tasks,
+    tune,
     verify,
 )
 from quanta_bench.cli.options import FreshAlone, examples
@@ -60,6 +61,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "table": (table.table, table.EXAMPLES),
     "figure": (figure.figure, figure.EXAMPLES),
     "run": (run.run, run.EXAMPLES),
+    "tune": (tune.tune, tune.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
     "geometry": (geometry.geometry, geometry.EXAMPLES),
     "params": (params.params, params.EXAMPLES),
@@ -79,7 +81,6 @@ for _name, (_function, _examples) in _COMMANDS.items():
 _PLANNED = {
     "report": "The report of all results",
     "export": "Export of merged models",
-    "tune": "Search of settings",
 }
 
 

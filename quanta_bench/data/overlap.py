@@ -19,7 +19,7 @@ from typing import Any, cast
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
-from quanta_bench.task import Example, Task
+from quanta_bench.task import Example, Split, Task
 from quanta_bench.utils.cache import cache_folder, keep
 from quanta_bench.utils.fingerprint import text_digest
 
@@ -84,6 +84,10 @@ def overlapping(
     return {name: sorted(ids) for name, ids in found.items()}
 
 
+TRAINED: tuple[Split, ...] = ("train", "validation")
+"""The splits that a training reads."""
+
+
 class Overlaps:
     """Overlaps of pools, each computed once; the cache keeps them for other processes."""
 
@@ -94,7 +98,8 @@ class Overlaps:
     def of(self, training: TrainingSpec, evaluation: EvaluationSpec) -> dict[str, list[str]]:
         """By task, the ids of the items of the scored split that the training data hold.
 
-        The training data are the pools for training and for validation, of which a run draws.
+        The training data are the pools for training and for validation, of which a run draws; if
+        the validation items themselves are scored, those for training.
 
         Raises:
             SourceError: the data cannot be read.
@@ -102,7 +107,8 @@ class Overlaps:
         trained = [
             self._pools.get(task, training.source, split)
             for task in training.tasks
-            for split in ("train", "validation")
+            for split in TRAINED
+            if split != evaluation.split
         ]
         scored = {
             task: self._pools.get(task, evaluation.source, evaluation.split)

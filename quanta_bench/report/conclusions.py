@@ -9,6 +9,7 @@ from quanta_bench.plugins import METHODS
 from quanta_bench.report import evidence
 from quanta_bench.report.evidence import Evidence
 from quanta_bench.report.table import TableRow, Value
+from quanta_bench.report.tuned import is_tuned
 from quanta_bench.runs.cells import Cells
 from quanta_bench.statistics.comparison import Difference
 from quanta_bench.suites.schema import Profile
@@ -19,9 +20,6 @@ UNTUNED = "‡"
 """Marks the label of a row whose learning rate was not tuned for its task and size."""
 ONE_SEED = "§"
 """Marks the label of a row that trains and has one seed."""
-
-TUNED = "compared on validation items"
-"""How the origin of a learning rate begins that was tuned for its task and size."""
 
 SEED_VARIES = {
     "init": "the method's start",
@@ -142,7 +140,7 @@ def row_marks(row: TableRow, cell: Cells) -> str:
         if default.origin.get("learning_rate") == origin
     }
     stated = inherited or {cell.row.spec.training.get("learning_rate")}
-    tuned = TUNED in origin and rates <= stated
+    tuned = is_tuned(origin, cell.row.jobs) and rates <= stated
     marks = "" if tuned else UNTUNED
     return marks + (ONE_SEED if len(row.done_seeds) == 1 else "")
 

@@ -168,7 +168,12 @@ def take_samples(profile: str, store: Store, selection: Selection) -> Samples:
         BenchError: there is no run to show, or no run's prompts can be rebuilt.
     """
     methods = selection.methods
-    results = [r for r in store.results() if not methods or _method(r) in methods]
+    results = [
+        result
+        for result in store.results()
+        # Runs on validation items, such as those of a search of settings, are no row of a table.
+        if result.evaluation.split == "test" and (not methods or _method(result) in methods)
+    ]
     stored = [result for result in results if store.has_predictions(result.run)]
     scored = {task for result in results for task in result.tasks}
     for task in selection.tasks:

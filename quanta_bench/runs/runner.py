@@ -15,7 +15,7 @@ from torch import nn
 
 from quanta_bench.data.overlap import Overlaps
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError, RunCrashedError
+from quanta_bench.errors import BenchError, DivergedError, RunCrashedError
 from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
@@ -438,7 +438,7 @@ def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
                 f"{error}. It was scored with the weights of {record.model} as they are, in "
                 f"{base}: check these{wider}."
             ) from None
-        raise BenchError(
+        raise DivergedError(
             f"{error}. It was scored with the weights that {spec.method!r} had after step "
             f"{record.best_step} of {record.steps}, at a learning rate of "
             f"{spec.learning_rate:g}, in {base}: lower training.learning_rate{wider}."

@@ -46,6 +46,7 @@ def sweep(
     fresh: Fresh = "",
     at_once: int | None = 1,
     allow_overlap: bool = False,
+    accept: Callable[[PendingRun, Exception], bool] = lambda run, error: False,
 ) -> tuple[list[Cells], list[str]]:
     """Compute the runs of a grid whose results are not stored yet.
 
@@ -65,6 +66,8 @@ def sweep(
         at_once: how many runs to compute at once, each in its own process; with one, it is this
             process. ``None`` uses :func:`quanta_bench.runs.concurrency.runs_at_once`.
         allow_overlap: score a task even if many of its items are in the training data.
+        accept: called with a run that failed and its error; if it returns true, the failure is an
+            outcome like others, and there is no message about it.
 
     Returns:
         The rows with their results, and a message for each run that failed.
@@ -92,7 +95,7 @@ def sweep(
         store.check_writable()
         schedule = Schedule.of(pending, at_once)
         with Screen(console, [run.work for run in pending], lambda: draw(cells)) as screen:
-            board = _Board(screen, estimator, failures)
+            board = _Board(screen, estimator, accept, failures)
             if schedule.jobs == 1:
                 pool.close()
                 _compute_here(pending, runner, board)
@@ -180,10 +183,15 @@ class _Board:
     """Reports runs to the user and collects failures."""
 
     def __init__(
-        self, screen: Screen, estimator: DurationEstimator, failures: Sequence[str] = ()
+        self,
+        screen: Screen,
+        estimator: DurationEstimator,
+        accept: Callable[[PendingRun, Exception], bool],
+        failures: Sequence[str] = (),
     ) -> None:
         self.screen = screen
         self.estimator = estimator
+        self.accept = accept
         self.failures = list(failures)
 
     def start(self, run: PendingRun, waits: bool) -> RunLine:
@@ -205,7 +213,8 @@ class _Board:
             error.add_note(f"in the run {run.name}")
             raise error
         # The other rows are still worth computing.
-        self.failures.append(f"{run.name}: {error}")
+        if not self.accept(run, error):
+            self.failures.append(f"{run.name}: {error}")
         line.fail()
 
 

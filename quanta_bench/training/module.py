@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from quanta_bench.data.batch import Batch
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import DivergedError
 from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
@@ -80,7 +80,7 @@ class FineTuning(pl.LightningModule):
         """One optimiser step on a batch given as micro-batches.
 
         Raises:
-            BenchError: the loss is NaN or infinite.
+            DivergedError: the loss is NaN or infinite.
         """
         loss = accumulate_gradients(
             self.objective, self.model, batch, backward=self.manual_backward
@@ -91,8 +91,8 @@ class FineTuning(pl.LightningModule):
             raise self._diverged(f"the loss is {self.losses[-1]}", self.global_step + 1)
         self._step()
 
-    def _diverged(self, what: str, step: int) -> BenchError:
-        return BenchError(
+    def _diverged(self, what: str, step: int) -> DivergedError:
+        return DivergedError(
             f"Training {self.method.name} diverged at step {step} of {self.steps}: {what}. The "
             f"learning rate is {self.spec.learning_rate:g}: lower training.learning_rate"
             + (
@@ -115,7 +115,7 @@ class FineTuning(pl.LightningModule):
         """Check the weights: after the last step no loss will show what it made of them.
 
         Raises:
-            BenchError: a trained weight is NaN or infinite.
+            DivergedError: a trained weight is NaN or infinite.
         """
         for name, value in self.trainable().items():
             if not value.isfinite().all():
@@ -130,7 +130,7 @@ class FineTuning(pl.LightningModule):
         """Judge a batch.
 
         Raises:
-            BenchError: an output of the model is NaN or infinite.
+            DivergedError: an output of the model is NaN or infinite.
         """
         with self._finite_outputs():
             self._judged += self.objective.judge(self.model, batch)
@@ -146,7 +146,7 @@ class FineTuning(pl.LightningModule):
         """Log the metric, the objective's own or the judge's, ties broken by the loss.
 
         Raises:
-            BenchError: the metric or the loss is NaN or infinite.
+            DivergedError: the metric or the loss is NaN or infinite.
         """
         with self._finite_outputs():
             metric = self.judge() if self.judge else self.objective.metric(self._judged)

@@ -122,7 +122,7 @@ def train(
         judge: see :class:`quanta_bench.training.module.FineTuning`.
 
     Raises:
-        BenchError: a loss, a validation or a weight is NaN or infinite.
+        DivergedError: a loss, a validation or a weight is NaN or infinite.
         KeyboardInterrupt: the user stopped the run; its last checkpoint stays in ``folder``.
     """
     # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:

@@ -143,6 +143,16 @@ def test_copied_rows_are_counted_and_too_many_are_refused(rows: Path) -> None:
         copied.check(training, evaluation)
 
 
+def test_scored_validation_items_are_compared_with_what_is_trained_on_alone(rows: Path) -> None:
+    training, evaluation = specs(rows)
+    scored = evaluation.model_copy(update={"split": "validation"})
+    assert Overlaps(Pools()).of(training, scored) == {scored.tasks[0]: []}
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    copies = [{**line, "split": "train"} for line in lines if line["split"] == "validation"]
+    rows.write_text("".join(f"{json.dumps(line)}\n" for line in lines + copies))
+    assert len(Overlaps(Pools()).of(training, scored)[scored.tasks[0]]) == 4
+
+
 def test_damage_in_the_cache_is_computed_again(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

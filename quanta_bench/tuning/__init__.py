@@ -1,0 +1,1 @@
+"""Tune learning rates on validation items: a sweep for each row of a suite."""
