@@ -24,6 +24,7 @@ from quanta_bench.cli import (
     methods,
     models,
     params,
+    report,
     run,
     settings,
     table,
@@ -62,6 +63,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "run": (run.run, run.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
     "geometry": (geometry.geometry, geometry.EXAMPLES),
+    "report": (report.report, report.EXAMPLES),
     "params": (params.params, params.EXAMPLES),
     "methods": (methods.methods, methods.EXAMPLES),
     "tasks": (tasks.tasks, tasks.EXAMPLES),
@@ -77,7 +79,6 @@ for _name, (_function, _examples) in _COMMANDS.items():
     app.command(_name, epilog=_examples, cls=FreshAlone)(_function)
 
 _PLANNED = {
-    "report": "The report of all results",
     "export": "Export of merged models",
     "tune": "Search of settings",
 }
