@@ -77,14 +77,17 @@ def collect(folder: Folder, *, full: bool) -> tuple[dict[str, Any], dict[str, An
         ]
     run_grid, left_out = runs.run_grid(lines, full=full) if results else (None, [])
     curves, thinned = charts.learning_curves(known, results, full=full)
-    browsed, omitted = items.item_browser(folder, full=full)
+    browser = items.item_browser(folder, full=full)
+    origins, unlisted = runs.provenance(list(results.values()), lines, full=full)
     content = {
         "tables": tables,
         "runs": run_grid,
         "differences": [made for one in known if (made := grids.differences(one)) is not None],
-        "provenance": runs.provenance(list(results.values()), lines) if results else None,
+        "provenance": origins,
+        "items_note": browser.note,
         "commands": [
-            (one.table.title, runs.row_commands(one, str(folder.store.root))) for one in known
+            (one.table.name, one.table.title, runs.row_commands(one, str(folder.store.root)))
+            for one in known
         ],
     }
     data = {
@@ -92,9 +95,9 @@ def collect(folder: Folder, *, full: bool) -> tuple[dict[str, Any], dict[str, An
         "costs": charts.COSTS,
         "rates": charts.rate_curves(folder.searches, folder.tables),
         "curves": curves,
-        "items": browsed,
+        "items": browser.groups,
     }
-    return content, data, [*left_out, *thinned, *omitted]
+    return content, data, [*left_out, *thinned, *browser.left_out, *unlisted]
 
 
 def _filled(

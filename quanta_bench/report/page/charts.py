@@ -22,7 +22,9 @@ COSTS = {
 }
 
 LOSSES = 400
-"""Training losses drawn of a run; more are thinned."""
+"""Training losses embedded of a run; more are thinned."""
+ALL_LOSSES = 40_000
+"""Of all runs together."""
 
 _RATE = re.compile(r"^(.*\S)\s+(\d+(?:\.\d+)?e[+-]?\d+|\d*\.\d+)$", re.IGNORECASE)
 
@@ -197,6 +199,9 @@ def learning_curves(
         By group a ``title`` and ``runs``: label, seed, ``best`` step, ``validations`` (step,
         metric, loss) and ``losses`` (step, loss); and what was left out, in words.
     """
+    limit = max(20, min(LOSSES, ALL_LOSSES // max(1, len(results))))
+    if full:
+        limit = max((len(result.training.losses) for result in results.values()), default=0)
     groups: dict[str, dict[str, dict[str, Any]]] = {}
     placed: set[str] = set()
     for known in tables:
@@ -204,17 +209,17 @@ def learning_curves(
             for result in (results[run] for run in runs):
                 placed.add(result.run)
                 title = f"{known.table.name}, {_trained_on(result)}"
-                _place(groups, title, row.label, result, full)
+                _place(groups, title, row.label, result, limit)
     for run, result in results.items():
         if run not in placed:
             label = result.training.label or result.training.spec.method
-            _place(groups, f"In no table, {_trained_on(result)}", label, result, full)
-    thinned = sum(len(result.training.losses) > LOSSES for result in results.values())
-    left_out = []
-    if thinned and not full:
-        left_out.append(
-            f"Training losses of {thinned} runs are thinned to {LOSSES} steps or fewer each."
-        )
+            _place(groups, f"In no table, {_trained_on(result)}", label, result, limit)
+    thinned = sum(len(result.training.losses) > limit for result in results.values())
+    left_out = (
+        [f"Training losses of {thinned:,} runs are thinned to {limit} steps or fewer each."]
+        if thinned
+        else []
+    )
     made = [{"title": title, "runs": list(runs.values())} for title, runs in groups.items()]
     return made, left_out
 
@@ -226,13 +231,13 @@ def _trained_on(result: Result) -> str:
 
 
 def _place(
-    groups: dict[str, dict[str, dict[str, Any]]], title: str, label: str, result: Result, full: bool
+    groups: dict[str, dict[str, dict[str, Any]]], title: str, label: str, result: Result, limit: int
 ) -> None:
     training = result.training
     if not training.steps:
         return
     steps = len(training.losses)
-    stride = 1 if full else -(-steps // LOSSES) or 1
+    stride = max(1, -(-steps // limit) if limit else 1)
     group = groups.setdefault(title, {})
     # Two evaluations of a training have the same curve.
     group.setdefault(

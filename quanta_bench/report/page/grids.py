@@ -221,7 +221,8 @@ def differences(known: Known) -> Grid | None:
         cells = [Cell(row.label, minor=STALE if known.stale[table.rows.index(row)] else "")]
         for key, _ in columns:
             value = found[number, key]
-            cells.append(_difference(value, top, lower=key in known.lower))
+            lower = key in known.lower
+            cells.append(_difference(value, top, lower=lower))
         lines.append(Line(cells))
     return Grid(
         f"{known.id}-differences",
@@ -245,7 +246,8 @@ def _difference(value: float | None, top: float, *, lower: bool) -> Cell:
     better = -value if lower else value
     # Four steps on either side, so that a step is seen on paper too.
     step = min(4, int(4 * abs(better) / top) + 1) if abs(better) > 0.005 * top else 0
-    return Cell(f"{value:+.1f}".replace("-", "−"), value, shade=step if better > 0 else -step)
+    text = f"{value:+.{2 if lower else 1}f}".replace("-", "−")
+    return Cell(text, value, shade=step if better > 0 else -step)
 
 
 def plain_grid(identity: str, name: str, section: Section[Any]) -> Grid:

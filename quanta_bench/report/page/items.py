@@ -59,6 +59,24 @@ class Contents:
     note: str = ""
 
 
+@dataclass
+class Browser:
+    """The item browser's data.
+
+    Attributes:
+        groups: by task and the way items were put: ``title``, ``note``, ``runs`` (label, seed,
+            run, model) and ``items`` (id, group, gold, prompt, choices, and ``answers`` in the
+            order of the runs: prediction, score, and the generated text or the candidates that tie;
+            ``None`` if a run was not asked).
+        note: which runs have no items, and why.
+        left_out: what was left out to bound the page's size.
+    """
+
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    note: str = ""
+    left_out: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class _Group:
     """Runs that put the same items in the same way."""
@@ -73,26 +91,21 @@ class _Group:
         return cls(task, spec.source, spec.split, spec.protocol)
 
 
-def item_browser(folder: Folder, *, full: bool) -> tuple[list[dict[str, Any]], list[str]]:
-    """The judged items of a folder's runs, by task and the way items were put.
+def item_browser(folder: Folder, *, full: bool) -> Browser:
+    """The judged items of a folder's runs. Predictions that cannot be read become notices.
 
     Args:
         folder: the folder.
         full: embed every item, run and character.
-
-    Returns:
-        By group: ``title``, ``note``, ``runs`` (label, seed, run) and ``items`` (id, group, gold,
-        prompt, choices, ``answers`` in the order of the runs: prediction, score, and the generated
-        text or candidates that tie; ``None`` if a run was not asked). And what was left out.
     """
     judged: dict[_Group, dict[str, list[dict[str, Any]]]] = {}
-    left_out: list[str] = []
+    made = Browser()
     missing = 0
     for run, result in folder.results.items():
         try:
             lines = folder.store.predictions(run)
         except DamagedError as error:
-            left_out.append(f"Not read: {error}")
+            folder.notices.append(f"Not read: {error}")
             continue
         missing += lines is None
         for line in lines or ():
@@ -100,23 +113,22 @@ def item_browser(folder: Folder, *, full: bool) -> tuple[list[dict[str, Any]], l
                 group = _Group.of(line["task"], result.evaluation)
                 judged.setdefault(group, {}).setdefault(run, []).append(line)
     if missing:
-        left_out.append(
+        made.note = (
             f"{missing:,} of {len(folder.results):,} runs have no predictions stored, so their "
-            "items are not shown."
+            "items cannot be shown."
         )
     pools = Pools()
-    made = []
     for group, by_run in judged.items():
         results = [folder.results[run] for run in by_run]
         contents = _contents(group, results, folder.samples, pools)
         browsed, omitted = _browse(group, by_run, folder.results, contents, full=full)
-        made.append(browsed)
-        left_out += omitted
-    titles = [browsed["title"] for browsed in made]
-    for browsed, group in zip(made, judged, strict=True):
+        made.groups.append(browsed)
+        made.left_out += omitted
+    titles = [browsed["title"] for browsed in made.groups]
+    for browsed, group in zip(made.groups, judged, strict=True):
         if titles.count(browsed["title"]) > 1:
             browsed["title"] += f" ({group.protocol}, {group.source}, {group.split})"
-    return made, left_out
+    return made
 
 
 def _browse(

@@ -13,8 +13,9 @@ def runs_of(row: TableRow, columns: Sequence[Column], results: Mapping[str, Resu
     """The stored runs that a row shows.
 
     A table names them. One that an earlier version wrote does not: there, a run belongs to a row if
-    it has its method, its number of trained parameters and one of its seeds, and scored one of its
-    columns with the very value that the table holds for that seed.
+    it has its method, its number of trained parameters and one of its seeds, and every value that
+    it scored of the row's columns is the one that the table holds for that seed. Where several
+    runs fit a cell, those with the row's label count, and if there are several still, none does.
 
     Args:
         row: the row.
@@ -27,12 +28,18 @@ def runs_of(row: TableRow, columns: Sequence[Column], results: Mapping[str, Resu
     if row.runs:
         return [run for run in row.runs if run in results]
     found: dict[str, None] = {}
-    for column in columns:
-        value = row.cells.get(column.key)
-        for seed, score in (value.seeds if value else {}).items():
-            for run, result in results.items():
-                if _same_row(row, result, seed) and _scored(result, column, score):
-                    found[run] = None
+    for seed in dict.fromkeys(seed for value in row.cells.values() for seed in value.seeds):
+        fitting = [
+            result
+            for result in results.values()
+            if _same_row(row, result, seed) and _same_scores(row, columns, result, seed)
+        ]
+        for column in columns:
+            of_cell = [result for result in fitting if column.task in result.tasks]
+            named = [result for result in of_cell if result.training.label == row.label]
+            candidates = named or of_cell
+            if len(candidates) == 1 and column.key in row.cells:
+                found[candidates[0].run] = None
     return list(found)
 
 
@@ -46,14 +53,21 @@ def _same_row(row: TableRow, result: Result, seed: int) -> bool:
     )
 
 
-def _scored(result: Result, column: Column, score: float) -> bool:
-    task = result.tasks.get(column.task)
-    if task is None or (column.items and task.items != column.items):
-        return False
-    return any(
-        math.isclose(scale(task) * value, score, rel_tol=1e-9, abs_tol=1e-9)
-        for value in task.metrics.values()
-    )
+def _same_scores(row: TableRow, columns: Sequence[Column], result: Result, seed: int) -> bool:
+    """Whether all that a run scored of a row's columns is what the row holds for the seed."""
+    compared = 0
+    for column in columns:
+        task, value = result.tasks.get(column.task), row.cells.get(column.key)
+        if task is None or value is None or seed not in value.seeds:
+            continue
+        metric = column.key.removeprefix(column.task).removeprefix("/") or task.metric
+        scored = task.metrics.get(metric)
+        if scored is None or (column.items and task.items != column.items):
+            return False
+        if not math.isclose(scale(task) * scored, value.seeds[seed], rel_tol=1e-9, abs_tol=1e-9):
+            return False
+        compared += 1
+    return compared > 0
 
 
 def scale(task: TaskResult) -> float:

@@ -16,6 +16,9 @@ from quanta_bench.results.records import Environment, Result
 LINES = 2000
 """Lines of the table of runs, unless all are asked for."""
 
+RECORDS = 500
+"""Runs whose provenance is listed, likewise."""
+
 NORMAL = 1.959964
 """Half the width of a 95 % interval in standard errors, by the normal distribution."""
 
@@ -104,13 +107,28 @@ def _whole(value: Any) -> Cell:
     return Cell("–") if pd.isna(value) else Cell(f"{value:,}", int(value))
 
 
-def provenance(results: Sequence[Result], frame: pd.DataFrame) -> dict[str, Any]:
+def provenance(
+    results: Sequence[Result], frame: pd.DataFrame, *, full: bool
+) -> tuple[dict[str, Any], list[str]]:
     """Environments, and for each run its own, its fingerprints and the command that computes it.
+
+    Args:
+        results: the runs.
+        frame: as :func:`quanta_bench.results.load` gives them.
+        full: list every run.
 
     Returns:
         ``environments`` with a ``name`` and ``facts``; ``runs`` with ``run``, ``row``, ``seed``,
-        ``environment``, ``facts``, ``stale`` and ``command``.
+        ``environment``, ``facts``, ``stale`` and ``command``. And what was left out.
     """
+    left_out = []
+    if not full and len(results) > RECORDS:
+        left_out.append(
+            f"Provenance: {len(results) - RECORDS:,} of {len(results):,} runs are left out."
+        )
+        results = results[:RECORDS]
+    if not results:
+        return {}, []
     names: dict[str, str] = {}
     environments: list[dict[str, Any]] = []
 
@@ -147,7 +165,7 @@ def provenance(results: Sequence[Result], frame: pd.DataFrame) -> dict[str, Any]
                 "command": run_command(result),
             }
         )
-    return {"environments": environments, "runs": runs}
+    return {"environments": environments, "runs": runs}, left_out
 
 
 def _facts(environment: Environment) -> dict[str, str]:

@@ -61,6 +61,8 @@ def read_folder(root: Path) -> Folder:
     found.notices += found.store.notices
     for path in sorted(root.glob("*.json")):
         _read_file(path, found)
+    # Tables before other grids of runs, as a paper has them.
+    found.tables.sort(key=lambda table: (not table.name.startswith("table"), table.name))
     if not (found.results or found.tables):
         damaged = f" {' '.join(found.notices)}" if found.notices else ""
         raise BenchError(

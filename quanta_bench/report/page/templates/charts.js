@@ -33,15 +33,17 @@ function layout(x, y) {
     xaxis: { ...axis, ...x, title: { text: inert(x.title), font: { color: soft } } },
     yaxis: { ...axis, ...y, title: { text: inert(y.title), font: { color: soft } } },
     hoverlabel: { bgcolor: paper, bordercolor: rule, font: { color: ink }, align: "left" },
-    legend: narrow ? { orientation: "h", y: -0.22, font: { size: 11 } } : { font: { size: 12 } },
+    legend: narrow ? { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { size: 11 } } : { font: { size: 12 } },
     hovermode: "closest",
     showlegend: true,
   };
 }
 
-/** Powers of ten with their halves on short axes, written out. */
-function costAxis(title, log) {
-  return log ? { title, type: "log", dtick: "D2", exponentformat: "SI", minor: { ticks: "outside" } } : { title, type: "linear", exponentformat: "SI", rangemode: "tozero" };
+/** An axis of costs; a logarithmic one over less than two decades has ticks between them. */
+function costAxis(title, log, values) {
+  if (!log) return { title, type: "linear", exponentformat: "SI", rangemode: "tozero" };
+  const wide = Math.max(...values) > 100 * Math.min(...values);
+  return { title, type: "log", dtick: wide ? 1 : "D2", exponentformat: "SI", minor: { ticks: "outside" } };
 }
 
 function numbers(name, caption, headings, rows) {
@@ -53,8 +55,8 @@ function numbers(name, caption, headings, rows) {
 }
 
 function plot(name, traces, shape, caption) {
-  const width = printing ? { width: 900, autosize: false } : { autosize: true };
-  Plotly.react(byId(`${name}-plot`), traces, { ...shape, ...width }, CONFIG);
+  const size = printing ? { width: 900, height: 400, autosize: false } : { autosize: true };
+  Plotly.react(byId(`${name}-plot`), traces, { ...shape, ...size }, CONFIG);
   byId(`${name}-caption`).textContent = caption;
 }
 
@@ -118,7 +120,7 @@ function drawTrade() {
   });
   const values = [...placed, ...levels].map(score);
   const better = measure.lower ? " (less is better)" : "";
-  const shape = layout(costAxis(DATA.costs[cost], byId("trade-log").checked), { title: `${measure.title}${better}`, range: values.length ? within(values) : undefined });
+  const shape = layout(costAxis(DATA.costs[cost], byId("trade-log").checked, xs), { title: `${measure.title}${better}`, range: values.length ? within(values) : undefined });
   const unknown = table.rows.filter((row) => row.costs.parameters !== null && row.costs[cost] === null);
   const missing = unknown.length ? ` ${DATA.costs[cost]} unknown of: ${unknown.map((row) => row.label).join(", ")}.` : "";
   plot("trade", traces, shape, `${table.title}. Dotted: rows that no other row beats in both, outlined. Level lines train nothing. The axis fits the means; intervals may leave it.${missing}`);
@@ -149,7 +151,7 @@ function drawRates() {
     traces.push({
       x: trials.map((trial) => trial.rate), y: trials.map((trial) => trial[key]), mode: "lines+markers", name: inert(curve.label),
       line: { color, width: 1.5, dash: DASHES[Math.floor(number / PALETTE.light.length) % DASHES.length] },
-      marker: { color, symbol, size: trials.map((trial) => (trial.chosen ? 14 : 8)), line: { width: trials.map((trial) => (trial.chosen ? 2 : 0)), color: colours().ink } },
+      marker: { color, symbol, opacity: 1, size: trials.map((trial) => (trial.chosen ? 14 : 8)), line: { width: trials.map((trial) => (trial.chosen ? 2 : 0)), color: colours().ink } },
       ...hover(trials.map((trial) => `<b>${inert(curve.label)}</b><br>rate ${trial.rate}<br>${title}: ${shown(trial[key])}` +
         `${key === "score" && trial.error !== null ? `<br>standard error ${shown(trial.error, 3)}` : ""}${trial.chosen ? "<br>chosen" : ""}`)),
     });
@@ -229,8 +231,16 @@ function drawLost() {
 function setUpCharts() {
   const titled = (keep) => DATA.tables.map((table, number) => [number, `${table.name}: ${table.title}`, table])
     .filter(([, , table]) => keep(table)).map(([number, text]) => [number, text]);
+  /** The table with most methods whose cost is known comes first; searches of rates come last. */
+  const preferred = (keep) => {
+    const methods = (table) => new Set(table.rows.filter((row) => row.costs.seconds !== null).map((row) => row.method)).size;
+    const rank = (table) => (table.name.startsWith("rates") ? 0 : 1 + methods(table));
+    const kept = DATA.tables.filter(keep).sort((one, other) => rank(other) - rank(one));
+    return String(DATA.tables.indexOf(kept[0]));
+  };
   if (byId("trade-off")) {
     fillSelect(byId("trade-table"), titled((table) => table.measures.length), false);
+    byId("trade-table").value = preferred((table) => table.measures.length);
     fillSelect(byId("trade-cost"), Object.entries(DATA.costs), false);
     onChange(["trade-table", "trade-measure", "trade-cost", "trade-log", "trade-intervals"], drawTrade);
     whenShown("trade-off", drawTrade);
@@ -250,6 +260,7 @@ function setUpCharts() {
   if (byId("forgetting")) {
     const measured = (table) => table.rows.some((row) => row.perplexity !== null && row.method !== "none");
     fillSelect(byId("lost-table"), titled(measured), false);
+    byId("lost-table").value = preferred(measured);
     onChange(["lost-table", "lost-measure", "lost-log"], drawLost);
     whenShown("forgetting", drawLost);
   }

@@ -114,7 +114,7 @@ function chooseTask() {
 }
 
 function setUpItems() {
-  if (!byId("items")) return;
+  if (!byId("items-task")) return;
   fillSelect(byId("items-task"), DATA.items.map((task, number) => [number, task.title]), false);
   onChange(["items-task"], chooseTask);
   onChange(["items-a", "items-b", "items-differ", "items-filter"], listItems);
