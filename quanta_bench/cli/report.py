@@ -16,6 +16,8 @@ EXAMPLES = examples(
     "quanta-bench report --results my-results --full",
 )
 
+ADVICE = "Name another file with --to."
+
 
 def report(
     results: Annotated[Path, typer.Option("--results", help="Results folder.")] = Path(
@@ -41,14 +43,12 @@ def report(
 
     from quanta_bench.cli import console
     from quanta_bench.report.page.build import make_page
-    from quanta_bench.utils.folders import storage_errors, whole_file
+    from quanta_bench.utils.folders import check_writable, storage_errors, whole_file
 
     screen = console.console()
     made = make_page(results, full=full)
-    with (
-        storage_errors(target.parent, "Name another file with --to."),
-        whole_file(target) as stream,
-    ):
+    check_writable(target.parent, ADVICE)
+    with storage_errors(target.parent, ADVICE), whole_file(target) as stream:
         content = made.text.encode("utf-8")
         stream.write(content)
     for notice in made.notices:
