@@ -214,7 +214,7 @@ def test_print_shows_tables_and_charts_on_white(page: Any) -> None:
     page.emulate_media(color_scheme="dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(media="print", color_scheme="dark")
-    assert page.locator("#trade-off .plot svg").first.is_visible()
+    page.locator("#trade-off .plot svg").first.wait_for(state="visible")
     assert page.locator("#tables").is_visible()
     assert not page.locator("#tabs").is_visible()
     white = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -237,8 +237,13 @@ def test_prompts_are_rebuilt_from_data_that_are_unchanged(offline: None) -> None
 
 def test_the_command_of_a_stored_run_asks_for_that_very_run() -> None:
     """The command line's own reading of the command gives the specs of the record."""
-    asked = 0
+    asked: set[str] = set()
     for result in read_folder(STUDY).results.values():
+        training = result.training.spec.model_dump_json(exclude={"seeds", "learning_rate"})
+        kind = training + result.evaluation.model_dump_json()
+        if kind in asked:
+            continue
+        asked.add(kind)
         words = shlex.split(run_command(result))
         assert words[:2] == ["quanta-bench", "run"]
         options: dict[str, list[str]] = {}
@@ -255,8 +260,7 @@ def test_the_command_of_a_stored_run_asks_for_that_very_run() -> None:
         planned = PlannedRun.of(job)
         assert planned.training == result.training.spec
         assert planned.evaluation == result.evaluation
-        asked += 1
-    assert asked > 100
+    assert len(asked) > 30
 
 
 def test_the_command_of_a_row_names_suite_size_method_and_seeds() -> None:

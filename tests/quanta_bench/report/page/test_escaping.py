@@ -29,6 +29,10 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 
+TEMPLATE: Any = Environment(
+    loader=PackageLoader("quanta_bench.report.page"), autoescape=True, trim_blocks=True
+).get_template("grid.html.jinja")
+
 
 class Seen(HTMLParser):
     """The elements of a page with their attributes, and the text in each."""
@@ -80,19 +84,14 @@ def test_a_table_keeps_its_elements_whatever_it_says(label: str, about: str, cap
             [Line([Cell(one, about=two, minor=three), Cell(one, 1.5, two)], three)],
             {one: [two]},
         )
-        environment = Environment(
-            loader=PackageLoader("quanta_bench.report.page"), autoescape=True, trim_blocks=True
-        )
-        return Seen(str(environment.get_template("grid.html.jinja").module.grid(grid)))
+        return Seen(str(TEMPLATE.module.grid(grid)))
 
     plain, seen = drawn("x", "x", "x"), drawn(label or "x", about or "x", caption or "x")
     assert [tag for tag, _ in seen.elements] == [tag for tag, _ in plain.elements]
     for (_, expected), (_, found) in zip(plain.elements, seen.elements, strict=True):
         assert found.keys() == expected.keys()
     titles = [attributes["title"] for _, attributes in seen.elements if "title" in attributes]
-    # A parser reads every line break as one line feed.
-    kept = about.replace("\r\n", "\n").replace("\r", "\n")
-    assert kept in titles or kept.replace("\x00", "\ufffd") in titles or not about or "\r" in about
+    assert titles.count(about or "x") >= 2
 
 
 def test_a_hash_is_that_of_the_policy() -> None:
