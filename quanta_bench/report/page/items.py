@@ -65,9 +65,9 @@ class Browser:
 
     Attributes:
         groups: by task and the way items were put: ``title``, ``note``, ``runs`` (label, seed,
-            run, model) and ``items`` (id, group, gold, prompt, choices, and ``answers`` in the
-            order of the runs: prediction, score, and the generated text or the candidates that tie;
-            ``None`` if a run was not asked).
+            draw of the items, run, model) and ``items`` (id, group, gold, prompt, choices, and
+            ``answers`` in the order of the runs: prediction, score, and the generated text or the
+            candidates that tie; ``None`` if a run was not asked).
         note: which runs have no items, and why.
         left_out: what was left out to bound the page's size.
     """
@@ -177,6 +177,7 @@ def _browse(
             "run": run,
             "label": _label(results[run]),
             "seed": results[run].training.spec.seeds.init,
+            "draw": results[run].evaluation.sample,
             "model": results[run].training.model,
         }
         for run in runs
@@ -188,7 +189,8 @@ def _browse(
 def _order(result: Result) -> tuple[Any, ...]:
     """Untrained models first, then by label and seed."""
     seeds = result.training.spec.seeds
-    return (result.training.steps > 0, _label(result), seeds.init, seeds.sample, result.run)
+    draw = result.evaluation.sample
+    return (result.training.steps > 0, _label(result), seeds.init, draw, result.run)
 
 
 def _label(result: Result) -> str:

@@ -114,7 +114,7 @@ function drawTrade() {
   levels.forEach((row, number) => {
     traces.push({
       x: xs.length ? [Math.min(...xs), Math.max(...xs)] : [1, 10], y: [score(row), score(row)], mode: "lines", name: inert(row.label),
-      line: { width: 1, dash: DASHES[1 + (number % 4)], color: colours().soft },
+      line: { width: 1, dash: ["dash", "dashdot", "longdash", "longdashdot"][number % 4], color: colours().soft },
       ...hover(Array(2).fill(`${inert(row.label)}: ${shown(score(row))}`)),
     });
   });

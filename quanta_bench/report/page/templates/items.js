@@ -29,8 +29,10 @@ function differs(item, a, b) {
   return one !== null && other !== null && JSON.stringify(one[0]) !== JSON.stringify(other[0]);
 }
 
-function runTitle(run) {
-  return `${run.label}, seed ${run.seed}`;
+/** Seeds may draw items of their own; a run without training is then scored on those of each. */
+function runTitle(run, runs) {
+  const several = runs.some((other) => other.draw !== run.draw);
+  return `${run.label}, seed ${run.seed}${several ? `, items of draw ${run.draw}` : ""}`;
 }
 
 function listItems() {
@@ -104,10 +106,10 @@ function chooseTask() {
   itemState.task = DATA.items[Number(byId("items-task").value)];
   itemState.open = null;
   const { runs, note } = itemState.task;
-  const options = runs.map((run, number) => [number, runTitle(run)]);
+  const options = runs.map((run, number) => [number, runTitle(run, runs)]);
   fillSelect(byId("items-a"), options, false);
   fillSelect(byId("items-b"), options, false);
-  const other = runs.findIndex((run) => run.label !== runs[0].label);
+  const other = runs.findIndex((run) => run.label !== runs[0].label && run.draw === runs[0].draw);
   byId("items-b").value = String(other < 0 ? runs.length - 1 : other);
   byId("items-note").textContent = note;
   listItems();
