@@ -1,6 +1,6 @@
 """Put the page together: tables as HTML, the rest as data for its script.
 
-The script of the page sorts, filters and draws; it is our own, some 600 lines without a library but
+The script of the page sorts, filters and draws; it is our own, some 700 lines without a library but
 plotly, because DataTables needs jQuery and writes cells as markup, which data must never be.
 """
 

@@ -89,35 +89,35 @@ def _row(row: TableRow, results: Sequence[Result], stale: str) -> dict[str, Any]
         "seeds": row.done_seeds,
         "costs": {
             "parameters": row.trainable if trains else None,
-            "seconds": _seconds(results) if trains else None,
-            "memory": _memory(results) if trains else None,
+            "seconds": _seconds(row, results) if trains else None,
+            "memory": _memory(row, results) if trains else None,
         },
         "perplexity": row.perplexity,
         "stale": stale,
     }
 
 
-def _by_seed(results: Iterable[Result]) -> list[list[Result]]:
-    """The trainings of each seed, each once: several where a table trains one a task."""
-    seeds: dict[int, dict[str, Result]] = {}
+def _seconds(row: TableRow, results: Iterable[Result]) -> float | None:
+    """Training seconds, mean over seeds, from the runs where the table does not hold them."""
+    if row.cost is not None:
+        return row.cost.training_seconds
+    # Several trainings a seed where a table trains one a task; each counts once.
+    seeds: dict[int, dict[str, float]] = {}
     for result in results:
-        seeds.setdefault(result.training.spec.seeds.init, {})[result.training.id] = result
-    return [list(trainings.values()) for trainings in seeds.values()]
-
-
-def _seconds(results: Iterable[Result]) -> float | None:
-    sums = [sum(r.training.seconds for r in seed) for seed in _by_seed(results)]
+        training = result.training
+        seeds.setdefault(training.spec.seeds.init, {})[training.id] = training.seconds
+    sums = [sum(seconds.values()) for seconds in seeds.values()]
     return sum(sums) / len(sums) if sums else None
 
 
-def _memory(results: Iterable[Result]) -> float | None:
-    """The mean over seeds of their largest peak, in GB; ``None`` unless a seed has all of its."""
-    peaks = []
-    for seed in _by_seed(results):
-        known = [r.training.peak_memory_bytes for r in seed]
-        if all(known):
-            peaks.append(max(peak for peak in known if peak) / 1e9)
-    return sum(peaks) / len(peaks) if peaks else None
+def _memory(row: TableRow, results: Iterable[Result]) -> float | None:
+    """The largest peak of a training, in GB, likewise; ``None`` if no peak is known."""
+    if row.cost is not None:
+        peaks = [row.cost.peak_memory_bytes]
+    else:
+        peaks = [result.training.peak_memory_bytes for result in results]
+    known = [peak for peak in peaks if peak]
+    return max(known) / 1e9 if known else None
 
 
 def rate_curves(
