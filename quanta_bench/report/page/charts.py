@@ -142,7 +142,7 @@ def rate_curves(
 
 
 def _searched(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    trials = []
+    trials: list[dict[str, Any]] = []
     for trial in row.get("trials") or ():
         rate, score = (_finite(trial.get(key)) for key in ("learning_rate", "score"))
         if rate is not None and rate > 0:

@@ -70,7 +70,7 @@ def run_grid(frame: pd.DataFrame, *, full: bool) -> tuple[Grid, list[str]]:
     )
 
 
-def _run_line(line: Mapping[str, Any]) -> Line:
+def _run_line(line: Mapping[Any, Any]) -> Line:
     perplexity = line["metric"] == "perplexity" or line["kind"] == "perplexity"
     scale, decimals = (1.0, 2) if perplexity else (100.0, 1)
     value = scale * line["value"]
@@ -139,13 +139,13 @@ def provenance(
             environments.append({"name": names[key], "runs": 0, "facts": _facts(environment)})
         return names[key]
 
-    lines = frame.drop_duplicates("run").set_index("run")
+    by_run = {line["run"]: line for line in frame.drop_duplicates("run").to_dict("records")}
     runs = []
     for result in results:
         training, scored = name(result.training.environment), name(result.evaluation_environment)
         for environment in environments:
             environment["runs"] += environment["name"] in (training, scored)
-        line = lines.loc[result.run]
+        line = by_run[result.run]
         checked = "hashes hold" if line["verified"] else "no hashes (older record)"
         facts = {
             "Model": f"{result.training.model}, sha256 {result.training.model_fingerprint}",
