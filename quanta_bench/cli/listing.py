@@ -170,6 +170,12 @@ def targets() -> Listing:
             "profiles": "",
         },
         {
+            "make": "report",
+            "command": "quanta-bench report",
+            "what": "all results of a folder as one HTML page",
+            "profiles": "",
+        },
+        {
             "make": "bench",
             "command": "quanta-bench bench",
             "what": "speed and memory compared with alternatives",

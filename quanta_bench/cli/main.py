@@ -24,6 +24,7 @@ from quanta_bench.cli import (
     methods,
     models,
     params,
+    report,
     run,
     settings,
     table,
@@ -64,6 +65,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "tune": (tune.tune, tune.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
     "geometry": (geometry.geometry, geometry.EXAMPLES),
+    "report": (report.report, report.EXAMPLES),
     "params": (params.params, params.EXAMPLES),
     "methods": (methods.methods, methods.EXAMPLES),
     "tasks": (tasks.tasks, tasks.EXAMPLES),
@@ -79,7 +81,6 @@ for _name, (_function, _examples) in _COMMANDS.items():
     app.command(_name, epilog=_examples, cls=FreshAlone)(_function)
 
 _PLANNED = {
-    "report": "The report of all results",
     "export": "Export of merged models",
 }
 

@@ -9,7 +9,7 @@ from command_line import Bench
 
 from quanta_bench.plugins import EXPERIMENTS
 
-PLANNED = ("report", "export")
+PLANNED = ("export",)
 FIGURES = sorted(["figure2", "figure4", *EXPERIMENTS.names()])
 
 
