@@ -173,6 +173,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     from quanta_bench.report import render
     from quanta_bench.report.forecast import Forecast
     from quanta_bench.report.tables import make_table
+    from quanta_bench.runs import canary
     from quanta_bench.runs.concurrency import read_jobs
     from quanta_bench.runs.stored import content_is_here, stored_cells
     from quanta_bench.runs.sweep import sweep
@@ -189,7 +190,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
     forecast = Forecast(request, pools)
-    return sweep(
+    found, failures = sweep(
         request.grid,
         store,
         shown,
@@ -201,6 +202,10 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         at_once=read_jobs(options.jobs),
         allow_overlap=options.allow_overlap,
     )
+    if canary.is_due((result for cells in found for result in cells.everything()), store.root):
+        shown.print("Computing the canary of this machine and its packages, once.", style="dim")
+        canary.ensure(store.root)
+    return found, failures
 
 
 def say_written(paths: Sequence[Path], store: Store) -> None:

@@ -182,4 +182,5 @@ def _show(name: str, request: Request, found: Study, store: Store, options: Tune
             f"The table at these rates: quanta-bench table {shlex.quote(str(tuned))}",
             style="dim",
             highlight=False,
+            soft_wrap=True,
         )

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
+from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
 from quanta_bench.task import Example, Split, Task
 from quanta_bench.utils.cache import cache_folder, keep
@@ -215,7 +216,10 @@ def _texts(task: Task, item: Example, protocol: str) -> list[Words]:
     long = [text for text in map(words, _fields(item.fields)) if len(text) >= LONG]
     if task.kind == "perplexity":
         return long
-    context = words(task.prompt(item, protocol).context)
+    if find_protocol(protocol).prompts:
+        context = words(task.prompt(item, protocol).context)
+    else:
+        context = words("\n".join(task.texts(item)))
     sequences = _shingles(context)
     # Templates may remove markers from a field, so it need not be shown word for word.
     shown = [text for text in long if len(_shingles(text) & sequences) >= MOST * len(text)]

@@ -17,7 +17,7 @@ from quanta_bench.report import conclusions, evidence, notes
 from quanta_bench.report.constant_answers import constant_notes, constant_row
 from quanta_bench.report.screen_notes import CAVEATS
 from quanta_bench.report.table import Column, Cost, Table, TableRow, Value
-from quanta_bench.results import frames
+from quanta_bench.results import canary, frames
 from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.results.store import Store
@@ -62,6 +62,7 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
                 *_stale_rows(rows),
                 *_not_compared(cells),
                 *_without_errors(rows, columns),
+                *canary.notes(everything, canary.of_folder(store.root)),
                 *constant,
             ],
         ),
@@ -412,8 +413,8 @@ def long_form(table: Table) -> pd.DataFrame:
         an average's heading), items; mean, interval_low and interval_high (95 %, of both noises; of
         items alone where there is one seed), deviation_over_seeds, standard_error_over_items in the
         table's unit; seeds, values and their own standard errors over items, separated by spaces;
-        p_holm of the difference from the reference row; letters; what the row took
-        (`quanta_bench.report.table.Cost`).
+        p_holm of the difference from the reference row; letters. Not what rows took, so that a
+        sweep that was stopped gives the same file.
     """
     items = {column.key: column.items for column in table.columns}
     lines = [
@@ -438,7 +439,6 @@ def long_form(table: Table) -> pd.DataFrame:
             ),
             "p_holm": value.p_holm,
             "letters": value.letters,
-            **(row.cost or Cost()).model_dump(),
         }
         for row in table.rows
         # In the order of columns, whatever the order in which cells were filled.
@@ -448,5 +448,4 @@ def long_form(table: Table) -> pd.DataFrame:
         ]
     ]
     frame = pd.DataFrame(lines)
-    whole = ("trainable_parameters", "items", "peak_memory_bytes")
-    return frame.astype(dict.fromkeys(whole, "Int64")) if lines else frame
+    return frame.astype({"trainable_parameters": "Int64", "items": "Int64"}) if lines else frame

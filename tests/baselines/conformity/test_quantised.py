@@ -8,7 +8,16 @@ import pytest
 import torch
 from peft import LoraConfig
 from torch import nn
-from tuners import IDS, Tuner, adapted, every_mergeable_tuner, every_tuner, llama, logits
+
+from tests.baselines.conformity.tuners import (
+    IDS,
+    Tuner,
+    adapted,
+    every_mergeable_tuner,
+    every_tuner,
+    llama,
+    logits,
+)
 
 bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
 

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing.spawn import spawn
-from tuners import IDS, TUNERS, adapted, logits
+
+from tests.baselines.conformity.tuners import IDS, TUNERS, adapted, logits
 
 STEPS = 3
 PROCESSES = 2

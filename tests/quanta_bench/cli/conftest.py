@@ -12,10 +12,19 @@ from animals import write_data, write_suite
 from command_line import Bench, Said
 
 from quanta_bench.cli import main
+from quanta_bench.runs.canary import ensure
+
+
+@pytest.fixture(scope="session")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """This stack's canary, in the cache before tests count what commands compute."""
+    ensure(tmp_path_factory.mktemp("canary"))
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
+def bench(
+    canary: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Bench:
     """Runs a command in this process."""
 
     def run(*words: str | Path) -> Said:

@@ -43,7 +43,7 @@ LONG = "Natalia sold clips to 48 of her friends in April, and then half as many 
 
 
 def found(train: list[Example], test: list[Example]) -> list[str]:
-    made = overlap.overlapping([(TASK, train)], "p", {"t": (TASK, test)}, "p")
+    made = overlap.overlapping([(TASK, train)], "generate", {"t": (TASK, test)}, "generate")
     return made["t"]
 
 

@@ -93,7 +93,7 @@ def test_weights_that_are_missing_below_the_head_are_refused(
     state = load_file(folder / "model.safetensors")
     del state["roberta.encoder.layer.1.output.dense.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(SourceError, match=r"lack 1 tensors that an encoder.*layer\.1\.output"):
+    with pytest.raises(SourceError, match=r"lack 1 tensors of an encoder.*layer\.1\.output"):
         classifier(folder)
 
 

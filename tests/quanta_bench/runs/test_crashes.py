@@ -29,7 +29,9 @@ def test_a_crash_is_named_logged_and_costs_its_own_row_alone(
     data = tmp_path / "d.jsonl"
     data.write_text(
         "\n".join(
-            json.dumps({"prompt": f"{n} is", "choices": ["odd", "even"], "answer": 0, "split": s})
+            json.dumps(
+                {"prompt": f"{n} of {s} is", "choices": ["odd", "even"], "answer": 0, "split": s}
+            )
             for s in ("train", "validation", "test")
             for n in range(4)
         )
