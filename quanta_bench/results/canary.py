@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import FiniteFloat, ValidationError
 
-from quanta_bench.results.records import Environment, FiniteFloat, Record, Result
+from quanta_bench.results.records import Environment, Record, Result
 from quanta_bench.utils.fingerprint import text_digest
 
 FOLDER = "canaries"
