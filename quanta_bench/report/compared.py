@@ -32,11 +32,13 @@ class Line:
         column: heading of the column or of the average.
         average: whether it is an average.
         difference: the difference, its rows named as in the table.
+        decimals: how many are shown.
     """
 
     column: str
     average: bool
     difference: Difference
+    decimals: int = 1
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def compare_rows(
         for key in titles
     }
     for key, single in evidence.across_columns(by_column, fixed, reference, rows).items():
-        lines += [Line(titles[key], False, one) for one in single]
+        places = 2 if any(found[label, key].lower_is_better for label in by_column[key]) else 1
+        lines += [Line(titles[key], False, one, places) for one in single]
     if not lines:
         raise BenchError(
             "The rows share no column that was scored with the same seeds on the same items, so "
@@ -202,25 +205,25 @@ def _chances(line: Mapping[str, Any], normaliser: str) -> Any:
 
 def sentence(line: Line) -> str:
     """A difference in words."""
-    one = line.difference
+    one, places = line.difference, line.decimals
     low, high = one.interval
     if math.isnan(one.p):
         return f"{line.column}: {one.row} and {one.reference} share too few groups to compare."
     if not one.error.variance and not one.effect:
         return f"{line.column}: {one.row} and {one.reference} score alike on every group of items."
-    size = f"{abs(one.effect):.1f}"
-    way = "as good as" if size == "0.0" else f"{size} {'above' if one.effect > 0 else 'below'}"
+    size = f"{abs(one.effect):.{places}f}"
+    way = "as good as" if not float(size) else f"{size} {'above' if one.effect > 0 else 'below'}"
     verdict = (
         "A difference is shown."
         if one.shown
         else "No difference is shown; with 80 % power this design shows one from "
-        f"{one.smallest:.1f} on."
+        f"{one.smallest:.{places}f} on."
     )
     noise = " The interval holds the noise of test items alone." if one.seeds == 1 else ""
     seeds = f"{one.seeds} seed{'' if one.seeds == 1 else 's'}"
     return (
-        f"{line.column}: {one.row} is {way} {one.reference} (95 % interval {low:+.1f} to "
-        f"{high:+.1f}, p = {one.p_holm:.2g} after Holm for {one.comparisons}; {seeds}, "
+        f"{line.column}: {one.row} is {way} {one.reference} (95 % interval {low:+.{places}f} to "
+        f"{high:+.{places}f}, p = {one.p_holm:.2g} after Holm for {one.comparisons}; {seeds}, "
         f"{one.groups:,} groups of items). {verdict}{noise}"
     )
 
@@ -236,11 +239,11 @@ def on_screen(compared: Compared) -> RenderableType:
         [
             Column("Row", part(lambda one: one.row), right=False, label=True),
             Column("Column", lambda line: line.column, right=False, label=True),
-            Column("Diff.", part(lambda one: f"{one.effect:+.1f}")),
-            Column("95 % interval", part(_interval)),
+            Column("Diff.", lambda line: f"{line.difference.effect:+.{line.decimals}f}"),
+            Column("95 % interval", _interval),
             Column("p", part(lambda one: f"{one.p:.3f}")),
             Column("Holm", part(lambda one: f"{one.p_holm:.3f}{'*' if one.shown else ''}")),
-            Column("Shows", part(_smallest)),
+            Column("Shows", _smallest),
         ],
         compared.lines,
     )
@@ -254,6 +257,9 @@ def on_screen(compared: Compared) -> RenderableType:
         ],
         compared.behaviours,
     )
+    chosen = any(
+        not (math.isnan(row.consistency) and math.isnan(row.brier)) for row in compared.behaviours
+    )
     main = [line for line in compared.lines if line.average] or compared.lines
     return Group(
         screen_table(differences),
@@ -261,20 +267,20 @@ def on_screen(compared: Compared) -> RenderableType:
         *(sentence(line) for line in main),
         *compared.left_out,
         "",
-        screen_table(behaviours),
-        "",
+        *([screen_table(behaviours), ""] if chosen else []),
         "* differs after Holm's correction. Shows: the smallest difference that this design shows "
         "with 80 % power.",
     )
 
 
-def _interval(one: Difference) -> str:
-    low, high = one.interval
-    return f"{low:+.1f} to {high:+.1f}"
+def _interval(line: Line) -> str:
+    low, high = line.difference.interval
+    return f"{low:+.{line.decimals}f} to {high:+.{line.decimals}f}"
 
 
-def _smallest(one: Difference) -> str:
-    return "–" if math.isnan(one.smallest) else f"{one.smallest:.1f}"
+def _smallest(line: Line) -> str:
+    smallest = line.difference.smallest
+    return "–" if math.isnan(smallest) else f"{smallest:.{line.decimals}f}"
 
 
 def _percent(value: float) -> str:

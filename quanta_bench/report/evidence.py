@@ -30,6 +30,9 @@ Row = TypeVar("Row")
 REFERENCE = "lora"
 """Rows are compared with the first row of this method."""
 
+UNITS = {"perplexity": "tokens", "word_perplexity": "words"}
+"""What a perplexity is by."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -39,11 +42,13 @@ class Evidence:
         seeds: the seeds.
         scores: taken apart by seed and item.
         items: of each seed, a hash of the names of its items; rows with the same can be paired.
+        lower_is_better: whether a lower score is better, as of perplexities.
     """
 
     seeds: tuple[int, ...]
     scores: Scores
     items: tuple[str, ...]
+    lower_is_better: bool = False
 
 
 def scale(scored: TaskResult) -> float:
@@ -60,8 +65,7 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
         store: where their predictions are stored.
 
     Returns:
-        ``None`` if predictions are not stored, or if they do not determine the metric, as with
-        perplexities.
+        ``None`` if predictions are not stored, or if they do not determine the metric.
     """
     runs = list(results.values())
     items = [stored_items(result, store).get(column.task) for result in runs]
@@ -80,7 +84,7 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
             return None
         made = found
     names = tuple(hashlib.sha256("\0".join(one.ids).encode()).hexdigest() for one in known)
-    return Evidence(tuple(results), made.times(scale(scored)), names)
+    return Evidence(tuple(results), made.times(scale(scored)), names, scored.kind == "perplexity")
 
 
 def stored_items(result: Result, store: Store) -> Mapping[str, ItemScores]:
@@ -97,7 +101,7 @@ def _of_answers(
 ) -> Scores | None:
     """A metric that single items do not have, from the answers; ``None`` if it is not theirs."""
     if scored.kind == "perplexity":
-        return None
+        return _of_texts(metric, items)
     plugin = find_task(task)
     answers = [_answers(of_seed) for of_seed in items]
     if any(answer.prediction is None for of_seed in answers for answer in of_seed):
@@ -109,6 +113,20 @@ def _of_answers(
 
     groups = [list(of_seed.groups) for of_seed in items]
     return taken_apart.of_metric(measure, answers, groups)
+
+
+def _of_texts(metric: str, items: Sequence[ItemScores]) -> Scores | None:
+    """A perplexity, from the likelihoods of the texts; ``None`` if they are not stored."""
+    unit = UNITS.get(metric, "")
+    if not all({"log_likelihoods", unit} <= one.texts.keys() for one in items):
+        return None
+
+    def perplexity(some: Sequence[tuple[float, float]]) -> float:
+        nats, counts = np.sum(some, axis=0)
+        return math.exp(-nats / counts)
+
+    pairs = [list(zip(one.texts["log_likelihoods"], one.texts[unit], strict=True)) for one in items]
+    return taken_apart.of_metric(perplexity, pairs, [list(one.groups) for one in items])
 
 
 def _answers(items: ItemScores) -> list[Answer]:
@@ -126,7 +144,12 @@ def average(columns: Sequence[Evidence | None]) -> Evidence | None:
     items = tuple(
         "/".join(column.items[number] for column in known) for number in range(len(known[0].seeds))
     )
-    return Evidence(known[0].seeds, taken_apart.average([c.scores for c in known]), items)
+    return Evidence(
+        known[0].seeds,
+        taken_apart.average([c.scores for c in known]),
+        items,
+        all(column.lower_is_better for column in known),
+    )
 
 
 def from_results(values: Sequence[float], errors: Sequence[float | None], groups: int) -> Noise:
@@ -257,7 +280,8 @@ def groups(rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str) -
     scores = comparable(rows, fixed, reference)
     if len(scores) < 2:
         return {}
-    order = sorted(scores, key=lambda name: -float(scores[name].means.mean()))
+    sign = 1 if rows[reference].lower_is_better else -1
+    order = sorted(scores, key=lambda name: sign * float(scores[name].means.mean()))
     still = [name for name in fixed if name in scores]
     found = compare(scores, combinations(order, 2), still)
     if any(math.isnan(one.p) for one in found):

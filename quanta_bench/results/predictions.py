@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ COMPRESSED = f"{FILE}.gz"
 """The form in which predictions are committed; its text has the same hash."""
 
 _NO_SCORES = {"id", "task", "group", "prediction", "gold"}
+_OF_TEXTS = ("log_likelihoods", "tokens", "words")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class ItemScores:
         predictions: each item's chosen candidate or parsed answer; ``None`` where there is none.
         gold: what was right.
         scores: by metric, float64 of shape (items,); only metrics that every item has.
+        texts: of texts that were predicted, ``log_likelihoods`` (nats), ``tokens`` and, where they
+            were counted, ``words``: float64 of shape (items,); empty for choices and answers.
     """
 
     ids: tuple[str, ...]
@@ -41,6 +44,7 @@ class ItemScores:
     predictions: tuple[Any, ...]
     gold: tuple[Any, ...]
     scores: Mapping[str, np.ndarray]
+    texts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def write(folder: Path, lines: Iterable[Mapping[str, Any]]) -> str:
@@ -144,6 +148,11 @@ def _columns(items: list[dict[str, Any]]) -> ItemScores:
         values = [item.get(name) for item in items]
         if all(type(value) in (int, float) for value in values):
             scores[name] = np.array(values, dtype=float)
+    texts = {}
+    for name in _OF_TEXTS:
+        found = [_single(item.get(name)) for item in items]
+        if all(value is not None for value in found):
+            texts[name] = np.array(found, dtype=float)
     # Runs of a table score the same items: each name is kept once.
     return ItemScores(
         tuple(sys.intern(str(item["id"])) for item in items),
@@ -151,4 +160,12 @@ def _columns(items: list[dict[str, Any]]) -> ItemScores:
         tuple(item.get("prediction") for item in items),
         tuple(item.get("gold") for item in items),
         scores,
+        texts,
     )
+
+
+def _single(value: Any) -> float | None:
+    """A number, or that of a list of one."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return float(value) if type(value) in (int, float) else None

@@ -12,12 +12,14 @@ from rich.console import Console
 from scipy import stats
 
 from quanta_bench.errors import BenchError
-from quanta_bench.report import compared, render
+from quanta_bench.report import compared, evidence, render
 from quanta_bench.report.table import Table
 from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.grid import grid
+from quanta_bench.suites.schema import ColumnSpec
 
 ROWS = ("none", "lora", "dora", "full")
 GOLD = [1, 1, 0, 1, 0]
@@ -199,3 +201,34 @@ def test_the_data_of_a_comparison_are_its_numbers(answered: Bench) -> None:
     assert {row["row"]: row["consistency_over_seeds"] for row in data["rows"]}["Base model"] is None
     first = data["differences"][0]
     assert first["interval_low"] < first["effect"] < first["interval_high"]
+
+
+def test_perplexities_are_compared_by_the_likelihoods_of_their_texts() -> None:
+    """The committed runs: a jackknife over all texts, against a bootstrap made here."""
+    store = Store(Path(__file__).parents[3] / "results" / "study")
+    column = ColumnSpec(task="gsm8k_rationales")
+    of_method: dict[str, dict[int, Result]] = {}
+    for result in store.results():
+        if column.task in result.tasks and result.tasks[column.task].items == 80:
+            seed = result.evaluation.sample
+            of_method.setdefault(result.training.spec.method, {})[seed] = result
+    found = {name: evidence.evidence(column, of_method[name], store) for name in ("lora", "none")}
+    lora, base = found["lora"], found["none"]
+    assert lora is not None
+    assert base is not None
+    assert lora.lower_is_better
+    for seed, mean in zip(lora.seeds, lora.scores.means, strict=True):
+        stored = of_method["lora"][seed].tasks[column.task].metrics["perplexity"]
+        assert mean == pytest.approx(stored, rel=1e-6)
+    random = np.random.default_rng(0)
+    for seed, result in of_method["lora"].items():
+        lines = store.predictions(result.run) or []
+        nats = np.array([line["log_likelihoods"][0] for line in lines])
+        tokens = np.array([line["tokens"][0] for line in lines])
+        picks = random.integers(0, len(lines), (2000, len(lines)))
+        drawn = np.exp(-nats[picks].sum(1) / tokens[picks].sum(1))
+        error = evidence.own_errors(lora)[seed]
+        assert error == pytest.approx(drawn.std(), rel=0.15)
+    (difference,) = evidence.differences(found, ["none"], "none", ["lora"])
+    assert difference.shown
+    assert difference.effect < 0
