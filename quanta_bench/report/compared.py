@@ -260,6 +260,7 @@ def on_screen(compared: Compared) -> RenderableType:
     chosen = any(
         not (math.isnan(row.consistency) and math.isnan(row.brier)) for row in compared.behaviours
     )
+    answered: list[RenderableType] = [screen_table(behaviours), ""] if chosen else []
     main = [line for line in compared.lines if line.average] or compared.lines
     return Group(
         screen_table(differences),
@@ -267,7 +268,7 @@ def on_screen(compared: Compared) -> RenderableType:
         *(sentence(line) for line in main),
         *compared.left_out,
         "",
-        *([screen_table(behaviours), ""] if chosen else []),
+        *answered,
         "* differs after Holm's correction. Shows: the smallest difference that this design shows "
         "with 80 % power.",
     )
