@@ -94,7 +94,7 @@ class Overlaps:
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
-        self._found: dict[str, dict[str, list[str]]] = {}
+        self._found: dict[tuple[object, ...], dict[str, list[str]]] = {}
 
     def of(self, training: TrainingSpec, evaluation: EvaluationSpec) -> dict[str, list[str]]:
         """By task, the ids of the items of the scored split that the training data hold.
@@ -105,6 +105,16 @@ class Overlaps:
         Raises:
             SourceError: the data cannot be read.
         """
+        key = (
+            *(training.tasks, training.source, training.protocol),
+            *(evaluation.tasks, evaluation.source, evaluation.split, evaluation.protocol),
+        )
+        if key not in self._found:
+            self._found[key] = self._find(training, evaluation)
+        return self._found[key]
+
+    def _find(self, training: TrainingSpec, evaluation: EvaluationSpec) -> dict[str, list[str]]:
+        """Compute it, or find it in the cache."""
         trained = [
             self._pools.get(task, training.source, split)
             for task in training.tasks
@@ -123,21 +133,18 @@ class Overlaps:
             canonical([training.protocol, evaluation.protocol, evaluation.split]),
             canonical([len(pool.examples) for pool in (*trained, *scored.values())]),
         ]
-        key = text_digest(*parts)
-        if key not in self._found:
-            path = cache_folder() / FOLDER / f"{key[:32]}.json"
-            found = _read(path, scored)
-            if found is None:
-                found = overlapping(
-                    [(pool.task, pool.examples) for pool in trained],
-                    training.protocol,
-                    {name: (pool.task, pool.examples) for name, pool in scored.items()},
-                    evaluation.protocol,
-                )
-                text = json.dumps(found)
-                keep(path, json.dumps([text_digest(text), text]).encode())
-            self._found[key] = found
-        return self._found[key]
+        path = cache_folder() / FOLDER / f"{text_digest(*parts)[:32]}.json"
+        found = _read(path, scored)
+        if found is None:
+            found = overlapping(
+                [(pool.task, pool.examples) for pool in trained],
+                training.protocol,
+                {name: (pool.task, pool.examples) for name, pool in scored.items()},
+                evaluation.protocol,
+            )
+            text = json.dumps(found)
+            keep(path, json.dumps([text_digest(text), text]).encode())
+        return found
 
     def check(self, training: TrainingSpec, evaluation: EvaluationSpec) -> None:
         """Refuse to score items of which too many are in the training data.

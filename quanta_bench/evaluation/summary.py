@@ -37,6 +37,7 @@ def summarise(
         NonFiniteError: a metric is NaN or infinite.
     """
     groups = [item.example.group for item in judged]
+    within = None if shared is None else frozenset(shared)
     metric = task.metric
 
     def measure(items: Sequence[evaluators.Judged]) -> dict[str, float]:
@@ -67,7 +68,7 @@ def summarise(
         max_new_tokens=judged[0].max_new_tokens if judged else None,
         long_answers=sum(item.too_long for item in judged),
         tied=sum(item.tied for item in judged),
-        overlap=None if shared is None else sum(item.example.id in shared for item in judged),
+        overlap=None if within is None else sum(item.example.id in within for item in judged),
         seconds=seconds,
         data=data,
     )
