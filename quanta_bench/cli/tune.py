@@ -14,9 +14,9 @@ from quanta_bench.cli.options import SuiteOptions, examples, read_fresh, takes_o
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from quanta_bench.report.rate_study import Study
     from quanta_bench.results.store import Store
     from quanta_bench.suites.request import Request
-    from quanta_bench.tuning.records import Study
     from quanta_bench.tuning.trials import Plan
 
 EXAMPLES = examples(

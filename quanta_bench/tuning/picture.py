@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quanta_bench.report.plots import STYLES
+from quanta_bench.report.rate_study import RowStudy, Study
 from quanta_bench.tuning.rates import short
-from quanta_bench.tuning.records import RowStudy, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

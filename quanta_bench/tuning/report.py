@@ -10,11 +10,11 @@ from rich.console import RenderableType
 
 from quanta_bench.report import sections as shown
 from quanta_bench.report.overwriting import free_name
+from quanta_bench.report.rate_study import RowStudy, Study, Trial
 from quanta_bench.report.screen_notes import CAVEATS, SCORES, TRAINING
 from quanta_bench.report.sections import Column, Section
 from quanta_bench.runs.cells import Cells
 from quanta_bench.tuning.rates import short
-from quanta_bench.tuning.records import RowStudy, Study, Trial
 from quanta_bench.tuning.trials import Plan, Tunable
 from quanta_bench.utils.escaping import csv_text
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from quanta_bench.evaluation import stats
 from quanta_bench.report import evidence
+from quanta_bench.report.rate_study import Trial
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.statistics.noise import Noise, noise
 from quanta_bench.suites.schema import ColumnSpec
-from quanta_bench.tuning.records import Trial
 
 BOUND = 1.5
 """A rate is refused if running text is this many times as perplexing as to the base model."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import optuna
 
+from quanta_bench.report.rate_study import Sensitivity, Trial
 from quanta_bench.tuning.rates import HIGHEST, LOWEST, shifted
-from quanta_bench.tuning.records import Sensitivity, Trial
 
 NAME = "learning_rate"
 

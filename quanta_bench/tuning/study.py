@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from quanta_bench.data.pools import Pools
+from quanta_bench.report.rate_study import RowStudy, Sensitivity, Study
 from quanta_bench.report.tuned import settings_of
 from quanta_bench.results.provenance import code_versions
 from quanta_bench.results.store import Store
@@ -17,7 +18,6 @@ from quanta_bench.suites.request import Request
 from quanta_bench.tuning import scores
 from quanta_bench.tuning.computing import Computed
 from quanta_bench.tuning.rates import first_rates
-from quanta_bench.tuning.records import RowStudy, Sensitivity, Study
 from quanta_bench.tuning.search import RateSearch
 from quanta_bench.tuning.trials import Plan, Tunable
 from quanta_bench.utils.fingerprint import text_digest

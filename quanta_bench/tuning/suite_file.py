@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
+from quanta_bench.report.rate_study import RowStudy, Study
 from quanta_bench.report.tuned import origin
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.loading import shipped
 from quanta_bench.suites.overrides import GIVEN, Overrides
 from quanta_bench.suites.request import Request
-from quanta_bench.tuning.records import RowStudy, Study
 
 
 def tuned_suite(request: Request, choice: Choice, study: Study, source: str) -> dict[str, Any]:

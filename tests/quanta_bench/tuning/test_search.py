@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from quanta_bench.tuning.records import Trial
+from quanta_bench.report.rate_study import Trial
 from quanta_bench.tuning.search import RateSearch, best
 
 FIRST = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

@@ -10,6 +10,7 @@ import yaml
 
 from quanta_bench.errors import UsageError
 from quanta_bench.report import conclusions
+from quanta_bench.report.rate_study import RowStudy, Study
 from quanta_bench.report.table import TableRow
 from quanta_bench.report.tuned import settings_of
 from quanta_bench.runs.cells import Cells
@@ -20,7 +21,6 @@ from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.suites.request import Request
 from quanta_bench.suites.schema import Suite
 from quanta_bench.tuning import suite_file, trials
-from quanta_bench.tuning.records import RowStudy, Study
 
 TABLES = sorted(name for name in shipped() if load_suite(name).figure is None)
 
