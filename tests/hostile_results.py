@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from results_by_hand import Bench, items, suite
 
 from quanta_bench.report import render
+from quanta_bench.report.rate_study import RowStudy, Study, Trial
 from quanta_bench.report.table import Table
 from quanta_bench.results.records import Result
 from quanta_bench.spec import Seeds, TrainingSpec
+from quanta_bench.tuning.report import as_json
 
 HOSTILE = "</script><img src=x onerror=window.harmed=1>=1+1\u2028\x1b[31m &lt;b&gt;"
 """An end of a script, markup, a formula, a line separator, a control sequence and entities."""
@@ -62,10 +64,30 @@ def fill(root: Path) -> tuple[dict[tuple[str, int], Result], Table]:
     ]
     table = bench.table(made, *of_row)
     render.write(table, root)
-    trials = [
-        {"learning_rate": rate, "score": 50 * rate, "standard_error": None, "chosen": rate == 0.1}
-        for rate in (0.1, 0.01)
-    ]
-    rows_of_search = [{"label": HOSTILE, "trials": trials}, {"label": "none"}]
-    (root / "tune-t.json").write_text(json.dumps({"rows": rows_of_search}))
+    (root / "tune-t.json").write_text(as_json(study([0.1, 0.01])))
     return results, table
+
+
+def study(rates: Sequence[float]) -> Study:
+    """A search as `tune` writes it: a row of these rates, scored 50 times the rate, 0.1 chosen."""
+    row: dict[str, Any] = {"method": "lora", "model": "m", "present": 0.1, "settings": []}
+    trials = [Trial(rate=rate, score=50 * rate) for rate in rates]
+    return Study(
+        name="tune-t",
+        suite="t",
+        profile="embedded",
+        size="",
+        title="Rates",
+        fingerprint="f",
+        command="",
+        score="mean",
+        lower_is_better=False,
+        bound=None,
+        seeds=[0],
+        most=9,
+        rows=[
+            RowStudy(label=HOSTILE, trials=trials, chosen=0.1, **row),
+            RowStudy(label="none", **row),
+        ],
+        skipped={},
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 State = Literal["scored", "refused", "diverged", "failed"]
 
@@ -27,7 +27,7 @@ class Trial(BaseModel):
         runs: names of the runs in the results folder.
     """
 
-    rate: float
+    rate: float = Field(gt=0)
     state: State = "scored"
     why: str = ""
     score: float | None = None

@@ -13,6 +13,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.statistics.noise import Noise, noise
 from quanta_bench.suites.schema import ColumnSpec
+from quanta_bench.utils.json_text import finite
 
 BOUND = 1.5
 """A rate is refused if running text is this many times as perplexing as to the base model."""
@@ -58,7 +59,7 @@ def judge(
         why=f"perplexity of running text {ratio:.3g} times the base's" if lost else "",
         score=score,
         standard_error=error,
-        loss=_finite(stats.mean([_kept_loss(result) for result in results])),
+        loss=finite(stats.mean([_kept_loss(result) for result in results])),
         perplexity=perplexity,
         ratio=ratio,
         steps=sum(result.training.steps for result in cells.results[cells.complete[0]]),
@@ -108,13 +109,13 @@ def _error(columns: Sequence[ColumnSpec], found: ByColumn, store: Store) -> floa
     distinct = len({column.task for column in columns}) == len(columns)
     joint = evidence.average(known) if distinct else None
     if joint is not None:
-        return _finite(noise(joint.scores).standard_error)
+        return finite(noise(joint.scores).standard_error)
     by_task: dict[str, float] = {}
     for column, one in zip(columns, known, strict=True):
         error = _bound(column, found[column.key]) if one is None else noise(one.scores)
         # Columns of one task have the same items: their errors add up, at most.
         by_task[column.task] = by_task.get(column.task, 0.0) + error.standard_error
-    return _finite(math.hypot(*by_task.values()) / len(columns))
+    return finite(math.hypot(*by_task.values()) / len(columns))
 
 
 def _bound(column: ColumnSpec, results: Mapping[int, Result]) -> Noise:
@@ -128,10 +129,6 @@ def _bound(column: ColumnSpec, results: Mapping[int, Result]) -> Noise:
     ]
     values = [_value(column, result) for result in results.values()]
     return evidence.from_results(values, errors, tasks[0].groups)
-
-
-def _finite(error: float) -> float | None:
-    return error if math.isfinite(error) else None
 
 
 def _kept_loss(result: Result) -> float:

@@ -12,6 +12,7 @@ from quanta_bench.errors import BenchError
 from quanta_bench.plugins import METHODS
 from quanta_bench.report.page.front import pareto_front
 from quanta_bench.report.page.grids import Known
+from quanta_bench.report.rate_study import RowStudy, Study
 from quanta_bench.report.table import Table, TableRow
 from quanta_bench.results.records import Result
 
@@ -120,9 +121,7 @@ def _memory(row: TableRow, results: Iterable[Result]) -> float | None:
     return max(known) / 1e9 if known else None
 
 
-def rate_curves(
-    searches: Mapping[str, Sequence[Mapping[str, Any]]], tables: Sequence[Table]
-) -> list[dict[str, Any]]:
+def rate_curves(searches: Mapping[str, Study], tables: Sequence[Table]) -> list[dict[str, Any]]:
     """Scores by learning rate, from searches and from tables whose rows are named by rates.
 
     Returns:
@@ -130,8 +129,8 @@ def rate_curves(
         (rate, score, error, perplexity ratio, chosen; what is unknown is ``None``).
     """
     found = [
-        {"title": name, "curves": [curve for row in rows if (curve := _searched(row))]}
-        for name, rows in searches.items()
+        {"title": name, "curves": [_searched(row) for row in study.rows if row.trials]}
+        for name, study in searches.items()
     ]
     found += [
         {"title": table.title, "curves": _of_table(table)}
@@ -141,27 +140,18 @@ def rate_curves(
     return [source for source in found if source["curves"]]
 
 
-def _searched(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    trials: list[dict[str, Any]] = []
-    for trial in row.get("trials") or ():
-        rate, score = (_finite(trial.get(key)) for key in ("learning_rate", "score"))
-        if rate is not None and rate > 0:
-            trials.append(
-                {
-                    "rate": rate,
-                    "score": score,
-                    "error": _finite(trial.get("standard_error")),
-                    "ratio": _finite(trial.get("perplexity_ratio")),
-                    "chosen": trial.get("chosen") is True,
-                }
-            )
-    trials.sort(key=lambda trial: trial["rate"])
-    return {"label": str(row.get("label", "")), "trials": trials} if trials else None
-
-
-def _finite(value: Any) -> float | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and math.isfinite(value) else None
+def _searched(row: RowStudy) -> dict[str, Any]:
+    trials = [
+        {
+            "rate": trial.rate,
+            "score": trial.score,
+            "error": trial.standard_error,
+            "ratio": trial.ratio,
+            "chosen": trial.rate == row.chosen,
+        }
+        for trial in sorted(row.trials, key=lambda trial: trial.rate)
+    ]
+    return {"label": row.label, "trials": trials}
 
 
 def _of_table(table: Table) -> list[dict[str, Any]]:

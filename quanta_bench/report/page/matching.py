@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from quanta_bench.report.evidence import scale
 from quanta_bench.report.table import Column, Table, TableRow
-from quanta_bench.results.records import Result, TaskResult
+from quanta_bench.results.records import Result
 
 
 def runs_of(row: TableRow, columns: Sequence[Column], results: Mapping[str, Result]) -> list[str]:
@@ -68,11 +69,6 @@ def _same_scores(row: TableRow, columns: Sequence[Column], result: Result, seed:
             return False
         compared += 1
     return compared > 0
-
-
-def scale(task: TaskResult) -> float:
-    """By what a metric is multiplied in a table: fractions are shown in percent."""
-    return 1.0 if task.kind == "perplexity" else 100.0
 
 
 def perplexity_columns(table: Table, results: Mapping[str, Result]) -> set[str]:

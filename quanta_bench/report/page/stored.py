@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from quanta_bench.errors import BenchError
 from quanta_bench.report.data_table import Inventory
+from quanta_bench.report.rate_study import Study
 from quanta_bench.report.samples import Samples
 from quanta_bench.report.table import Table
 from quanta_bench.results.records import Result
@@ -29,7 +30,7 @@ class Folder:
         tables: the grids of runs, by name.
         inventory: Table D.1, if it was written.
         samples: Table H, if it was written; its prompts serve where data are not at hand.
-        searches: the rows of each ``tune-*.json``, by the file's name without its suffix.
+        searches: each ``tune-*.json``, by the file's name without its suffix.
         notices: what cannot be read, a sentence each.
     """
 
@@ -38,7 +39,7 @@ class Folder:
     tables: list[Table] = field(default_factory=list)
     inventory: Inventory | None = None
     samples: Samples | None = None
-    searches: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    searches: dict[str, Study] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
 
@@ -82,7 +83,7 @@ def _read_file(path: Path, found: Folder) -> None:
         return  # no file of ours
     try:
         if path.stem.startswith("tune-"):
-            found.searches[path.stem] = [row for row in data["rows"] if isinstance(row, dict)]
+            found.searches[path.stem] = Study.model_validate(data)
         elif "columns" in data and "rows" in data:
             # Other files of the folder may share a table's name: a partial one, for example.
             table = Table.model_validate(_present_form(data))

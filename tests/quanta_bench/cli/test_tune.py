@@ -13,6 +13,8 @@ import yaml
 from command_line import Bench
 
 from quanta_bench.plugins import find_task
+from quanta_bench.report.page.charts import rate_curves
+from quanta_bench.report.page.stored import read_folder
 from quanta_bench.training import trainer
 
 SUITE = """
@@ -84,6 +86,11 @@ def test_two_rows_on_validation_items_alone(
         "tuned-sounds.yaml"
     }
     assert json.loads((tmp_path / "tune-sounds.json").read_text()) == study
+    # The page of results draws these very trials.
+    (curves,) = rate_curves(read_folder(tmp_path).searches, [])
+    assert [[trial["score"] for trial in curve["trials"]] for curve in curves["curves"]] == [
+        [trial["score"] for trial in row["trials"]] for row in study["rows"]
+    ]
     with (tmp_path / "tune-sounds.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [float(line["score"]) for line in lines] == [

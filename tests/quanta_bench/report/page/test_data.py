@@ -126,9 +126,14 @@ def test_rates_come_from_searches_and_from_labels(root: Path) -> None:
     assert [t["rate"] for t in source["curves"][0]["trials"]] == [1e-3, 3e-3]
 
 
-@pytest.mark.parametrize("trial", [{}, {"learning_rate": "x"}, {"learning_rate": 0}, {"score": 1}])
-def test_a_trial_without_a_rate_is_no_trial(trial: dict[str, Any]) -> None:
-    assert charts.rate_curves({"tune-x": [{"label": "a", "trials": [trial]}]}, []) == []
+@pytest.mark.parametrize("trial", [{}, {"rate": "x"}, {"rate": 0}, {"score": 1}])
+def test_a_trial_without_a_rate_is_no_trial(root: Path, trial: dict[str, Any]) -> None:
+    data = json.loads((root / "tune-t.json").read_text())
+    data["rows"][0]["trials"] = [trial]
+    (root / "tune-t.json").write_text(json.dumps(data))
+    folder = read_folder(root)
+    assert charts.rate_curves(folder.searches, []) == []
+    assert any("tune-t.json" in notice for notice in folder.notices)
 
 
 def test_curves_hold_every_training_once_and_are_thinned(
