@@ -12,6 +12,12 @@ import typer
 from quanta_bench.cli.options import (
     DataSource,
     Json,
+    StoredIn,
+    StoredModel,
+    StoredProfile,
+    StoredSeeds,
+    StoredSize,
+    StoredTable,
     comma_separated,
     examples,
     whole_numbers,
@@ -46,13 +52,8 @@ def compare(
         typer.Argument(help="Two rows or more, by label or method: quanta lora."),
     ] = None,
     *,
-    table: Annotated[
-        str, typer.Option("--table", help="3, table3, or the path of a suite of your own.")
-    ],
-    results: Annotated[
-        Path | None,
-        typer.Option("--results", help="Results folder. [default: results/local/PROFILE]"),
-    ] = None,
+    table: StoredTable,
+    results: StoredIn = None,
     reference: Annotated[
         str,
         typer.Option(
@@ -67,19 +68,13 @@ def compare(
             "(trained) or seconds (of training). Without rows: all of the table.",
         ),
     ] = "",
-    profile: Annotated[
-        str, typer.Option("--profile", help="embedded (offline, small) or paper.")
-    ] = "embedded",
-    size: Annotated[
-        str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
-    ] = "",
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1.")] = "",
+    profile: StoredProfile = "embedded",
+    size: StoredSize = "",
+    seeds: StoredSeeds = "",
     vary: Annotated[
         str, typer.Option("--vary", help="What seeds vary, as the table was computed.")
     ] = "",
-    model: Annotated[
-        str, typer.Option("--model", help="The model for all rows, as the table was computed.")
-    ] = "",
+    model: StoredModel = "",
     source: DataSource = "",
     settings: Annotated[
         list[str] | None,
@@ -98,7 +93,7 @@ def compare(
     from quanta_bench.report import compared
     from quanta_bench.report.evidence import REFERENCE
     from quanta_bench.results.store import Store
-    from quanta_bench.runs.stored import stored_cells
+    from quanta_bench.runs.stored import stored_rows
     from quanta_bench.suites.choice import Choice, parse_settings
     from quanta_bench.suites.request import make_request
 
@@ -137,8 +132,8 @@ def compare(
         if value and (name, value) != ("profile", "embedded")
     )
     command = f"quanta-bench table {table}{options} --results {store.root}"
-    stored = {label: stored_cells([row], store) for label, row in every.items()}
-    finished = {label: found[0] for label, found in stored.items() if found and found[0].complete}
+    stored = zip(every, stored_rows(list(every.values()), store), strict=True)
+    finished = {label: found for label, found in stored if found and found.complete}
     cells = {}
     for label, row in chosen.items():
         if label not in finished:

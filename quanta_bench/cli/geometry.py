@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from quanta_bench.cli.options import Json, comma_separated, examples, whole_numbers
+from quanta_bench.cli.options import (
+    Json,
+    StoredIn,
+    StoredModel,
+    StoredProfile,
+    StoredSeeds,
+    StoredSize,
+    StoredTable,
+    comma_separated,
+    examples,
+    whole_numbers,
+)
 from quanta_bench.errors import BenchError
 
 EXAMPLES = examples(
@@ -17,27 +28,16 @@ EXAMPLES = examples(
 
 
 def geometry(
-    table: Annotated[
-        str, typer.Option("--table", help="3, table3, or the path of a suite of your own.")
-    ],
-    results: Annotated[
-        Path | None,
-        typer.Option("--results", help="Results folder. [default: results/local/PROFILE]"),
-    ] = None,
+    table: StoredTable,
+    results: StoredIn = None,
     methods: Annotated[str, typer.Option("--methods", help="Rows to keep: quanta,lora.")] = "",
     modules: Annotated[
         str, typer.Option("--modules", help="Weights, by a regular expression of module names.")
     ] = r"self_attn\.[qv]_proj$",
-    profile: Annotated[
-        str, typer.Option("--profile", help="embedded (offline, small) or paper.")
-    ] = "embedded",
-    size: Annotated[
-        str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
-    ] = "",
-    seeds: Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1.")] = "",
-    model: Annotated[
-        str, typer.Option("--model", help="The model for all rows, as the table was computed.")
-    ] = "",
+    profile: StoredProfile = "embedded",
+    size: StoredSize = "",
+    seeds: StoredSeeds = "",
+    model: StoredModel = "",
     as_json: Json = False,
 ) -> None:
     """Measure how finished runs changed the weights: rank, drift, intruder dimensions.
@@ -55,7 +55,7 @@ def geometry(
     from quanta_bench.plugins import METHODS, build_method
     from quanta_bench.report import geometry as measured
     from quanta_bench.results.store import Store
-    from quanta_bench.runs.stored import stored_cells
+    from quanta_bench.runs.stored import stored_rows
     from quanta_bench.suites.choice import Choice
     from quanta_bench.suites.request import make_request
 
@@ -66,7 +66,9 @@ def geometry(
     store = Store(results or Path("results") / "local" / profile)
     found: list[measured.Geometry] = []
     notes = []
-    for row in request.grid:
+    for row, cells in zip(
+        request.grid, stored_rows(request.grid, store, partial=True), strict=True
+    ):
         label = row.spec.label or row.spec.method
         if row.missing or not METHODS.get(row.spec.method).trains:
             continue
@@ -74,8 +76,7 @@ def geometry(
         if not mergeable:
             notes.append(f"{label} cannot be merged into the weights: {mergeable.reason}.")
             continue
-        cells = stored_cells([row], store, partial=True)
-        runs = [(s, r) for s, of in cells[0].results.items() for r in of] if cells else []
+        runs = [(s, r) for s, of in cells.results.items() for r in of] if cells else []
         if not runs:
             notes.append(f"{label}: no finished run in {store.root}.")
         for seed, result in runs:

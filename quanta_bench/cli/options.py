@@ -47,6 +47,24 @@ ModelName = Annotated[
 DataSource = Annotated[
     str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
 ]
+# Of commands that read a finished table: they say again how it was computed.
+StoredTable = Annotated[
+    str, typer.Option("--table", help="3, table3, or the path of a suite of your own.")
+]
+StoredIn = Annotated[
+    Path | None,
+    typer.Option("--results", help="Results folder. [default: results/local/PROFILE]"),
+]
+StoredProfile = Annotated[
+    str, typer.Option("--profile", help="embedded (offline, small) or paper.")
+]
+StoredSize = Annotated[
+    str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
+]
+StoredSeeds = Annotated[str, typer.Option("--seeds", help="Seeds in place of the suite's: 0,1.")]
+StoredModel = Annotated[
+    str, typer.Option("--model", help="The model for all rows, as the table was computed.")
+]
 
 
 @dataclass(frozen=True)

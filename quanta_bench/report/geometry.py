@@ -18,7 +18,7 @@ from rich.console import Group, RenderableType
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import build_method
 from quanta_bench.report.sections import Column, Section, screen_table
-from quanta_bench.report.subspace import Spectrum, matrix_of, spectrum, updates
+from quanta_bench.report.subspace import Update, matrix_of, updates
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,21 +69,19 @@ def intruders(before: Tensor, after: Tensor) -> int:
     return int(((old.mH @ new).abs().amax(0) < SIMILAR).sum())
 
 
-def measure(
-    row: str, seed: int, module: str, before: Tensor, update: Tensor, bound: int | None
-) -> Geometry:
+def measure(row: str, seed: int, module: str, before: Tensor, update: Update) -> Geometry:
     """The geometry of one update, in double precision."""
-    found = spectrum(update)
-    rank = found.rank if bound is None else min(found.rank, bound)
+    found = update.spectrum()
+    rank = len(found.values)
     norm = float(before.double().norm())
     return Geometry(
         row,
         seed,
         module,
         rank,
-        Spectrum(found.values[:rank], found.right[:, :rank]).effective_rank,
-        float(update.double().norm()) / norm if norm else 0.0,
-        intruders(before, before + update) if rank else 0,
+        found.effective_rank,
+        float(update.matrix.double().norm()) / norm if norm else 0.0,
+        intruders(before, before + update.matrix) if rank else 0,
     )
 
 
@@ -109,10 +107,7 @@ def of_run(
     before = {name: matrix_of(base, name).clone() for name in names}
     spec = result.training.spec
     found = updates(build_method(spec.method, spec.settings), base, folder, names)
-    return [
-        measure(label, seed, name, before[name], update.matrix, update.bound)
-        for name, update in found.items()
-    ]
+    return [measure(label, seed, name, before[name], update) for name, update in found.items()]
 
 
 def modules(model: nn.Module, pattern: str) -> list[str]:

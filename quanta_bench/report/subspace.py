@@ -72,6 +72,12 @@ class Update:
     matrix: Tensor
     bound: int | None = None
 
+    def spectrum(self) -> Spectrum:
+        """Its spectrum without vectors that are only rounding error."""
+        full = spectrum(self.matrix)
+        rank = full.rank if self.bound is None else min(self.bound, full.rank)
+        return Spectrum(full.values[:rank], full.right[:, :rank])
+
 
 def by_chance(first: int, second: int, width: int) -> float:
     """The mean similarity of random spans of ``first`` and ``second`` of ``width`` dimensions.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from quanta_bench.report.plots import Panel
-    from quanta_bench.report.subspace import Spectrum, Update
+    from quanta_bench.report.subspace import Spectrum
     from quanta_bench.results.records import Result
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
@@ -227,17 +227,8 @@ def _run_spectra(result: Result, seed: int, store: Store, chosen: Comparison) ->
         store.run_folder(result.run) / "adapter",
         chosen.modules,
     )
-    spectra = {module: _cut(update) for module, update in updates.items()}
+    spectra = {module: update.spectrum() for module, update in updates.items()}
     return RunSpectra(seed, result.training.model, spectra)
-
-
-def _cut(update: Update) -> Spectrum:
-    """The update's spectrum without vectors that are only rounding error."""
-    from quanta_bench.report import subspace
-
-    full = subspace.spectrum(update.matrix)
-    rank = full.rank if update.bound is None else min(update.bound, full.rank)
-    return subspace.Spectrum(full.values[:rank], full.right[:, :rank])
 
 
 def _entries(module: str, first: str, second: str, values: Tensor) -> list[tuple[Number, ...]]:

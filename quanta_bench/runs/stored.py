@@ -47,9 +47,28 @@ def stored_cells(
     Returns:
         The rows with their results, or ``None`` if a run is missing; with `partial`, if all are.
     """
+    return _matched(rows, _by_specs(store), partial=partial)
+
+
+def stored_rows(
+    rows: Sequence[GridRow], store: Store, *, partial: bool = False
+) -> list[Cells | None]:
+    """The results of each row by itself, whatever of the others is stored; see `stored_cells`."""
+    stored = _by_specs(store)
+    found = (_matched([row], stored, partial=partial) for row in rows)
+    return [cells[0] if cells else None for cells in found]
+
+
+def _by_specs(store: Store) -> dict[str, list[Result]]:
     stored: dict[str, list[Result]] = {}
     for result in store.results():
         stored.setdefault(_key(result.training.spec, result.evaluation), []).append(result)
+    return stored
+
+
+def _matched(
+    rows: Sequence[GridRow], stored: dict[str, list[Result]], *, partial: bool
+) -> list[Cells] | None:
     if not stored:
         return None
     matches = [
