@@ -103,6 +103,7 @@ COSTS: tuple[tuple[str, Callable[[Cost], float | None], float], ...] = (
     ("Scoring (s)", lambda cost: cost.scoring_seconds, 1),
     ("Peak memory (MB)", lambda cost: cost.peak_memory_bytes, 1e6),
     ("Adapter (MB)", lambda cost: cost.adapter_bytes, 1e6),
+    ("Energy (kJ)", lambda cost: cost.joules, 1e3),
 )
 """Heading, value and unit of each column of costs."""
 

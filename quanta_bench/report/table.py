@@ -69,6 +69,7 @@ class Cost(BaseModel):
         scoring_seconds: wall time of scoring, s.
         tokens_per_second: real tokens trained on by second of training.
         peak_memory_bytes: the largest peak of a training of any seed.
+        joules: energy that training with validation used, of all its models, J.
         adapter_bytes: size of the stored adapters of a seed.
     """
 
@@ -77,6 +78,7 @@ class Cost(BaseModel):
     tokens_per_second: float | None = None
     peak_memory_bytes: int | None = None
     adapter_bytes: float | None = None
+    joules: float | None = None
 
 
 class TableRow(BaseModel):

@@ -121,12 +121,14 @@ def _cost(results: Sequence[Result], seeds: int) -> Cost:
     seconds = sum(record.seconds for record in trained)
     peaks = [r.peak_memory_bytes for r in trained if r.peak_memory_bytes is not None]
     sizes = [r.adapter_bytes for r in trained if r.adapter_bytes is not None]
+    energies = [r.joules for r in trained if r.joules is not None]
     return Cost(
         training_seconds=seconds / seeds if trained else None,
         scoring_seconds=sum(result.evaluation_seconds for result in results) / seeds,
         tokens_per_second=sum(r.tokens for r in trained) / seconds if seconds else None,
         peak_memory_bytes=max(peaks, default=None),
         adapter_bytes=sum(sizes) / seeds if trained and len(sizes) == len(trained) else None,
+        joules=sum(energies) / seeds if trained and len(energies) == len(trained) else None,
     )
 
 

@@ -84,6 +84,8 @@ class TrainingRecord(Record):
         train_items: number of training items.
         validation_items: number of validation items.
         seconds: wall time of training, validation included.
+        joules: energy that the device used meanwhile; ``None`` where it does not tell, or where
+            other runs were computed on it.
         peak_memory_bytes: largest resident size of a process that computed nothing else (CPU), or
             largest allocation (GPU); ``None`` where the process had computed other runs before,
             whose memory cannot be told apart, or where the run was resumed.
@@ -121,6 +123,7 @@ class TrainingRecord(Record):
     train_items: int = 0
     validation_items: int = 0
     seconds: float = 0.0
+    joules: FiniteFloat | None = None
     peak_memory_bytes: int | None = None
     losses: list[float] = []
     validations: list[tuple[int, float, float]] = []

@@ -37,6 +37,7 @@ from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
+from quanta_bench.utils.energy import energy_meter
 from quanta_bench.utils.folders import whole_file
 
 
@@ -258,6 +259,7 @@ class Runner:
             precision=precision["arithmetic"],
             advance=self.reporter.training,
             judge=self._judge(spec, method, model, base, precision, device),
+            energy=energy_meter(device, alone=self.jobs == 1),
         )
         record = record.model_copy(
             update={
@@ -272,6 +274,7 @@ class Runner:
                 "train_items": len(data.train_items),
                 "validation_items": len(data.validation_items),
                 "seconds": trained.seconds,
+                "joules": trained.joules,
                 "peak_memory_bytes": peak_memory() if alone and not trained.resumed else None,
                 "losses": trained.losses,
                 "validations": [tuple(validation) for validation in trained.validations],

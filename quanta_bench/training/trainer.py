@@ -28,6 +28,7 @@ from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
 from quanta_bench.training.single_process import single_process
+from quanta_bench.utils.energy import EnergyMeter
 from quanta_bench.utils.folders import whole_file
 
 LOGS = "logs"
@@ -44,6 +45,7 @@ class TrainingOutcome:
         validations: every validation.
         best: the validation of the selected checkpoint.
         seconds: wall time, validation included, over all the processes that the run took.
+        joules: energy used in that time; ``None`` where it was not measured.
         resumed: whether the run resumed from a checkpoint.
     """
 
@@ -52,6 +54,7 @@ class TrainingOutcome:
     validations: list[Validation]
     best: Validation
     seconds: float
+    joules: float | None
     resumed: bool
 
 
@@ -78,22 +81,31 @@ class _Progress(pl.Callback):
         self._advance(trainer.global_step, module.steps)
 
 
-class _WallTime(pl.Callback):
-    """Wall time of the whole run, carried through checkpoints."""
+class _Meters(pl.Callback):
+    """Wall time and energy of the whole run, carried through checkpoints."""
 
-    def __init__(self) -> None:
-        self._before = 0.0
+    def __init__(self, energy: EnergyMeter | None) -> None:
+        self._energy = energy
+        self._seconds_before = 0.0
+        self._joules_before: float | None = 0.0
         self._start = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        return self._before + time.perf_counter() - self._start
+        return self._seconds_before + time.perf_counter() - self._start
+
+    @property
+    def joules(self) -> float | None:
+        if self._energy is None or self._joules_before is None:
+            return None
+        return self._joules_before + self._energy.joules
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "joules": self.joules}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._before = state_dict["seconds"]
+        self._seconds_before = state_dict["seconds"]
+        self._joules_before = state_dict.get("joules")
 
 
 def train(
@@ -107,6 +119,7 @@ def train(
     precision: str,
     advance: Callable[[int, int], None],
     judge: Callable[[], float] | None = None,
+    energy: EnergyMeter | None = None,
 ) -> TrainingOutcome:
     """Train an adapted model and leave it with the weights of its best validation.
 
@@ -120,6 +133,7 @@ def train(
         precision: Lightning's precision.
         advance: called with (steps done, all steps).
         judge: see :class:`quanta_bench.training.module.FineTuning`.
+        energy: a meter of the device.
 
     Raises:
         DivergedError: a loss, a validation or a weight is NaN or infinite.
@@ -138,7 +152,7 @@ def train(
         enable_version_counter=False,
     )
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    clock = _WallTime()
+    meters = _Meters(energy)
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
@@ -152,7 +166,7 @@ def train(
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
-            callbacks=[best, last, clock, _Progress(advance)],
+            callbacks=[best, last, meters, _Progress(advance)],
             logger=CSVLogger(folder, name=LOGS),
             plugins=[_StreamingCheckpoints(), environment],
             enable_progress_bar=False,
@@ -180,7 +194,8 @@ def train(
         module.losses,
         module.validations,
         Validation(*checkpoint["tally"]["validations"][-1]),
-        clock.seconds,
+        meters.seconds,
+        meters.joules,
         resumed,
     )
 

@@ -20,6 +20,7 @@ COSTS = {
     "parameters": "Trained parameters",
     "seconds": "Training seconds",
     "memory": "Peak memory, GB",
+    "energy": "Energy, kJ",
 }
 
 LOSSES = 400
@@ -92,6 +93,7 @@ def _row(row: TableRow, results: Sequence[Result], stale: str) -> dict[str, Any]
             "parameters": row.trainable if trains else None,
             "seconds": _seconds(row, results) if trains else None,
             "memory": _memory(row, results) if trains else None,
+            "energy": _energy(row) if trains else None,
         },
         "perplexity": row.perplexity,
         "stale": stale,
@@ -119,6 +121,11 @@ def _memory(row: TableRow, results: Iterable[Result]) -> float | None:
         peaks = [result.training.peak_memory_bytes for result in results]
     known = [peak for peak in peaks if peak]
     return max(known) / 1e9 if known else None
+
+
+def _energy(row: TableRow) -> float | None:
+    """Energy of training, in kJ; ``None`` where it was not measured."""
+    return row.cost.joules / 1e3 if row.cost and row.cost.joules is not None else None
 
 
 def rate_curves(searches: Mapping[str, Study], tables: Sequence[Table]) -> list[dict[str, Any]]:

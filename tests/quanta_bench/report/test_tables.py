@@ -225,9 +225,10 @@ def test_latex_has_both_parts_and_as_many_cells_as_columns(bench: Bench) -> None
 
 
 def test_what_a_row_took_is_by_seed_and_the_largest_peak(bench: Bench) -> None:
-    def trained(seconds: float, tokens: int, peak: int | None) -> dict[str, Any]:
+    def trained(seconds: float, tokens: int, peak: int | None, joules: float) -> dict[str, Any]:
         return {
             "seconds": seconds,
+            "joules": joules,
             "tokens": tokens,
             "peak_memory_bytes": peak,
             "adapter_bytes": 3_000_000,
@@ -236,7 +237,7 @@ def test_what_a_row_took_is_by_seed_and_the_largest_peak(bench: Bench) -> None:
     scored = {"boolq": items([1, 0]), "piqa": items([1, 0])}
     results = {
         seed: bench.result(scored, training=trained(*numbers))
-        for seed, numbers in enumerate([(10.0, 900, 2_000_000), (30.0, 1100, None)])
+        for seed, numbers in enumerate([(10.0, 900, 2_000_000, 1e3), (30.0, 1100, None, 4e3)])
     }
     table = bench.table(suite(), results)
     cost = table.rows[1].cost
@@ -244,7 +245,8 @@ def test_what_a_row_took_is_by_seed_and_the_largest_peak(bench: Bench) -> None:
     assert (cost.training_seconds, cost.scoring_seconds) == (20, 1)
     assert cost.tokens_per_second == 50
     assert (cost.peak_memory_bytes, cost.adapter_bytes) == (2_000_000, 3_000_000)
-    assert "| LoRA r=8 | 20 | 50 | 1.0 | 2.0 | 3.0 |" in render.as_markdown(table)
+    assert cost.joules == 2500
+    assert "| LoRA r=8 | 20 | 50 | 1.0 | 2.0 | 3.0 | 2.5 |" in render.as_markdown(table)
 
 
 def test_every_form_has_a_model_column_where_there_are_several(bench: Bench) -> None:

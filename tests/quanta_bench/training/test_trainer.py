@@ -16,6 +16,7 @@ from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import FineTuning, Validation
 from quanta_bench.training.objectives import Judgement
 from quanta_bench.training.trainer import restore, train
+from quanta_bench.utils.energy import EnergyMeter
 
 LORA = {"r": 4, "alpha": 8, "target_modules": ("q_proj", "v_proj")}
 
@@ -45,11 +46,18 @@ def make(tiny_model, llm_adapters, pools):
     return build
 
 
-def run(made, folder, advance=lambda done, total: None, precision="32-true"):
+def run(made, folder, advance=lambda done, total: None, precision="32-true", energy=None):
     model, method, spec, data = made
-    device = torch.device("cpu")
     return train(
-        model, method, spec, data, folder, device=device, precision=precision, advance=advance
+        model,
+        method,
+        spec,
+        data,
+        folder,
+        device=torch.device("cpu"),
+        precision=precision,
+        advance=advance,
+        energy=energy,
     )
 
 
@@ -126,6 +134,32 @@ def test_a_stopped_run_goes_on_where_it_was(make, tmp_path, stop_after, goes_on)
         torch.equal(a, b)
         for a, b in zip(weights(again).values(), weights(whole).values(), strict=True)
     )
+
+
+def test_the_energy_of_a_stopped_run_is_that_of_both_parts(make, tmp_path):
+    class Counter:
+        """10 J a step, as a counter of the device would have it."""
+
+        joules = 0.0
+
+        def advance(self, done, total):
+            self.joules += 10
+            if done == self.stop_after:
+                raise StopError
+
+        def __init__(self, stop_after=None):
+            self.stop_after = stop_after
+            self.meter = EnergyMeter(lambda: [self.joules], [0.0])
+
+    class StopError(Exception):
+        pass
+
+    first, second = Counter(stop_after=7), Counter()
+    with pytest.raises(StopError):
+        run(make(epochs=2, validations=3), tmp_path, first.advance, energy=first.meter)
+    found = run(make(epochs=2, validations=3), tmp_path, second.advance, energy=second.meter)
+    assert found.joules == 120  # of 12 steps; those after the checkpoint were repeated
+    assert run(make(), tmp_path / "unmeasured").joules is None
 
 
 def test_the_same_seeds_give_the_same_run_and_other_ones_do_not(make, tmp_path):
