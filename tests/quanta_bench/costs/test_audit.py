@@ -26,7 +26,7 @@ AMBIGUOUS = {
 
 @pytest.fixture(scope="module")
 def everything_and_its_memory() -> tuple[Audit, int]:
-    """The whole audit and its peak of memory, of a process of its own, for the peak is a process's."""
+    """The whole audit and its peak of memory, from its own process: the peak is a process's."""
     code = (
         "from quanta_bench.costs.audit import audit\n"
         "from quanta_bench.utils.device import peak_memory\n"
