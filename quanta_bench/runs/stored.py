@@ -83,12 +83,12 @@ def _matched(
             tasks = scored & set(run.evaluation.tasks)
             if not tasks:
                 continue
-            if match is None or set(match.tasks) != tasks:
-                if partial:
-                    continue
-                return None
+            # A run that is only missing stays a job of the row, which has several seeds of them.
             kept.append((run.training, run.evaluation))
-            cell.add(seed, match)
+            if match is not None and set(match.tasks) == tasks:
+                cell.add(seed, match)
+            elif not partial:
+                return None
         if runs:
             absent = {
                 task: "none of the stored runs has scored it."

@@ -365,5 +365,8 @@ def test_a_finished_table_is_printed_without_model_and_data(
     some = by_spec.stored_cells(damaged.request.grid, Store(damaged.root), partial=True)
     assert some is not None
     assert 0 < sum(len(c.everything()) for c in some) < sum(len(c.everything()) for c in cells)
+    # A seed that is stored counts as finished, also in a row that lacks another one.
+    assert [c.row.parts for c in some] == [c.row.parts for c in cells]
+    assert [c.complete for c in some] == [sorted(c.results) for c in some]
     shutil.rmtree(damaged.root / "runs")
     assert by_spec.stored_cells(damaged.request.grid, Store(damaged.root), partial=True) is None
