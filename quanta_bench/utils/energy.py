@@ -76,14 +76,15 @@ def _nvidia(device: torch.device) -> EnergyMeter | None:
 
 
 def _powercap() -> EnergyMeter | None:
-    # One zone a processor, such as intel-rapl:0 (AMD's have that name too); those below them, such
-    # as intel-rapl:0:0, are parts of it.
-    zones = sorted(path for path in POWERCAP.glob("*-rapl:*") if path.name.count(":") == 1)
+    # One zone a processor, such as intel-rapl:0 (AMD's have that name too). Those below them, such
+    # as intel-rapl:0:0, are parts of it, and that of the whole platform, psys, holds them again.
+    zones = [path for path in POWERCAP.glob("*-rapl:*") if path.name.count(":") == 1]
 
     def read() -> list[float]:
         return [int((zone / "energy_uj").read_text()) * MICRO for zone in zones]
 
     try:
+        zones = [zone for zone in zones if (zone / "name").read_text().strip() != "psys"]
         ranges = [int((zone / "max_energy_range_uj").read_text()) * MICRO for zone in zones]
         return EnergyMeter(read, ranges) if zones else None
     except (OSError, ValueError):  # readable by root alone on most systems

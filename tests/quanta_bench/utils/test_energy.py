@@ -16,10 +16,17 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def powercap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two processors, of which one has a part that is counted in it."""
-    for name, start in (("intel-rapl:0", 9_000_000), ("intel-rapl:1", 0), ("intel-rapl:0:0", 5)):
-        zone = tmp_path / name
+    """Two processors, of which one has a part that is counted in it, and the whole platform."""
+    zones = {
+        "intel-rapl:0": ("package-0", 9_000_000),
+        "intel-rapl:1": ("package-1", 0),
+        "intel-rapl:0:0": ("core", 5),
+        "intel-rapl:2": ("psys", 7),
+    }
+    for folder, (name, start) in zones.items():
+        zone = tmp_path / folder
         zone.mkdir()
+        (zone / "name").write_text(f"{name}\n")
         (zone / "energy_uj").write_text(f"{start}\n")
         (zone / "max_energy_range_uj").write_text("10000000\n")
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
@@ -31,6 +38,7 @@ def test_processors_are_summed_and_a_counter_may_wrap(powercap: Path) -> None:
     assert meter is not None
     (powercap / "intel-rapl:0" / "energy_uj").write_text("9500000\n")
     (powercap / "intel-rapl:0:0" / "energy_uj").write_text("400000\n")
+    (powercap / "intel-rapl:2" / "energy_uj").write_text("600000\n")
     assert meter.joules == pytest.approx(0.5)
     (powercap / "intel-rapl:0" / "energy_uj").write_text("1000000\n")
     (powercap / "intel-rapl:1" / "energy_uj").write_text("2000000\n")
