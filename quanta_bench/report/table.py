@@ -69,8 +69,8 @@ class Cost(BaseModel):
         scoring_seconds: wall time of scoring, s.
         tokens_per_second: real tokens trained on by second of training.
         peak_memory_bytes: the largest peak of a training of any seed.
-        joules: energy that training with validation used, of all its models, J.
         adapter_bytes: size of the stored adapters of a seed.
+        joules: energy that training with validation used, of all its models, J.
     """
 
     training_seconds: float | None = None

@@ -120,16 +120,20 @@ def _cost(results: Sequence[Result], seeds: int) -> Cost:
     trained = [result.training for result in results if result.training.steps]
     seconds = sum(record.seconds for record in trained)
     peaks = [r.peak_memory_bytes for r in trained if r.peak_memory_bytes is not None]
-    sizes = [r.adapter_bytes for r in trained if r.adapter_bytes is not None]
-    energies = [r.joules for r in trained if r.joules is not None]
     return Cost(
-        training_seconds=seconds / seeds if trained else None,
+        training_seconds=_by_seed([record.seconds for record in trained], seeds),
         scoring_seconds=sum(result.evaluation_seconds for result in results) / seeds,
         tokens_per_second=sum(r.tokens for r in trained) / seconds if seconds else None,
         peak_memory_bytes=max(peaks, default=None),
-        adapter_bytes=sum(sizes) / seeds if trained and len(sizes) == len(trained) else None,
-        joules=sum(energies) / seeds if trained and len(energies) == len(trained) else None,
+        adapter_bytes=_by_seed([record.adapter_bytes for record in trained], seeds),
+        joules=_by_seed([record.joules for record in trained], seeds),
     )
+
+
+def _by_seed(values: Sequence[float | None], seeds: int) -> float | None:
+    """The sum of a row's trainings by seed; ``None`` without one, or where one is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) / seeds if known and len(known) == len(values) else None
 
 
 def _shown(cell: Cells) -> list[tuple[int, Result]]:
