@@ -29,7 +29,10 @@ def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> Non
         (["tabel", "3"], "quanta-bench: No such command 'tabel'. Did you mean 'table'?"),
         (["table"], "quanta-bench: Missing argument 'name'. See `quanta-bench table --help`."),
         (["table", "3", "--sede", "0"], "--sede"),
-        (["table", "33"], "There is no table '33'. Known: qpa, table1, table2, table3, table4, "),
+        (
+            ["table", "33"],
+            "There is no table '33'. Known: qpa, sums, table1, table2, table3, table4, ",
+        ),
         (["table", "33"], "tableD1, tableF5, tableF6, tableF7, tableH. A suite"),
         (["figure", "33"], f"There is no figure '33'. Known: {', '.join(FIGURES)}. A suite"),
         (["params", "--model", "llama2-7b"], "one of --method and --budget"),
