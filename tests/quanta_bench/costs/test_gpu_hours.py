@@ -131,7 +131,7 @@ def test_checkpoints_chosen_by_answers_cost_what_scoring_these_costs() -> None:
 @pytest.mark.parametrize(
     "run",
     [
-        "lora-4ad4f21df724-2e6bd2ad27f4",
+        "lora-1809d1d9002f-025a1254eae3",
         "prefix-eaf0d06f83b0-025a1254eae3",
         "prefix-27ebcc13e2f7-bf2961402a31",
     ],

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import pytest
-from paths import STUDY
 from results_by_hand import Bench, items
 
 from quanta_bench.errors import BenchError
@@ -183,8 +182,13 @@ def test_a_changed_file_is_read_again_and_no_other(bench: Bench, result: Result)
         store.result(result.run)
 
 
-def test_committed_records_of_version_1_load_and_are_stale() -> None:
-    result = Store(STUDY).result("lora-143d5666c964-e198d70d6c23")
+def test_records_of_version_1_load_and_are_stale(tmp_path: Path) -> None:
+    record = Path(__file__).with_name("record_version_1.json")
+    name = json.loads(record.read_bytes())["run"]
+    path = tmp_path / "runs" / name / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(record.read_bytes())
+    result = Store(tmp_path).result(name)
     assert result is not None
     assert result.schema_version == 1
     assert provenance.stale(result) == ["its code was not recorded"]
