@@ -10,7 +10,7 @@ from command_line import Bench
 from quanta_bench.plugins import EXPERIMENTS
 
 PLANNED = ("export",)
-FIGURES = sorted(["figure2", "figure4", *EXPERIMENTS.names()])
+FIGURES = sorted(["figure2", "figure4", "sums-figure", *EXPERIMENTS.names()])
 
 
 @pytest.mark.parametrize("name", PLANNED)
