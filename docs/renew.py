@@ -36,8 +36,11 @@ def provenance(path: Path) -> str:
     ]
     commits = {record["evaluation_environment"]["git_commit"][:7] for record in records}
     folder = path.parent.relative_to(ROOT)
+    # A table of another size than the suite's own has it in its name.
+    suite, _, size = table["name"].partition("-")
+    options = f" --size {size}" if size else ""
     return (
-        f"`quanta-bench table {table['name']} --stored --results {folder}` prints it whole; "
+        f"`quanta-bench table {suite}{options} --stored --results {folder}` prints it whole; "
         f"{len(set(runs))} runs of commit {', '.join(sorted(commits))}.\n"
     )
 

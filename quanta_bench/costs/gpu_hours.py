@@ -104,7 +104,11 @@ class Costs:
         Raises:
             BenchError: too little is known of the model, the method or a task's lengths.
         """
-        runs = [self._run(*job) for job in row.jobs[: row.parts]]
+        jobs = row.jobs[: row.parts]
+        runs = [self._run(*job) for job in jobs]
+        for number, (training, _) in enumerate(jobs):
+            if any(training == earlier for earlier, _ in jobs[:number]):
+                runs[number] = _scoring_alone(runs[number])
         largest = max(runs, key=lambda run: run.memory_bytes)
         additive = ("gpu_hours", "training_hours", "training_tokens")
         return largest.model_copy(
@@ -126,6 +130,14 @@ class Costs:
                 model, method, shape, precision=precision, recomputed=recomputed
             )
         return self._measured[key]
+
+
+def _scoring_alone(cost: Cost) -> Cost:
+    """The cost of scoring a training that another run pays for."""
+    scoring = cost.gpu_hours - cost.training_hours
+    return cost.model_copy(
+        update={"gpu_hours": scoring, "training_hours": 0.0, "training_tokens": 0.0}
+    )
 
 
 class _Run:

@@ -255,7 +255,8 @@ def _merge_specs(specs: Sequence[TrainingSpec | EvaluationSpec]) -> dict[str, An
     merged: dict[str, Any] = {}
     for name, value in dumped[0].items():
         same = all(spec[name] == value for spec in dumped)
-        merged[name] = value if same else {", ".join(spec["tasks"]): spec[name] for spec in dumped}
+        by_task = {", ".join(spec["tasks"]): spec[name] for spec in dumped}
+        merged[name] = value if same else {task: of for task, of in by_task.items() if of != ""}
     return merged
 
 

@@ -121,7 +121,7 @@ def compare_rows(
                 titles[column.key] = column.title or f"{first.title} {column.metric}".rstrip()
     lines: list[Line] = []
     for average in suite.shown_averages:
-        keys = average.columns or [column.key for column in suite.shown_columns]
+        keys = average.columns
         means = {
             label: evidence.average([found.get((label, key)) for key in keys])
             for label in known_rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from quanta_bench.plugins import METHODS
 from quanta_bench.report import evidence
@@ -31,15 +31,18 @@ Found = Mapping[tuple[int, str], Evidence]
 """Evidence by row's number and column's key or average's heading."""
 
 
-def mark(rows: Sequence[TableRow], found: Found) -> list[str]:
+def mark(
+    rows: Sequence[TableRow], found: Found, untouched: Mapping[str, str] | None = None
+) -> list[str]:
     """Mark what differs from the reference and give letters to averages.
 
     Rows of different base models are not compared. Averages are one family of comparisons, the
-    columns of a table together another.
+    columns of a table together another; a third are its untouched columns, compared with the base.
 
     Args:
         rows: the table's rows; their values are marked.
         found: what there is of evidence.
+        untouched: headings of the columns that no row trains on, by key.
 
     Returns:
         Notes.
@@ -47,17 +50,24 @@ def mark(rows: Sequence[TableRow], found: Found) -> list[str]:
     notes = []
     for model in dict.fromkeys(row.model for row in rows):
         members = [number for number, row in enumerate(rows) if row.model == model]
-        notes += _mark_model(rows, members, found)
+        notes += _mark_model(rows, members, found, untouched or {})
+        notes += _mark_untouched(rows, members, found, untouched or {})
     return list(dict.fromkeys(notes))
 
 
-def _mark_model(rows: Sequence[TableRow], members: Sequence[int], found: Found) -> list[str]:
+def _mark_model(
+    rows: Sequence[TableRow], members: Sequence[int], found: Found, untouched: Container[str]
+) -> list[str]:
     reference = next((n for n in members if rows[n].method == evidence.REFERENCE), None)
-    fixed = [str(n) for n in members if not rows[n].missing and not evidence.trains(rows[n].method)]
+    fixed = _fixed(rows, members)
     if reference is None or not rows[reference].cells:
         return []
     averages = list(dict.fromkeys(key for n in members for key in rows[n].averages))
-    keys = list(dict.fromkeys(key for n in members for key in rows[n].cells))
+    keys = [
+        key
+        for key in dict.fromkeys(key for n in members for key in rows[n].cells)
+        if key not in untouched
+    ]
     notes: list[str] = []
     by_key = {
         key: {str(n): found[n, key] for n in members if (n, key) in found}
@@ -88,6 +98,33 @@ def _mark_model(rows: Sequence[TableRow], members: Sequence[int], found: Found) 
             "Rows that share a letter cannot be told apart (all pairs, p < 0.05 after Holm)."
         )
     return notes
+
+
+def _mark_untouched(
+    rows: Sequence[TableRow], members: Sequence[int], found: Found, untouched: Mapping[str, str]
+) -> list[str]:
+    """Mark what fine-tuning cost: values of untouched columns that differ from the base's."""
+    base = next((n for n in members if rows[n].method == evidence.BASE), None)
+    if base is None or not rows[base].cells or not untouched:
+        return []
+    by_key = {
+        key: {str(n): found[n, key] for n in members if (n, key) in found} for key in untouched
+    }
+    compared = evidence.across_columns(by_key, _fixed(rows, members), str(base))
+    for key, of_key in compared.items():
+        for one in of_key:
+            _differ(rows[int(one.row)], key, one.p_holm)
+    count = sum(not math.isnan(one.p) for of_key in compared.values() for one in of_key)
+    return [
+        f"No row trains on {', '.join(untouched.values())}: what is worse there than "
+        f"{rows[base].label} is forgotten. {DIFFERS} there: differs from {rows[base].label} (p < "
+        f"0.05 after Holm's correction for {count} comparisons)."
+    ]
+
+
+def _fixed(rows: Sequence[TableRow], members: Sequence[int]) -> list[str]:
+    """The numbers of the rows that do not train."""
+    return [str(n) for n in members if not rows[n].missing and not evidence.trains(rows[n].method)]
 
 
 def _conclusion(

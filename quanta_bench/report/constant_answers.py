@@ -38,7 +38,7 @@ def constant_row(
         return None
     row = TableRow(label=LABEL, cells=cells)
     for average in averages:
-        keys = average.columns or [column.key for column in columns]
+        keys = average.columns
         if all(key in cells for key in keys):
             mean = sum(cells[key].mean for key in keys) / len(keys)
             row.averages[average.title] = Value.level(mean)

@@ -27,6 +27,9 @@ from quanta_bench.task import Answer
 
 Row = TypeVar("Row")
 
+BASE = "none"
+"""The method whose rows are the base model."""
+
 REFERENCE = "lora"
 """Rows are compared with the first row of this method."""
 

@@ -78,9 +78,10 @@ def notes(
 def _methods(profile: Profile, named: RowResults) -> tuple[list[str], list[str], list[str]]:
     """How rows were scored, how they were trained, and where rows disagree.
 
-    If tasks are trained separately, a sentence that does not hold for all of them names its task.
+    If tasks are trained separately, or some are untouched, a sentence that does not hold for all
+    of them names its task.
     """
-    if profile.trained == "together":
+    if profile.trained == "together" and profile.untouched is None:
         return _one_training(named)
     tasks = dict.fromkeys(task for _, results in named for r in results for task in r.tasks)
     by_task = {

@@ -53,12 +53,14 @@ class Column(BaseModel):
         task: the task.
         title: heading.
         items: number of items scored.
+        untouched: whether no row trains on it, so that it shows what training cost.
     """
 
     key: str
     task: str
     title: str
     items: int = 0
+    untouched: bool = False
 
 
 class Cost(BaseModel):

@@ -42,7 +42,8 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         _chance(everything, suite),
         constant_row(suite.shown_columns, suite.shown_averages, everything, store),
     ]
-    compared = conclusions.mark(rows, found)
+    untouched = {column.key: column.title for column in columns if column.untouched}
+    compared = conclusions.mark(rows, found, untouched)
     constant = constant_notes(
         [(row.label, cell.everything()) for row, cell in zip(rows, cells, strict=True)],
         suite.shown_columns,
@@ -83,6 +84,7 @@ def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
         task=spec.task,
         title=spec.title or f"{title} {spec.metric}".rstrip(),
         items=scored.items if scored else 0,
+        untouched=spec.untouched,
     )
 
 
@@ -117,7 +119,9 @@ def _row(cell: Cells) -> TableRow:
 
 def _cost(results: Sequence[Result], seeds: int) -> Cost:
     """What the results of so many seeds took."""
-    trained = [result.training for result in results if result.training.steps]
+    # Two runs may score one training.
+    by_id = {result.training.id: result.training for result in results}
+    trained = [training for training in by_id.values() if training.steps]
     seconds = sum(record.seconds for record in trained)
     peaks = [r.peak_memory_bytes for r in trained if r.peak_memory_bytes is not None]
     return Cost(
@@ -185,7 +189,7 @@ def _fill(
             _bound(value, rows[number], by_key[key], scored)
     by_seed = values.pivot(index=["row", "seed"], columns="column", values="value")
     for average in suite.shown_averages:
-        keys = average.columns or list(by_key)
+        keys = average.columns
         # An average over fewer columns would be a different number.
         means = by_seed.reindex(columns=keys).dropna().mean(axis="columns")
         for row, of_seeds in means.groupby(level="row"):
@@ -405,7 +409,7 @@ def _chance(results: Sequence[Result], suite: Suite) -> TableRow | None:
         return None
     row = TableRow(label="Chance", cells=cells)
     for average in suite.shown_averages:
-        keys = average.columns or [column.key for column in suite.shown_columns]
+        keys = average.columns
         if all(key in cells for key in keys):
             row.averages[average.title] = Value.level(stats.mean([cells[key].mean for key in keys]))
     return row

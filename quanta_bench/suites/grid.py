@@ -81,8 +81,8 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     )
     set_of_training = dict(overrides.training)
     if choice.source:
-        for part in (overrides.training, overrides.evaluation):
-            part.setdefault("source", choice.source)
+        for given in (overrides.training, overrides.evaluation):
+            given.setdefault("source", choice.source)
     rows = []
     for row in selected:
         model = _model(profile, row, choice)
@@ -101,27 +101,31 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
         jobs = []
         for seed in own:
             streams = Seeds(**dict.fromkeys(profile.vary, seed))
-            for tasks, of_task in _parts(suite, profile):
+            for part in _parts(suite, profile):
                 training = {
                     "seeds": streams,
-                    "tasks": tasks,
+                    "tasks": part.trained,
                     **common,
                     **profile.training,
-                    **of_task.training,
+                    **part.settings.training,
                     **size.training,
                     **row.training,
                     **overrides.training,
                 }
                 scored = {
-                    "tasks": tasks,
+                    "tasks": part.scored,
                     # If seeds vary the sample, each draws its own test items too.
                     **({"sample": seed} if "sample" in profile.vary else {}),
                     **profile.evaluation,
-                    **of_task.evaluation,
+                    **part.settings.evaluation,
                     **size.evaluation,
+                    **part.untouched,
+                    **(size.untouched if part.untouched else {}),
                     **row.evaluation,
                     **overrides.evaluation,
                 }
+                if part.untouched:
+                    scored["tasks"] = part.scored
                 jobs.append((build(TrainingSpec, training), build(EvaluationSpec, scored)))
         origin = {**profile.origin, **row.origin}
         for name, value in set_of_training.items():
@@ -212,11 +216,25 @@ def _missing_row(
     )
 
 
-def _parts(suite: Suite, profile: Profile) -> list[tuple[tuple[str, ...], Settings]]:
-    """The tasks of each of a seed's runs, with the settings that these have of their own."""
-    if profile.trained == "together":
-        return [(suite.tasks, Settings())]
-    return [((task,), profile.by_task.get(task, Settings())) for task in suite.tasks]
+@dataclass(frozen=True)
+class _Part:
+    """One of a seed's runs: the tasks it trains on and scores, and settings of its own."""
+
+    trained: tuple[str, ...]
+    scored: tuple[str, ...]
+    settings: Settings = field(default_factory=Settings)
+    untouched: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _parts(suite: Suite, profile: Profile) -> list[_Part]:
+    if profile.trained == "apart":
+        by_task = profile.by_task
+        return [_Part((task,), (task,), by_task.get(task, Settings())) for task in suite.tasks]
+    own = _Part(suite.tasks, suite.tasks)
+    if profile.untouched is None:
+        return [own]
+    settings = {"forgetting": "", **profile.untouched.evaluation}
+    return [own, _Part(suite.tasks, profile.untouched.tasks, untouched=settings)]
 
 
 def _reference(profile: Profile, profile_name: str, row: RowSpec) -> RowSpec | None:

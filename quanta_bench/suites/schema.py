@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -57,12 +57,14 @@ class Size(Frozen):
         seeds: seeds of every row.
         training: training settings.
         evaluation: evaluation settings.
+        untouched: evaluation settings of the profile's untouched tasks.
     """
 
     about: str = ""
     seeds: tuple[int, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
+    untouched: dict[str, Any] = Field(default_factory=dict)
 
 
 class Settings(Frozen):
@@ -79,11 +81,14 @@ class ColumnSpec(Frozen):
         task: the task, one of the suite's.
         metric: which of its metrics; empty for its main one.
         title: heading; empty for the task's own, and the metric's name where one is named.
+        untouched: whether it shows what training on other tasks cost: it enters no average, and
+            is compared with the base model.
     """
 
     task: str
     metric: str = ""
     title: str = ""
+    untouched: bool = False
 
     @property
     def key(self) -> str:
@@ -110,6 +115,18 @@ def columns_of(columns: Any) -> Any:
     return [{"task": column} if isinstance(column, str) else column for column in columns]
 
 
+class Untouched(Frozen):
+    """Tasks and texts that no row trains on, scored to show what training on others cost.
+
+    Attributes:
+        tasks: the tasks.
+        evaluation: evaluation settings that override the profile's.
+    """
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+
+
 class Profile(Frozen):
     """One setting in which a table can be run.
 
@@ -126,6 +143,7 @@ class Profile(Frozen):
         training: training settings of every row.
         evaluation: evaluation settings of every row.
         by_task: settings that override those for one task; only with ``trained: apart``.
+        untouched: tasks that are scored and not trained on; only with ``trained: together``.
         origin: where each of those settings comes from.
         size: the default size.
         sizes: sizes by name.
@@ -147,6 +165,7 @@ class Profile(Frozen):
     training: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
     by_task: dict[str, Settings] = Field(default_factory=dict)
+    untouched: Untouched | None = None
     origin: dict[str, str] = Field(default_factory=dict)
     size: str = ""
     sizes: dict[str, Size] = Field(default_factory=dict)
@@ -174,6 +193,8 @@ class Profile(Frozen):
             raise ValueError(
                 "by_task needs 'trained: apart': a mixture has no settings for a single task"
             )
+        if self.untouched and self.trained == "apart":
+            raise ValueError("untouched needs 'trained: together': one model to score")
         return self
 
 
@@ -227,7 +248,12 @@ class Suite(Frozen):
     def as_in(self, profile: Profile) -> Suite:
         """The suite with a profile's own tasks, columns and averages in place of its own."""
         own = {"tasks": profile.tasks, "columns": profile.columns, "averages": profile.averages}
-        return self.model_copy(update={name: value for name, value in own.items() if value})
+        suite = self.model_copy(update={name: value for name, value in own.items() if value})
+        if profile.untouched is None:
+            return suite
+        further = [ColumnSpec(task=task, untouched=True) for task in profile.untouched.tasks]
+        columns = dict.fromkeys([*suite.shown_columns, *further])
+        return suite.model_copy(update={"columns": tuple(columns)})
 
     @property
     def shown_columns(self) -> tuple[ColumnSpec, ...]:
@@ -236,24 +262,36 @@ class Suite(Frozen):
 
     @property
     def shown_averages(self) -> tuple[AverageSpec, ...]:
-        """The averages in order."""
-        if self.averages or not self.average or len(self.shown_columns) == 1:
-            return self.averages
-        return (AverageSpec(title=self.average),)
+        """The averages in order, each with the keys of its columns."""
+        keys = tuple(column.key for column in self.shown_columns if not column.untouched)
+        averages = self.averages
+        if not averages and self.average and len(keys) > 1:
+            averages = (AverageSpec(title=self.average),)
+        return tuple(
+            average if average.columns else average.model_copy(update={"columns": keys})
+            for average in averages
+        )
 
 
 def _check_columns(suite: Suite, by_task: Collection[str]) -> None:
     keys = [column.key for column in suite.shown_columns]
     named = {key for average in suite.averages for key in average.columns}
     for unknown, what, known in (
-        ({column.task for column in suite.columns} - set(suite.tasks), "tasks", suite.tasks),
+        (_trained(suite.columns) - set(suite.tasks), "tasks", suite.tasks),
         (set(by_task) - set(suite.tasks), "tasks", suite.tasks),
         (named - set(keys), "columns", keys),
     ):
         if unknown:
             raise ValueError(f"{sorted(unknown)} are not among the {what} {list(known)}")
+    both = {column.task for column in suite.columns if column.untouched} & set(suite.tasks)
+    if both:
+        raise ValueError(f"{sorted(both)} are trained on, so they are not untouched")
     if len(set(keys)) < len(keys):
         raise ValueError(f"a column stands twice in {keys}")
+
+
+def _trained(columns: Iterable[ColumnSpec]) -> set[str]:
+    return {column.task for column in columns if not column.untouched}
 
 
 Modules = tuple[str, ...]

@@ -114,7 +114,8 @@ def plan(request: Request, choice: Choice) -> Plan:
             skipped[row.spec.label] = "its tasks have learning rates of their own"
             continue
         declared = METHODS.get(row.spec.method).search.get("learning_rate", ())
-        rows.append(Tunable(_on_validation(row, choice), rates.pop(), tuple(declared)))
+        tunable = _on_validation(_without_untouched(row, request.suite), choice)
+        rows.append(Tunable(tunable, rates.pop(), tuple(declared)))
     if not rows:
         reasons = "; ".join(f"{label}: {why}" for label, why in skipped.items())
         raise UsageError(f"{request.suite.name} has nothing to tune. {reasons or 'No rows'}.")
@@ -142,6 +143,13 @@ def _not_tuned(row: GridRow) -> str:
     if row.missing:
         return row.missing
     return "" if METHODS.get(row.spec.method).trains else "does not train"
+
+
+def _without_untouched(row: GridRow, suite: Suite) -> GridRow:
+    """A row without its runs on tasks that nothing trains on, which choose no rate."""
+    untouched = {column.task for column in suite.shown_columns if column.untouched}
+    jobs = [job for job in row.jobs if not untouched.issuperset(job[1].tasks)]
+    return replace(row, jobs=tuple(jobs))
 
 
 def _on_validation(row: GridRow, choice: Choice) -> GridRow:
@@ -199,8 +207,8 @@ def _columns(suite: Suite, rows: Sequence[Tunable]) -> tuple[tuple[ColumnSpec, .
         task for tunable in rows for _, evaluation in tunable.row.jobs for task in evaluation.tasks
     )
     averaged = [key for average in suite.shown_averages for key in average.columns]
-    every = any(not average.columns for average in suite.shown_averages) or not averaged
-    shown = [column for column in suite.shown_columns if every or column.key in averaged]
+    own = [column for column in suite.shown_columns if not column.untouched]
+    shown = [column for column in own if not averaged or column.key in averaged]
     kept = tuple(column for column in shown if column.task in trained)
     if len(kept) == len(shown):
         return kept, []

@@ -280,7 +280,7 @@ def test_the_command_of_a_row_names_suite_size_method_and_seeds() -> None:
     tables = {table.name: table for table in folder.tables}
     rows = {row.label: row for row in tables["sums-medium"].rows}
     assert table_command(tables["sums-medium"], rows["LoRA r=8"], "a b") == (
-        "quanta-bench table sums --size medium --methods lora --seeds 0 --results 'a b'"
+        "quanta-bench table sums --size medium --methods lora --seeds 0,1,2 --results 'a b'"
     )
     assert table_command(tables["table3"], tables["table3"].rows[0], "x") == ""
 
