@@ -13,7 +13,7 @@ from quanta_bench.errors import UsageError
 from quanta_bench.method import Row
 from quanta_bench.plugins import METHODS, find_protocol, find_task
 from quanta_bench.results.provenance import stale
-from quanta_bench.results.records import Result
+from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
@@ -152,7 +152,7 @@ def on_screen(result: Result, results: Path) -> RenderableType:
         lines.append(
             f"Trained {training.trainable_parameters:,} parameters ({share:.3g}% of the base) "
             f"for {training.steps} steps in {training.seconds:.0f} s, "
-            f"{result.tokens_per_second:.0f} tokens/s; best validation "
+            f"{result.tokens_per_second:.0f} tokens/s{_steady(training)}; best validation "
             f"{training.best_validation:.3f} at step {training.best_step}."
         )
     changes = stale(result)
@@ -160,6 +160,16 @@ def on_screen(result: Result, results: Path) -> RenderableType:
         lines.append(f"Stale: {', '.join(changes)}; --fresh stale computes it again.")
     lines.append(f"Stored in {results / 'runs' / result.run}")
     return Group(table, "", *map(Text, lines))
+
+
+def _steady(training: TrainingRecord) -> str:
+    """What the first step took and how fast the others were, where that was recorded."""
+    if training.first_step_seconds is None or training.steady_tokens_per_second is None:
+        return ""
+    return (
+        f" with validations ({training.first_step_seconds:.1f} s to the end of the first step, "
+        f"{training.steady_tokens_per_second:.0f} tokens/s in those after it)"
+    )
 
 
 def _common_protocol(tasks: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ class CandidateBatch(Batch):
         slot: (candidates,) int64, the candidate's place within its item.
         gold: (items,) int64, place of the right candidate.
         items: the items, in order.
+        tokens: a context counts once for each row that contains it.
     """
 
     input_ids: Tensor
@@ -50,14 +51,6 @@ class CandidateBatch(Batch):
     slot: Tensor
     gold: Tensor
     items: tuple[Encoded, ...]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens without padding; a context counts once for each row that contains it."""
-        if self.position_ids is None:
-            return int(self.attention_mask.sum())
-        # The mask lets padding see itself, but only a row's first token has the position 0.
-        return len(self.position_ids) + int(self.position_ids.count_nonzero())
 
 
 def collate(
@@ -114,6 +107,7 @@ def collate(
         torch.tensor(slot),
         torch.tensor([item.gold for item in items]),
         tuple(items),
+        tokens=sum(len(row.ids) for row in rows),
     )
 
 

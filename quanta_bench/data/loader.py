@@ -49,6 +49,6 @@ class Batches(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         return self._collate(self._batches[index])
 
-    def loader(self) -> DataLoader[Any]:
-        """A loader that yields these batches in order, as they are."""
-        return DataLoader(self, batch_size=None, shuffle=False)
+    def loader(self, device: torch.device) -> DataLoader[Any]:
+        """A loader that yields these batches in order, as they are, for a device to copy."""
+        return DataLoader(self, batch_size=None, shuffle=False, pin_memory=device.type == "cuda")

@@ -45,22 +45,17 @@ class TextBatch(Batch):
 
     Attributes:
         input_ids: (items, length) int64, padded on the right.
-        attention_mask: (items, length) int64.
+        attention_mask: (items, length) int64, or ``None`` where nothing is padding.
         token_type_ids: (items, length) int64, or ``None`` where the tokenizer has none.
         targets: (items,) int64 classes, or (items,) float32 numbers to predict.
         items: the items, in order.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
+    attention_mask: Tensor | None
     token_type_ids: Tensor | None
     targets: Tensor
     items: tuple[EncodedTexts, ...]
-
-    @property
-    def tokens(self) -> int:
-        """Real tokens, padding not counted."""
-        return int(self.attention_mask.sum())
 
 
 def encode_texts(
@@ -127,8 +122,9 @@ def collate_texts(items: Sequence[EncodedTexts], pad_token: int, *, outputs: int
     targets = torch.tensor([item.target for item in items], dtype=torch.float32)
     return TextBatch(
         rows([item.ids for item in items], pad_token),
-        (torch.arange(width) < lengths[:, None]).long(),
+        (torch.arange(width) < lengths[:, None]).long() if int(lengths.min()) < width else None,
         rows(types, 0) if types else None,
         targets if outputs == 1 else targets.long(),
         tuple(items),
+        tokens=int(lengths.sum()),
     )

@@ -15,7 +15,9 @@ from quanta_bench.task import Answer, Example, Task
 
 def head_outputs(model: nn.Module, batch: TextBatch) -> Tensor:
     """The head's numbers, (items, outputs), float32 or wider."""
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    inputs = {"input_ids": batch.input_ids}
+    if batch.attention_mask is not None:
+        inputs["attention_mask"] = batch.attention_mask
     if batch.token_type_ids is not None:
         inputs["token_type_ids"] = batch.token_type_ids
     logits: Tensor = model(**inputs).logits

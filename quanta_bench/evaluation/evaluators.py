@@ -28,6 +28,7 @@ from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Kind, Task
+from quanta_bench.utils.readback import Readback
 
 GENERATION_BATCH = FEWEST_ROWS
 """Maximum number of items per generation batch if prompts cannot be read separately."""
@@ -104,19 +105,22 @@ def _likelihoods(context: Context, task: Task, items: Sequence[Encoded]) -> list
     pad = pad_token(context.tokenizer)
     batches = by_tokens(items, evaluation_tokens(context.device), packed=context.packed)
     sums: dict[int, list[float]] = {id(item): [] for item in items}
+    computed: list[tuple[list[Encoded], Readback]] = []
     begun: set[str] = set()
     with torch.no_grad():
         for batch in Batches(
             batches, partial(collate, pad_token=pad, packed=context.packed)
-        ).loader():
-            moved = batch.to(context.device)
-            values = likelihood.log_likelihoods(context.model, moved).tolist()
-            for value, index in zip(values, batch.example.tolist(), strict=True):
-                sums[id(batch.items[index])].append(value)
+        ).loader(context.device):
+            values = likelihood.log_likelihoods(context.model, batch.to(context.device))
+            owners = [batch.items[index] for index in batch.example.tolist()]
+            computed.append((owners, Readback(values)))
             # Windows of one text count as one.
             new = {item.example.id for item in batch.items} - begun
             begun |= new
             context.advance(len(new))
+    for owners, read in computed:
+        for item, value in zip(owners, read.tolist(), strict=True):
+            sums[id(item)].append(value)
     for item in items:
         # A window of a text is an item with one candidate.
         decisions.check_finite(
@@ -180,7 +184,7 @@ def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[
     laid_out = Batches(batches, partial(collate_texts, pad_token=pad, outputs=task.outputs))
     judged: dict[int, Judged] = {}
     with torch.no_grad():
-        for batch in laid_out.loader():
+        for batch in laid_out.loader(context.device):
             outputs = head_outputs(context.model, batch.to(context.device)).tolist()
             for item, values in zip(batch.items, outputs, strict=True):
                 answers = judge_outputs(task, item.example, values)

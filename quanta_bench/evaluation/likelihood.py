@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from quanta_bench.data.batches import CandidateBatch
 from quanta_bench.models import chunked_log_softmax as vocabulary
+from quanta_bench.models.attention import padded_on_the_right
 from quanta_bench.models.output_layer import hidden_at, outputs_at
 from quanta_bench.spec import Loss, Normaliser
 
@@ -24,6 +25,13 @@ def token_log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
     }
     if batch.position_ids is not None:
         inputs["position_ids"] = batch.position_ids
+    with padded_on_the_right():
+        return _token_log_likelihoods(model, inputs, batch)
+
+
+def _token_log_likelihoods(
+    model: nn.Module, inputs: dict[str, Tensor], batch: CandidateBatch
+) -> Tensor:
     hidden_and_head = hidden_at(model, inputs, batch.where)
     if hidden_and_head is not None:
         hidden, head = hidden_and_head
@@ -57,7 +65,8 @@ def normalise(sums: Tensor, batch: CandidateBatch, normaliser: Normaliser) -> Te
 
 def by_item(scores: Tensor, batch: CandidateBatch) -> Tensor:
     """Scores as an (items, most candidates) table, minus infinity where an item has fewer."""
-    width = int(batch.slot.max()) + 1
+    # Counted on the host: a device would have to be waited for.
+    width = max(len(item.candidates) for item in batch.items)
     table = scores.new_full((len(batch.gold), width), float("-inf"))
     return table.index_put((batch.example, batch.slot), scores)
 

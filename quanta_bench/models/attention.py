@@ -1,4 +1,9 @@
-"""CPU attention for training that saves the attention probabilities for the backward pass.
+"""Attention of this suite: masks made only where needed, and probabilities saved on a CPU.
+
+``transformers`` reads a batch's mask to see whether anything is padded, for which the host has to
+wait for a GPU, and then makes a mask between all pairs of positions, for which flash attention has
+no kernel. A causal model needs neither where padding is on the right: no token attends to a later
+one (:func:`padded_on_the_right`).
 
 torch's default on CPUs, flash attention, recomputes the probabilities in the backward pass. That
 saves memory for long rows. For short rows, which most benchmark items are, it can be several times
@@ -8,6 +13,9 @@ implementation with ``transformers`` that saves them, and delegates every other 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -34,13 +42,38 @@ def use_kept_probabilities(model: Any) -> None:
         model: a model of ``transformers``; changed in place.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     if getattr(model.config, "_attn_implementation", None) != "sdpa":
         return
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME)
+
+
+_right: ContextVar[bool] = ContextVar("padded_on_the_right", default=False)
+
+
+@contextmanager
+def padded_on_the_right() -> Iterator[None]:
+    """A block in which causal models get rows whose padding, if any, follows their text."""
+    token = _right.set(True)
+    try:
+        yield
+    finally:
+        _right.reset(token)
+
+
+def _mask(**arguments: Any) -> Tensor | None:
+    """``sdpa_mask`` of ``transformers``, without the mask of a padding that causality masks.
+
+    Where a model attends to later positions too, ``transformers`` passes
+    ``allow_is_causal_skip=False``.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    if _right.get() and arguments.get("allow_is_causal_skip", True):
+        arguments["attention_mask"] = None
+    return sdpa_mask(**arguments)
 
 
 def is_sdpa(model: Any) -> bool:

@@ -83,7 +83,11 @@ class TrainingRecord(Record):
         cut_items: training items whose context was cut.
         train_items: number of training items.
         validation_items: number of validation items.
-        seconds: wall time of training, validation included.
+        seconds: wall time of training, validation included; the model is on its device before.
+        first_step_seconds: the part up to the end of the first step of each process, which pays for
+            what is built, compiled or probed once; ``None`` in results of earlier versions.
+        steady_tokens_per_second: real tokens a second of all further steps, without validations and
+            checkpoints; ``None`` where there were none.
         joules: energy that the device used meanwhile; ``None`` where it does not tell, or where
             other runs were computed on it.
         peak_memory_bytes: largest resident size of a process that computed nothing else (CPU), or
@@ -123,6 +127,8 @@ class TrainingRecord(Record):
     train_items: int = 0
     validation_items: int = 0
     seconds: float = 0.0
+    first_step_seconds: FiniteFloat | None = None
+    steady_tokens_per_second: FiniteFloat | None = None
     joules: FiniteFloat | None = None
     peak_memory_bytes: int | None = None
     losses: list[float] = []

@@ -274,6 +274,8 @@ class Runner:
                 "train_items": len(data.train_items),
                 "validation_items": len(data.validation_items),
                 "seconds": trained.seconds,
+                "first_step_seconds": trained.first_step_seconds,
+                "steady_tokens_per_second": trained.steady_tokens_per_second,
                 "joules": trained.joules,
                 "peak_memory_bytes": peak_memory() if alone and not trained.resumed else None,
                 "losses": trained.losses,

@@ -110,11 +110,11 @@ class BenchData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """The interval that the trainer is in: a list of micro-batches for each batch."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Batches(self.intervals[epoch], self.micro_batches).loader()
+        return Batches(self.intervals[epoch], self.micro_batches).loader(self.device)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""
         collate = partial(self.objective.collate, pad_token=self.pad_token, packed=self.packed)
         budget = evaluation_tokens(self.device)
         batches = by_tokens(self.validation_items, budget, packed=self.packed)
-        return Batches(batches, collate).loader()
+        return Batches(batches, collate).loader(self.device)

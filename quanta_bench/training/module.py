@@ -22,6 +22,7 @@ from quanta_bench.training.objectives import (
     mean_of_means,
     objective_of,
 )
+from quanta_bench.utils.readback import Readback
 
 SELECTION = "validation/selection"
 """The logged value by which the best checkpoint is chosen; more is better."""
@@ -63,6 +64,7 @@ class FineTuning(pl.LightningModule):
         self.judge = judge
         self.tokens = 0
         self.losses: list[float] = []
+        self._unread: tuple[int, Readback] | None = None
         self.validations: list[Validation] = []
         self.objective = objective_of(spec)
         self._judged: list[Judgement] = []
@@ -79,17 +81,33 @@ class FineTuning(pl.LightningModule):
     def training_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
         """One optimiser step on a batch given as micro-batches.
 
+        Its loss is read once the next step is queued, so that a GPU always has work.
+
         Raises:
-            DivergedError: the loss is NaN or infinite.
+            DivergedError: the loss of the step before is NaN or infinite.
         """
         loss = accumulate_gradients(
             self.objective, self.model, batch, backward=self.manual_backward
         )
         self.tokens += sum(part.tokens for part in batch)
-        self.losses.append(float(loss))
-        if not math.isfinite(self.losses[-1]):
-            raise self._diverged(f"the loss is {self.losses[-1]}", self.global_step + 1)
+        unread = self.global_step + 1, Readback(loss)
         self._step()
+        self._read_loss()
+        self._unread = unread
+
+    def _read_loss(self) -> None:
+        """Record the loss that is not read yet.
+
+        Raises:
+            DivergedError: it is NaN or infinite.
+        """
+        if self._unread is None:
+            return
+        step, loss = self._unread
+        self._unread = None
+        self.losses.append(loss.tolist())
+        if not math.isfinite(self.losses[-1]):
+            raise self._diverged(f"the loss is {self.losses[-1]}", step)
 
     def _diverged(self, what: str, step: int) -> DivergedError:
         return DivergedError(
@@ -106,7 +124,9 @@ class FineTuning(pl.LightningModule):
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
         if self.spec.clip_norm:
-            self.clip_gradients(optimizer, self.spec.clip_norm, "norm")
+            weights = [value for group in optimizer.param_groups for value in group["params"]]
+            # Lightning's own clipping refuses fused optimisers, which might scale gradients.
+            nn.utils.clip_grad_norm_(weights, self.spec.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
@@ -115,10 +135,13 @@ class FineTuning(pl.LightningModule):
         """Check the weights: after the last step no loss will show what it made of them.
 
         Raises:
-            DivergedError: a trained weight is NaN or infinite.
+            DivergedError: the last loss or a trained weight is NaN or infinite.
         """
-        for name, value in self.trainable().items():
-            if not value.isfinite().all():
+        self._read_loss()
+        weights = self.trainable()
+        finite = torch.stack([value.isfinite().all() for value in weights.values()]).tolist()
+        for name, sound in zip(weights, finite, strict=True):
+            if not sound:
                 raise self._diverged(f"{name} has weights that are not finite", self.global_step)
         self._validation.enter_context(self.method.frozen(self.model))
 
@@ -166,8 +189,13 @@ class FineTuning(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW on the declared parameters, with the spec's schedule by step."""
         spec = self.spec
+        weights = list(self.trainable().values())
+        # On a GPU a step takes one kernel for many tensors; adapters have hundreds of small ones.
         optimizer = torch.optim.AdamW(
-            self.trainable().values(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+            weights,
+            lr=spec.learning_rate,
+            weight_decay=spec.weight_decay,
+            fused=all(value.is_cuda for value in weights) or None,
         )
         warm = round(spec.warmup * self.steps)
 
@@ -187,6 +215,7 @@ class FineTuning(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the run has counted so far, so that a resumed run reports all of it."""
+        self._read_loss()
         checkpoint["tally"] = {
             "tokens": self.tokens,
             "losses": self.losses,

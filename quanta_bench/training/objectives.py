@@ -128,13 +128,9 @@ class Continuations(Objective[Encoded, CandidateBatch]):
     def judge(self, model: nn.Module, batch: CandidateBatch) -> list[Judgement]:
         """The credit of the best candidate; of a single continuation, its likelihood."""
         sums = likelihood.log_likelihoods(model, batch)
-        scores = likelihood.normalise(sums, batch, "token_mean").tolist()
-        by_item: list[list[float]] = [[] for _ in batch.items]
-        for index, score in zip(batch.example.tolist(), scores, strict=True):
-            by_item[index].append(score)
-        return [
-            self._judge(item, values) for item, values in zip(batch.items, by_item, strict=True)
-        ]
+        # Candidates stand in the order of their items.
+        scores = iter(likelihood.normalise(sums, batch, "token_mean").tolist())
+        return [self._judge(item, [next(scores) for _ in item.candidates]) for item in batch.items]
 
     def _judge(self, item: Encoded, scores: Sequence[float]) -> Judgement:
         """Judge an item by its candidates' mean log-likelihoods per token."""
@@ -181,9 +177,10 @@ class Labels(Objective[EncodedTexts, TextBatch]):
     def judge(self, model: nn.Module, batch: TextBatch) -> list[Judgement]:
         """The head's answer to each item."""
         outputs = head_outputs(model, batch)
-        losses = head_losses(outputs, batch.targets).tolist()
+        # Together, because each reading waits for the device.
+        rows = torch.cat([outputs, head_losses(outputs, batch.targets)[:, None]], dim=1).tolist()
         judged = []
-        for item, values, loss in zip(batch.items, outputs.tolist(), losses, strict=True):
+        for item, (*values, loss) in zip(batch.items, rows, strict=True):
             answers = judge_outputs(self.task, item.example, values)
             score = expected(answers).scores.get(self.task.metric, 0.0)
             judged.append(Judgement(item.task, score, loss, answers))
@@ -220,17 +217,18 @@ def accumulate_gradients(
         backward: computes the gradient of a scalar.
 
     Returns:
-        The batch's loss, a scalar without a gradient.
+        The batch's loss, a float64 scalar without a gradient. It is not read: that would wait for
+        the device.
     """
     units = [objective.units(micro_batch) for micro_batch in micro_batches]
-    total = torch.zeros((), dtype=torch.float64)
+    losses: list[Tensor] = []
     for one, count in zip(micro_batches, units, strict=True):
         loss = objective.loss(model, one) * (count / sum(units))
-        total = total.to(loss.device) + loss.detach()
+        losses.append(loss.detach().double())
         # Autocast is for the forward pass: what was computed wide there is so in the gradient.
         with torch.autocast(loss.device.type, enabled=False):
             backward(loss)
-    return total
+    return torch.stack(losses).sum()
 
 
 def mean_of_means(values: Sequence[tuple[int, float]]) -> float:

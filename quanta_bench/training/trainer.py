@@ -28,6 +28,7 @@ from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
 from quanta_bench.training.single_process import single_process
+from quanta_bench.utils.device import synchronize
 from quanta_bench.utils.energy import EnergyMeter
 from quanta_bench.utils.folders import whole_file
 
@@ -45,6 +46,10 @@ class TrainingOutcome:
         validations: every validation.
         best: the validation of the selected checkpoint.
         seconds: wall time, validation included, over all the processes that the run took.
+        first_step_seconds: the part up to the end of a process's first step, which pays for what
+            is built, compiled or probed once.
+        steady_seconds: the part of all further steps, without validations and checkpoints.
+        steady_tokens: real tokens of these further steps.
         joules: energy used in that time; ``None`` where it was not measured.
         resumed: whether the run resumed from a checkpoint.
     """
@@ -54,8 +59,16 @@ class TrainingOutcome:
     validations: list[Validation]
     best: Validation
     seconds: float
+    first_step_seconds: float
+    steady_seconds: float
+    steady_tokens: int
     joules: float | None
     resumed: bool
+
+    @property
+    def steady_tokens_per_second(self) -> float | None:
+        """Real tokens a second after the first step; ``None`` where no step followed it."""
+        return self.steady_tokens / self.steady_seconds if self.steady_tokens else None
 
 
 class _StreamingCheckpoints(TorchCheckpointIO):
@@ -82,12 +95,25 @@ class _Progress(pl.Callback):
 
 
 class _Meters(pl.Callback):
-    """Wall time and energy of the whole run, carried through checkpoints."""
+    """Wall time and energy of the whole run, carried through checkpoints.
 
-    def __init__(self, energy: EnergyMeter | None) -> None:
+    Args:
+        device: where the run computes; waited for after a process's first step and before each
+            validation, and nowhere else.
+        energy: a meter of the device.
+    """
+
+    def __init__(self, device: torch.device, energy: EnergyMeter | None) -> None:
+        self._device = device
         self._energy = energy
         self._seconds_before = 0.0
         self._joules_before: float | None = 0.0
+        self.first_step_seconds = 0.0
+        self.steady_seconds = 0.0
+        self.steady_tokens = 0
+        self._stepped = False
+        self._since: tuple[float, int] | None = None
+        synchronize(device)
         self._start = time.perf_counter()
 
     @property
@@ -100,12 +126,39 @@ class _Meters(pl.Callback):
             return None
         return self._joules_before + self._energy.joules
 
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        if self._stepped and self._since is None:
+            self._since = time.perf_counter(), module.tokens
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        if not self._stepped:
+            synchronize(self._device)
+            self._stepped = True
+            self.first_step_seconds += time.perf_counter() - self._start
+
+    def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
+        if self._since is not None:
+            synchronize(self._device)
+            start, tokens = self._since
+            self.steady_seconds += time.perf_counter() - start
+            self.steady_tokens += module.tokens - tokens
+            self._since = None
+
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "joules": self.joules}
+        return {
+            "seconds": self.seconds,
+            "joules": self.joules,
+            "first_step_seconds": self.first_step_seconds,
+            "steady_seconds": self.steady_seconds,
+            "steady_tokens": self.steady_tokens,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds_before = state_dict["seconds"]
         self._joules_before = state_dict.get("joules")
+        self.first_step_seconds = state_dict.get("first_step_seconds", 0.0)
+        self.steady_seconds = state_dict.get("steady_seconds", 0.0)
+        self.steady_tokens = state_dict.get("steady_tokens", 0)
 
 
 def train(
@@ -142,6 +195,8 @@ def train(
     # Lightning keeps each module's mode as it finds it, and a loaded model is in evaluation mode:
     # without this, dropout would never act.
     model.train()
+    # Before the clock: how fast a model is copied says nothing of how fast it trains.
+    model.to(device)
     module = FineTuning(model, method, spec, data.steps, judge)
     best = ModelCheckpoint(
         folder,
@@ -152,7 +207,7 @@ def train(
         enable_version_counter=False,
     )
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    meters = _Meters(energy)
+    meters = _Meters(device, energy)
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
@@ -195,6 +250,9 @@ def train(
         module.validations,
         Validation(*checkpoint["tally"]["validations"][-1]),
         meters.seconds,
+        meters.first_step_seconds,
+        meters.steady_seconds,
+        meters.steady_tokens,
         meters.joules,
         resumed,
     )

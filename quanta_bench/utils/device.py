@@ -20,6 +20,14 @@ def this_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished all queued work; a CPU queues none."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def reset_peak_memory() -> None:
     """Reset the peak of :func:`peak_memory` where the system can: on a GPU, and on Linux."""
     import torch

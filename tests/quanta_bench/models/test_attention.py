@@ -9,7 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    masking_utils,
+)
 from transformers.integrations import sdpa_attention
 
 from quanta_bench.models import attention
@@ -216,3 +224,39 @@ def test_only_models_that_run_sdpa_are_changed():
     assert attention.is_sdpa(other)
     ids = torch.arange(3, 9)[None]
     other(input_ids=ids, labels=ids).loss.backward()
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_padding_on_the_right_needs_no_mask_and_no_reading_of_it(window, monkeypatch):
+    """With a window as without one, every token has the outputs that it has in a masked batch."""
+    kind, config = (LlamaForCausalLM, LlamaConfig(**CONFIG))
+    if window:
+        options = {"sliding_window": window, "use_sliding_window": True, "max_window_layers": 0}
+        kind, config = (Qwen2ForCausalLM, Qwen2Config(**CONFIG, **options))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = kind(config).eval()
+    attention.use_kept_probabilities(model)
+    ids = torch.tensor([[5, 6, 7, 0, 0, 0], [8, 9, 10, 11, 12, 13]])
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1] * 6])
+    masks = []
+    original = masking_utils.sdpa_mask
+
+    def seen(*args, **kwargs):
+        masks.append(original(*args, **kwargs))
+        return masks[-1]
+
+    monkeypatch.setattr(masking_utils, "sdpa_mask", seen)
+    read = []
+    monkeypatch.setattr(masking_utils, "fast_all", lambda mask: read.append(mask) or mask.all())
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).logits
+        assert masks[0] is not None
+        assert read
+        masks.clear(), read.clear()
+        with attention.padded_on_the_right():
+            found = model(input_ids=ids, attention_mask=mask).logits
+    assert not read
+    assert all(one is None for one in masks) == (window is None)
+    real = mask.bool()
+    torch.testing.assert_close(found[real], expected[real], rtol=1e-5, atol=1e-6)
