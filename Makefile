@@ -22,13 +22,14 @@ FIGURES := figure2 figure4 sums-figure
 OTHERS := params report fetch doctor verify tune list
 
 .DEFAULT_GOAL := list
-.PHONY: setup setup-dev setup-bench $(TABLES) $(FIGURES) figure1 $(OTHERS) bench test lint readme
+.PHONY: setup setup-dev setup-bench setup-docs $(TABLES) $(FIGURES) figure1 $(OTHERS) bench test lint
+.PHONY: docs readme pictures
 
 setup:
 	@$(BOOTSTRAP)
 
-# What tests and lint need, and what benchmarks do.
-setup-dev setup-bench: setup-%:
+# What tests and lint need, what benchmarks do, and what the site does.
+setup-dev setup-bench setup-docs: setup-%:
 	@$(BOOTSTRAP) --extra $*
 
 $(TABLES): setup
@@ -53,6 +54,14 @@ test: setup-dev
 lint: setup-dev
 	@$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
 
-# Renew the tables of README.md from the results that they show.
+# The site in site/, from README.md, docs/ and the docstrings; a link that leads nowhere is an error.
+docs: setup-docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict $(ARGS)
+	@echo "The site is in site/: open site/index.html, or serve it: $(VENV)/bin/python -m mkdocs serve"
+
+# Renew the tables of README.md and docs/ from the results that they show, and the pictures of docs/.
 readme: setup
 	@$(VENV)/bin/python docs/renew.py
+
+pictures: setup
+	@$(VENV)/bin/python docs/pictures.py

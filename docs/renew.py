@@ -1,8 +1,8 @@
-"""Renew the tables of README from the results that they show: ``make readme``.
+"""Renew the tables of README and the pages from the results that they show: ``make readme``.
 
 A table stands between ``<!-- table FILE: COLUMN, COLUMN -->`` and ``<!-- end -->``: these columns
-of the first one of FILE, which ``quanta-bench table`` wrote, with the command that prints it and
-the commits that computed its runs.
+of the first table of FILE, which ``quanta-bench table`` wrote, or of another one, as in
+``FILE#3``. Below stand the command that prints it and the commits that computed its runs.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"(<!-- table (\S+): ([^>]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- table ([^\s#]+)(?:#(\d+))?: ([^>]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL
+)
 
 
-def first_table(text: str, columns: list[str]) -> str:
-    """Some columns of the first table of a Markdown text."""
-    lines = text.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
-    end = next((n for n in range(start, len(lines)) if not lines[n].startswith("|")), len(lines))
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:end]]
+def some_columns(text: str, number: int, columns: list[str]) -> str:
+    """Some columns of a table of a Markdown text, the first one being number 1."""
+    tables = re.findall(r"^(?:\|.*\n?)+", text, re.MULTILINE)
+    lines = tables[number - 1].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     places = [cells[0].index(column) for column in columns]
     kept = [[line[place] for place in places] for line in cells]
     return "".join(f"| {' | '.join(line)} |\n" for line in kept)
@@ -50,15 +51,17 @@ def renewed(text: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         path = ROOT / match[2]
-        table = first_table(path.read_text(encoding="utf-8"), match[3].split(", "))
-        return f"{match[1]}\n{table}\n{provenance(path)}\n{match[5]}"
+        text = path.read_text(encoding="utf-8")
+        table = some_columns(text, int(match[3] or 1), match[4].split(", "))
+        return f"{match[1]}\n{table}\n{provenance(path)}\n{match[6]}"
 
     return BLOCK.sub(block, text)
 
 
 if __name__ == "__main__":
-    document = ROOT / "README.md"
-    before = document.read_text(encoding="utf-8")
-    after = renewed(before)
-    document.write_text(after, encoding="utf-8")
-    sys.stdout.write("README.md is as the results have it.\n" if before == after else "Renewed.\n")
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        before = document.read_text(encoding="utf-8")
+        after = renewed(before)
+        if before != after:
+            document.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"Renewed {document.relative_to(ROOT)}.\n")

@@ -262,7 +262,9 @@ def set_up() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / ".venv")
     parser.add_argument("--torch-index", help="package index to take torch from")
     parser.add_argument(
-        "--extra", choices=("dev", "bench"), help="also what tests and lint, or benchmarks, need"
+        "--extra",
+        choices=("dev", "bench", "docs"),
+        help="also what tests and lint, benchmarks, or the site need",
     )
     parser.add_argument(
         "--constraints", default="constraints.txt", help="file of the project with the versions"

@@ -12,6 +12,9 @@ from hypothesis import settings
 # On a machine that is busy with something else, an example may take any time.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
+# Test processes share the processors, so that threads of torch would only wait for each other.
+# Before torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A test looks at what happens in its own process, unless it asks for others.
 os.environ["QUANTA_BENCH_JOBS"] = "1"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -49,13 +51,15 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def bench_commands() -> list[list[str]]:
+def bench_commands(text: str) -> list[list[str]]:
     return [
         words[1:]
-        for text in DOCUMENTS.values()
         for words in commands(text)
         if Path(words[0]).name == "quanta-bench" and not words[1].startswith("-")
     ]
+
+
+EVERY = [words for text in DOCUMENTS.values() for words in bench_commands(text)]
 
 
 def targets() -> set[str]:
@@ -64,6 +68,23 @@ def targets() -> set[str]:
         ["make", "-pRrq", "-C", str(ROOT), ":"], capture_output=True, text=True, check=False
     )
     return set(re.findall(r"^([a-zA-Z][\w-]*):", done.stdout, re.MULTILINE))
+
+
+def program(name: str) -> Any:
+    """One of the programs of docs/, which make runs."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def printed(text: str) -> list[tuple[str, str]]:
+    """The Python blocks that say what they print, in an indented block right below."""
+    pattern = r"^```python\n((?:(?!```).*\n)+)```\n\n((?: {4}.*\n|\n(?= {4}))+)"
+    found = re.findall(pattern, text, re.MULTILINE)
+    return [(code, textwrap.dedent(output)) for code, output in found]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +117,7 @@ def test_every_shipped_suite_and_every_listed_target_is_a_make_target() -> None:
     assert {row["make"] for row in listing.targets().rows} | set(shipped()) <= targets()
 
 
-@pytest.mark.parametrize("words", bench_commands(), ids=" ".join)
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_the_commands_in_the_documents_are_understood(cli: Any, words: list[str]) -> None:
     name, *rest = words
     assert name in cli.commands, f"there is no command {name!r}"
@@ -110,7 +131,8 @@ def test_the_single_runs_in_the_documents_name_real_methods_tasks_and_settings(
     monkeypatch.chdir(tmp_path)
     (item,) = blocks(README, "json")
     Path("my.jsonl").write_text(item)
-    runs = [words for words in bench_commands() if words[0] == "run"]
+    Path("larger.jsonl").write_text(item)
+    runs = [words for words in EVERY if words[0] == "run"]
     assert len(runs) >= 3
     own = {name for points in entry_points().values() for name in points}
     for words in runs:
@@ -162,13 +184,30 @@ def test_make_lint_runs_the_hooks_and_they_are_the_environments_own() -> None:
 # --- words ------------------------------------------------------------------------------------
 
 
-def test_the_readmes_table_is_that_of_the_results_it_names() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import renew; print(renew.renewed(open('../README.md').read()), end='')"],  # noqa: E501
-        cwd=ROOT / "docs", capture_output=True, text=True, encoding="utf-8", check=True,
-    )  # fmt: skip
-    assert "<!-- table " in README
-    assert done.stdout == README
+def test_the_tables_of_the_documents_are_those_of_the_results_they_name() -> None:
+    renew = program("renew")
+    with_tables = {name for name, text in DOCUMENTS.items() if "<!-- table " in text}
+    assert {"README.md", "docs/choosing.md"} <= with_tables
+    assert {
+        name for name in with_tables if renew.renewed(DOCUMENTS[name]) != DOCUMENTS[name]
+    } == set()
+
+
+def test_the_pictures_are_those_of_the_circuits() -> None:
+    pictures = program("pictures")
+    drawn = {f"{name}.svg": pictures.drawing(make()) for name, make in pictures.PICTURES.items()}
+    there = {path.name: path.read_text("utf-8") for path in (ROOT / "docs/pictures").iterdir()}
+    assert drawn == there, "make pictures draws them anew"
+
+
+def test_every_fault_has_a_test_that_is_there() -> None:
+    rows = re.findall(r"^\| (?!Fault|---)(.*)\|$", PAGES["docs/faults.md"], re.MULTILINE)
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        for path, name in named:
+            assert f"def {name}(" in (ROOT / path).read_text("utf-8"), (path, name)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -284,15 +323,59 @@ def test_the_sizes_of_table_3_are_those_of_its_suite() -> None:
     }
 
 
-def test_quanta_in_ten_lines_prints_what_the_readme_says(
-    capsys: pytest.CaptureFixture[str],
+EXAMPLES = [
+    pytest.param(code, output, id=f"{name}-{number}")
+    for name, text in DOCUMENTS.items()
+    for number, (code, output) in enumerate(printed(text))
+]
+
+
+@pytest.mark.parametrize(("code", "output"), EXAMPLES)
+def test_the_examples_print_what_the_documents_say(
+    code: str, output: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (example,) = blocks(README, "python")
-    exec(compile(example, "README.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert printed
-    for line in printed.splitlines():
-        assert f"    {line.strip()}\n" in README
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "example", "exec"), {})
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [line.rstrip() for line in output.splitlines()]
+
+
+def test_the_documents_say_what_examples_print() -> None:
+    names = {example.id for example in EXAMPLES}
+    assert {"README.md-0", "docs/circuits.md-0", "docs/circuits.md-2"} <= names
+
+
+def test_the_comparison_of_the_tutorial_is_what_its_command_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
+    page = PAGES["docs/tutorial.md"]
+    (command,) = (words for words in bench_commands(page) if words[:2] == ["compare", "LoRA r=8"])
+    app(command, standalone_mode=False)
+    said = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    after = page.split('compare "LoRA r=8"')[1].split("This prints:")[1].split("Each line")[0]
+    block = [line.strip() for line in after.splitlines() if line]
+    assert len(block) == 9
+    assert set(block) <= said
+
+
+def test_the_tutorials_data_and_suite_run_on_a_model_of_ones_own(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = PAGES["docs/tutorial.md"]
+    written = files(page)
+    exec(compile(written["make_items.py"], "make_items.py", "exec"), {})
+    Path("larger.yaml").write_text(written["larger.yaml"])
+    single, table = (words for words in bench_commands(page) if "local:DIR" in words)
+    few = ["--set", "training.train_items=4", "--set", "training.validation_items=2"]
+    for words in (single, [*table, "--seeds", "0"]):
+        local = [f"local:{tiny_model}" if word == "local:DIR" else word for word in words]
+        app([*local, *few, "--set", "evaluation.items=4"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "Best constant" in said
+    assert "QuanTA" in said
 
 
 def test_quanta_by_itself_as_in_the_page_of_methods(
