@@ -15,6 +15,7 @@ from quanta_bench.plugins import METHODS, find_protocol, find_task
 from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.results.store import Store
+from quanta_bench.runs.claims import compute_or_wait
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.runner import Runner
@@ -118,7 +119,10 @@ def compute(
         again = fresh == "all" or (fresh == "stale" and runner.is_stale(planned, stored))
         if (again or stored is None) and not allow_overlap:
             check_overlap(runner, planned)
-        result = runner.compute(planned, fresh=again)
+        if again or stored is None:
+            store.check_writable()
+            store.remove_litter()
+        result = compute_or_wait(planned, runner, screen.tell, fresh=again)
         line.finish()
     print_notices(store, console)
     return result

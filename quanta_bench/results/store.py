@@ -5,6 +5,7 @@
                                              adapter/          what was trained
 <root>/trainings/<training>/        training.json and adapter/, shared by its evaluations
 <root>/unfinished/<training>/       checkpoints of a run in progress; removed when it is done
+<root>/leases/<training>.json       which process computes it
 <root>/set-aside/<name>-<reason>/   what was not as written; never deleted, and computed again
 """
 
@@ -17,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from quanta_bench.errors import BenchError, RunInProgressError
+from quanta_bench.errors import BenchError
 from quanta_bench.results import predictions
 from quanta_bench.results.integrity import (
     DamagedError,
@@ -30,6 +30,8 @@ from quanta_bench.results.integrity import (
     read_record,
     sealed,
 )
+from quanta_bench.results.leases import Leases
+from quanta_bench.results.litter import remove_litter
 from quanta_bench.results.predictions import ItemScores
 from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.utils.folders import check_writable, storage_errors, whole_folder
@@ -52,12 +54,14 @@ class Store:
         root: the folder; made when first written to.
 
     Attributes:
+        leases: which process computes which training.
         notices: what was found damaged, was set aside or cannot be read, a sentence each; for the
             user.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.leases = Leases(root / "leases")
         self.notices: list[str] = []
         self._results: _Cache[Result] = _Cache()
         self._trainings: _Cache[TrainingRecord] = _Cache()
@@ -156,9 +160,13 @@ class Store:
         """A folder to put the adapter in; becomes the training when the block ends well.
 
         What is stored, with hashes of the adapter's files, is then read by :meth:`training`.
+
+        Raises:
+            RunInProgressError: another process has taken the training over.
         """
         with whole_folder(self.training_folder(record.id)) as folder:
             yield folder
+            self.leases.confirm(record.id)
             files = folder_digests(folder / "adapter")
             size = sum((folder / "adapter" / name).stat().st_size for name in files) or None
             record = record.model_copy(update={"adapter": files, "adapter_bytes": size})
@@ -176,7 +184,9 @@ class Store:
 
         Raises:
             BenchError: a score is not a finite number; nothing is stored.
+            RunInProgressError: another process has taken the training over.
         """
+        self.leases.confirm(result.training.id)
         with whole_folder(self.run_folder(result.run)) as folder:
             digest = predictions.write(folder, lines)
             adapter = self.training_folder(result.training.id) / "adapter"
@@ -280,32 +290,14 @@ class Store:
         with storage_errors(self.root, ADVICE):
             yield
 
-    @contextmanager
-    def computing(self, training: str, *, wait: bool = False) -> Iterator[None]:
-        """Hold a training for this process while its block runs.
-
-        Args:
-            training: its name.
-            wait: wait while another process is computing it.
+    def remove_litter(self) -> None:
+        """Remove what killed processes left, unless another process uses it.
 
         Raises:
-            RunInProgressError: another process is computing it, and ``wait`` is false.
+            StorageError: the folder cannot be written.
         """
-        path = self.unfinished_folder(training).with_suffix(".lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            raise RunInProgressError(
-                f"Another process is computing {training} in {self.root}. Wait for it, or name "
-                "another folder with --results."
-            ) from None
-        try:
-            yield
-            path.unlink(missing_ok=True)
-        finally:
-            lock.release()
+        with self.writing():
+            remove_litter(self.root, self.leases)
 
     def bytes_used(self) -> int:
         """Disk space of everything below the root, each linked file once."""

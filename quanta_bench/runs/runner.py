@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +20,7 @@ from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel, is_here
-from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype, resolve
+from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype
 from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
@@ -30,6 +28,7 @@ from quanta_bench.results.provenance import code_versions, stale, stale_training
 from quanta_bench.results.records import Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
+from quanta_bench.runs.kept_precision import kept_precision, read_precision
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 from quanta_bench.task import Example, Task
@@ -38,7 +37,6 @@ from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.energy import energy_meter
-from quanta_bench.utils.folders import whole_file
 
 
 class Runner:
@@ -125,31 +123,34 @@ class Runner:
             return None
         return record
 
-    def run(self, job: Job, *, fresh: bool = False, wait: bool = False) -> Result:
+    def is_free(self, planned: PlannedRun) -> bool:
+        """Whether no process computes a run's training, as far as its lease tells."""
+        return self.store.leases.is_free(self.identify(planned).training)
+
+    def run(self, job: Job, *, fresh: bool = False) -> Result:
         """A job's result: plan it, then `compute` it.
 
         Raises:
             UsageError: a setting is refused; see also `compute`.
         """
-        return self.compute(PlannedRun.of(job), fresh=fresh, wait=wait)
+        return self.compute(PlannedRun.of(job), fresh=fresh)
 
-    def compute(self, planned: PlannedRun, *, fresh: bool = False, wait: bool = False) -> Result:
+    def compute(self, planned: PlannedRun, *, fresh: bool = False) -> Result:
         """A run's result, from the store if it is there.
 
         Args:
             planned: the run.
             fresh: compute it again, training included.
-            wait: wait for another process that is computing the training.
 
         Raises:
-            RunInProgressError: another process is computing the training, and ``wait`` is false.
+            RunInProgressError: another process is computing the training.
             StorageError: the store cannot be written.
             RunCrashedError: an unexpected exception, usually raised by a plug-in.
             BenchError: anything else the user has to act on; finished parts stay stored.
             KeyboardInterrupt: the user interrupted; the same call resumes later.
         """
         try:
-            return self._find_or_compute(planned, fresh, wait)
+            return self._find_or_compute(planned, fresh)
         except BenchError:
             raise
         except (Exception, SystemExit) as error:
@@ -160,12 +161,12 @@ class Runner:
                 report_crash(error, self.store.root, log, plugin_packages())
             ) from error
 
-    def _find_or_compute(self, planned: PlannedRun, fresh: bool, wait: bool) -> Result:
+    def _find_or_compute(self, planned: PlannedRun, fresh: bool) -> Result:
         names = self.identify(planned)
         stored = self._result(planned, names)
         if stored is not None and not fresh:
             return stored
-        with self.store.writing(), self.store.computing(names.training, wait=wait):
+        with self.store.writing(), self.store.leases.hold(names.training):
             if fresh:
                 # Several evaluations of one training train it once.
                 if names.training not in self._renewed:
@@ -187,7 +188,7 @@ class Runner:
         else:
             self._check_unfinished(names.training)
             folder = self.store.unfinished_folder(names.training)
-            precision = _kept_precision(folder, spec, method, device)
+            precision = kept_precision(folder, spec, method, device)
         protocol = find_protocol(spec.protocol)
         base = protocol.load(spec, planned.model, getattr(torch, precision["base"]))
         extra = int(getattr(method.config, "num_virtual_tokens", 0) or 0)
@@ -249,6 +250,11 @@ class Runner:
         data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
         limits.check_training(model, data.train_items, spec.max_length)
         folder = self.store.unfinished_folder(names.training)
+
+        def advance(done: int, total: int) -> None:
+            self.store.leases.check(names.training)
+            self.reporter.training(done, total)
+
         trained = trainer.train(
             model,
             method,
@@ -257,7 +263,7 @@ class Runner:
             folder,
             device=device,
             precision=precision["arithmetic"],
-            advance=self.reporter.training,
+            advance=advance,
             judge=self._judge(spec, method, model, base, precision, device),
             energy=energy_meter(device, alone=self.jobs == 1),
         )
@@ -304,7 +310,7 @@ class Runner:
         try:
             for path in folder.glob("*.ckpt"):
                 trainer.check_checkpoint(path)
-            _read_precision(folder)
+            read_precision(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
             self.store.set_aside(folder, damage)
@@ -468,34 +474,3 @@ def _alone_in_process() -> bool:
 def _fastest() -> str:
     """The dtype that ``precision="auto"`` stands for here."""
     return dtype_name(fast_dtype(this_device().type))
-
-
-def _read_precision(folder: Path) -> dict[str, str] | None:
-    """The precision of an interrupted training; ``None`` if it had not been chosen.
-
-    Raises:
-        ValueError, KeyError: the file is incomplete.
-    """
-    path = folder / "precision.json"
-    if not path.exists():
-        return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return {name: str(stored[name]) for name in ("base", "arithmetic")}
-
-
-def _kept_precision(
-    folder: Path, spec: TrainingSpec, method: Method[Any], device: torch.device
-) -> dict[str, str]:
-    """A training's precision: chosen once, and reused when the training is resumed.
-
-    The choice may depend on a timing, and a run must not change its base half-way.
-    """
-    stored = _read_precision(folder)
-    if stored is not None:
-        return stored
-    dtype, arithmetic = resolve(spec.precision, method.base_precision, device.type)
-    precision = {"base": dtype_name(dtype), "arithmetic": arithmetic}
-    if method.trains:
-        with whole_file(folder / "precision.json") as stream:
-            stream.write(json.dumps(precision).encode())
-    return precision

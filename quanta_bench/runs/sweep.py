@@ -9,13 +9,14 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError, RunInProgressError, StorageError, UsageError
+from quanta_bench.errors import BenchError, StorageError, UsageError
 from quanta_bench.models.precision import dtype_name, fast_dtype
 from quanta_bench.results.integrity import NewerSchemaError
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.availability import without_absent
 from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.claims import Claims, compute_all
 from quanta_bench.runs.estimates import DurationEstimator, work
 from quanta_bench.runs.identity import PlannedRow, PlannedRun
 from quanta_bench.runs.progress import RunLine, Screen, Silent
@@ -23,6 +24,7 @@ from quanta_bench.runs.runner import Runner
 from quanta_bench.runs.schedule import PendingRun, Schedule, rank
 from quanta_bench.runs.worker import ItemsScored, ScoringStarted, TrainingStep, WorkerSettings
 from quanta_bench.runs.worker_pool import (
+    PoolWaits,
     RunFailed,
     RunFinished,
     RunPostponed,
@@ -52,8 +54,8 @@ def sweep(
 
     Runs go seed by seed over all rows, so that a table is filled with one seed before any row
     gets its second; concurrent runs start in that order too, the longest of a seed first. A task
-    that the source lacks is left out. A run that another process is computing comes last; this
-    process waits for it and uses its result.
+    that the source lacks is left out. A run that another process is computing is left to it; its
+    result is used, or it is computed here if that process gives it up.
 
     Args:
         rows: the grid; rows that cannot run in this version stay empty.
@@ -93,15 +95,16 @@ def sweep(
             for run in pending:
                 check_overlap(runner, run.planned)
         store.check_writable()
+        store.remove_litter()
         schedule = Schedule.of(pending, at_once)
         with Screen(console, [run.work for run in pending], lambda: draw(cells)) as screen:
             board = _Board(screen, estimator, accept, failures)
             if schedule.jobs == 1:
                 pool.close()
-                _compute_here(pending, runner, board)
+                compute_all(pending, runner, board)
             else:
                 console.print(str(schedule), style="dim", highlight=False)
-                _compute_in_pool(pending, schedule, pool, store, board)
+                _compute_in_pool(pending, schedule, pool, runner, board)
         # Of what was found damaged meanwhile, such as the checkpoint of a stopped training.
         print_notices(store, console, told)
     return cells, board.failures
@@ -193,15 +196,22 @@ class _Board:
         self.estimator = estimator
         self.accept = accept
         self.failures = list(failures)
+        self._waits: set[str] = set()
 
-    def start(self, run: PendingRun, waits: bool) -> RunLine:
-        doing = "waiting for another process" if waits else "loading"
-        return self.screen.begin(run.name, run.work, doing)
+    def start(self, run: PendingRun) -> RunLine:
+        return self.screen.begin(run.name, run.work)
 
     def finish(self, run: PendingRun, line: RunLine, result: Result) -> None:
         run.finish(result)
         self.estimator.observe(run.planned.label, run.work, result)
         line.finish()
+
+    def wait(self, runs: Sequence[PendingRun]) -> None:
+        """Say once of each set of runs that other processes compute them."""
+        names = {run.name for run in runs}
+        if not names <= self._waits:
+            self.screen.tell(f"Waiting for other processes: {', '.join(sorted(names))}.")
+        self._waits = names
 
     def fail(self, run: PendingRun, line: RunLine, error: Exception) -> None:
         """Record that a run failed; raise if the others would fail too."""
@@ -218,50 +228,41 @@ class _Board:
         line.fail()
 
 
-def _compute_here(runs: Sequence[PendingRun], runner: Runner, board: _Board) -> None:
-    """Compute one run after another, in this process."""
-    postponed: list[PendingRun] = []
-    for waits, chosen in (False, runs), (True, postponed):
-        for run in chosen:
-            line = runner.reporter = board.start(run, waits)
-            try:
-                result = runner.compute(run.planned, fresh=run.fresh, wait=waits)
-            except RunInProgressError:
-                postponed.append(run)
-                line.postpone()
-            except Exception as error:
-                board.fail(run, line, error)
-            else:
-                board.finish(run, line, result)
-
-
 def _compute_in_pool(
     runs: Sequence[PendingRun],
     schedule: Schedule,
     pool: WorkerPool,
-    store: Store,
+    runner: Runner,
     board: _Board,
 ) -> None:
     """Compute several runs at once, in worker processes."""
     device = "cuda" if schedule.resources.gpus else "cpu"
     dtype = dtype_name(fast_dtype(device))
+    store = runner.store
     root = store.root.absolute()
     settings = WorkerSettings(root, schedule.jobs, schedule.threads, ((device, dtype),))
+    claims = Claims(
+        schedule.batches,
+        lambda number: runner.is_free(runs[number].planned),
+        lambda batch: rank([runs[number] for number in batch], board.estimator),
+    )
     events = pool.compute(
         [run.planned.job for run in runs],
-        schedule.batches,
+        claims,
         settings,
         gpus=schedule.resources.gpus,
-        rank=lambda batch: rank([runs[number] for number in batch], board.estimator),
         fresh={number for number, run in enumerate(runs) if run.fresh},
         show=board.screen.tell,
     )
     lines: dict[int, RunLine] = {}
     for event in events:
+        if isinstance(event, PoolWaits):
+            board.wait([runs[number] for number in claims.put_off])
+            continue
         run = runs[event.run]
         match event:
-            case RunStarted(number, waits):
-                lines[number] = board.start(run, waits)
+            case RunStarted(number):
+                lines[number] = board.start(run)
             case RunProgressed(number, TrainingStep(done, total)):
                 lines[number].training(done, total)
             case RunProgressed(number, ScoringStarted(total)):

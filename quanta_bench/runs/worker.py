@@ -88,7 +88,6 @@ def compute_run(
     settings: WorkerSettings,
     job: Job,
     fresh: bool,
-    wait: bool,
     *,
     tell: Callable[[Progress], None],
 ) -> str:
@@ -98,17 +97,19 @@ def compute_run(
         settings: the same for every call in a process.
         job: the run.
         fresh: compute it even if its result is stored.
-        wait: wait for another process that is computing it.
         tell: called with its progress.
 
     Returns:
         The run's name in the store.
+
+    Raises:
+        RunInProgressError: another process is computing it.
     """
     runner = _runner(settings)
     runner.reporter = ProgressSender(tell)
     told = len(runner.store.notices)
     try:
-        return runner.run(job, fresh=fresh, wait=wait).run
+        return runner.run(job, fresh=fresh).run
     finally:
         # The parent shows each line that a worker prints there.
         for notice in runner.store.notices[told:]:

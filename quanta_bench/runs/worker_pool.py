@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from typing import IO, Any
 
 from quanta_bench.errors import BenchError, RunInProgressError
+from quanta_bench.runs.claims import Batch, Claims
 from quanta_bench.runs.concurrency import visible_gpu
 from quanta_bench.runs.worker import Progress, WorkerSettings, compute_run, import_libraries
 from quanta_bench.spec import Job
@@ -33,11 +34,9 @@ class RunStarted:
 
     Attributes:
         run: index of the run.
-        waits: whether it first waits for another process that is computing the run.
     """
 
     run: int
-    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,17 @@ class RunFailed:
 
 @dataclass(frozen=True)
 class RunPostponed:
-    """Another process is computing the run; it will be restarted after all others."""
+    """Another process is computing the run; it comes back when that one has ended."""
 
     run: int
 
 
-Event = RunStarted | RunProgressed | RunFinished | RunFailed | RunPostponed
+@dataclass(frozen=True)
+class PoolWaits:
+    """Other processes compute all runs that are left."""
 
 
-@dataclass
-class _Batch:
-    """Indices of runs that one worker computes in order."""
-
-    runs: list[int]
-    waits: bool = False
+Event = RunStarted | RunProgressed | RunFinished | RunFailed | RunPostponed | PoolWaits
 
 
 @dataclass
@@ -87,7 +83,8 @@ class _Worker:
     process: ChildProcess
     log: IO[bytes]
     ready: bool = False
-    batch: _Batch = field(default_factory=lambda: _Batch([]))
+    busy: bool = False
+    batch: Batch = field(default_factory=list)
 
     @classmethod
     def start(cls, number: int, threads: int, gpus: int) -> _Worker:
@@ -144,78 +141,83 @@ class WorkerPool:
     def compute(
         self,
         jobs: Sequence[Job],
-        batches: Sequence[Sequence[int]],
+        claims: Claims,
         settings: WorkerSettings,
         *,
         gpus: int = 0,
-        rank: Callable[[Sequence[int]], Any] = lambda batch: 0,
         fresh: Collection[int] = (),
         show: Callable[[str], None],
     ) -> Iterator[Event]:
         """Compute runs and yield events as they happen.
 
-        Runs that another process is computing are postponed; when no others are left, workers wait
-        for them.
-
         Args:
             jobs: the runs.
-            batches: indices of runs; a batch is computed by one worker, in order.
+            claims: which of them to try, in which order; a batch is computed by one worker.
             settings: settings of all runs; ``settings.jobs`` workers compute them.
             gpus: number of GPUs.
-            rank: sort key of waiting batches, evaluated whenever one is to start; the lowest
-                starts first.
             fresh: indices of the stored runs to recompute.
             show: called once with each line that libraries print in a worker.
 
         Raises:
             BenchError: a worker could not be started.
         """
-        waiting = [_Batch(list(batch)) for batch in batches]
-        size = min(settings.jobs, len(waiting))
+        size = min(settings.jobs, len(claims))
         self.start(size - len(self._idle), settings.threads, gpus)
         self._stop(self._idle[size:])
         self._workers = {worker.process.connection: worker for worker in self._idle[:size]}
         self._idle.clear()
-        while self._workers:
-            for connection in wait(list(self._workers)):
-                worker = self._workers[connection]
-                try:
-                    reply = worker.process.receive()
-                except ChildDiedError as error:
-                    yield self._handle_death(worker, error, waiting)
-                    # If memory ran out, one worker fewer may fit.
-                    if waiting and not (error.killed and self._workers):
-                        self.start(1, settings.threads, gpus)
-                        replacement = self._idle.pop()
-                        self._workers[replacement.process.connection] = replacement
-                    continue
-                if isinstance(reply, Message):
-                    yield RunProgressed(worker.batch.runs[0], reply.content)
-                    continue
-                if worker.ready:
-                    yield _end(worker, reply, waiting)
-                elif isinstance(reply, Raised):
-                    raise BenchError(
-                        f"A process to compute runs in could not start: {reply.error}"
-                    ) from reply.error
-                worker.ready = True
-                self._show(worker, show)
-                if not worker.batch.runs and waiting:
-                    worker.batch = min(waiting, key=lambda batch: (batch.waits, rank(batch.runs)))
-                    waiting.remove(worker.batch)
-                if worker.batch.runs:
-                    run, waits = worker.batch.runs[0], worker.batch.waits
-                    yield RunStarted(run, waits)
+        while True:
+            free = [worker for worker in self._workers.values() if worker.ready and not worker.busy]
+            for worker in free:
+                batch = worker.batch or claims.next()
+                if batch:
+                    worker.batch, worker.busy = batch, True
+                    yield RunStarted(batch[0])
                     worker.process.call(
-                        compute_run, settings, jobs[run], run in fresh, waits, tells=True
+                        compute_run, settings, jobs[batch[0]], batch[0] in fresh, tells=True
                     )
-                else:
+                elif not claims:
                     self._stop([worker])
+            if not self._workers:
+                return
+            if not any(worker.busy or not worker.ready for worker in self._workers.values()):
+                yield PoolWaits()
+            for connection in wait(list(self._workers), claims.poll_seconds if claims else None):
+                yield from self._answer(self._workers[connection], claims, settings, gpus, show)
 
-    def _handle_death(
-        self, worker: _Worker, error: ChildDiedError, waiting: list[_Batch]
-    ) -> RunFailed:
-        """Handle a dead worker: its run has failed, the rest of its batch is requeued."""
+    def _answer(
+        self,
+        worker: _Worker,
+        claims: Claims,
+        settings: WorkerSettings,
+        gpus: int,
+        show: Callable[[str], None],
+    ) -> Iterator[Event]:
+        """Receive a worker's next reply and yield what it means."""
+        try:
+            reply = worker.process.receive()
+        except ChildDiedError as error:
+            yield self._handle_death(worker, error, claims)
+            # If memory ran out, one worker fewer may fit.
+            if claims and not (error.killed and self._workers):
+                self.start(1, settings.threads, gpus)
+                replacement = self._idle.pop()
+                self._workers[replacement.process.connection] = replacement
+            return
+        if isinstance(reply, Message):
+            yield RunProgressed(worker.batch[0], reply.content)
+            return
+        if worker.ready:
+            yield _end(worker, reply, claims)
+        elif isinstance(reply, Raised):
+            raise BenchError(
+                f"A process to compute runs in could not start: {reply.error}"
+            ) from reply.error
+        worker.ready, worker.busy = True, False
+        self._show(worker, show)
+
+    def _handle_death(self, worker: _Worker, error: ChildDiedError, claims: Claims) -> RunFailed:
+        """Handle a dead worker: its run has failed, the rest of its batch is put back."""
         last = "".join(worker.printed()[-1:])
         reason = f"{error}: {last}" if last else f"{error}."
         self._stop([worker])
@@ -223,9 +225,8 @@ class WorkerPool:
             raise BenchError(f"A process to compute runs in could not start; it {reason}")
         if error.killed:
             reason = f"{error}; the same command with --jobs 1 needs the least memory."
-        run, *rest = worker.batch.runs
-        if rest:
-            waiting.insert(0, _Batch(rest, worker.batch.waits))
+        run, *rest = worker.batch
+        claims.put_back(rest)
         return RunFailed(run, BenchError(f"The process that computed it {reason}"))
 
     def _show(self, worker: _Worker, show: Callable[[str], None]) -> None:
@@ -244,14 +245,14 @@ class WorkerPool:
                 worker.log.close()
 
 
-def _end(worker: _Worker, reply: Returned | Raised, waiting: list[_Batch]) -> Event:
+def _end(worker: _Worker, reply: Returned | Raised, claims: Claims) -> Event:
     """Remove a worker's current run from its batch and return the event that ends it."""
-    run = worker.batch.runs.pop(0)
+    run, *worker.batch = worker.batch
     if isinstance(reply, Returned):
         return RunFinished(run, reply.value)
-    if isinstance(reply.error, RunInProgressError) and not worker.batch.waits:
+    if isinstance(reply.error, RunInProgressError):
         # The rest of the batch evaluates the same training.
-        waiting.append(_Batch([run, *worker.batch.runs], waits=True))
-        worker.batch = _Batch([])
+        claims.postpone([run, *worker.batch])
+        worker.batch = []
         return RunPostponed(run)
     return RunFailed(run, reply.error)

@@ -29,6 +29,9 @@ _REASONS = (
 )
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
+SCRATCH = ".*.part-*"
+"""Pattern of the names under which files and folders are written."""
+
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:

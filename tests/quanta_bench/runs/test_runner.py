@@ -280,7 +280,7 @@ def _fail(*_):
 def test_two_processes_do_not_compute_the_same_run(run, make):
     names = run.identify(PlannedRun.of(make()))
     other = Store(run.store.root)
-    with other.computing(names.training), pytest.raises(BenchError, match="Another process"):
+    with other.leases.hold(names.training), pytest.raises(BenchError, match="is computing"):
         run.run(make())
 
 

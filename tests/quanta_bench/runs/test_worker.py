@@ -55,7 +55,7 @@ def compute(root: Path, job: Job, *, fresh: bool = False) -> tuple[str, list[Pro
     """The name of a run, and its progress."""
     progress: list[Progress] = []
     settings = WorkerSettings(root, 2, torch.get_num_threads())
-    return compute_run(settings, job, fresh, False, tell=progress.append), progress
+    return compute_run(settings, job, fresh, tell=progress.append), progress
 
 
 def test_a_run_is_what_it_is_in_the_command(make: Callable[..., Job], tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_failures_keep_their_kind(make: Callable[..., Job], tmp_path: Path) -> N
     store = Store(tmp_path)
     held = PlannedRun.of(make(r=2))
     with (
-        store.computing(Runner(store, Silent()).identify(held).training),
-        pytest.raises(RunInProgressError, match="Another process is computing"),
+        store.leases.hold(Runner(store, Silent()).identify(held).training),
+        pytest.raises(RunInProgressError, match="is computing"),
     ):
         compute(tmp_path, make(r=2))
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quanta_bench.errors import BenchError, RunInProgressError
-from quanta_bench.runs import worker_pool
+from quanta_bench.runs import claims, worker_pool
+from quanta_bench.runs.claims import Claims
 from quanta_bench.runs.worker import TrainingStep, WorkerSettings
 from quanta_bench.runs.worker_pool import (
     Event,
+    PoolWaits,
     RunFailed,
     RunFinished,
     RunPostponed,
@@ -32,7 +35,9 @@ from quanta_bench.runs.worker import TrainingStep
 def no_imports(): pass
 def broken_imports(): raise ModuleNotFoundError("no module named torch")
 
-def play(settings, job, fresh, wait, *, tell):
+held = set()
+
+def play(settings, job, fresh, *, tell):
     label = job.label
     with open(settings.root / "log", "a") as log:
         log.write(f"{os.getpid()} {label}\\n")
@@ -56,7 +61,8 @@ def play(settings, job, fresh, wait, *, tell):
         raise BenchError("it broke")
     elif label == "fault":
         raise KeyError(1)
-    elif label.startswith("held") and not wait:
+    elif label.startswith("held") and label not in held:
+        held.add(label)
         raise RunInProgressError("held")
     return label
 """.replace("\\\\", "\\")
@@ -77,11 +83,11 @@ class Played:
         self.pool = WorkerPool()
         self.settings = WorkerSettings(root, size, 1)
 
-    def events(self, labels: list[str], batches: list[list[int]] | None = None, **options: object):
-        batches = batches or [[n] for n in range(len(labels))]
-        return self.pool.compute(
-            jobs(*labels), batches, self.settings, show=self.shown.append, **options
-        )
+    def events(
+        self, labels: list[str], batches: list[list[int]] | None = None, **options: Any
+    ) -> Iterator[Event]:
+        claims = Claims(batches or [[n] for n in range(len(labels))], **options)
+        return self.pool.compute(jobs(*labels), claims, self.settings, show=self.shown.append)
 
     def compute(self, labels: list[str], batches: list[list[int]] | None = None) -> list[Event]:
         with self.pool:
@@ -106,7 +112,11 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Pla
 
 def ends(events: list[Event]) -> dict[int, str]:
     names = {RunFinished: "done", RunFailed: "failed"}
-    return {event.run: names[type(event)] for event in events if type(event) in names}
+    return {
+        event.run: names[type(event)]
+        for event in events
+        if isinstance(event, RunFinished | RunFailed)
+    }
 
 
 def errors(events: list[Event]) -> list[str]:
@@ -125,7 +135,7 @@ def test_every_run_starts_goes_on_and_ends(play: Callable[[int], Played]) -> Non
     played = play(2)
     events = played.compute(["a", "b", "c"])
     for run, label in enumerate("abc"):
-        assert [event for event in events if event.run == run] == [
+        assert [event for event in events if getattr(event, "run", -1) == run] == [
             RunStarted(run),
             RunProgressed(run, TrainingStep(1, 2)),
             RunFinished(run, label),
@@ -167,17 +177,21 @@ def test_a_failed_run_costs_nothing_else(play: Callable[[int], Played]) -> None:
     assert len({process for process, _ in played.log()}) == 1
 
 
-def test_a_run_of_another_process_comes_last_with_its_batch(play: Callable[[int], Played]) -> None:
+def test_a_run_of_another_process_comes_last_with_its_batch(
+    play: Callable[[int], Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "POLL_SECONDS", 0.1)
     played = play(1)
-    events = played.compute(["held1", "held2", "b", "c"], [[0, 1], [2], [3]])
+    events = played.compute(["held1", "a", "b", "c"], [[0, 1], [2], [3]])
     assert RunPostponed(0) in events
+    assert PoolWaits() in events
     started = [event for event in events if isinstance(event, RunStarted)]
     assert started == [
         RunStarted(0),
         RunStarted(2),
         RunStarted(3),
-        RunStarted(0, waits=True),
-        RunStarted(1, waits=True),
+        RunStarted(0),
+        RunStarted(1),
     ]
     assert set(ends(events).values()) == {"done"}
     assert not any(isinstance(getattr(e, "error", None), RunInProgressError) for e in events)

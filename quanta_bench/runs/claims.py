@@ -1,0 +1,159 @@
+"""The claim loop: which run to compute next while other processes compute the same sweep.
+
+Every process goes through the same runs. It claims a run by the lease of its training; one that
+another process holds is put off and comes back when that lease has ended: finished, so that its
+result is read, or given up, so that it is computed here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+from quanta_bench.errors import RunInProgressError
+from quanta_bench.results.records import Result
+from quanta_bench.runs.identity import PlannedRun
+from quanta_bench.runs.progress import RunLine
+from quanta_bench.runs.runner import Runner
+from quanta_bench.runs.schedule import PendingRun
+
+POLL_SECONDS = 1.0
+"""Least interval between looks at the leases of others."""
+
+POLL_EACH = 0.1
+"""Seconds by which each run that is put off lengthens it: many processes look into one folder."""
+
+Batch = list[int]
+"""Indices of runs that share a training; computed in order, by one process."""
+
+
+class Claims:
+    """Batches of runs that are left to this process, the next one to be tried first.
+
+    Args:
+        batches: in the order of computation.
+        is_free: whether nobody computes the training of a run, by index.
+        rank: sort key of batches, evaluated whenever one is asked for; the lowest comes first.
+    """
+
+    def __init__(
+        self,
+        batches: Sequence[Sequence[int]],
+        is_free: Callable[[int], bool] = lambda run: True,
+        rank: Callable[[Sequence[int]], Any] = lambda batch: 0,
+    ) -> None:
+        self._ready: list[Batch] = [list(batch) for batch in batches]
+        self._put_off: list[Batch] = []
+        self._looked = monotonic()
+        self._is_free = is_free
+        self._rank = rank
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._put_off)
+
+    @property
+    def put_off(self) -> list[int]:
+        """The runs that were taken when they were tried."""
+        return [run for batch in self._put_off for run in batch]
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long to wait before the next look, if `next` gave nothing."""
+        return max(POLL_SECONDS, POLL_EACH * len(self._put_off))
+
+    def next(self) -> Batch | None:
+        """The batch to try next; ``None`` if none is left, or other processes hold all of them.
+
+        Looks at the leases of others no more often than every `poll_seconds`.
+        """
+        if not self._ready and monotonic() - self._looked >= self.poll_seconds:
+            self._looked = monotonic()
+            free = [batch for batch in self._put_off if self._is_free(batch[0])]
+            self._ready += free
+            self._put_off = [batch for batch in self._put_off if batch not in free]
+        if not self._ready:
+            return None
+        batch = min(self._ready, key=self._rank)
+        self._ready.remove(batch)
+        return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Return what is left of a batch, to be tried first among equals."""
+        if batch:
+            self._ready.insert(0, batch)
+
+    def postpone(self, batch: Batch) -> None:
+        """Return a batch whose training another process computes."""
+        self._put_off.append(batch)
+        self._looked = monotonic()
+
+
+class Observer(Protocol):
+    """Is told what becomes of runs."""
+
+    def start(self, run: PendingRun) -> RunLine:
+        """A run is tried; what it returns receives its progress."""
+
+    def finish(self, run: PendingRun, line: RunLine, result: Result) -> None:
+        """A run has a result, of this process or another."""
+
+    def fail(self, run: PendingRun, line: RunLine, error: Exception) -> None:
+        """A run failed."""
+
+    def wait(self, runs: Sequence[PendingRun]) -> None:
+        """Other processes compute all runs that are left."""
+
+
+def compute_all(runs: Sequence[PendingRun], runner: Runner, observer: Observer) -> None:
+    """Compute runs in this process, one after another, together with others on the same store.
+
+    Returns when each run has a result or has failed, in whatever process.
+    """
+
+    def is_free(number: int) -> bool:
+        return runner.is_free(runs[number].planned)
+
+    claims = Claims([[number] for number in range(len(runs))], is_free)
+    while claims:
+        batch = claims.next()
+        if batch is None:
+            observer.wait([runs[number] for number in claims.put_off])
+            time.sleep(claims.poll_seconds)
+            continue
+        run = runs[batch[0]]
+        line = runner.reporter = observer.start(run)
+        try:
+            result = runner.compute(run.planned, fresh=run.fresh)
+        except RunInProgressError:
+            line.postpone()
+            claims.postpone(batch)
+        except Exception as error:
+            observer.fail(run, line, error)
+        else:
+            observer.finish(run, line, result)
+
+
+def compute_or_wait(
+    planned: PlannedRun, runner: Runner, tell: Callable[[str], None], *, fresh: bool = False
+) -> Result:
+    """The result of a single run, computed here or by the process that holds it.
+
+    Args:
+        planned: the run.
+        runner: computes it.
+        tell: called with a sentence if another process holds it.
+        fresh: compute it even if it is stored; what another process has just computed will do.
+
+    Raises:
+        BenchError: see :meth:`Runner.compute`.
+    """
+    while True:
+        try:
+            return runner.compute(planned, fresh=fresh)
+        except RunInProgressError as taken:
+            tell(f"{taken} Waiting for it.")
+            fresh = False
+            while not runner.is_free(planned):
+                time.sleep(POLL_SECONDS)
