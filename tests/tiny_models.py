@@ -10,46 +10,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForMaskedLM,
 )
 
+from quanta_bench.testing.models import tiny_llama
 
-def tiny_llama(
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    **config: Any,
-) -> LlamaForCausalLM:
-    """A LLaMA with grouped-query attention: q is 64 to 64, v is 64 to 32.
-
-    Args:
-        seed: of its weights; the global generator stays as it is.
-        device: such as ``meta``.
-        dtype: of its weights.
-        config: values of its ``LlamaConfig`` that differ from these.
-    """
-    values = {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 97,
-        "max_position_embeddings": 64,
-        **config,
-    }
-    with torch.random.fork_rng(devices=[]), torch.device(device):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(LlamaConfig(**values)).to(dtype).eval()
+__all__ = ["byte_tokenizer", "save_llama", "save_roberta", "tiny_gpt2", "tiny_llama"]
 
 
 def tiny_gpt2(*, seed: int = 0, **config: Any) -> GPT2LMHeadModel:
-    """A GPT-2, whose projections are Conv1D layers, without dropout; arguments as above."""
+    """A GPT-2, whose projections are Conv1D layers, without dropout; arguments as `tiny_llama`."""
     values = {
         "n_embd": 32,
         "n_layer": 2,

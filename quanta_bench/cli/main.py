@@ -23,6 +23,7 @@ from quanta_bench.cli import (
     geometry,
     methods,
     models,
+    new,
     params,
     report,
     run,
@@ -75,6 +76,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "fetch": (fetch.fetch, fetch.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),
     "verify": (verify.verify, verify.EXAMPLES),
+    "new": (new.new, new.EXAMPLES),
     "bench": (bench.bench, bench.EXAMPLES),
 }
 for _name, (_function, _examples) in _COMMANDS.items():
