@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -144,6 +145,46 @@ def test_the_single_runs_in_the_documents_name_real_methods_tasks_and_settings(
         tasks = [value for key, value in options if key == "--task"]
         made = run.job(method, tasks, settings, 0, "smollm2-135m", "embedded")
         assert made.training.tasks == tuple(tasks)
+
+
+PLACES = {"my_suite.yaml", "NAME", "norm_scales", "results/local/embedded/tuned-table3.yaml"}
+"""A reader's own: the worked examples run in test_plugin.py, tune's suite in test_tune.py."""
+
+CHEAP = {"methods", "tasks", "settings", "models", "list"}
+PLANNED = {"table", "tune"}
+
+
+def quick_commands() -> list[list[str]]:
+    """The commands that print or plan in a moment, each once; of the others nothing is computed."""
+    found = []
+    for words in EVERY:
+        name, rest = words[0], words[1:]
+        if PLACES & set(words) or words in found:
+            continue
+        if name in CHEAP or "--list" in rest or "--stored" in rest:
+            found.append(words)
+        elif name in PLANNED and rest and "paper" not in rest:
+            found.append([*words, *(["--dry-run"] if "--dry-run" not in rest else [])])
+    return [list(words) for words in dict.fromkeys(map(tuple, found))]
+
+
+@pytest.mark.parametrize("words", quick_commands(), ids=" ".join)
+def test_the_commands_that_print_or_plan_do_so(
+    words: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if "--stored" in words:  # it writes the table beside its runs
+        shutil.copytree(ROOT / "results" / "study", tmp_path / "results" / "study")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for page in ("docs/tutorial.md", "docs/methods.md"):
+        for name, text in files(PAGES[page]).items():
+            Path(name).write_text(text)
+    exec(compile(Path("make_items.py").read_text(), "make_items.py", "exec"), {})
+    app([word.replace("DIR", str(tiny_model)) for word in words], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_planned_commands_are_those_that_the_readme_lists(cli: Any) -> None:
