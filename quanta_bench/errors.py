@@ -41,6 +41,14 @@ class RunCrashedError(BenchError):
     """A run ended by an unforeseen exception; the message names it, its place and its log."""
 
 
+class OutOfMemoryError(BenchError):
+    """A run needed more memory than there is; smaller micro-batches may fit."""
+
+
+class RunKilledError(BenchError):
+    """The process that computed a run ended in the middle of it."""
+
+
 class DivergedError(BenchError):
     """A training ended in numbers that are NaN or infinite."""
 

@@ -6,6 +6,7 @@ Every heavy import waits until a command needs it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -58,6 +59,9 @@ COMMAND_LINE_ERROR: Any = typer.BadParameter.__bases__[0]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+TERMINATED = 143
+"""Exit status after SIGTERM, as shells have it."""
 
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "table": (table.table, table.EXAMPLES),
@@ -120,6 +124,16 @@ def _root(
 def main() -> None:
     """Run the command line; every failure ends with one message and an exit status."""
     status: Any = 1
+    terminated = False
+
+    def terminate(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
+    # Ends in order like Ctrl-C. Without a handler of ours, Lightning would take the signal for the
+    # end of one training.
+    signal.signal(signal.SIGTERM, terminate)
     try:
         # Typer turns Ctrl-C into the status 130, as shells count it.
         with console.acknowledge_interrupts():
@@ -133,7 +147,7 @@ def main() -> None:
         typer.echo(f"quanta-bench: {printable(_command_line_message(error))}", err=True)
         status = UsageError.exit_status
     except (KeyboardInterrupt, typer.Abort):
-        status = INTERRUPTED
+        status = TERMINATED if terminated else INTERRUPTED
         typer.echo("\nStopped. Finished work is kept; rerun the command to resume.", err=True)
     except BrokenPipeError:
         # The reader of our output closed it, as `| head` does.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,14 +25,33 @@ CPU_TRAINING_TOKENS = 1024
 """The same on a processor, where larger ones are no faster and keep more for the backward pass."""
 
 
+_halvings = 0
+
+
+@contextmanager
+def halved(times: int) -> Iterator[None]:
+    """Let batches and micro-batches have half the tokens, so many times, within the block."""
+    global _halvings
+    before, _halvings = _halvings, times
+    try:
+        yield
+    finally:
+        _halvings = before
+
+
+def halvings() -> int:
+    """How many times batches are halved at the moment."""
+    return _halvings
+
+
 def evaluation_tokens(device: torch.device) -> int:
     """Tokens of a batch without gradients, padding counted."""
-    return CPU_EVALUATION_TOKENS if device.type == "cpu" else EVALUATION_TOKENS
+    return (CPU_EVALUATION_TOKENS if device.type == "cpu" else EVALUATION_TOKENS) >> _halvings
 
 
 def training_tokens(device: torch.device) -> int:
     """Tokens of a micro-batch with gradients, padding counted; one long item may have more."""
-    return CPU_TRAINING_TOKENS if device.type == "cpu" else TRAINING_TOKENS
+    return (CPU_TRAINING_TOKENS if device.type == "cpu" else TRAINING_TOKENS) >> _halvings
 
 
 class Batches(Dataset[Any]):

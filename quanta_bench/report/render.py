@@ -10,6 +10,7 @@ from rich.console import RenderableType
 
 from quanta_bench.report import sections as shown
 from quanta_bench.report.conclusions import DIFFERS
+from quanta_bench.report.failed import FAILED
 from quanta_bench.report.overwriting import free_name
 from quanta_bench.report.sections import Column, Section
 from quanta_bench.report.table import Cost, Table, TableRow, Value
@@ -65,8 +66,8 @@ def _marks(value: Value) -> str:
 
 
 def label(row: TableRow) -> str:
-    """A row's label, marked where other code computed it, and with the marks of its notes."""
-    marks = f"{STALE if row.stale else ''}{row.marks}"
+    """A row's label with its marks: of failed runs, of other code, of its notes."""
+    marks = f"{FAILED if row.failed else ''}{STALE if row.stale else ''}{row.marks}"
     return f"{row.label} {marks}" if marks else row.label
 
 

@@ -11,8 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
 
 from quanta_bench.report.screen_notes import Notes, ScreenNotes
+from quanta_bench.results.store import ADVICE
 from quanta_bench.utils import escaping
 from quanta_bench.utils.fitted_table import FittedTable
+from quanta_bench.utils.folders import storage_errors, whole_file
 
 R = TypeVar("R")
 
@@ -132,11 +134,14 @@ def screen_table(section: Section[Any]) -> FittedTable:
 
 
 def write(folder: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
-    """Write each text to a file with its format's suffix; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix, text in texts.items():
-        path = folder / f"{name}.{suffix}"
-        path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
+    """Write each text to a file with its format's suffix; returns the files.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    paths = {folder / f"{name}.{suffix}": text for suffix, text in texts.items()}
+    with storage_errors(folder, ADVICE):
+        for path, text in paths.items():
+            with whole_file(path) as stream:
+                stream.write(text.encode())
+    return list(paths)

@@ -103,6 +103,7 @@ class TableRow(BaseModel):
         footnote: the method's footnote.
         missing: why the row is empty, if it cannot run.
         stale: what of the code has changed since the row was computed, in words.
+        failed: why runs of it have no result, a sentence each.
         marks: stand behind the label, see `quanta_bench.report.conclusions`.
         bounds: columns whose interval is an upper bound, because predictions are not stored.
         without_error: columns whose error over items needs predictions that are not stored.
@@ -124,6 +125,7 @@ class TableRow(BaseModel):
     footnote: str = ""
     missing: str = ""
     stale: list[str] = []
+    failed: list[str] = []
     marks: str = ""
     bounds: list[str] = []
     without_error: list[str] = []

@@ -13,7 +13,7 @@ from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.evaluation import stats
 from quanta_bench.models.meta import Count
 from quanta_bench.plugins import METHODS, task_title
-from quanta_bench.report import conclusions, evidence, notes
+from quanta_bench.report import conclusions, evidence, failed, notes
 from quanta_bench.report.constant_answers import constant_notes, constant_row
 from quanta_bench.report.screen_notes import CAVEATS
 from quanta_bench.report.table import Column, Cost, Table, TableRow, Value
@@ -60,6 +60,8 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         notes=_with_caveats(
             notes.notes(profile, request.size, cells, rows, compared),
             [
+                *failed.causes(rows),
+                *failed.halved(rows, cells),
                 *_stale_rows(rows),
                 *_not_compared(cells),
                 *_without_errors(rows, columns),
@@ -101,6 +103,7 @@ def _row(cell: Cells) -> TableRow:
         done_seeds=cell.complete,
         footnote=METHODS.get(spec.method).footnote if known else "",
         missing=cell.row.missing,
+        failed=cell.failed,
     )
     results = [result for _, result in _shown(cell)]
     if not results:
@@ -423,7 +426,8 @@ def long_form(table: Table) -> pd.DataFrame:
         an average's heading), items; mean, interval_low and interval_high (95 %, of both noises; of
         items alone where there is one seed), deviation_over_seeds, standard_error_over_items in the
         table's unit; seeds, values and their own standard errors over items, separated by spaces;
-        p_holm of the difference from the reference row; letters. Not what rows took, so that a
+        p_holm of the difference from the reference row; letters. A row some of whose runs failed
+        has one more line, with the reasons under failed. Not what rows took, so that a
         sweep that was stopped gives the same file.
     """
     items = {column.key: column.items for column in table.columns}
@@ -457,5 +461,6 @@ def long_form(table: Table) -> pd.DataFrame:
             *row.averages.items(),
         ]
     ]
+    lines += failed.lines(table.rows)
     frame = pd.DataFrame(lines)
     return frame.astype({"trainable_parameters": "Int64", "items": "Int64"}) if lines else frame

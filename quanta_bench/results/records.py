@@ -98,6 +98,7 @@ class TrainingRecord(Record):
         best_step: step of the checkpoint that was kept.
         best_validation: its validation metric.
         resumed: whether the run was resumed from a checkpoint.
+        halvings: how many times micro-batches were halved because memory had run out.
         environment: where it was computed.
         settings: the method's settings in full, defaults included.
         code: versions of the method (``method:NAME``), of the tasks (``task:NAME``) and of the
@@ -136,6 +137,7 @@ class TrainingRecord(Record):
     best_step: int = 0
     best_validation: float | None = None
     resumed: bool = False
+    halvings: int = 0
     environment: Environment
     settings: dict[str, Any] = {}
     code: dict[str, CodeVersion] = {}

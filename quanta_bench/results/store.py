@@ -6,6 +6,7 @@
 <root>/trainings/<training>/        training.json and adapter/, shared by its evaluations
 <root>/unfinished/<training>/       checkpoints of a run in progress; removed when it is done
 <root>/leases/<training>.json       which process computes it
+<root>/failures/<run>.json          why attempts to compute a run failed
 <root>/set-aside/<name>-<reason>/   what was not as written; never deleted, and computed again
 """
 
@@ -22,6 +23,7 @@ from pydantic import BaseModel
 
 from quanta_bench.errors import BenchError
 from quanta_bench.results import predictions
+from quanta_bench.results.failures import Failures
 from quanta_bench.results.integrity import (
     DamagedError,
     NewerSchemaError,
@@ -55,6 +57,7 @@ class Store:
 
     Attributes:
         leases: which process computes which training.
+        failures: why attempts to compute runs failed.
         notices: what was found damaged, was set aside or cannot be read, a sentence each; for the
             user.
     """
@@ -62,6 +65,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.leases = Leases(root / "leases")
+        self.failures = Failures(root / "failures")
         self.notices: list[str] = []
         self._results: _Cache[Result] = _Cache()
         self._trainings: _Cache[TrainingRecord] = _Cache()

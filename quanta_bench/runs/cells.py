@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quanta_bench.results.records import Result
 from quanta_bench.suites.grid import GridRow
@@ -17,11 +17,13 @@ class Cells:
         results: finished runs by seed: one, or one per task if tasks are trained separately.
         by_spec: whether results were matched by their specs only, without comparing the content
             of model and data.
+        failed: why runs have no result, a sentence each.
     """
 
     row: GridRow
     results: dict[int, list[Result]]
     by_spec: bool = False
+    failed: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> list[int]:

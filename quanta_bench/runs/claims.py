@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
-from quanta_bench.errors import RunInProgressError
+from quanta_bench.errors import (
+    BenchError,
+    DivergedError,
+    OutOfMemoryError,
+    RunInProgressError,
+    StorageError,
+    UsageError,
+)
 from quanta_bench.results.records import Result
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import RunLine
@@ -24,6 +31,9 @@ POLL_SECONDS = 1.0
 
 POLL_EACH = 0.1
 """Seconds by which each run that is put off lengthens it: many processes look into one folder."""
+
+AGAIN = "failed; tried once more"
+"""What is said of a run that failed for the first time."""
 
 Batch = list[int]
 """Indices of runs that share a training; computed in order, by one process."""
@@ -99,11 +109,17 @@ class Observer(Protocol):
     def finish(self, run: PendingRun, line: RunLine, result: Result) -> None:
         """A run has a result, of this process or another."""
 
-    def fail(self, run: PendingRun, line: RunLine, error: Exception) -> None:
-        """A run failed."""
+    def fail(self, run: PendingRun, line: RunLine, error: Exception) -> bool:
+        """An attempt failed; returns whether to try once more."""
 
     def wait(self, runs: Sequence[PendingRun]) -> None:
         """Other processes compute all runs that are left."""
+
+
+def is_worth_retrying(error: Exception) -> bool:
+    """Whether a failed run may do better at once; divergence and refused settings come again."""
+    lasting = (UsageError, StorageError, DivergedError)
+    return isinstance(error, BenchError) and not isinstance(error, lasting)
 
 
 def compute_all(runs: Sequence[PendingRun], runner: Runner, observer: Observer) -> None:
@@ -125,12 +141,13 @@ def compute_all(runs: Sequence[PendingRun], runner: Runner, observer: Observer) 
         run = runs[batch[0]]
         line = runner.reporter = observer.start(run)
         try:
-            result = runner.compute(run.planned, fresh=run.fresh)
+            result = runner.compute(run.planned, fresh=run.fresh, halvings=run.halvings)
         except RunInProgressError:
             line.postpone()
             claims.postpone(batch)
         except Exception as error:
-            observer.fail(run, line, error)
+            if observer.fail(run, line, error):
+                claims.put_back(batch)
         else:
             observer.finish(run, line, result)
 
@@ -138,7 +155,7 @@ def compute_all(runs: Sequence[PendingRun], runner: Runner, observer: Observer) 
 def compute_or_wait(
     planned: PlannedRun, runner: Runner, tell: Callable[[str], None], *, fresh: bool = False
 ) -> Result:
-    """The result of a single run, computed here or by the process that holds it.
+    """The result of a single run, computed here or by the process that holds it; tried twice.
 
     Args:
         planned: the run.
@@ -149,11 +166,19 @@ def compute_or_wait(
     Raises:
         BenchError: see :meth:`Runner.compute`.
     """
+    failed = False
+    halvings = 0
     while True:
         try:
-            return runner.compute(planned, fresh=fresh)
+            return runner.compute(planned, fresh=fresh, halvings=halvings)
         except RunInProgressError as taken:
             tell(f"{taken} Waiting for it.")
             fresh = False
             while not runner.is_free(planned):
                 time.sleep(POLL_SECONDS)
+        except BenchError as error:
+            if failed or not is_worth_retrying(error):
+                raise
+            failed = True
+            halvings = int(isinstance(error, OutOfMemoryError))
+            tell(f"{AGAIN}: {error}")

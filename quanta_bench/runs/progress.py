@@ -175,10 +175,9 @@ class Screen:
             self._table = self._make_table()
         self._log(f"{run.label}: {how}; {self._count()} runs; {self.times()}")
 
-    def _postpone(self, run: RunLine) -> None:
+    def _drop(self, run: RunLine) -> None:
         self._running.remove(run)
         self._progress.remove_task(run.bar)
-        self._log(f"{run.label}: another process is computing it")
 
     def _show(self, run: RunLine, text: str, done: int, total: int, *, log: bool) -> None:
         count = f"{done} of {total}"
@@ -230,7 +229,13 @@ class RunLine:
 
     def postpone(self) -> None:
         """Another process is computing the run; it will begin again later."""
-        self._screen._postpone(self)
+        self._screen._drop(self)
+        self._screen._log(f"{self.label}: another process is computing it")
+
+    def retry(self, why: str) -> None:
+        """The run failed and will begin again."""
+        self._screen._drop(self)
+        self._screen.tell(f"{self.label}: {why}")
 
     def resumes(self) -> str:
         """Where the run will resume if it is interrupted now."""

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from quanta_bench.data import loader
 from quanta_bench.data.overlap import Overlaps
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError, DivergedError, RunCrashedError
+from quanta_bench.errors import (
+    BenchError,
+    OutOfMemoryError,
+    RunCrashedError,
+    RunInProgressError,
+    StorageError,
+    UsageError,
+)
 from quanta_bench.evaluation import evaluators, limits, summary
-from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.heads import check_trains
@@ -27,6 +34,7 @@ from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.provenance import code_versions, stale, stale_training
 from quanta_bench.results.records import Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
+from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
 from quanta_bench.runs.progress import Reporter
@@ -35,7 +43,7 @@ from quanta_bench.task import Example, Task
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.crash import report_crash
-from quanta_bench.utils.device import peak_memory, reset_peak_memory, this_device
+from quanta_bench.utils.device import is_out_of_memory, peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.energy import energy_meter
 
 
@@ -135,31 +143,47 @@ class Runner:
         """
         return self.compute(PlannedRun.of(job), fresh=fresh)
 
-    def compute(self, planned: PlannedRun, *, fresh: bool = False) -> Result:
+    def compute(self, planned: PlannedRun, *, fresh: bool = False, halvings: int = 0) -> Result:
         """A run's result, from the store if it is there.
 
         Args:
             planned: the run.
             fresh: compute it again, training included.
+            halvings: how many times to halve micro-batches.
 
         Raises:
             RunInProgressError: another process is computing the training.
             StorageError: the store cannot be written.
+            OutOfMemoryError: memory ran out.
             RunCrashedError: an unexpected exception, usually raised by a plug-in.
             BenchError: anything else the user has to act on; finished parts stay stored.
             KeyboardInterrupt: the user interrupted; the same call resumes later.
         """
         try:
-            return self._find_or_compute(planned, fresh)
-        except BenchError:
+            with loader.halved(halvings):
+                return self._find_or_compute(planned, fresh)
+        except (UsageError, StorageError, RunInProgressError):
+            raise
+        except BenchError as error:
+            self._note(planned, error)
             raise
         except (Exception, SystemExit) as error:
             # Methods and tasks are plug-ins, which may raise anything, and even exit.
             names = self._identities.get(planned.key)
             log = names.run if names else planned.label
-            raise RunCrashedError(
-                report_crash(error, self.store.root, log, plugin_packages())
-            ) from error
+            text = report_crash(error, self.store.root, log, plugin_packages())
+            crash: BenchError = RunCrashedError(text)
+            if is_out_of_memory(error):
+                # Its frames hold what filled the memory.
+                traceback.clear_frames(error.__traceback__)
+                crash = OutOfMemoryError(f"Memory ran out: {text}")
+            self._note(planned, crash)
+            raise crash from error
+
+    def _note(self, planned: PlannedRun, error: BenchError) -> None:
+        names = self._identities.get(planned.key)
+        if names is not None:
+            self.store.failures.add(names.run, error)
 
     def _find_or_compute(self, planned: PlannedRun, fresh: bool) -> Result:
         names = self.identify(planned)
@@ -289,6 +313,7 @@ class Runner:
                 "best_step": trained.best.step,
                 "best_validation": trained.best.metric,
                 "resumed": trained.resumed,
+                "halvings": loader.halvings(),
             }
         )
         with self.store.write_training(record) as target:
@@ -388,7 +413,7 @@ class Runner:
         predictions: list[Mapping[str, Any]] = []
         with (
             arithmetic(record.precision, device),
-            _finite_outputs(record),
+            finite_outputs(record),
             method.frozen(model),
         ):
             for reference, (task, examples) in scored.items():
@@ -405,7 +430,7 @@ class Runner:
                 )
                 predictions += [summary.line(reference, item) for item in judged]
             perplexities = {
-                reference: _perplexity(reference, evaluators.evaluate(context, task, examples))
+                reference: perplexity(reference, evaluators.evaluate(context, task, examples))
                 for reference, (task, examples) in forgetting.items()
             }
         result = Result(
@@ -428,33 +453,6 @@ class Runner:
             forgetting_data={text: names.evaluation_data[text] for text in texts},
         )
         return self.store.write_run(result, predictions)
-
-
-def _perplexity(reference: str, judged: Sequence[evaluators.Judged]) -> float:
-    try:
-        return evaluators.perplexity(judged)
-    except NonFiniteError as error:
-        raise NonFiniteError(f"{reference}: {error}") from None
-
-
-@contextmanager
-def _finite_outputs(record: TrainingRecord) -> Iterator[None]:
-    """On NaN or infinite outputs, say which weights gave them and what may help."""
-    try:
-        yield
-    except NonFiniteError as error:
-        spec, base = record.spec, record.precision["base"]
-        wider = "" if base == "float32" else " or compute in float32 (training.precision=float32)"
-        if not record.steps:
-            raise BenchError(
-                f"{error}. It was scored with the weights of {record.model} as they are, in "
-                f"{base}: check these{wider}."
-            ) from None
-        raise DivergedError(
-            f"{error}. It was scored with the weights that {spec.method!r} had after step "
-            f"{record.best_step} of {record.steps}, at a learning rate of "
-            f"{spec.learning_rate:g}, in {base}: lower training.learning_rate{wider}."
-        ) from None
 
 
 _computed = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from quanta_bench.errors import OutOfMemoryError
 from quanta_bench.results.records import Result
 from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.concurrency import Resources, available_resources, runs_at_once, threads_each
@@ -26,6 +27,7 @@ class PendingRun:
             small model replaces several.
         work: its estimated work, in scored items.
         fresh: whether to recompute it although it is stored.
+        errors: of failed attempts in this command.
     """
 
     name: str
@@ -34,6 +36,17 @@ class PendingRun:
     cells: list[tuple[Cells, int]] = field(default_factory=list)
     work: float = 1.0
     fresh: bool = False
+    errors: list[Exception] = field(default_factory=list)
+
+    @property
+    def halvings(self) -> int:
+        """How many times its micro-batches have to be halved to fit into memory."""
+        return sum(isinstance(error, OutOfMemoryError) for error in self.errors)
+
+    def fail(self, error: Exception) -> None:
+        """Leave its cells empty, for this reason."""
+        for cells, _ in self.cells:
+            cells.failed.append(f"{self.name}: {error}")
 
     def finish(self, result: Result) -> None:
         """Add the result to the cells that wait for it."""

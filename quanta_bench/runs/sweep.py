@@ -9,14 +9,14 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError, StorageError, UsageError
+from quanta_bench.errors import BenchError, RunKilledError, StorageError, UsageError
 from quanta_bench.models.precision import dtype_name, fast_dtype
 from quanta_bench.results.integrity import NewerSchemaError
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.availability import without_absent
 from quanta_bench.runs.cells import Cells
-from quanta_bench.runs.claims import Claims, compute_all
+from quanta_bench.runs.claims import AGAIN, Claims, compute_all, is_worth_retrying
 from quanta_bench.runs.estimates import DurationEstimator, work
 from quanta_bench.runs.identity import PlannedRow, PlannedRun
 from quanta_bench.runs.progress import RunLine, Screen, Silent
@@ -55,7 +55,8 @@ def sweep(
     Runs go seed by seed over all rows, so that a table is filled with one seed before any row
     gets its second; concurrent runs start in that order too, the longest of a seed first. A task
     that the source lacks is left out. A run that another process is computing is left to it; its
-    result is used, or it is computed here if that process gives it up.
+    result is used, or it is computed here if that process gives it up. A run that fails is tried
+    once more, in smaller micro-batches if memory ran out.
 
     Args:
         rows: the grid; rows that cannot run in this version stay empty.
@@ -98,7 +99,7 @@ def sweep(
         store.remove_litter()
         schedule = Schedule.of(pending, at_once)
         with Screen(console, [run.work for run in pending], lambda: draw(cells)) as screen:
-            board = _Board(screen, estimator, accept, failures)
+            board = _Board(screen, estimator, accept, runner, failures)
             if schedule.jobs == 1:
                 pool.close()
                 compute_all(pending, runner, board)
@@ -167,6 +168,7 @@ def _find_finished(
                 result = None if fresh == "all" else runner.find(run)
             except NewerSchemaError as error:
                 failures.append(f"{name}: {error}")
+                row.failed.append(failures[-1])
                 continue
             again = fresh == "all" or (fresh == "stale" and runner.is_stale(run, result))
             if result is not None and not again:
@@ -190,11 +192,13 @@ class _Board:
         screen: Screen,
         estimator: DurationEstimator,
         accept: Callable[[PendingRun, Exception], bool],
+        runner: Runner,
         failures: Sequence[str] = (),
     ) -> None:
         self.screen = screen
         self.estimator = estimator
         self.accept = accept
+        self.runner = runner
         self.failures = list(failures)
         self._waits: set[str] = set()
 
@@ -213,8 +217,12 @@ class _Board:
             self.screen.tell(f"Waiting for other processes: {', '.join(sorted(names))}.")
         self._waits = names
 
-    def fail(self, run: PendingRun, line: RunLine, error: Exception) -> None:
-        """Record that a run failed; raise if the others would fail too."""
+    def fail(self, run: PendingRun, line: RunLine, error: Exception) -> bool:
+        """Record that an attempt failed; raise if the others would fail too.
+
+        Returns:
+            Whether to try once more.
+        """
         if isinstance(error, UsageError):
             raise UsageError(f"{run.name}: {error}") from error
         if isinstance(error, StorageError):
@@ -222,10 +230,19 @@ class _Board:
         if not isinstance(error, (BenchError, RuntimeError, MemoryError)):
             error.add_note(f"in the run {run.name}")
             raise error
+        if isinstance(error, RunKilledError):
+            # Any other error was noted where it was raised.
+            self.runner.store.failures.add(self.runner.identify(run.planned).run, error)
+        run.errors.append(error)
+        if len(run.errors) == 1 and is_worth_retrying(error):
+            line.retry(f"{AGAIN}: {error}")
+            return True
         # The other rows are still worth computing.
         if not self.accept(run, error):
             self.failures.append(f"{run.name}: {error}")
+            run.fail(error)
         line.fail()
+        return False
 
 
 def _compute_in_pool(
@@ -246,12 +263,14 @@ def _compute_in_pool(
         lambda number: runner.is_free(runs[number].planned),
         lambda batch: rank([runs[number] for number in batch], board.estimator),
     )
+    halved: set[int] = set()
     events = pool.compute(
         [run.planned.job for run in runs],
         claims,
         settings,
         gpus=schedule.resources.gpus,
         fresh={number for number, run in enumerate(runs) if run.fresh},
+        halved=halved,
         show=board.screen.tell,
     )
     lines: dict[int, RunLine] = {}
@@ -272,7 +291,9 @@ def _compute_in_pool(
             case RunPostponed(number):
                 lines.pop(number).postpone()
             case RunFailed(number, error):
-                board.fail(run, lines.pop(number), error)
+                if board.fail(run, lines.pop(number), error):
+                    claims.put_back([number])
+                    halved |= {number} if run.halvings else set()
             case RunFinished(number, name):
                 result = store.result(name)
                 if result is None:

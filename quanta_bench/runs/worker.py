@@ -88,6 +88,7 @@ def compute_run(
     settings: WorkerSettings,
     job: Job,
     fresh: bool,
+    halvings: int = 0,
     *,
     tell: Callable[[Progress], None],
 ) -> str:
@@ -97,6 +98,7 @@ def compute_run(
         settings: the same for every call in a process.
         job: the run.
         fresh: compute it even if its result is stored.
+        halvings: how many times to halve micro-batches.
         tell: called with its progress.
 
     Returns:
@@ -105,11 +107,13 @@ def compute_run(
     Raises:
         RunInProgressError: another process is computing it.
     """
+    from quanta_bench.runs.identity import PlannedRun
+
     runner = _runner(settings)
     runner.reporter = ProgressSender(tell)
     told = len(runner.store.notices)
     try:
-        return runner.run(job, fresh=fresh).run
+        return runner.compute(PlannedRun.of(job), fresh=fresh, halvings=halvings).run
     finally:
         # The parent shows each line that a worker prints there.
         for notice in runner.store.notices[told:]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import IO, Any
 
-from quanta_bench.errors import BenchError, RunInProgressError
+from quanta_bench.errors import BenchError, RunInProgressError, RunKilledError
 from quanta_bench.runs.claims import Batch, Claims
 from quanta_bench.runs.concurrency import visible_gpu
 from quanta_bench.runs.worker import Progress, WorkerSettings, compute_run, import_libraries
@@ -146,6 +146,7 @@ class WorkerPool:
         *,
         gpus: int = 0,
         fresh: Collection[int] = (),
+        halved: Collection[int] = (),
         show: Callable[[str], None],
     ) -> Iterator[Event]:
         """Compute runs and yield events as they happen.
@@ -156,6 +157,7 @@ class WorkerPool:
             settings: settings of all runs; ``settings.jobs`` workers compute them.
             gpus: number of GPUs.
             fresh: indices of the stored runs to recompute.
+            halved: indices of the runs to compute in micro-batches of half the size.
             show: called once with each line that libraries print in a worker.
 
         Raises:
@@ -174,7 +176,12 @@ class WorkerPool:
                     worker.batch, worker.busy = batch, True
                     yield RunStarted(batch[0])
                     worker.process.call(
-                        compute_run, settings, jobs[batch[0]], batch[0] in fresh, tells=True
+                        compute_run,
+                        settings,
+                        jobs[batch[0]],
+                        batch[0] in fresh,
+                        int(batch[0] in halved),
+                        tells=True,
                     )
                 elif not claims:
                     self._stop([worker])
@@ -227,7 +234,7 @@ class WorkerPool:
             reason = f"{error}; the same command with --jobs 1 needs the least memory."
         run, *rest = worker.batch
         claims.put_back(rest)
-        return RunFailed(run, BenchError(f"The process that computed it {reason}"))
+        return RunFailed(run, RunKilledError(f"The process that computed it {reason}"))
 
     def _show(self, worker: _Worker, show: Callable[[str], None]) -> None:
         for line in worker.printed():

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from quanta_bench.data.bucketing import by_tokens, shuffled
-from quanta_bench.data.loader import Batches, evaluation_tokens, training_tokens
+from quanta_bench.data.loader import Batches, evaluation_tokens, halvings, training_tokens
 from quanta_bench.data.pools import Pools
 from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.spec import TrainingSpec
@@ -100,7 +100,7 @@ class BenchData(pl.LightningDataModule):
             batch,
             training_tokens(self.device),
             packed=self.train_packed,
-            most=math.ceil(self.spec.batch_size / self.spec.accumulate),
+            most=math.ceil(self.spec.batch_size / (self.spec.accumulate << halvings())),
         )
         return [
             self.objective.collate(part, self.pad_token, packed=self.train_packed, train=True)

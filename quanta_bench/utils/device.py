@@ -28,6 +28,18 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory could not be allocated, here or on a GPU."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "out of memory" in text
+    )
+
+
 def reset_peak_memory() -> None:
     """Reset the peak of :func:`peak_memory` where the system can: on a GPU, and on Linux."""
     import torch

@@ -52,7 +52,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield folder
         for path in (*folder.rglob("*"), folder):
             _sync(path)
-        shutil.rmtree(target, ignore_errors=True)
+        # Moved, not removed file by file, which could be cut short.
+        if target.exists():
+            target.rename(Path(scratch) / "replaced")
         folder.rename(target)
         _sync(target.parent)
 

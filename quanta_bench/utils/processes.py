@@ -250,6 +250,7 @@ def serve(descriptor: int) -> None:
     """What a child does: compute the calls that arrive until its parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(INTERRUPT, _interrupt)
+    signal.signal(signal.SIGTERM, _terminate)
     connection = Connection(descriptor)
     calls: SimpleQueue[bytes] = SimpleQueue()
 
@@ -290,6 +291,12 @@ def _listen(connection: Connection, calls: SimpleQueue[bytes]) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as without a handler, which Lightning would replace by one that goes on."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _sendable(error: BaseException) -> Exception:

@@ -37,7 +37,7 @@ def broken_imports(): raise ModuleNotFoundError("no module named torch")
 
 held = set()
 
-def play(settings, job, fresh, *, tell):
+def play(settings, job, fresh, halvings=0, *, tell):
     label = job.label
     with open(settings.root / "log", "a") as log:
         log.write(f"{os.getpid()} {label}\\n")

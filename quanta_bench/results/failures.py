@@ -1,0 +1,68 @@
+"""Why attempts to compute runs failed: kept on disk, whatever becomes of the runs later."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from quanta_bench.utils.folders import whole_file
+
+
+class Failure(BaseModel):
+    """A failed attempt.
+
+    Attributes:
+        kind: name of the error.
+        cause: what happened, as the user was told.
+        time: when, in UTC.
+        host: on which machine.
+        process: in which process.
+    """
+
+    kind: str
+    cause: str
+    time: str
+    host: str
+    process: int
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """The failure that an error stands for, here and now."""
+        return cls(
+            kind=type(error).__name__,
+            cause=str(error),
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            process=os.getpid(),
+        )
+
+
+class Failures:
+    """The failures of runs, a file a run.
+
+    Args:
+        folder: where the files are; made with the first failure.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def of(self, run: str) -> list[Failure]:
+        """A run's failed attempts, the earliest first; none if its file is damaged."""
+        try:
+            content = json.loads((self.folder / f"{run}.json").read_bytes())
+            return [Failure.model_validate(one) for one in content]
+        except (OSError, ValueError, TypeError, ValidationError):
+            return []
+
+    def add(self, run: str, error: BaseException) -> None:
+        """Note a failed attempt; without room for it, the message to the user has to do."""
+        known = [one.model_dump() for one in (*self.of(run), Failure.of(error))]
+        with suppress(OSError), whole_file(self.folder / f"{run}.json") as stream:
+            stream.write(json.dumps(known, indent=1).encode())
