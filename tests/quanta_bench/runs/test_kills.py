@@ -143,6 +143,8 @@ def test_kills_lose_nothing_and_repeat_nothing(tiny_model: Path, tmp_path: Path)
                 after = sweep.finished()
                 lost += len(before.keys() - after.keys())
                 repeated += sum(after.get(name, stamp) != stamp for name, stamp in before.items())
+                with (tmp_path / "figures").open("a") as figures:
+                    figures.write(f"{kills.total()} {way}: {lost} lost, {repeated} repeated\n")
                 if way != "worker":
                     break
             said, _ = process.communicate()
