@@ -38,6 +38,10 @@ _DELEGATED = ("position_bias", "cache", "softcap", "s_aux")
 def use_kept_probabilities(model: Any) -> None:
     """Switch a model that runs ``sdpa`` to this module's attention; leave other models unchanged.
 
+    On a GPU this also takes cuDNN's attention out of torch's choice, for the whole process: it
+    builds a plan for each new shape, and batches of a benchmark have a new shape at almost every
+    step. On an H200 those plans took half of a training of SmolLM2-135M.
+
     Args:
         model: a model of ``transformers``; changed in place.
     """
@@ -45,6 +49,7 @@ def use_kept_probabilities(model: Any) -> None:
 
     if getattr(model.config, "_attn_implementation", None) != "sdpa":
         return
+    torch.backends.cuda.enable_cudnn_sdp(False)
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, _mask)
     model.set_attn_implementation(NAME)

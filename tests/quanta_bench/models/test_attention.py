@@ -176,6 +176,16 @@ def test_what_sdpa_refuses_is_refused(left_to_sdpa):
         left_to_sdpa(softcap=30.0)
 
 
+def test_no_plan_is_built_for_each_shape_of_a_batch_on_a_gpu():
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        attention.use_kept_probabilities(LlamaForCausalLM(LlamaConfig(**CONFIG)))
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 @pytest.mark.parametrize("kind", ["none", "padding", "pairs"])
 def test_a_model_has_the_loss_and_gradients_that_it_had(kind):
     with torch.random.fork_rng():
