@@ -92,8 +92,11 @@ class Method(ABC, Generic[C]):
         mergeable: the update can be written into the base's weights.
         exact_start: the adapted model equals the base before the first step.
         cacheable: works with a key/value cache, and with several candidates packed into one row.
+        stackable: what trains lies in layers that replace the base's, and each row of a batch is
+            computed by itself, so that several runs can be trained in common passes over one base.
+            Each group of runs is still tested before it is trained so.
 
-    The last three may be set on an instance instead, where they depend on its settings.
+    The last four may be set on an instance instead, where they depend on its settings.
     """
 
     name: ClassVar[str]
@@ -109,6 +112,7 @@ class Method(ABC, Generic[C]):
     mergeable: Claim = YES
     exact_start: Claim = YES
     cacheable: Claim = YES
+    stackable: Claim = Claim(False, "it does not say that its runs can be trained together")
 
     def __init__(self, config: C) -> None:
         self.config = config

@@ -174,7 +174,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     from quanta_bench.report.forecast import Forecast
     from quanta_bench.report.tables import make_table
     from quanta_bench.runs import canary
-    from quanta_bench.runs.concurrency import read_jobs
+    from quanta_bench.runs.concurrency import read_jobs, read_together
     from quanta_bench.runs.stored import content_is_here, stored_cells
     from quanta_bench.runs.sweep import sweep
 
@@ -200,6 +200,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         pools=pools,
         fresh=fresh,
         at_once=read_jobs(options.jobs),
+        most=read_together(options.together),
         allow_overlap=options.allow_overlap,
     )
     if canary.is_due((result for cells in found for result in cells.everything()), store.root):

@@ -137,6 +137,13 @@ class SuiteOptions:
             help="Runs computed at once: a number, or auto: by cores and memory, one with a GPU.",
         ),
     ] = "auto"
+    together: Annotated[
+        str,
+        typer.Option(
+            "--together",
+            help="Runs trained together over one base: a number, or auto: several with a GPU.",
+        ),
+    ] = "auto"
     fresh: FreshOption = ""
     allow_overlap: AllowOverlap = False
     stored: Annotated[
@@ -156,13 +163,14 @@ class SuiteOptions:
             UsageError: a GPU to estimate for is named where runs are to be computed, or runs are
                 to be computed again and not to be computed, or --jobs is no number.
         """
-        from quanta_bench.runs.concurrency import read_jobs
+        from quanta_bench.runs.concurrency import read_jobs, read_together
 
         if self.stored and self.fresh:
             raise UsageError("--stored computes nothing, and --fresh computes again: take one.")
         if self.gpu and not self.dry_run:
             raise UsageError("--gpu needs --dry-run; runs use the GPU of this machine.")
         read_jobs(self.jobs)
+        read_together(self.together)
 
     def choice(self) -> Choice:
         """What the options select and override.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -39,3 +39,17 @@ class Batch:
             if isinstance(value, Tensor)
         }
         return replace(self, **changed)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and tokens of each, padding counted."""
+        raise NotImplementedError
+
+    @classmethod
+    def stack(cls, batches: Sequence[Self]) -> Self:
+        """One batch of the rows of several, in order, padded to the longest.
+
+        Raises:
+            NotImplementedError: batches of this kind cannot be stacked.
+        """
+        raise NotImplementedError

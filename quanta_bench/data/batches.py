@@ -8,11 +8,14 @@ end, so that the numbers are those of the flat layout at a fraction of the work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from quanta_bench.data.batch import Batch
 from quanta_bench.data.encoding import Encoded
@@ -51,6 +54,67 @@ class CandidateBatch(Batch):
     slot: Tensor
     gold: Tensor
     items: tuple[Encoded, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and tokens of each, padding counted."""
+        rows, width = self.input_ids.shape
+        return rows, width
+
+    @classmethod
+    def stack(cls, batches: Sequence[Self]) -> Self:
+        """One batch of the rows of several of the same layout, padded with masked tokens."""
+        width = max(batch.shape[1] for batch in batches)
+        wide = [_widen(batch, width) for batch in batches]
+        rows = _starts(len(batch.input_ids) for batch in batches)
+        candidates = _starts(len(batch.lengths) for batch in batches)
+        items = _starts(len(batch.items) for batch in batches)
+        positions = [batch.position_ids for batch in wide if batch.position_ids is not None]
+        return cls(
+            torch.cat([batch.input_ids for batch in wide]),
+            torch.cat([batch.attention_mask for batch in wide]),
+            torch.cat(positions) if positions else None,
+            torch.cat([batch.where + row * width for batch, row in zip(wide, rows, strict=True)]),
+            torch.cat([batch.targets for batch in batches]),
+            torch.cat([b.candidate + start for b, start in zip(batches, candidates, strict=True)]),
+            torch.cat([batch.lengths for batch in batches]),
+            torch.cat([batch.sizes for batch in batches]),
+            torch.cat([batch.example + start for batch, start in zip(batches, items, strict=True)]),
+            torch.cat([batch.slot for batch in batches]),
+            torch.cat([batch.gold for batch in batches]),
+            tuple(item for batch in batches for item in batch.items),
+            tokens=sum(batch.tokens for batch in batches),
+        )
+
+
+B = TypeVar("B", bound=CandidateBatch)
+
+
+def _starts(sizes: Iterable[int]) -> list[int]:
+    return [0, *accumulate(sizes)][:-1]
+
+
+def _widen(batch: B, width: int) -> B:
+    """A batch with more padding on the right."""
+    own = batch.input_ids.shape[1]
+    more = width - own
+    if not more:
+        return batch
+    mask, positions = batch.attention_mask, batch.position_ids
+    if positions is None:
+        mask = pad(mask, (0, more))
+    else:
+        mask = pad(mask, (0, more, 0, more))
+        # Padding sees itself; see `_packed_mask`.
+        mask[..., own:, own:] |= torch.eye(more, dtype=torch.bool, device=mask.device)
+        positions = pad(positions, (0, more))
+    return replace(
+        batch,
+        input_ids=pad(batch.input_ids, (0, more)),
+        attention_mask=mask,
+        position_ids=positions,
+        where=batch.where // own * width + batch.where % own,
+    )
 
 
 def collate(

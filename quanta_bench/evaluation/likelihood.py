@@ -46,13 +46,18 @@ def _token_log_likelihoods(
 
 
 def log_likelihoods(model: nn.Module, batch: CandidateBatch) -> Tensor:
-    """Log-likelihood of each candidate given its context, (candidates,), float64.
+    """Log-likelihood of each candidate given its context, (candidates,), float64."""
+    return candidate_sums(token_log_likelihoods(model, batch), batch)
+
+
+def candidate_sums(tokens: Tensor, batch: CandidateBatch) -> Tensor:
+    """The sums over each candidate's tokens, (candidates,), float64.
 
     In float64 a sum of float32 terms depends neither on their order nor, for equal terms, on how
     they round: a model that gives every token the same likelihood gives candidates of any length
     the same mean.
     """
-    tokens = token_log_likelihoods(model, batch).double()
+    tokens = tokens.double()
     return tokens.new_zeros(len(batch.lengths)).index_add(0, batch.candidate, tokens)
 
 
@@ -72,7 +77,12 @@ def by_item(scores: Tensor, batch: CandidateBatch) -> Tensor:
 
 
 def loss(model: nn.Module, batch: CandidateBatch, kind: Loss) -> Tensor:
-    """The training loss of a batch, a scalar, float32 or float64.
+    """The training loss of a batch, a scalar, float32 or float64; see `loss_of`."""
+    return loss_of(token_log_likelihoods(model, batch), batch, kind)
+
+
+def loss_of(tokens: Tensor, batch: CandidateBatch, kind: Loss) -> Tensor:
+    """The training loss of a batch by the log-likelihoods of its tokens.
 
     ``candidates`` is the cross-entropy of the right one among an item's candidates, with their
     length-normalised log-likelihoods as logits, as in the public code of the QuanTA paper; its
@@ -80,6 +90,6 @@ def loss(model: nn.Module, batch: CandidateBatch, kind: Loss) -> Tensor:
     mean is over tokens.
     """
     if kind == "candidates":
-        sums = log_likelihoods(model, batch)
+        sums = candidate_sums(tokens, batch)
         return F.cross_entropy(by_item(normalise(sums, batch, "token_mean"), batch), batch.gold)
-    return -token_log_likelihoods(model, batch).mean()
+    return -tokens.mean()

@@ -83,16 +83,22 @@ class TrainingRecord(Record):
         cut_items: training items whose context was cut.
         train_items: number of training items.
         validation_items: number of validation items.
-        seconds: wall time of training, validation included; the model is on its device before.
+        seconds: wall time of training, validation included; the model is on its device before. Of a
+            run that was trained together with others, its share by the tokens that it had in each
+            pass.
         first_step_seconds: the part up to the end of the first step of each process, which pays for
             what is built, compiled or probed once; ``None`` in results of earlier versions.
         steady_tokens_per_second: real tokens a second of all further steps, without validations and
             checkpoints; ``None`` where there were none.
+        together: how many runs were trained together, in common passes over one base; 1 for a run
+            alone.
+        elapsed_seconds: wall time of all of these together; ``None`` in results of earlier
+            versions.
         joules: energy that the device used meanwhile; ``None`` where it does not tell, or where
             other runs were computed on it.
         peak_memory_bytes: largest resident size of a process that computed nothing else (CPU), or
-            largest allocation (GPU); ``None`` where the process had computed other runs before,
-            whose memory cannot be told apart, or where the run was resumed.
+            largest allocation (GPU); ``None`` where the process had computed other runs before or
+            together with it, whose memory cannot be told apart, or where the run was resumed.
         losses: training loss of every optimiser step.
         validations: step, metric and loss of every validation.
         best_step: step of the checkpoint that was kept.
@@ -130,6 +136,8 @@ class TrainingRecord(Record):
     seconds: float = 0.0
     first_step_seconds: FiniteFloat | None = None
     steady_tokens_per_second: FiniteFloat | None = None
+    together: int = 1
+    elapsed_seconds: float | None = None
     joules: FiniteFloat | None = None
     peak_memory_bytes: int | None = None
     losses: list[float] = []

@@ -21,6 +21,7 @@ from quanta_bench.errors import (
     UsageError,
 )
 from quanta_bench.results.records import Result
+from quanta_bench.runs import together
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import RunLine
 from quanta_bench.runs.runner import Runner
@@ -122,15 +123,26 @@ def is_worth_retrying(error: Exception) -> bool:
     return isinstance(error, BenchError) and not isinstance(error, lasting)
 
 
-def compute_all(runs: Sequence[PendingRun], runner: Runner, observer: Observer) -> None:
+def compute_all(
+    runs: Sequence[PendingRun], runner: Runner, observer: Observer, most: int = 1
+) -> None:
     """Compute runs in this process, one after another, together with others on the same store.
 
     Returns when each run has a result or has failed, in whatever process.
+
+    Args:
+        runs: the runs.
+        runner: computes them.
+        observer: is told.
+        most: how many are trained together in common passes.
     """
 
     def is_free(number: int) -> bool:
         return runner.is_free(runs[number].planned)
 
+    groups = {group[0]: group for group in together.groups([run.planned for run in runs], most)}
+    lines: dict[int, RunLine] = {}
+    errors: dict[int, BenchError] = {}
     claims = Claims([[number] for number in range(len(runs))], is_free)
     while claims:
         batch = claims.next()
@@ -138,9 +150,21 @@ def compute_all(runs: Sequence[PendingRun], runner: Runner, observer: Observer) 
             observer.wait([runs[number] for number in claims.put_off])
             time.sleep(claims.poll_seconds)
             continue
-        run = runs[batch[0]]
-        line = runner.reporter = observer.start(run)
+        (number,) = batch
+        group = groups.pop(number, [])
+        if len(group) > 1:
+            lines |= {member: observer.start(runs[member]) for member in group}
+            errors |= together.train(
+                runner,
+                {member: (runs[member].planned, lines[member]) for member in group},
+                fresh={member for member in group if runs[member].fresh},
+            )
+        run = runs[number]
+        line = lines.pop(number, None) or observer.start(run)
+        runner.reporter = line
         try:
+            if number in errors:
+                raise errors.pop(number)
             result = runner.compute(run.planned, fresh=run.fresh, halvings=run.halvings)
         except RunInProgressError:
             line.postpone()

@@ -23,6 +23,9 @@ AUTO = "auto"
 CORES_PER_RUN = 4
 """Up to this many cores, each gets its own run; beyond, this many cores share a run."""
 
+GPU_TOGETHER = 16
+"""Runs trained together on a GPU; more share a pass less and less."""
+
 USABLE_MEMORY = 0.8
 """Assumed fraction of the free memory that runs may use according to their estimates."""
 
@@ -74,6 +77,29 @@ def runs_at_once(resources: Resources, memory: Sequence[float | None]) -> int:
     usable = USABLE_MEMORY * resources.memory
     fitting = (n for n in range(min(len(known), most), 1, -1) if sum(known[:n]) <= usable)
     return next(fitting, 1)
+
+
+def read_together(text: str) -> int | None:
+    """Parse ``--together``: how many runs are trained together, or ``None`` for ``auto``.
+
+    Raises:
+        UsageError: the text is neither a positive number nor ``auto``.
+    """
+    if text == AUTO:
+        return None
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--together takes a number of runs from 1 on, or {AUTO}, not {text!r}.")
+
+
+def runs_together(device: str) -> int:
+    """How many runs are trained together on a device, by its type.
+
+    On a GPU, where small models are bound by the number of launches, `GPU_TOGETHER`: their rows are
+    computed in passes of as many tokens as a micro-batch of one run may have, so that the memory is
+    that of one run and the adapters. On a processor, which is bound by arithmetic, one.
+    """
+    return 1 if device == "cpu" else GPU_TOGETHER
 
 
 def threads_each(cores: int, jobs: int, most: int) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +24,6 @@ from quanta_bench.errors import (
 from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
-from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype
 from quanta_bench.plugins import find_protocol, plugin_packages
@@ -38,10 +36,10 @@ from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
 from quanta_bench.runs.progress import Reporter
-from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
+from quanta_bench.runs.trainings import Training, new_record
+from quanta_bench.spec import EvaluationSpec, Job
 from quanta_bench.task import Example, Task
 from quanta_bench.training import trainer
-from quanta_bench.training.datamodule import BenchData
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import is_out_of_memory, peak_memory, reset_peak_memory, this_device
 from quanta_bench.utils.energy import energy_meter
@@ -93,7 +91,7 @@ class Runner:
             result = self._result(planned, planned.identify(self.pools, other))
         if result is None:
             # Damage in a training is reported before anything is computed.
-            self._training(planned, names)
+            self.stored_training(planned, names)
         return result
 
     def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
@@ -102,7 +100,7 @@ class Runner:
             return bool(stale(result))
         if not is_here(planned.model):
             return False
-        record = self._training(planned, self.identify(planned))
+        record = self.stored_training(planned, self.identify(planned))
         return record is not None and bool(stale_training(record))
 
     def _result(self, planned: PlannedRun, names: Identity) -> Result | None:
@@ -117,7 +115,7 @@ class Runner:
             return None
         return result
 
-    def _training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
+    def stored_training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
         """A stored training of this spec and content with an intact adapter, or ``None``."""
         folder = self.store.training_folder(names.training)
         try:
@@ -165,22 +163,27 @@ class Runner:
         except (UsageError, StorageError, RunInProgressError):
             raise
         except BenchError as error:
-            self._note(planned, error)
+            self.note(planned, error)
             raise
         except (Exception, SystemExit) as error:
             # Methods and tasks are plug-ins, which may raise anything, and even exit.
-            names = self._identities.get(planned.key)
-            log = names.run if names else planned.label
-            text = report_crash(error, self.store.root, log, plugin_packages())
-            crash: BenchError = RunCrashedError(text)
-            if is_out_of_memory(error):
-                # Its frames hold what filled the memory.
-                traceback.clear_frames(error.__traceback__)
-                crash = OutOfMemoryError(f"Memory ran out: {text}")
-            self._note(planned, crash)
-            raise crash from error
+            raise self.crashed(planned, error) from error
 
-    def _note(self, planned: PlannedRun, error: BenchError) -> None:
+    def crashed(self, planned: PlannedRun, error: BaseException) -> BenchError:
+        """An unexpected exception as a message, with a file that holds its traceback; noted."""
+        names = self._identities.get(planned.key)
+        log = names.run if names else planned.label
+        text = report_crash(error, self.store.root, log, plugin_packages())
+        crash: BenchError = RunCrashedError(text)
+        if is_out_of_memory(error):
+            # Its frames hold what filled the memory.
+            traceback.clear_frames(error.__traceback__)
+            crash = OutOfMemoryError(f"Memory ran out: {text}")
+        self.note(planned, crash)
+        return crash
+
+    def note(self, planned: PlannedRun, error: BenchError) -> None:
+        """Remember how a run failed."""
         names = self._identities.get(planned.key)
         if names is not None:
             self.store.failures.add(names.run, error)
@@ -192,40 +195,37 @@ class Runner:
             return stored
         with self.store.writing(), self.store.leases.hold(names.training):
             if fresh:
-                # Several evaluations of one training train it once.
-                if names.training not in self._renewed:
-                    self.store.forget(names.training)
-                self._renewed.add(names.training)
+                self.renew(names.training)
             elif (stored := self._result(planned, names)) is not None:
                 return stored  # another process has finished it meanwhile
             return self._compute(planned, names)
+
+    def renew(self, training: str) -> None:
+        """Forget a training, so that it is computed again: once for several evaluations of it."""
+        if training not in self._renewed:
+            self.store.forget(training)
+        self._renewed.add(training)
 
     def _compute(self, planned: PlannedRun, names: Identity) -> Result:
         reset_peak_memory()
         alone = _alone_in_process()
         spec, method = planned.training, planned.method
         device = this_device()
-        record = self._training(planned, names)
+        record = self.stored_training(planned, names)
         if record is not None:
             # Score in the precision used in training, whatever is fastest on this machine.
             precision = record.precision
         else:
-            self._check_unfinished(names.training)
+            self.check_unfinished(names.training)
             folder = self.store.unfinished_folder(names.training)
             precision = kept_precision(folder, spec, method, device)
         protocol = find_protocol(spec.protocol)
         base = protocol.load(spec, planned.model, getattr(torch, precision["base"]))
-        extra = int(getattr(method.config, "num_virtual_tokens", 0) or 0)
-        scored = self._scored_items(planned.evaluation)
-        limits.check_evaluation(
-            base.model, base.tokenizer, planned.evaluation, [*scored.values()], extra=extra
-        )
+        self.check_scoring(planned, base)
         # Tested on the plain base, before a method changes it in place.
         packed = protocol.prompts and bool(method.cacheable) and can_pack(base.model)
         if record is None:
-            record, model = self._train(
-                planned.label, spec, method, base, names, precision, device, packed, alone
-            )
+            record, model = self._train(planned, base, names, precision, packed, alone)
         elif method.trains:
             model = method.load(base.model, self.store.adapter(record))
         else:
@@ -235,92 +235,29 @@ class Runner:
 
     def _train(
         self,
-        label: str,
-        spec: TrainingSpec,
-        method: Method[Any],
+        planned: PlannedRun,
         base: LoadedModel,
         names: Identity,
         precision: dict[str, str],
-        device: torch.device,
         packed: bool,
         alone: bool,
     ) -> tuple[TrainingRecord, nn.Module]:
-        model = base.model
-        record = TrainingRecord(
-            id=names.training,
-            spec=spec,
-            label=label,
-            model=base.description,
-            model_fingerprint=names.model,
-            data=names.training_data,
-            base_parameters=base.base_parameters,
-            precision=precision,
-            environment=environment(self.jobs),
-            settings=method.config.model_dump(mode="json"),
-            code=code_versions(spec.method, spec.tasks),
-        )
-        if not method.trains:
+        record = new_record(planned, names, base, precision, self.jobs)
+        if not planned.method.trains:
             with self.store.write_training(record):
                 pass
-            return self._stored(names), model
-        own = {id(parameter) for parameter in model.parameters()}
-        head = find_protocol(spec.protocol).new_parameters(model)
-        if spec.gradient_checkpointing:
+            return self._stored(names), base.model
+        device = this_device()
+        if planned.training.gradient_checkpointing:
             # Before adapting, so that a method that cannot work with it can refuse.
-            trainer.recompute_activations(model)
-        model = method.adapt(model, spec.seeds.init)
-        parameters = method.trainable(model)
-        check_trains(head, parameters, method.name)
-        data = BenchData(spec, self.pools, base.tokenizer, packed=packed, device=device)
-        limits.check_training(model, data.train_items, spec.max_length)
-        folder = self.store.unfinished_folder(names.training)
-
-        def advance(done: int, total: int) -> None:
-            self.store.leases.check(names.training)
-            self.reporter.training(done, total)
-
-        trained = trainer.train(
-            model,
-            method,
-            spec,
-            data,
-            folder,
-            device=device,
-            precision=precision["arithmetic"],
-            advance=advance,
-            judge=self._judge(spec, method, model, base, precision, device),
-            energy=energy_meter(device, alone=self.jobs == 1),
+            trainer.recompute_activations(base.model)
+        training = Training(
+            record, planned.method, base, self.store, self.pools, device=device, packed=packed
         )
-        record = record.model_copy(
-            update={
-                "trainable_parameters": sum(value.numel() for value in parameters.values()),
-                "head_parameters": sum(value.numel() for value in head.values()),
-                "added_parameters": sum(
-                    value.numel() for value in parameters.values() if id(value) not in own
-                ),
-                "steps": data.steps,
-                "tokens": trained.tokens,
-                "cut_items": data.cut,
-                "train_items": len(data.train_items),
-                "validation_items": len(data.validation_items),
-                "seconds": trained.seconds,
-                "first_step_seconds": trained.first_step_seconds,
-                "steady_tokens_per_second": trained.steady_tokens_per_second,
-                "joules": trained.joules,
-                "peak_memory_bytes": peak_memory() if alone and not trained.resumed else None,
-                "losses": trained.losses,
-                "validations": [tuple(validation) for validation in trained.validations],
-                "best_step": trained.best.step,
-                "best_validation": trained.best.metric,
-                "resumed": trained.resumed,
-                "halvings": loader.halvings(),
-            }
-        )
-        with self.store.write_training(record) as target:
-            method.save(model, target / "adapter")
-            shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
-        trainer.clear(folder)
-        return self._stored(names), model
+        energy = energy_meter(device, alone=self.jobs == 1)
+        trained = training.train(self.reporter.training, energy)
+        training.write(trained, peak_memory=peak_memory() if alone else None)
+        return self._stored(names), training.model
 
     def _stored(self, names: Identity) -> TrainingRecord:
         """The training that was just written, as it is stored."""
@@ -329,7 +266,7 @@ class Runner:
             raise BenchError(f"The training {names.training} is not where it was written.")
         return record
 
-    def _check_unfinished(self, training: str) -> None:
+    def check_unfinished(self, training: str) -> None:
         """Set aside the files of an interrupted run if one of them is incomplete."""
         folder = self.store.unfinished_folder(training)
         try:
@@ -340,44 +277,20 @@ class Runner:
             damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
             self.store.set_aside(folder, damage)
 
+    def check_scoring(self, planned: PlannedRun, base: LoadedModel) -> None:
+        """Check that the items a run scores fit its model.
+
+        Raises:
+            UsageError: they do not.
+        """
+        extra = int(getattr(planned.method.config, "num_virtual_tokens", 0) or 0)
+        scored = [*self._scored_items(planned.evaluation).values()]
+        limits.check_evaluation(base.model, base.tokenizer, planned.evaluation, scored, extra=extra)
+
     def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
         """Each task that is scored, with its items."""
         samples = self.pools.sample(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
         return dict(zip(spec.tasks, samples, strict=True))
-
-    def _judge(
-        self,
-        spec: TrainingSpec,
-        method: Method[Any],
-        model: nn.Module,
-        base: LoadedModel,
-        precision: dict[str, str],
-        device: torch.device,
-    ) -> Callable[[], float] | None:
-        """A function that scores generated answers to the validation items during training.
-
-        ``None`` unless the spec selects checkpoints by score.
-        """
-        if spec.select != "score" or not find_protocol(spec.protocol).generates:
-            return None
-        samples = self.pools.sample(
-            spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
-        )
-        context = evaluators.Context(
-            model,
-            base.tokenizer,
-            EvaluationSpec(tasks=spec.tasks, protocol=spec.protocol, max_length=spec.max_length),
-            packed=False,
-            cached=bool(method.cacheable),
-            device=device,
-            advance=lambda _: None,
-        )
-
-        def score() -> float:
-            with arithmetic(precision, device):
-                return evaluators.mean_score(context, samples)
-
-        return score
 
     def _evaluate(
         self,

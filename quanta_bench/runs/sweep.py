@@ -14,6 +14,7 @@ from quanta_bench.models.precision import dtype_name, fast_dtype
 from quanta_bench.results.integrity import NewerSchemaError
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
+from quanta_bench.runs import together
 from quanta_bench.runs.availability import without_absent
 from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.claims import AGAIN, Claims, compute_all, is_worth_retrying
@@ -47,6 +48,7 @@ def sweep(
     pools: Pools | None = None,
     fresh: Fresh = "",
     at_once: int | None = 1,
+    most: int | None = 1,
     allow_overlap: bool = False,
     accept: Callable[[PendingRun, Exception], bool] = lambda run, error: False,
 ) -> tuple[list[Cells], list[str]]:
@@ -68,6 +70,9 @@ def sweep(
             code.
         at_once: how many runs to compute at once, each in its own process; with one, it is this
             process. ``None`` uses :func:`quanta_bench.runs.concurrency.runs_at_once`.
+        most: how many runs to train together in common passes (:mod:`quanta_bench.runs.together`);
+            ``None`` uses :func:`quanta_bench.runs.concurrency.runs_together`. More than one are
+            computed in this process.
         allow_overlap: score a task even if many of its items are in the training data.
         accept: called with a run that failed and its error; if it returns true, the failure is an
             outcome like others, and there is no message about it.
@@ -86,6 +91,7 @@ def sweep(
     console.print("Reading data and looking for finished runs.", style="dim")
     runner = Runner(store, Silent(), pools)
     with WorkerPool() as pool:
+        at_once, most = together.settle(at_once, most)
         _start_early(pool, planned, store, fresh == "all", at_once)
         planned = without_absent(planned, runner.pools)
         cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
@@ -102,7 +108,7 @@ def sweep(
             board = _Board(screen, estimator, accept, runner, failures)
             if schedule.jobs == 1:
                 pool.close()
-                compute_all(pending, runner, board)
+                compute_all(pending, runner, board, most)
             else:
                 console.print(str(schedule), style="dim", highlight=False)
                 _compute_in_pool(pending, schedule, pool, runner, board)

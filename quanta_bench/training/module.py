@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import lightning.pytorch as pl
 import torch
@@ -22,6 +23,7 @@ from quanta_bench.training.objectives import (
     mean_of_means,
     objective_of,
 )
+from quanta_bench.training.together import Turn
 from quanta_bench.utils.readback import Readback
 
 SELECTION = "validation/selection"
@@ -46,6 +48,7 @@ class FineTuning(pl.LightningModule):
         steps: optimiser steps of the whole run, for the schedule.
         judge: computes the validation metric of the model as it stands, in place of the
             objective's; the loss on the validation batches still breaks ties.
+        turn: computes the passes of runs that are trained together; ``None`` for a run alone.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class FineTuning(pl.LightningModule):
         spec: TrainingSpec,
         steps: int,
         judge: Callable[[], float] | None = None,
+        turn: Turn[Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -62,6 +66,7 @@ class FineTuning(pl.LightningModule):
         self.spec = spec
         self.steps = steps
         self.judge = judge
+        self.turn = turn
         self.tokens = 0
         self.losses: list[float] = []
         self._unread: tuple[int, Readback] | None = None
@@ -86,9 +91,12 @@ class FineTuning(pl.LightningModule):
         Raises:
             DivergedError: the loss of the step before is NaN or infinite.
         """
-        loss = accumulate_gradients(
-            self.objective, self.model, batch, backward=self.manual_backward
-        )
+        if self.turn:
+            loss = self.turn.gradients(batch)
+        else:
+            loss = accumulate_gradients(
+                self.objective, self.model, batch, backward=self.manual_backward
+            )
         self.tokens += sum(part.tokens for part in batch)
         unread = self.global_step + 1, Readback(loss)
         self._step()
@@ -143,7 +151,9 @@ class FineTuning(pl.LightningModule):
         for name, sound in zip(weights, finite, strict=True):
             if not sound:
                 raise self._diverged(f"{name} has weights that are not finite", self.global_step)
-        self._validation.enter_context(self.method.frozen(self.model))
+        if not self.turn:
+            # What a method derives from its weights is one run's; a pass in common has many.
+            self._validation.enter_context(self.method.frozen(self.model))
 
     def on_validation_end(self) -> None:
         """Let the method drop what it derived from the weights."""
@@ -156,7 +166,8 @@ class FineTuning(pl.LightningModule):
             DivergedError: an output of the model is NaN or infinite.
         """
         with self._finite_outputs():
-            self._judged += self.objective.judge(self.model, batch)
+            judge = self.turn.judge if self.turn else partial(self.objective.judge, self.model)
+            self._judged += judge(batch)
 
     @contextmanager
     def _finite_outputs(self) -> Iterator[None]:
@@ -172,7 +183,7 @@ class FineTuning(pl.LightningModule):
             DivergedError: the metric or the loss is NaN or infinite.
         """
         with self._finite_outputs():
-            metric = self.judge() if self.judge else self.objective.metric(self._judged)
+            metric = self._metric()
         loss = mean_of_means([(item.task, item.loss) for item in self._judged])
         if not (math.isfinite(metric) and math.isfinite(loss)):
             what = f"the validation metric is {metric} and the validation loss {loss}"
@@ -185,6 +196,19 @@ class FineTuning(pl.LightningModule):
         # smaller loss then decides. Its weight is too small to outweigh one item of thousands,
         # and large enough for float32, in which Lightning keeps what is logged.
         self.log(SELECTION, metric - 1e-4 * loss / (1 + loss))
+
+    def _metric(self) -> float:
+        if not self.judge:
+            return self.objective.metric(self._judged)
+        with self.method.frozen(self.model):
+            return self.judge()
+
+    def cpu(self) -> Self:
+        """Stay on the device: Lightning would move the model off it after training.
+
+        It is scored next, and other runs may share its base.
+        """
+        return self
 
     def configure_optimizers(self) -> Any:
         """AdamW on the declared parameters, with the spec's schedule by step."""

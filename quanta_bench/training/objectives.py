@@ -67,20 +67,40 @@ class Objective(ABC, Generic[I_, B_]):
         """Items as one batch; ``packed`` as of :mod:`quanta_bench.data.batches`."""
 
     @abstractmethod
+    def outputs(self, model: nn.Module, batch: B_) -> Tensor:
+        """What loss and judgements are computed of, (outputs, ...), in the batch's order."""
+
+    @abstractmethod
+    def count(self, batch: B_) -> int:
+        """The number of outputs of a batch."""
+
+    @abstractmethod
+    def loss_of(self, outputs: Tensor, batch: B_) -> Tensor:
+        """The training loss of a batch by its outputs, a scalar, float32 or wider."""
+
     def loss(self, model: nn.Module, batch: B_) -> Tensor:
         """The training loss of a batch, a scalar, float32 or wider."""
+        return self.loss_of(self.outputs(model, batch), batch)
 
     @abstractmethod
     def units(self, batch: B_) -> int:
         """The number of terms that the loss averages over: items, or predicted tokens."""
 
     @abstractmethod
+    def judge_of(self, outputs: Tensor, batch: B_) -> list[Judgement]:
+        """A judgement of each item of a validation batch by its outputs.
+
+        Raises:
+            NonFiniteError: an output of the model is NaN or infinite.
+        """
+
     def judge(self, model: nn.Module, batch: B_) -> list[Judgement]:
         """A judgement of each item of a validation batch.
 
         Raises:
             NonFiniteError: an output of the model is NaN or infinite.
         """
+        return self.judge_of(self.outputs(model, batch), batch)
 
     def metric(self, judged: Sequence[Judgement]) -> float:
         """The validation metric, higher is better: the mean over tasks of their mean scores."""
@@ -117,17 +137,25 @@ class Continuations(Objective[Encoded, CandidateBatch]):
         context_loss = train and self.spec.loss == "answer+prompt"
         return collate(items, pad_token, packed=packed, context_loss=context_loss)
 
-    def loss(self, model: nn.Module, batch: CandidateBatch) -> Tensor:
+    def outputs(self, model: nn.Module, batch: CandidateBatch) -> Tensor:
+        """The log-likelihood of each predicted token, (tokens,)."""
+        return likelihood.token_log_likelihoods(model, batch)
+
+    def count(self, batch: CandidateBatch) -> int:
+        """Predicted tokens."""
+        return len(batch.where)
+
+    def loss_of(self, outputs: Tensor, batch: CandidateBatch) -> Tensor:
         """The spec's loss."""
-        return likelihood.loss(model, batch, self.spec.loss)
+        return likelihood.loss_of(outputs, batch, self.spec.loss)
 
     def units(self, batch: CandidateBatch) -> int:
         """Items where the loss compares candidates, predicted tokens where it is of language."""
         return len(batch.items) if self.spec.loss == "candidates" else len(batch.where)
 
-    def judge(self, model: nn.Module, batch: CandidateBatch) -> list[Judgement]:
+    def judge_of(self, outputs: Tensor, batch: CandidateBatch) -> list[Judgement]:
         """The credit of the best candidate; of a single continuation, its likelihood."""
-        sums = likelihood.log_likelihoods(model, batch)
+        sums = likelihood.candidate_sums(outputs, batch)
         # Candidates stand in the order of their items.
         scores = iter(likelihood.normalise(sums, batch, "token_mean").tolist())
         return [self._judge(item, [next(scores) for _ in item.candidates]) for item in batch.items]
@@ -166,17 +194,24 @@ class Labels(Objective[EncodedTexts, TextBatch]):
         """One row per item; there is nothing to pack."""
         return collate_texts(items, pad_token, outputs=self.task.outputs)
 
-    def loss(self, model: nn.Module, batch: TextBatch) -> Tensor:
+    def outputs(self, model: nn.Module, batch: TextBatch) -> Tensor:
+        """The head's numbers, (items, outputs)."""
+        return head_outputs(model, batch)
+
+    def count(self, batch: TextBatch) -> int:
+        """Items."""
+        return len(batch.items)
+
+    def loss_of(self, outputs: Tensor, batch: TextBatch) -> Tensor:
         """The mean over items of the cross-entropy over classes, or of the squared error."""
-        return head_losses(head_outputs(model, batch), batch.targets).mean()
+        return head_losses(outputs, batch.targets).mean()
 
     def units(self, batch: TextBatch) -> int:
         """Items."""
         return len(batch.items)
 
-    def judge(self, model: nn.Module, batch: TextBatch) -> list[Judgement]:
+    def judge_of(self, outputs: Tensor, batch: TextBatch) -> list[Judgement]:
         """The head's answer to each item."""
-        outputs = head_outputs(model, batch)
         # Together, because each reading waits for the device.
         rows = torch.cat([outputs, head_losses(outputs, batch.targets)[:, None]], dim=1).tolist()
         judged = []
@@ -220,15 +255,20 @@ def accumulate_gradients(
         The batch's loss, a float64 scalar without a gradient. It is not read: that would wait for
         the device.
     """
-    units = [objective.units(micro_batch) for micro_batch in micro_batches]
     losses: list[Tensor] = []
-    for one, count in zip(micro_batches, units, strict=True):
-        loss = objective.loss(model, one) * (count / sum(units))
+    for one, share in zip(micro_batches, shares(objective, micro_batches), strict=True):
+        loss = objective.loss(model, one) * share
         losses.append(loss.detach().double())
         # Autocast is for the forward pass: what was computed wide there is so in the gradient.
         with torch.autocast(loss.device.type, enabled=False):
             backward(loss)
     return torch.stack(losses).sum()
+
+
+def shares(objective: Objective[Any, B_], micro_batches: Sequence[B_]) -> list[float]:
+    """How much each micro-batch counts in the mean over the whole batch."""
+    units = [objective.units(micro_batch) for micro_batch in micro_batches]
+    return [count / sum(units) for count in units]
 
 
 def mean_of_means(values: Sequence[tuple[int, float]]) -> float:

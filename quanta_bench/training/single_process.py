@@ -7,13 +7,16 @@ depend on its spec alone, on a cluster as on a laptop.
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities import rank_zero
+from lightning.pytorch.utilities.seed import isolate_rng
 
 RANK_VARIABLES = (
     "RANK",
@@ -66,3 +69,32 @@ def single_process() -> Iterator[SingleProcess]:
     finally:
         only.rank = rank
         os.environ.update(hidden)
+
+
+@contextmanager
+def alone() -> Iterator[SingleProcess]:
+    """A block in which Lightning trains: in one process, quietly, the random state kept."""
+    with isolate_rng(), quiet(), single_process() as environment:
+        yield environment
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide Lightning's messages that a user of this suite cannot act on."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Lightning 2.6 asks torch 2.13 in a way that has been renamed.
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            # Batches are tokenised beforehand: more loader processes would not be faster.
+            warnings.filterwarnings("ignore", r".*does not have many workers")
+            # A resumed run finds its own checkpoints and metrics.
+            warnings.filterwarnings("ignore", r".*exists and is not empty")
+            warnings.filterwarnings("ignore", r"Experiment logs directory .* exists")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 import struct
 import time
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,14 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
-from quanta_bench.training.single_process import single_process
+from quanta_bench.training.single_process import alone
+from quanta_bench.training.together import Turn
 from quanta_bench.utils.device import synchronize
 from quanta_bench.utils.energy import EnergyMeter
 from quanta_bench.utils.folders import whole_file
@@ -45,11 +43,13 @@ class TrainingOutcome:
         losses: loss of every optimiser step.
         validations: every validation.
         best: the validation of the selected checkpoint.
-        seconds: wall time, validation included, over all the processes that the run took.
+        seconds: wall time, validation included, over all the processes that the run took; of a run
+            trained with others, its share of their time.
         first_step_seconds: the part up to the end of a process's first step, which pays for what
             is built, compiled or probed once.
         steady_seconds: the part of all further steps, without validations and checkpoints.
         steady_tokens: real tokens of these further steps.
+        elapsed: wall time, that of the others included.
         joules: energy used in that time; ``None`` where it was not measured.
         resumed: whether the run resumed from a checkpoint.
     """
@@ -62,6 +62,7 @@ class TrainingOutcome:
     first_step_seconds: float
     steady_seconds: float
     steady_tokens: int
+    elapsed: float
     joules: float | None
     resumed: bool
 
@@ -95,17 +96,21 @@ class _Progress(pl.Callback):
 
 
 class _Meters(pl.Callback):
-    """Wall time and energy of the whole run, carried through checkpoints.
+    """Time and energy of the whole run, carried through checkpoints.
 
     Args:
         device: where the run computes; waited for after a process's first step and before each
             validation, and nowhere else.
         energy: a meter of the device.
+        clock: the run's time so far in seconds; trained with others, its share of the wall time.
     """
 
-    def __init__(self, device: torch.device, energy: EnergyMeter | None) -> None:
+    def __init__(
+        self, device: torch.device, energy: EnergyMeter | None, clock: Callable[[], float]
+    ) -> None:
         self._device = device
         self._energy = energy
+        self._clock = clock
         self._seconds_before = 0.0
         self._joules_before: float | None = 0.0
         self.first_step_seconds = 0.0
@@ -114,11 +119,17 @@ class _Meters(pl.Callback):
         self._stepped = False
         self._since: tuple[float, int] | None = None
         synchronize(device)
-        self._start = time.perf_counter()
+        self._elapsed_before = 0.0
+        self._start = clock()
+        self._begin = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._start
+        return self._seconds_before + self._clock() - self._start
+
+    @property
+    def elapsed(self) -> float:
+        return self._elapsed_before + time.perf_counter() - self._begin
 
     @property
     def joules(self) -> float | None:
@@ -128,25 +139,26 @@ class _Meters(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         if self._stepped and self._since is None:
-            self._since = time.perf_counter(), module.tokens
+            self._since = self._clock(), module.tokens
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         if not self._stepped:
             synchronize(self._device)
             self._stepped = True
-            self.first_step_seconds += time.perf_counter() - self._start
+            self.first_step_seconds += self._clock() - self._start
 
     def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
         if self._since is not None:
             synchronize(self._device)
             start, tokens = self._since
-            self.steady_seconds += time.perf_counter() - start
+            self.steady_seconds += self._clock() - start
             self.steady_tokens += module.tokens - tokens
             self._since = None
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "seconds": self.seconds,
+            "elapsed": self.elapsed,
             "joules": self.joules,
             "first_step_seconds": self.first_step_seconds,
             "steady_seconds": self.steady_seconds,
@@ -155,6 +167,7 @@ class _Meters(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds_before = state_dict["seconds"]
+        self._elapsed_before = state_dict.get("elapsed", self._seconds_before)
         self._joules_before = state_dict.get("joules")
         self.first_step_seconds = state_dict.get("first_step_seconds", 0.0)
         self.steady_seconds = state_dict.get("steady_seconds", 0.0)
@@ -173,6 +186,7 @@ def train(
     advance: Callable[[int, int], None],
     judge: Callable[[], float] | None = None,
     energy: EnergyMeter | None = None,
+    turn: Turn[TrainingOutcome] | None = None,
 ) -> TrainingOutcome:
     """Train an adapted model and leave it with the weights of its best validation.
 
@@ -187,6 +201,8 @@ def train(
         advance: called with (steps done, all steps).
         judge: see :class:`quanta_bench.training.module.FineTuning`.
         energy: a meter of the device.
+        turn: the run's place among others that are trained together with it, by which its passes
+            are computed.
 
     Raises:
         DivergedError: a loss, a validation or a weight is NaN or infinite.
@@ -197,7 +213,7 @@ def train(
     model.train()
     # Before the clock: how fast a model is copied says nothing of how fast it trains.
     model.to(device)
-    module = FineTuning(model, method, spec, data.steps, judge)
+    module = FineTuning(model, method, spec, data.steps, judge, turn)
     best = ModelCheckpoint(
         folder,
         "best",
@@ -207,11 +223,11 @@ def train(
         enable_version_counter=False,
     )
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    meters = _Meters(device, energy)
+    meters = _Meters(device, energy, turn.clock if turn else time.perf_counter)
     resume = folder / "last.ckpt"
     resumed = resume.exists()
     handler = signal.getsignal(signal.SIGINT)
-    with isolate_rng(), quiet(), single_process() as environment:
+    with nullcontext(turn.environment) if turn else alone() as environment:
         pl.seed_everything(spec.seeds.init, verbose=False)
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -240,7 +256,8 @@ def train(
                 raise KeyboardInterrupt from None
             raise
         finally:
-            signal.signal(signal.SIGINT, handler)
+            if turn is None:  # signals are the main thread's
+                signal.signal(signal.SIGINT, handler)
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     restore(module, checkpoint["state_dict"])
     model.eval()
@@ -253,6 +270,7 @@ def train(
         meters.first_step_seconds,
         meters.steady_seconds,
         meters.steady_tokens,
+        meters.elapsed,
         meters.joules,
         resumed,
     )
@@ -300,25 +318,3 @@ def check_checkpoint(path: Path) -> None:
 def clear(folder: Path) -> None:
     """Remove a finished run's checkpoints and optimiser states."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide Lightning's messages that a user of this suite cannot act on."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Lightning 2.6 asks torch 2.13 in a way that has been renamed.
-            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
-            # Batches are tokenised beforehand: more loader processes would not be faster.
-            warnings.filterwarnings("ignore", r".*does not have many workers")
-            # A resumed run finds its own checkpoints and metrics.
-            warnings.filterwarnings("ignore", r".*exists and is not empty")
-            warnings.filterwarnings("ignore", r"Experiment logs directory .* exists")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -86,6 +86,7 @@ class Computer:
         draw: draws the rows of a round from the results so far.
         fresh: which runs to recompute.
         at_once: how many to compute at once, see :func:`quanta_bench.runs.sweep.sweep`.
+        most: how many to train together, likewise.
         allow_overlap: score validation items even if many of them are in the training data.
     """
 
@@ -98,6 +99,7 @@ class Computer:
         *,
         fresh: Fresh = "",
         at_once: int | None = 1,
+        most: int | None = 1,
         allow_overlap: bool = False,
     ) -> None:
         self.failures: list[str] = []
@@ -107,6 +109,7 @@ class Computer:
         self._draw = draw
         self._fresh: Fresh = fresh
         self._at_once = at_once
+        self._most = most
         self._allow_overlap = allow_overlap
         self._divergences = Divergences(store, pools)
 
@@ -133,6 +136,7 @@ class Computer:
                 pools=self._pools,
                 fresh=self._fresh,
                 at_once=self._at_once,
+                most=self._most,
                 allow_overlap=self._allow_overlap,
                 accept=accept,
             )

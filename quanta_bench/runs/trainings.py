@@ -1,0 +1,192 @@
+"""One training of a run: adapt the base, train, store what was trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from quanta_bench.data import loader
+from quanta_bench.data.pools import Pools
+from quanta_bench.evaluation import evaluators, limits
+from quanta_bench.method import Method
+from quanta_bench.models.heads import check_trains
+from quanta_bench.models.loading import LoadedModel
+from quanta_bench.models.precision import arithmetic
+from quanta_bench.plugins import find_protocol
+from quanta_bench.results.environment import environment
+from quanta_bench.results.provenance import code_versions
+from quanta_bench.results.records import TrainingRecord
+from quanta_bench.results.store import Store
+from quanta_bench.runs.identity import Identity, PlannedRun
+from quanta_bench.spec import EvaluationSpec, TrainingSpec
+from quanta_bench.training import trainer
+from quanta_bench.training.datamodule import BenchData
+from quanta_bench.training.together import Turn
+from quanta_bench.training.trainer import TrainingOutcome
+from quanta_bench.utils.energy import EnergyMeter
+
+
+def new_record(
+    planned: PlannedRun, names: Identity, base: LoadedModel, precision: dict[str, str], jobs: int
+) -> TrainingRecord:
+    """The record of a training that has not been computed yet."""
+    spec, method = planned.training, planned.method
+    return TrainingRecord(
+        id=names.training,
+        spec=spec,
+        label=planned.label,
+        model=base.description,
+        model_fingerprint=names.model,
+        data=names.training_data,
+        base_parameters=base.base_parameters,
+        precision=precision,
+        environment=environment(jobs),
+        settings=method.config.model_dump(mode="json"),
+        code=code_versions(spec.method, spec.tasks),
+    )
+
+
+class Training:
+    """A training that is ready to start. The base is adapted in place.
+
+    Args:
+        record: its record so far.
+        method: the method.
+        base: the base model.
+        store: where it is kept.
+        pools: where items come from.
+        device: where to train.
+        packed: whether candidates may share a row.
+
+    Attributes:
+        model: the adapted model.
+        parameters: what trains in it, by name.
+        data: its batches.
+    """
+
+    def __init__(
+        self,
+        record: TrainingRecord,
+        method: Method[Any],
+        base: LoadedModel,
+        store: Store,
+        pools: Pools,
+        *,
+        device: torch.device,
+        packed: bool,
+    ) -> None:
+        spec = record.spec
+        self.record = record
+        self.method = method
+        self._base = base
+        self._store = store
+        self._pools = pools
+        self._device = device
+        self._own = {id(parameter) for parameter in base.model.parameters()}
+        self._head = find_protocol(spec.protocol).new_parameters(base.model)
+        self.model = method.adapt(base.model, spec.seeds.init)
+        self.parameters = method.trainable(self.model)
+        check_trains(self._head, self.parameters, method.name)
+        self.data = BenchData(spec, pools, base.tokenizer, packed=packed, device=device)
+        limits.check_training(self.model, self.data.train_items, spec.max_length)
+
+    def train(
+        self,
+        advance: Callable[[int, int], None],
+        energy: EnergyMeter | None = None,
+        turn: Turn[TrainingOutcome] | None = None,
+    ) -> TrainingOutcome:
+        """Train to the end; arguments as of :func:`quanta_bench.training.trainer.train`.
+
+        Raises:
+            RunInProgressError: another process has taken the training over.
+        """
+
+        def checked(done: int, total: int) -> None:
+            self._store.leases.check(self.record.id)
+            advance(done, total)
+
+        return trainer.train(
+            self.model,
+            self.method,
+            self.record.spec,
+            self.data,
+            self._store.unfinished_folder(self.record.id),
+            device=self._device,
+            precision=self.record.precision["arithmetic"],
+            advance=checked,
+            judge=self._judge(self.record.spec),
+            energy=energy,
+            turn=turn,
+        )
+
+    def write(
+        self, trained: TrainingOutcome, *, peak_memory: int | None = None, together: int = 1
+    ) -> None:
+        """Store what was trained.
+
+        Args:
+            trained: what training returned.
+            peak_memory: in bytes, where it was measured.
+            together: how many runs were trained together.
+        """
+        own, data, parameters = self._own, self.data, self.parameters.values()
+        record = self.record.model_copy(
+            update={
+                "trainable_parameters": sum(value.numel() for value in parameters),
+                "head_parameters": sum(value.numel() for value in self._head.values()),
+                "added_parameters": sum(v.numel() for v in parameters if id(v) not in own),
+                "steps": data.steps,
+                "tokens": trained.tokens,
+                "cut_items": data.cut,
+                "train_items": len(data.train_items),
+                "validation_items": len(data.validation_items),
+                "seconds": trained.seconds,
+                "first_step_seconds": trained.first_step_seconds,
+                "steady_tokens_per_second": trained.steady_tokens_per_second,
+                "together": together,
+                "elapsed_seconds": trained.elapsed,
+                "joules": trained.joules,
+                "peak_memory_bytes": None if trained.resumed else peak_memory,
+                "losses": trained.losses,
+                "validations": [tuple(validation) for validation in trained.validations],
+                "best_step": trained.best.step,
+                "best_validation": trained.best.metric,
+                "resumed": trained.resumed,
+                "halvings": loader.halvings(),
+            }
+        )
+        folder = self._store.unfinished_folder(record.id)
+        with self._store.write_training(record) as target:
+            self.method.save(self.model, target / "adapter")
+            shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
+        trainer.clear(folder)
+
+    def _judge(self, spec: TrainingSpec) -> Callable[[], float] | None:
+        """A function that scores generated answers to the validation items during training.
+
+        ``None`` unless the spec selects checkpoints by score.
+        """
+        if spec.select != "score" or not find_protocol(spec.protocol).generates:
+            return None
+        samples = self._pools.sample(
+            spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
+        )
+        context = evaluators.Context(
+            self.model,
+            self._base.tokenizer,
+            EvaluationSpec(tasks=spec.tasks, protocol=spec.protocol, max_length=spec.max_length),
+            packed=False,
+            cached=bool(self.method.cacheable),
+            device=self._device,
+            advance=lambda _: None,
+        )
+
+        def score() -> float:
+            with arithmetic(self.record.precision, self._device):
+                return evaluators.mean_score(context, samples)
+
+        return score
