@@ -88,7 +88,7 @@ class MethodBattery:
             }
             unknown = set(row.origin) - set(dict(settings)) - nested - set(row.training)
             assert unknown == set(), f"origins of no setting in the {profile} row"
-        for name in ("mergeable", "exact_start", "cacheable"):
+        for name in ("mergeable", "exact_start", "cacheable", "stackable"):
             claim = getattr(method, name)
             assert claim or claim.reason, f"`{name}` is denied without a reason"
         undescribed = [s.name for s in settings_of(self.method.Config) if not s.meaning]
