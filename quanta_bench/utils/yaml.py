@@ -13,6 +13,9 @@ INTEGER = "tag:yaml.org,2002:int"
 MOST_DIGITS = 40
 """Of a whole number; Python refuses to print, or to read, one of some thousands."""
 
+DEEPEST = 100
+"""Most collections within each other; PyYAML's parser in C ends the process at some thousands."""
+
 LARGEST = 200_000
 """Most values of a document, those that aliases repeat counted each time."""
 
@@ -25,6 +28,7 @@ def parse_yaml(text: str) -> Any:
             written out, repeats a key of a mapping, or contains an invalid number or date or an
             unpaired surrogate, which is not valid Unicode.
     """
+    _check_depth(text)
     loader = _LOADER(text)  # a safe loader either way
     try:
         node = loader.get_single_node()
@@ -34,13 +38,23 @@ def parse_yaml(text: str) -> Any:
         # out, as merging keys, hashing and JSON do.
         _check_size(node, {})
         return loader.construct_document(node)
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
     except (ValueError, OverflowError) as error:
         # PyYAML passes on the errors of int(), float() and datetime.
         raise yaml.YAMLError(f"a value is not what it looks like ({error})") from None
     finally:
         loader.dispose()
+
+
+def _check_depth(text: str) -> None:
+    """Refuse a text whose collections are nested too deeply, before anything recurses into them."""
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _check_size(node: yaml.Node, sizes: dict[int, int]) -> int:
