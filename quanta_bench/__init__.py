@@ -1,3 +1,12 @@
 """quanta-bench: a benchmark suite for parameter-efficient fine-tuning of language models."""
 
+import logging
+import os
+
 __version__ = "0.1.0"
+
+# Before anything imports transformers, which would else download compiled code from the hub for
+# some architectures where the package `kernels` is installed.
+os.environ.setdefault("USE_HUB_KERNELS", "NO")
+# It warns at import that it could not download a kernel from there either.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -124,7 +124,7 @@ class TrainingSpec(Frozen):
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(8, ge=1)
     accumulate: int = Field(1, ge=1)
-    epochs: int = Field(1, ge=1)
+    epochs: int = Field(1, ge=1, le=100_000)
     schedule: Literal["linear", "constant"] = "linear"
     warmup: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)

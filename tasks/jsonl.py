@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
-from quanta_bench.rows import TEXT_TABLES, parse_json, read_rows
+from quanta_bench.rows import TEXT_TABLES, parse_json, read_rows, user_path
 from quanta_bench.task import (
     Example,
     Fractions,
@@ -164,7 +164,7 @@ class UserFile(JsonLines):  # noqa: D101 - the same task under its newer name
 
 def _check_file(path: str) -> None:
     """Refuse a path that leads to no file."""
-    file = Path(path).expanduser()
+    file = user_path(path)
     if file.is_dir():
         raise UsageError(f"{path} is a folder; name a file of rows in it.")
     if not file.exists():

@@ -32,6 +32,7 @@ def show(table: Appendix, options: TableOptions) -> None:
         # --jobs may be set by the environment for every table.
         if flag not in (*table.takes, "--jobs"):
             raise UsageError(f"{table.name} takes no {flag}, only {', '.join(table.takes)}.")
+    console.check_results(options.folder)
     make = _data_sets if table.name == "tableD1" else _samples
     texts, drawn = make(options)
     from quanta_bench.report import sections

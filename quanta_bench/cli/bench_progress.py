@@ -54,6 +54,7 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
     sources = (ModelSpec.from_reference(selection.model).source, selection.source)
     for source in sources:
         read_words(source)
+    terminal.check_results(folder)
     console = terminal.console(errors=as_json)
     if runner.any_reads(names):
         terminal.fetch(console, models=sources[:1], data=sources[1:])

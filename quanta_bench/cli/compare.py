@@ -20,7 +20,7 @@ from quanta_bench.cli.options import (
     StoredTable,
     comma_separated,
     examples,
-    whole_numbers,
+    read_seeds,
 )
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 
@@ -98,7 +98,7 @@ def compare(
     from quanta_bench.suites.request import make_request
 
     choice = Choice(
-        seeds=whole_numbers(seeds),
+        seeds=read_seeds(seeds),
         vary=comma_separated(vary),
         size=size,
         model=model,

@@ -209,6 +209,17 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     return found, failures
 
 
+def check_results(folder: Path) -> None:
+    """Refuse a results folder that cannot be written, before anything is computed.
+
+    Raises:
+        StorageError: it is a file, on a full disk, or not permitted.
+    """
+    from quanta_bench.results.store import Store
+
+    Store(folder).check_writable()
+
+
 def say_written(paths: Sequence[Path], store: Store) -> None:
     """Say where a command's files and its runs are, and which earlier files were kept."""
     for path in paths:

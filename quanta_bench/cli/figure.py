@@ -9,8 +9,8 @@ import typer
 from quanta_bench.cli.options import (
     SuiteOptions,
     examples,
+    read_seeds,
     takes_options,
-    whole_numbers,
 )
 from quanta_bench.errors import UsageError
 
@@ -91,11 +91,10 @@ def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
             f"{refused[0]} does not apply to {name}, which trains no language model; it takes "
             f"--quick, {', '.join(TAKEN[:-1])} and {TAKEN[-1]}."
         )
-    seeds = whole_numbers(options.seeds)
-    if len(set(seeds)) < len(seeds) or min(seeds, default=0) < 0:
-        raise UsageError(f"--seeds {options.seeds}: seeds must be distinct and non-negative.")
+    seeds = read_seeds(options.seeds)
     experiment = EXPERIMENTS.get(name)
     settle_libraries()
+    console.check_results(options.folder)
     screen = console.console(errors=options.as_json)
 
     def tell(text: str) -> None:

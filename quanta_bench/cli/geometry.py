@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +18,9 @@ from quanta_bench.cli.options import (
     StoredTable,
     comma_separated,
     examples,
-    whole_numbers,
+    read_seeds,
 )
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, UsageError
 
 EXAMPLES = examples(
     "quanta-bench geometry --table 3",
@@ -47,6 +48,10 @@ def geometry(
     """
     from quanta_bench.cli import console, output
 
+    try:
+        re.compile(modules)
+    except re.error as error:
+        raise UsageError(f"--modules {modules!r} is no regular expression: {error}.") from None
     screen = console.console(errors=as_json)
     screen.print("Loading packages.", style="dim")
     import torch
@@ -60,7 +65,7 @@ def geometry(
     from quanta_bench.suites.request import make_request
 
     choice = Choice(
-        methods=comma_separated(methods), seeds=whole_numbers(seeds), size=size, model=model
+        methods=comma_separated(methods), seeds=read_seeds(seeds), size=size, model=model
     )
     request = make_request(table, "table", profile, choice, check=True)
     store = Store(results or Path("results") / "local" / profile)

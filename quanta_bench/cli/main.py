@@ -5,6 +5,7 @@ Every heavy import waits until a command needs it.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ from quanta_bench.cli import (
 )
 from quanta_bench.cli.options import FreshAlone, examples
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.utils.escaping import printable
+from quanta_bench.utils.escaping import brief
 
 app = typer.Typer(
     name="quanta-bench",
@@ -62,6 +63,8 @@ INTERRUPTED = 130
 
 TERMINATED = 143
 """Exit status after SIGTERM, as shells have it."""
+_WRONG_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+"""What the system says of a path that cannot be what the user named it for."""
 
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "table": (table.table, table.EXAMPLES),
@@ -141,10 +144,10 @@ def main() -> None:
         if status == INTERRUPTED:
             raise KeyboardInterrupt
     except BenchError as error:
-        typer.echo(f"quanta-bench: {printable(str(error))}", err=True)
+        typer.echo(f"quanta-bench: {brief(str(error))}", err=True)
         status = error.exit_status
     except COMMAND_LINE_ERROR as error:
-        typer.echo(f"quanta-bench: {printable(_command_line_message(error))}", err=True)
+        typer.echo(f"quanta-bench: {brief(_command_line_message(error))}", err=True)
         status = UsageError.exit_status
     except (KeyboardInterrupt, typer.Abort):
         status = TERMINATED if terminated else INTERRUPTED
@@ -153,11 +156,24 @@ def main() -> None:
         # The reader of our output closed it, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except OSError as error:
+        if os.environ.get("QUANTA_BENCH_DEBUG") or error.errno not in _WRONG_PATH:
+            status = _say_unexpected(error)
+        else:
+            place = error.filename if error.filename is not None else "A path"
+            typer.echo(brief(f"quanta-bench: {place}: {error.strerror}."), err=True)
+            status = UsageError.exit_status
     except Exception as error:
-        if os.environ.get("QUANTA_BENCH_DEBUG"):
-            raise
-        typer.echo(f"quanta-bench: {_unexpected(error)}", err=True)
+        status = _say_unexpected(error)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say_unexpected(error: Exception) -> int:
+    """Print an unexpected exception and return the exit status; raise it for who debugs."""
+    if os.environ.get("QUANTA_BENCH_DEBUG"):
+        raise error
+    typer.echo(f"quanta-bench: {brief(_unexpected(error))}", err=True)
+    return BenchError.exit_status
 
 
 def _command_line_message(error: Any) -> str:

@@ -167,6 +167,9 @@ class SuiteOptions:
 
         if self.stored and self.fresh:
             raise UsageError("--stored computes nothing, and --fresh computes again: take one.")
+        if self.dry_run and (self.stored or self.fresh):
+            flag = "--stored" if self.stored else "--fresh"
+            raise UsageError(f"--dry-run prints a plan and computes nothing: leave {flag} out.")
         if self.gpu and not self.dry_run:
             raise UsageError("--gpu needs --dry-run; runs use the GPU of this machine.")
         read_jobs(self.jobs)
@@ -187,7 +190,7 @@ class SuiteOptions:
         return Choice(
             methods=comma_separated(self.methods),
             all_rows=self.rows == "all",
-            seeds=whole_numbers(self.seeds),
+            seeds=read_seeds(self.seeds),
             vary=comma_separated(self.vary),
             size=self.size,
             models=comma_separated(self.models),
@@ -288,6 +291,22 @@ def examples(*commands: str) -> str:
 def comma_separated(text: str) -> tuple[str, ...]:
     """The parts of a list such as ``quanta,lora``."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+SEEDS = 2**32
+"""Seeds are below it, as NumPy's generators take them."""
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """The seeds of a list such as ``0,1,2``.
+
+    Raises:
+        UsageError: one is no whole number, is out of range, or is given twice.
+    """
+    seeds = whole_numbers(text)
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < SEEDS for seed in seeds):
+        raise UsageError(f"Seeds are different whole numbers from 0 to {SEEDS - 1}, not {text}.")
+    return seeds
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:

@@ -25,7 +25,9 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="In seconds: fewer and smaller cases.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random cases.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the random cases.")
+    ] = 0,
     only_list: Annotated[
         bool, typer.Option("--list", help="List the registered checks and run none.")
     ] = False,

@@ -35,6 +35,27 @@ IMPLEMENTATIONS = frozenset({"eager", "sdpa", "flex_attention", "batched_mm", "g
 downloaded as compiled code from the hub."""
 
 
+QUANTIZATIONS = ("bitsandbytes", "gptq", "awq", "compressed-tensors")
+"""Quantisations whose code is an installed package's."""
+
+SIZES = frozenset(
+    {
+        *("hidden_size", "n_embd", "d_model", "intermediate_size", "vocab_size"),
+        *("num_attention_heads", "n_head", "max_position_embeddings", "n_positions"),
+    }
+)
+LAYERS = frozenset({"num_hidden_layers", "n_layer", "n_layers", "num_layers"})
+MOST_LAYERS = 1_000
+"""Keys of sizes, of numbers of layers, and the most layers: each is built before it is compared
+with the weights."""
+
+MAY_BE_INFINITE = frozenset({"time_step_limit"})
+"""Keys whose values are infinite in published models."""
+
+TOKENIZER_FILES = frozenset({"tokenizer_file", "vocab_file", "merges_file", "spm_file"})
+"""Keys of ``tokenizer_config.json`` by which transformers would read another file."""
+
+
 def content_files(folder: Path) -> set[Path]:
     """The files that make up a model."""
     return {path for pattern in CONTENT for path in folder.glob(pattern) if path.is_file()}
@@ -50,6 +71,8 @@ def check_folder(folder: Path) -> None:
     _refuse_pickles(folder)
     config = read_configuration(folder / "config.json")
     _refuse_code(folder, config)
+    _refuse_quantizations(folder / "config.json", config)
+    _refuse_generation(folder)
     _refuse_other_files(folder, config)
 
 
@@ -61,6 +84,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     """
     config = read_json(path)
     _refuse_implementations(path, config)
+    _refuse_numbers(path, config)
     return config
 
 
@@ -116,11 +140,56 @@ def _refuse_implementations(path: Path, config: dict[str, Any]) -> None:
         if "_implementation" not in key:
             continue
         for name in value.values() if isinstance(value, dict) else [value]:
-            if name is not None and name not in IMPLEMENTATIONS:
+            if name is not None and not (isinstance(name, str) and name in IMPLEMENTATIONS):
                 raise SourceError(
                     f"{path} names {name!r} as its {key.strip('_')}, which would be downloaded as "
                     "compiled code. A model's folder does not choose code: remove the key."
                 )
+
+
+def _refuse_numbers(path: Path, config: dict[str, Any]) -> None:
+    """Refuse sizes that no model has, which would be built before they are compared with weights.
+
+    Raises:
+        SourceError: a number is NaN, infinite or of more than 64 bits, or a size is not positive
+            or beyond `MOST_LAYERS`.
+    """
+    for key, value in _items(config):
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            size = key in SIZES or key in LAYERS
+            reason = ""
+            if number != number or (abs(number) >= 2**63 and key not in MAY_BE_INFINITE):
+                reason = "no finite number of 64 bits"
+            elif size and number <= 0:
+                reason = "not positive"
+            elif key in LAYERS and number > MOST_LAYERS:
+                reason = f"more than {MOST_LAYERS}"
+            if reason:
+                raise SourceError(f"{path} is damaged: {key} is {number}, which is {reason}.")
+
+
+def _refuse_quantizations(path: Path, config: dict[str, Any]) -> None:
+    for key, value in _items(config):
+        if key == "quantization_config" and value is not None:
+            method = value.get("quant_method") if isinstance(value, dict) else value
+            if not (isinstance(method, str) and method in QUANTIZATIONS):
+                raise SourceError(
+                    f"{path} names the quantisation {method!r}; supported are "
+                    f"{', '.join(QUANTIZATIONS)}. Others download their code from the hub, or are "
+                    "not known."
+                )
+
+
+def _refuse_generation(folder: Path) -> None:
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return
+    ends = read_json(path).get("eos_token_id")
+    for token in ends if isinstance(ends, list) else [ends]:
+        if token is not None and (isinstance(token, bool) or not isinstance(token, int)):
+            raise SourceError(f"{path}: eos_token_id is {token!r}; a token is a whole number.")
 
 
 def _items(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -147,7 +216,12 @@ def _refuse_other_files(folder: Path, config: dict[str, Any]) -> None:
         named[index.name] = list(weights.values())
     tokenizer = folder / "tokenizer_config.json"
     if tokenizer.is_file():
-        named[tokenizer.name] = list(read_json(tokenizer).get("fast_tokenizer_files") or ())
+        content = read_json(tokenizer)
+        # transformers reads the tokenizer from what a key such as tokenizer_file names.
+        named[tokenizer.name] = [
+            *(content.get("fast_tokenizer_files") or ()),
+            *(name for key, name in content.items() if key in TOKENIZER_FILES),
+        ]
     for source, names in named.items():
         for name in names:
             if name is not None and not _is_content(folder, name):

@@ -53,7 +53,7 @@ def read_jobs(text: str) -> int | None:
     """
     if text == AUTO:
         return None
-    if text.isascii() and text.isdecimal() and int(text) > 0:
+    if text.isascii() and text.isdecimal() and len(text) < 5 and int(text) > 0:
         return int(text)
     raise UsageError(f"--jobs takes a number of runs from 1 on, or {AUTO}, not {text!r}.")
 

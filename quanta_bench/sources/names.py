@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from quanta_bench.errors import MissingDataError, SourceError, UsageError, did_you_mean
+from quanta_bench.utils.folders import user_path
 
 Kind = Literal["embedded", "hub", "local"]
 
@@ -24,7 +25,7 @@ def read_words(text: str) -> tuple[Kind, Path]:
     if kind == "local":
         if not rest:
             raise UsageError(f"The source {text!r} names no folder; write local:DIR.")
-        folder = Path(rest).expanduser()
+        folder = user_path(rest)
         if not folder.is_dir():
             raise SourceError(f"The source {text!r}: there is no folder {folder.absolute()}.")
         return "local", folder

@@ -58,6 +58,12 @@ def _check_tasks(training: TrainingSpec, evaluation: EvaluationSpec) -> None:
         )
     if not evaluation.tasks:
         raise UsageError("evaluation.tasks is empty: name at least one task to score.")
+    text = evaluation.forgetting
+    if text and find_task(text).kind != "perplexity":
+        raise UsageError(
+            f"evaluation.forgetting names {text!r}, which is no running text: its perplexity says "
+            "nothing. Name a task such as running_text, or none ('')."
+        )
     for part, tasks in (("training", training.tasks), ("evaluation", evaluation.tasks)):
         for task in tasks:
             if tasks.count(task) > 1:

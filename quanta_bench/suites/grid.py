@@ -313,7 +313,10 @@ def _select(
             if name not in present and profile_name in method.rows
         ]
     filled = [_filled(row, METHODS.get(row.method), profile_name) for row in rows]
-    labels = [(row.label, row.model or profile.model) for row in filled]
+    if not filled and not unusable:
+        raise UsageError(f"{suite.name} has no rows in the profile {profile_name!r}.")
+    # Spaces do not tell labels apart in a table.
+    labels = [(" ".join(row.label.split()), row.model or profile.model) for row in filled]
     for pair in labels:
         if labels.count(pair) > 1:
             raise UsageError(

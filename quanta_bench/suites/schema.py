@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from quanta_bench.errors import did_you_mean
 from quanta_bench.spec import Denominator, Frozen
+
+NAME = r"^[\w-]+$"
+LONGEST_NAME = 100
+"""Names that become parts of file names, and the characters of the longest."""
 
 
 class RowSpec(Frozen):
@@ -34,7 +38,7 @@ class RowSpec(Frozen):
     """
 
     method: str
-    label: str = ""
+    label: str = Field("", max_length=300)
     model: str = ""
     revision: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -159,7 +163,7 @@ class Profile(Frozen):
     model: str = "smollm2-135m"
     model_source: str = "embedded"
     seeds: tuple[int, ...] = (0,)
-    vary: tuple[Literal["init", "order", "sample"], ...] = ("init", "order")
+    vary: tuple[Literal["init", "order", "sample"], ...] = Field(("init", "order"), min_length=1)
     trained: Literal["together", "apart"] = "together"
     denominator: Denominator = "base"
     training: dict[str, Any] = Field(default_factory=dict)
@@ -213,15 +217,15 @@ class Suite(Frozen):
         profiles: settings in which it can be run.
     """
 
-    name: str = Field(pattern=r"^[\w-]+$")
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     title: str = ""
     tasks: tuple[str, ...] = Field(min_length=1)
     columns: tuple[ColumnSpec, ...] = ()
     average: str = "Avg."
     averages: tuple[AverageSpec, ...] = ()
-    published: str = ""
+    published: str = Field("", pattern=r"^[\w-]*$")
     figure: Drawing | None = None
-    profiles: dict[str, Profile]
+    profiles: dict[Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)], Profile]
 
     @field_validator("columns", mode="before")
     @classmethod

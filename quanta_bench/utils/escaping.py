@@ -73,6 +73,23 @@ def _picture(match: re.Match[str]) -> str:
     return "\u2421" if code == 0x7F else "\ufffd"
 
 
+LONGEST_WORD = 400
+LONGEST_LINE = 4_000
+"""Characters of a message's word and line; a user's own value may have millions."""
+
+
+def brief(text: str) -> str:
+    """A printable message in which words and lines that no one would read are cut, saying so."""
+    text = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: _cut(word[0], LONGEST_WORD), text)
+    return "\n".join(_cut(line, LONGEST_LINE) for line in printable(text).split("\n"))
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) < longest:
+        return text
+    return f"{text[: longest // 4]}... ({len(text):,} characters)"
+
+
 def one_line(text: str) -> str:
     """A printable text with its line breaks and runs of spaces as single spaces."""
     return printable(" ".join(text.split()))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from quanta_bench.errors import StorageError
+from quanta_bench.errors import StorageError, UsageError
 
 _REASONS = (
     errno.ENOSPC,
@@ -26,11 +26,27 @@ _REASONS = (
     errno.EPERM,
     errno.ENOTDIR,
     errno.EIO,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
 )
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 SCRATCH = ".*.part-*"
 """Pattern of the names under which files and folders are written."""
+
+
+def user_path(text: str) -> Path:
+    """A path as a user writes it, ``~`` standing for a home folder.
+
+    Raises:
+        UsageError: it names the home folder of a user that is not there.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{text}: {error}") from None
 
 
 @contextmanager
@@ -106,7 +122,11 @@ def check_writable(folder: Path, advice: str) -> None:
     with storage_errors(folder, advice):
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            # A file system that the kernel makes up, such as /proc, holds no folders of ours.
+            raise StorageError(f"{folder} cannot be made: {error.strerror}. {advice}") from error
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(b"x")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quanta_bench.errors import UsageError
+from quanta_bench.utils.folders import user_path
 from quanta_bench.utils.json_text import parse_json
 
 Rows = list[tuple[str, dict[str, Any]]]
@@ -33,9 +34,12 @@ def read_rows(path: str) -> Rows:
     Raises:
         UsageError: there is no such file, it is empty, or it is not what its ending says.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     ending = file.suffix.lower()
     try:
+        # Each reader needs the file from its start, and a device may have no end.
+        if file.exists() and not file.is_file():
+            raise UsageError(f"{path} is not a file; a pipe or a device cannot be read twice.")
         if ending in TEXT_TABLES:
             rows = list(_text_table(file, path, TEXT_TABLES[ending]))
         elif ending == ".parquet":
@@ -96,7 +100,8 @@ def _text_table(file: Path, path: str, separator: str) -> Iterator[tuple[str, di
                     )
                 yield place, dict(zip(names, cells, strict=True))
         except csv.Error as error:
-            raise UsageError(f"{path}, line {reader.line_num}: {error}.") from error
+            reason = str(error).replace("unexpected end of data", "a quote is not closed")
+            raise UsageError(f"{path}, line {reader.line_num}: {reason}.") from error
 
 
 def _parquet(file: Path, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

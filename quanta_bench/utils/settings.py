@@ -17,6 +17,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
+LARGEST = 2**63 - 1
+"""The largest whole number of a setting: libraries take 64 bits."""
+
 
 class StrictModel(BaseModel):
     """Frozen, closed to unknown keys, and without the conversions that hide a mistake.
@@ -39,6 +42,8 @@ class StrictModel(BaseModel):
                     f"{as_yaml(scalar)} is not a valid value (YAML reads yes, no, on and off as "
                     "true and false)"
                 )
+            if isinstance(scalar, int) and abs(scalar) > LARGEST:
+                raise ValueError(f"a whole number is at most {LARGEST}")
             if isinstance(scalar, float) and not math.isfinite(scalar):
                 raise ValueError(f"{scalar} is not a finite number")
         return value

@@ -28,8 +28,11 @@ def parse_yaml(text: str) -> Any:
             written out, repeats a key of a mapping, or contains an invalid number or date or an
             unpaired surrogate, which is not valid Unicode.
     """
-    _check_depth(text)
-    loader = _LOADER(text)  # a safe loader either way
+    try:
+        _check_depth(text)
+        loader = _LOADER(text)  # a safe loader either way
+    except UnicodeEncodeError:
+        raise yaml.YAMLError("it contains half of a surrogate pair") from None
     try:
         node = loader.get_single_node()
         if node is None:

@@ -92,8 +92,6 @@ def edit_json(path: Path, changes: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-
-
 def bomb(levels: int = 9) -> str:
     """YAML of a few hundred bytes whose aliases stand for ten to the power of ``levels`` values."""
     parts = ["&l0 [x, x, x, x, x, x, x, x, x, x]"]

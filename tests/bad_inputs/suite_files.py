@@ -18,11 +18,11 @@ JUNK: tuple[Any, ...] = (5, True, NAN, [[1]], {"a": 1}, [None], 1.5)
 
 def cases(made: Material) -> Iterator[Case]:
     """Every kind of bad suite."""
-    number = 0
-    for name, text in _texts(made):
+    for number, (name, text) in enumerate(_texts(made)):
         path = made.written("suites", f"{number}.yaml", text)
-        number += 1
-        yield Case(name, made.table(suite=path))
+        # A folder without the model is a failure to read, not a wrong word.
+        statuses = (1, 2) if "model" in name else (2,)
+        yield Case(name, made.table(suite=path), statuses)
     for name, words in _not_files(made):
         yield Case(name, words)
 
@@ -61,7 +61,20 @@ def _step(text: str) -> str | int:
 
 
 def _not_yaml(good: str) -> Iterator[tuple[str, str | bytes]]:
-    for text in ("", "5", "[]", "- a", "null", "just words", "a: b: c", "{", "'", "\t", "%", "--- a\n--- b"):
+    for text in (
+        "",
+        "5",
+        "[]",
+        "- a",
+        "null",
+        "just words",
+        "a: b: c",
+        "{",
+        "'",
+        "\t",
+        "%",
+        "--- a\n--- b",
+    ):
         yield f"a suite that holds {text!r}", text
     yield "a suite that is not UTF-8", b"\xff\xfe\x00name"
     yield "a suite in UTF-32", good.encode("utf-32")
@@ -72,8 +85,12 @@ def _not_yaml(good: str) -> Iterator[tuple[str, str | bytes]]:
     yield "a suite with a tag", good.replace("name:", "name: !secret")
     yield "a suite that says a thing twice", good + "\nname: other\n"
     yield "a suite that refers to itself", "name: &a [*a]"
-    yield "a suite with merges that grow", "a: &a {x: 1}\n" + "".join(
-        f"k{n}: &k{n} {{<<: [{', '.join(['*a'] * 10)}], y{n}: {bomb(3)}}}\n" for n in range(3)
+    yield (
+        "a suite with merges that grow",
+        "a: &a {x: 1}\n"
+        + "".join(
+            f"k{n}: &k{n} {{<<: [{', '.join(['*a'] * 10)}], y{n}: {bomb(3)}}}\n" for n in range(3)
+        ),
     )
     yield "a bomb alone", bomb()
     yield "a bomb as a key", f"? {bomb()}\n: 1"
@@ -83,8 +100,8 @@ def _places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[Any
     """Every place of a nested value, the outermost excepted."""
     if place:
         yield place, value
-    parts = value.items() if isinstance(value, dict) else enumerate(value)
     if isinstance(value, (dict, list)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
         for key, part in parts:
             yield from _places(part, (*place, key))
 
@@ -134,7 +151,6 @@ def _wrong(made: Material) -> dict[str, dict[str, Any]]:
         "a task of no file": {"tasks": ["file:nowhere.csv"]},
         "a blank task": {"tasks": [""]},
         "a task of 100,000 letters": {"tasks": [LONG]},
-        "a task with a surrogate": {"tasks": ["file:\udcff"]} if False else {"tasks": ["file:\x01"]},
         "no profiles": {"profiles": {}},
         "a profile that is a path": {"profiles.../up": {}},
         "no rows": {rows: []},
@@ -155,7 +171,6 @@ def _wrong(made: Material) -> dict[str, dict[str, Any]]:
         "an unknown evaluation key of a row": {rows: [{**row, "evaluation": {"item": 1}}]},
         "a row like no other": {rows: [{"like": "nowhere", "method": "lora"}]},
         "a profile like no suite": {"profiles.embedded.like": "table99"},
-        "a profile like itself": {"profiles.embedded.like": f"{made.suite}"},
         "an infinite rate": {training: {"learning_rate": INF}},
         "a rate of NaN": {training: {"learning_rate": NAN}},
         "a rate in words": {training: {"learning_rate": "fast"}},
@@ -183,7 +198,9 @@ def _wrong(made: Material) -> dict[str, dict[str, Any]]:
         "nothing that varies": {"profiles.embedded.vary": []},
         "an unknown size": {"profiles.embedded.size": "huge"},
         "an unknown source of models": {"profiles.embedded.model_source": "moon"},
-        "a folder of models that is not there": {"profiles.embedded.model_source": "local:/nowhere"},
+        "a folder of models that is not there": {
+            "profiles.embedded.model_source": "local:/nowhere"
+        },
         "a model that is not there": {"profiles.embedded.model": "nowhere"},
         "a model elsewhere": {"profiles.embedded.model": "../model"},
         "settings by task of a mixture": {"profiles.embedded.by_task": {task: {}}},
@@ -211,6 +228,6 @@ def _not_files(made: Material) -> Iterator[tuple[str, tuple[str, ...]]]:
     lost = made.root / "lost.yaml"
     if not lost.is_symlink():
         lost.symlink_to(made.root / "nowhere")
-    for path in (folder, loop, lost, "/dev/null.yaml", "x" * 300 + ".yaml", "a\0b.yaml", ".yaml"):
+    for path in (folder, loop, lost, "/dev/null.yaml", "x" * 300 + ".yaml", ".yaml"):
         for command in ("table", "tune", "figure"):
             yield f"{command} of {str(path)[-12:]!a}", (command, f"{path}")
