@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from finished_runs import FinishedRuns
 
 # On a machine that is busy with something else, an example may take any time.
 settings.register_profile("any_machine", deadline=None)
@@ -107,6 +111,16 @@ def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_roberta")
     save_roberta(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> FinishedRuns:
+    """Makes finished runs of a method on the tiny model, each once."""
+    from animals import write_data
+    from finished_runs import FinishedRuns
+
+    folder = tmp_path_factory.mktemp("finished")
+    return FinishedRuns(folder / "results", tiny_model, write_data(folder))
 
 
 @pytest.fixture(scope="session")

@@ -187,12 +187,6 @@ def test_the_commands_that_print_or_plan_do_so(
     assert max(map(len, said.splitlines())) <= 80
 
 
-def test_planned_commands_are_those_that_the_readme_lists(cli: Any) -> None:
-    (part,) = re.findall(r"## Not built yet\n(.*?)\n## ", README, re.DOTALL)
-    hidden = {name for name, command in cli.commands.items() if command.hidden}
-    assert hidden == set(re.findall(r"`(\w+)`", part)) - {"ray", "slurm"}
-
-
 def test_methods_of_the_papers_are_all_registered() -> None:
     from quanta_bench.plugins import METHODS
 

@@ -20,6 +20,7 @@ from quanta_bench.cli import (
     compare,
     console,
     doctor,
+    export,
     fetch,
     figure,
     geometry,
@@ -73,6 +74,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "tune": (tune.tune, tune.EXAMPLES),
     "compare": (compare.compare, compare.EXAMPLES),
     "geometry": (geometry.geometry, geometry.EXAMPLES),
+    "export": (export.export, export.EXAMPLES),
     "report": (report.report, report.EXAMPLES),
     "params": (params.params, params.EXAMPLES),
     "methods": (methods.methods, methods.EXAMPLES),
@@ -88,27 +90,6 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 }
 for _name, (_function, _examples) in _COMMANDS.items():
     app.command(_name, epilog=_examples, cls=FreshAlone)(_function)
-
-_PLANNED = {
-    "export": "Export of merged models",
-}
-
-
-def _plan(name: str, what: str) -> None:
-    @app.command(
-        name,
-        hidden=True,
-        help=f"{what} (not built yet).",
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    )
-    def missing() -> None:
-        raise UsageError(
-            f"{what}: 'quanta-bench {name}' is not built yet in version {__version__}."
-        )
-
-
-for _name, _what in _PLANNED.items():
-    _plan(_name, _what)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,18 +9,7 @@ from command_line import Bench
 
 from quanta_bench.plugins import EXPERIMENTS
 
-PLANNED = ("export",)
 FIGURES = sorted(["figure2", "figure4", "sums-figure", *EXPERIMENTS.names()])
-
-
-@pytest.mark.parametrize("name", PLANNED)
-def test_commands_to_come_say_so_in_one_sentence(bench: Bench, name: str) -> None:
-    for words in ((name,), (name, "3", "--profile", "paper")):
-        said = bench(*words)
-        assert said.status == 2
-        assert said.out == ""
-        assert f"'quanta-bench {name}' is not built yet" in said.err
-        assert len(said.err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What runs leave for other tools: models that `peft` and `transformers` load, their cards."""
