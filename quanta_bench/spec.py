@@ -24,6 +24,7 @@ DEFAULT_PROTOCOL = "choice-text"
 
 Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
+Optimizer = Literal["adamw", "adamw-8bit"]
 
 
 class Frozen(StrictModel):
@@ -108,7 +109,10 @@ class TrainingSpec(Frozen):
             classification head by the task's metric.
         max_length: longest context plus answer, in tokens; longer contexts are cut.
         precision: ``auto`` lets a frozen base take the machine's fastest dtype.
-        gradient_checkpointing: recompute activations in the backward pass.
+        gradient_checkpointing: recompute activations in the backward pass even if memory suffices
+            to keep them; on a GPU they are recomputed where it does not.
+        optimizer: ``adamw`` with moments in float32, or ``adamw-8bit`` with moments in 8 bits
+            (bitsandbytes), which full fine-tuning of 7 billion parameters needs on 80 GB.
         seeds: the random streams.
     """
 
@@ -134,6 +138,7 @@ class TrainingSpec(Frozen):
     max_length: int = Field(512, ge=8)
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     gradient_checkpointing: bool = False
+    optimizer: Optimizer = "adamw"
     seeds: Seeds = Seeds()
 
 

@@ -19,15 +19,15 @@ ONE_GPU = "a run of this suite has one, and does not spread a model over several
 def on_screen(plan: Plan) -> RenderableType:
     """The plan as Rich draws it: the rows, then each distinct set of hyper-parameters."""
     rows = FittedTable(f"{plan.title}: plan of the profile {plan.profile!r}")
-    estimates = ("GPU-hours a seed", "GPU memory") if plan.gpu else ()
-    numbers = ("Trained", "%", *estimates)
-    headings = ("Model", "Row", *numbers[:2], "Printed", "Verdict", "Seeds", *estimates)
-    for heading in (*headings, "Figures in the paper"):
+    numbers = ("Trained", "%", *(("GPU-hours a seed", "GPU memory") if plan.gpu else ()))
+    computed = ("Items at once",) if plan.gpu else ()
+    headings = ("Model", "Row", *numbers[:2], "Printed", "Verdict", "Seeds", *numbers[2:])
+    for heading in (*headings, *computed, "Figures in the paper"):
         rows.add_column(
             heading,
             right=heading in numbers,
             label=heading in ("Model", "Row"),
-            prose=heading in ("Verdict", "Seeds", "Figures in the paper"),
+            prose=heading in ("Verdict", "Seeds", "Items at once", "Figures in the paper"),
         )
     groups: dict[str, list[PlanRow]] = {}
     for row in plan.rows:
@@ -97,7 +97,10 @@ def _row_notes(plan: Plan) -> list[str]:
         if row.not_estimated:
             rows_by_note.setdefault(f"no estimate: {row.not_estimated}", []).append(name)
         if row.cost is not None and row.cost.gpus > 1:
-            note = f"needs the memory of {row.cost.gpus} GPUs of {plan.gpu} at least; {ONE_GPU}"
+            note = (
+                f"needs the memory of {row.cost.gpus} GPUs of {plan.gpu} at least, an item at a "
+                f"time with activations recomputed; {ONE_GPU}"
+            )
             rows_by_note.setdefault(note, []).append(name)
     notes = [f"{', '.join(names)}: {note}" for note, names in rows_by_note.items()]
     if plan.gpu_hours is not None:
@@ -105,11 +108,16 @@ def _row_notes(plan: Plan) -> list[str]:
     return notes
 
 
-def _cost(cost: Cost | None) -> tuple[str, str]:
+def _cost(cost: Cost | None) -> tuple[str, str, str]:
     if cost is None:
-        return "–", "–"
+        return "–", "–", "–"
     most = f"{cost.memory_bytes / 1e9:,.0f} GB"
-    return _hours(cost.gpu_hours), most if cost.gpus == 1 else f"{most}, {cost.gpus} GPUs"
+    if cost.gpus > 1:
+        most += f", {cost.gpus} GPUs"
+    at_once = f"{cost.items} of {cost.batch_items}" if cost.items else "–"
+    if cost.recomputed:
+        at_once += ", recomputed"
+    return _hours(cost.gpu_hours), most, at_once
 
 
 def _hours(hours: float) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import UsageError
 from quanta_bench.models.meta import adapt_quietly, layers_of, meta_model
+from quanta_bench.spec import canonical
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,25 @@ class Footprint:
             self.backward + times * other.backward,
             self.kept + times * other.kept,
         )
+
+
+class Footprints:
+    """Measurements of :func:`measure`, each made once."""
+
+    def __init__(self) -> None:
+        self._measured: dict[str, tuple[Footprint, Footprint]] = {}
+
+    def get(
+        self, model: str, method: Method[Any], shape: Shape, precision: str, recomputed: bool
+    ) -> tuple[Footprint, Footprint]:
+        """What :func:`measure` returns for these arguments."""
+        settings = canonical(method.config.model_dump(mode="json"))
+        key = repr((model, method.name, settings, shape, precision, recomputed))
+        if key not in self._measured:
+            self._measured[key] = measure(
+                model, method, shape, precision=precision, recomputed=recomputed
+            )
+        return self._measured[key]
 
 
 def measure(

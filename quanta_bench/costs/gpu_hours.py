@@ -8,20 +8,30 @@ assumption, `UTILISATION`, and arithmetic:
   weights from memory, whichever is longer; the optimiser step is memory-bound;
 - generation is memory-bound: each token reads the weights, keys and values once per batch;
 - memory is weights, gradients and AdamW's moments, the activations saved for the longest items of
-  a batch, and the chunk of logits held at a time.
+  a micro-batch, and the chunk of logits held at a time; micro-batches and recomputation are what a
+  run on that GPU would choose (:mod:`quanta_bench.costs.memory`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
-from quanta_bench.costs.footprints import Footprint, Shape, measure
+from quanta_bench.costs.footprints import Footprints, Shape
 from quanta_bench.costs.gpus import Gpu
+from quanta_bench.costs.memory import (
+    LEAST_TOKENS,
+    USABLE,
+    Fit,
+    fit,
+    logit_bytes,
+    optimizer_bytes,
+)
 from quanta_bench.costs.workloads import Lengths, parts, workloads
 from quanta_bench.method import Method
 from quanta_bench.models.meta import Counts, cache_bytes, vocabulary
@@ -30,7 +40,6 @@ from quanta_bench.spec import (
     DEFAULT_PROTOCOL,
     EvaluationSpec,
     TrainingSpec,
-    canonical,
     meta_reference,
 )
 from quanta_bench.suites.grid import GridRow
@@ -39,13 +48,9 @@ from quanta_bench.task import DEFAULT_NEW_TOKENS, Split
 UTILISATION = 0.4
 """Assumed fraction of a GPU's peak arithmetic and bandwidth that a run reaches."""
 
-USABLE = 0.9
-"""Fraction of a GPU's memory available to tensors; the driver and fragmentation take the rest."""
-
 STEP_BYTES = 28
 """Per parameter, AdamW reads weight, gradient and two moments and writes three, in float32."""
 
-GRADIENT_AND_MOMENTS = 12
 LOGIT_BYTES = 10
 """Bytes per logit in generation: bfloat16 once, and float32 twice for log-probabilities."""
 
@@ -62,6 +67,10 @@ class Cost(BaseModel):
         optimizer_bytes: gradients and AdamW's moments.
         activation_bytes: saved activations, and the logits held at a time.
         gpus: number of GPUs needed for that peak.
+        items: items computed together in training, if all are as long as the longest.
+        batch_items: items of an optimiser step.
+        recomputed: whether activations are recomputed in the backward pass.
+        optimizer: what the moments of the trained parameters are held in; empty without training.
     """
 
     gpu_hours: float
@@ -72,6 +81,10 @@ class Cost(BaseModel):
     optimizer_bytes: float
     activation_bytes: float
     gpus: int
+    items: int = 0
+    batch_items: int = 0
+    recomputed: bool = False
+    optimizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class Costs:
     def __init__(self, gpu: Gpu, counts: Counts) -> None:
         self.gpu = gpu
         self._counts = counts
-        self._measured: dict[str, tuple[Footprint, Footprint]] = {}
+        self._footprints = Footprints()
 
     def row(self, row: GridRow) -> Cost:
         """The cost of one seed of a row.
@@ -117,19 +130,8 @@ class Costs:
 
     def _run(self, training: TrainingSpec, evaluation: EvaluationSpec) -> Cost:
         method = build_method(training.method, training.settings)
-        run = _Run(self.gpu, self._counts, self._measure, training, evaluation, method)
+        run = _Run(self.gpu, self._counts, self._footprints, training, evaluation, method)
         return run.cost()
-
-    def _measure(
-        self, model: str, method: Method[Any], shape: Shape, precision: str, recomputed: bool
-    ) -> tuple[Footprint, Footprint]:
-        settings = canonical(method.config.model_dump(mode="json"))
-        key = repr((model, method.name, settings, shape, precision, recomputed))
-        if key not in self._measured:
-            self._measured[key] = measure(
-                model, method, shape, precision=precision, recomputed=recomputed
-            )
-        return self._measured[key]
 
 
 def _scoring_alone(cost: Cost) -> Cost:
@@ -147,7 +149,7 @@ class _Run:
         self,
         gpu: Gpu,
         counts: Counts,
-        measured: Callable[..., tuple[Footprint, Footprint]],
+        footprints: Footprints,
         training: TrainingSpec,
         evaluation: EvaluationSpec,
         method: Method[Any],
@@ -167,24 +169,22 @@ class _Run:
         self.trained = [part for some in by_task.values() for part in some]
         self.scored = self._scored_parts()
         widest = self.trained or [part for parts in self.scored.values() for part in parts]
-        self.shape = self._longest(widest)
-        self.whole, _ = measured(
-            self.model, method, self.shape, self.precision, training.gradient_checkpointing
-        )
+        self.optimizer = optimizer_bytes(training.optimizer, self.trainable)
+        longest = self._longest(widest)
+        measured = partial(footprints.get, self.model, method, precision=self.precision)
+        self.fit = Fit(longest.items, False, 0.0, True)
+        if method.trains:
+            room = USABLE * gpu.memory - self.weights - self.optimizer
+            self.fit = fit(measured, longest, room, recompute=training.gradient_checkpointing)
+        self.shape = replace(longest, items=self.fit.items)
+        self.whole, _ = measured(self.shape, recomputed=self.fit.recomputed)
         self.forward = self.whole.forward / self.shape.fed
-        self.inside = 0.0
-        if method.trains and training.gradient_checkpointing:
-            # One layer at a time is recomputed and its activations kept.
-            _, plain = measured(self.model, method, self.shape, self.precision, False)
-            self.inside = plain.kept
 
     def cost(self) -> Cost:
         training, tokens = self._training_seconds() if self.method.trains else (0.0, 0.0)
-        optimizer = GRADIENT_AND_MOMENTS * self.trainable if self.method.trains else 0
-        activations = self._activations() if self.method.trains else 0.0
-        # During a step, AdamW briefly holds one more number per parameter.
-        in_training = optimizer + max(activations, 4 * self.trainable if optimizer else 0)
-        memory = self.weights + max(in_training, self._scoring_bytes())
+        optimizer = self.optimizer if self.method.trains else 0
+        activations = self.fit.activation_bytes
+        memory = self.weights + max(optimizer + activations, self._scoring_bytes())
         return Cost(
             gpu_hours=(training + self._scoring_seconds()) / 3600,
             training_hours=training / 3600,
@@ -194,6 +194,10 @@ class _Run:
             optimizer_bytes=optimizer,
             activation_bytes=activations,
             gpus=max(1, math.ceil(memory / (USABLE * self.gpu.memory))),
+            items=self.fit.items if self.method.trains else 0,
+            batch_items=self.training.batch_size if self.method.trains else 0,
+            recomputed=self.fit.recomputed,
+            optimizer=self.training.optimizer if self.method.trains else "",
         )
 
     # --- workload ------------------------------------------------------------------------------
@@ -264,7 +268,8 @@ class _Run:
         tokens = spec.epochs * sum(part.fed(self.shape.packed) for part in self.trained)
         each = (self.whole.forward + self.whole.backward) / self.shape.fed
         steps = math.ceil(items / spec.batch_size)
-        seconds = self._pass(tokens * each, 2 * steps * spec.accumulate)
+        micro_batches = math.ceil(spec.batch_size / self.fit.items)
+        seconds = self._pass(tokens * each, 2 * steps * micro_batches)
         seconds += steps * STEP_BYTES * self.trainable / self.bandwidth
         seconds += min(spec.validations, steps) * self._validation_seconds()
         return seconds, tokens
@@ -316,9 +321,6 @@ class _Run:
 
     # --- memory ---------------------------------------------------------------------------------
 
-    def _activations(self) -> float:
-        return self.whole.kept + self.inside + (_logits() if self.shape.predicted else 0)
-
     def _scoring_bytes(self) -> float:
         """Memory of evaluation besides the weights: keys and values, or logits."""
         return max(
@@ -331,7 +333,7 @@ class _Run:
         if lengths.generated:
             kept = self._row_bytes(task, lengths) if self.packed else 0
             return self._rows(task, lengths) * (kept + LOGIT_BYTES * vocabulary(self.model))
-        return _logits() if lengths.candidates else 0
+        return logit_bytes() if lengths.candidates else 0
 
     def _rows(self, task: str, lengths: Lengths) -> int:
         """Number of rows generated together."""
@@ -343,13 +345,6 @@ class _Run:
         """Bytes of the keys and values of the longest row, answer included."""
         most = find_task(task).max_new_tokens or DEFAULT_NEW_TOKENS
         return (lengths.longest + most) * cache_bytes(self.model)
-
-
-def _logits() -> float:
-    """Bytes of the logits held at a time, in float32 and in bfloat16."""
-    from quanta_bench.models.chunked_log_softmax import OTHER_LOGIT_BYTES
-
-    return 1.5 * OTHER_LOGIT_BYTES
 
 
 def _part(items: float, lengths: Lengths, most: int, *, scored: bool) -> _Part:
@@ -373,9 +368,11 @@ def assumptions(gpu: Gpu, rows: Sequence[GridRow]) -> list[str]:
         "assumed to be reached; small models and batches reach less. No run was timed on it; "
         "--gpu names another.",
         "Operations, and what the backward pass keeps, are counted by torch on the model with the "
-        "method and without content, for a batch of the longest items; the weights, "
-        f"{GRADIENT_AND_MOMENTS} bytes a trained parameter (gradient, AdamW's moments) and the "
-        f"logits come to it, and {1 - USABLE:.0%} of a GPU's memory is left free.",
+        "method and without content, for a micro-batch of the longest items; the weights, "
+        "gradients and AdamW's moments (in float32 12 bytes a trained parameter) and the logits "
+        f"come to it, and {1 - USABLE:.0%} of a GPU's memory is left free. Micro-batches are as "
+        f"large as fits; where that would be fewer than {LEAST_TOKENS:,} tokens, activations are "
+        "recomputed. A run chooses by the memory that is free.",
         f"Tokens per item, assumed (before the answer + candidates x answer): {lengths}. Means, "
         "measured once with the embedded model's tokenizer; other tokenizers differ.",
     ]

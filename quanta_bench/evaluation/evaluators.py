@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from quanta_bench.data.batches import collate
+from quanta_bench.data.batches import CandidateBatch, collate
 from quanta_bench.data.bucketing import by_tokens, cheapest_cuts
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.data.loader import Batches, evaluation_tokens
@@ -28,6 +28,7 @@ from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Kind, Task
+from quanta_bench.utils.out_of_memory import in_halves
 from quanta_bench.utils.readback import Readback
 
 GENERATION_BATCH = FEWEST_ROWS
@@ -107,13 +108,19 @@ def _likelihoods(context: Context, task: Task, items: Sequence[Encoded]) -> list
     sums: dict[int, list[float]] = {id(item): [] for item in items}
     computed: list[tuple[list[Encoded], Readback]] = []
     begun: set[str] = set()
+    laid_out = partial(collate, pad_token=pad, packed=context.packed)
+
+    def compute(
+        batch: CandidateBatch, part: Sequence[Encoded]
+    ) -> list[tuple[list[Encoded], Readback]]:
+        if len(part) < len(batch.items):
+            batch = laid_out(part)
+        values = likelihood.log_likelihoods(context.model, batch.to(context.device))
+        return [([batch.items[n] for n in batch.example.tolist()], Readback(values))]
+
     with torch.no_grad():
-        for batch in Batches(
-            batches, partial(collate, pad_token=pad, packed=context.packed)
-        ).loader(context.device):
-            values = likelihood.log_likelihoods(context.model, batch.to(context.device))
-            owners = [batch.items[index] for index in batch.example.tolist()]
-            computed.append((owners, Readback(values)))
+        for batch in Batches(batches, laid_out).loader(context.device):
+            computed += in_halves(partial(compute, batch), batch.items)
             # Windows of one text count as one.
             new = {item.example.id for item in batch.items} - begun
             begun |= new
@@ -237,17 +244,19 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     judged: dict[int, Judged] = {}
     for cut in cuts:
         chunk = order[cut]
+        write = partial(
+            generate,
+            context.model,
+            context.tokenizer,
+            max_length=spec.max_length,
+            max_new_tokens=most,
+            stop=task.stop,
+            use_cache=context.cached,
+            device=context.device,
+            advance=context.advance,
+        )
         try:
-            answers = generate(
-                context.model,
-                context.tokenizer,
-                [prompts[i] for i in chunk],
-                **bounds,
-                stop=task.stop,
-                use_cache=context.cached,
-                device=context.device,
-                advance=context.advance,
-            )
+            answers = in_halves(write, [prompts[i] for i in chunk])
         except NonFiniteLogitsError as error:
             item = examples[chunk[error.prompt]]
             raise decisions.NonFiniteError(

@@ -94,6 +94,11 @@ class TrainingRecord(Record):
             alone.
         elapsed_seconds: wall time of all of these together; ``None`` in results of earlier
             versions.
+        micro_batch_tokens: most tokens that were computed together, padding counted; a longer item
+            was computed alone.
+        recomputed: whether activations were computed again in the backward pass.
+        predicted_memory_bytes: the peak of a GPU's memory that was expected before the run;
+            ``None`` on a CPU, and where it could not be predicted.
         joules: energy that the device used meanwhile; ``None`` where it does not tell, or where
             other runs were computed on it.
         peak_memory_bytes: largest resident size of a process that computed nothing else (CPU), or
@@ -138,6 +143,9 @@ class TrainingRecord(Record):
     steady_tokens_per_second: FiniteFloat | None = None
     together: int = 1
     elapsed_seconds: float | None = None
+    micro_batch_tokens: int | None = None
+    recomputed: bool = False
+    predicted_memory_bytes: int | None = None
     joules: FiniteFloat | None = None
     peak_memory_bytes: int | None = None
     losses: list[float] = []

@@ -41,7 +41,12 @@ from quanta_bench.spec import EvaluationSpec, Job
 from quanta_bench.task import Example, Task
 from quanta_bench.training import trainer
 from quanta_bench.utils.crash import report_crash
-from quanta_bench.utils.device import is_out_of_memory, peak_memory, reset_peak_memory, this_device
+from quanta_bench.utils.device import (
+    is_out_of_memory,
+    peak_memory,
+    reset_peak_memory,
+    this_device,
+)
 from quanta_bench.utils.energy import energy_meter
 
 
@@ -248,11 +253,15 @@ class Runner:
                 pass
             return self._stored(names), base.model
         device = this_device()
-        if planned.training.gradient_checkpointing:
-            # Before adapting, so that a method that cannot work with it can refuse.
-            trainer.recompute_activations(base.model)
         training = Training(
-            record, planned.method, base, self.store, self.pools, device=device, packed=packed
+            record,
+            planned.method,
+            base,
+            self.store,
+            self.pools,
+            device=device,
+            packed=packed,
+            alone=True,
         )
         energy = energy_meter(device, alone=self.jobs == 1)
         trained = training.train(self.reporter.training, energy)

@@ -20,12 +20,14 @@ from quanta_bench.results.environment import environment
 from quanta_bench.results.provenance import code_versions
 from quanta_bench.results.records import TrainingRecord
 from quanta_bench.results.store import Store
+from quanta_bench.runs.fitting import fit_to_memory
 from quanta_bench.runs.identity import Identity, PlannedRun
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.together import Turn
 from quanta_bench.training.trainer import TrainingOutcome
+from quanta_bench.utils.device import free_memory
 from quanta_bench.utils.energy import EnergyMeter
 
 
@@ -60,6 +62,8 @@ class Training:
         pools: where items come from.
         device: where to train.
         packed: whether candidates may share a row.
+        alone: whether no other run trains on the base at the same time: the run may then take
+            what memory is free, and recompute activations where that does not suffice.
 
     Attributes:
         model: the adapted model.
@@ -77,6 +81,7 @@ class Training:
         *,
         device: torch.device,
         packed: bool,
+        alone: bool = False,
     ) -> None:
         spec = record.spec
         self.record = record
@@ -87,11 +92,29 @@ class Training:
         self._device = device
         self._own = {id(parameter) for parameter in base.model.parameters()}
         self._head = find_protocol(spec.protocol).new_parameters(base.model)
+        self.data = BenchData(spec, pools, base.tokenizer, packed=packed, device=device)
+        if alone:
+            self._fit()
         self.model = method.adapt(base.model, spec.seeds.init)
         self.parameters = method.trainable(self.model)
         check_trains(self._head, self.parameters, method.name)
-        self.data = BenchData(spec, pools, base.tokenizer, packed=packed, device=device)
         limits.check_training(self.model, self.data.train_items, spec.max_length)
+
+    def _fit(self) -> None:
+        """Choose what a GPU's memory holds."""
+        free, precision = free_memory(self._device), self.record.precision
+        if free is not None:
+            fit_to_memory(
+                self.data,
+                self.record.spec,
+                self.method,
+                free=free,
+                wide=precision["base"] == "float32",
+                mixed=precision["arithmetic"] == "bf16-mixed",
+            )
+        if self.data.recomputed:
+            # Before adapting, so that a method that cannot work with it can refuse.
+            trainer.recompute_activations(self._base.model)
 
     def train(
         self,
@@ -139,24 +162,17 @@ class Training:
                 "trainable_parameters": sum(value.numel() for value in parameters),
                 "head_parameters": sum(value.numel() for value in self._head.values()),
                 "added_parameters": sum(v.numel() for v in parameters if id(v) not in own),
+                **trained.measured,
                 "steps": data.steps,
-                "tokens": trained.tokens,
+                "recomputed": data.recomputed,
+                "predicted_memory_bytes": data.predicted_bytes,
                 "cut_items": data.cut,
                 "train_items": len(data.train_items),
                 "validation_items": len(data.validation_items),
-                "seconds": trained.seconds,
-                "first_step_seconds": trained.first_step_seconds,
-                "steady_tokens_per_second": trained.steady_tokens_per_second,
                 "together": together,
                 "elapsed_seconds": trained.elapsed,
-                "joules": trained.joules,
                 "peak_memory_bytes": None if trained.resumed else peak_memory,
-                "losses": trained.losses,
-                "validations": [tuple(validation) for validation in trained.validations],
-                "best_step": trained.best.step,
-                "best_validation": trained.best.metric,
-                "resumed": trained.resumed,
-                "halvings": loader.halvings(),
+                "halvings": trained.halvings + loader.halvings(),
             }
         )
         folder = self._store.unfinished_folder(record.id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -39,6 +38,12 @@ class BenchData(pl.LightningDataModule):
         tokenizer: the model's tokenizer.
         packed: whether candidates may share a row (see :mod:`quanta_bench.data.batches`).
         device: where they are computed, which sets the budgets; by default a GPU if there is one.
+
+    Attributes:
+        tokens: budget of a micro-batch, padding counted; may be lowered at any time.
+        halvings: how often it was halved because memory had run out.
+        recomputed: whether activations are to be computed again in the backward pass.
+        predicted_bytes: the peak of memory that is expected; ``None`` where it is not predicted.
     """
 
     def __init__(
@@ -57,6 +62,10 @@ class BenchData(pl.LightningDataModule):
         self.packed = packed
         # A single continuation gains nothing from packing and is spared its larger mask.
         self.train_packed = packed and spec.loss == "candidates"
+        self.tokens = training_tokens(self.device)
+        self.halvings = 0
+        self.recomputed = spec.gradient_checkpointing
+        self.predicted_bytes: int | None = None
         self.pad_token = pad_token(tokenizer)
         self.train_items = self._encode(pools, tokenizer, "train", spec.train_items)
         self.validation_items = self._encode(pools, tokenizer, "validation", spec.validation_items)
@@ -94,14 +103,42 @@ class BenchData(pl.LightningDataModule):
         """Training items whose context was cut."""
         return sum(item.cut > 0 for item in self.train_items)
 
+    @property
+    def most_items(self) -> int:
+        """The most items of a micro-batch."""
+        return math.ceil(self.spec.batch_size / (self.spec.accumulate << halvings()))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest training item."""
+        return max(int(item.cost(self.train_packed)) for item in self.train_items)
+
+    def halve(self, micro_batches: Sequence[Any]) -> bool:
+        """Halve the budget, because these micro-batches were too large; false if they cannot be."""
+        largest = max(
+            (part for part in micro_batches if len(part.items) > 1),
+            key=lambda part: part.input_ids.numel(),
+            default=None,
+        )
+        if largest is None:
+            return False
+        self.tokens = largest.input_ids.numel() // 2
+        self.halvings += 1
+        return True
+
+    def within_budget(self, micro_batches: Sequence[Any]) -> list[Any]:
+        """These micro-batches, or the same items cut anew if the budget is lower than it was."""
+        if all(
+            part.input_ids.numel() <= self.tokens or len(part.items) == 1 for part in micro_batches
+        ):
+            return list(micro_batches)
+        device = micro_batches[0].input_ids.device
+        items = [item for part in micro_batches for item in part.items]
+        return [part.to(device) for part in self.micro_batches(items)]
+
     def micro_batches(self, batch: Sequence[Any]) -> list[Any]:
         """The items of an optimiser step as micro-batches, collated."""
-        parts = by_tokens(
-            batch,
-            training_tokens(self.device),
-            packed=self.train_packed,
-            most=math.ceil(self.spec.batch_size / (self.spec.accumulate << halvings())),
-        )
+        parts = by_tokens(batch, self.tokens, packed=self.train_packed, most=self.most_items)
         return [
             self.objective.collate(part, self.pad_token, packed=self.train_packed, train=True)
             for part in parts
@@ -114,7 +151,10 @@ class BenchData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation items, in batches of similar length."""
-        collate = partial(self.objective.collate, pad_token=self.pad_token, packed=self.packed)
         budget = evaluation_tokens(self.device)
         batches = by_tokens(self.validation_items, budget, packed=self.packed)
-        return Batches(batches, collate).loader(self.device)
+        return Batches(batches, self.collate).loader(self.device)
+
+    def collate(self, items: Sequence[Any]) -> Any:
+        """Validation items as one batch."""
+        return self.objective.collate(items, self.pad_token, packed=self.packed)

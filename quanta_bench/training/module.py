@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quanta_bench.data.batch import Batch
-from quanta_bench.errors import DivergedError
+from quanta_bench.errors import BenchError, DivergedError, UsageError
 from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
+from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.objectives import (
     Judgement,
     accumulate_gradients,
@@ -24,10 +24,35 @@ from quanta_bench.training.objectives import (
     objective_of,
 )
 from quanta_bench.training.together import Turn
+from quanta_bench.utils.out_of_memory import in_halves, release_memory
 from quanta_bench.utils.readback import Readback
 
 SELECTION = "validation/selection"
 """The logged value by which the best checkpoint is chosen; more is better."""
+
+
+def eight_bit_adamw(
+    weights: Sequence[nn.Parameter], *, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW with moments of 8 bits, by bitsandbytes.
+
+    Args:
+        weights: what is trained.
+        lr: learning rate.
+        weight_decay: decoupled weight decay.
+
+    Raises:
+        UsageError: bitsandbytes is not installed.
+    """
+    try:
+        from bitsandbytes.optim.adamw import AdamW8bit
+    except ImportError:
+        raise UsageError(
+            "training.optimizer=adamw-8bit needs the package bitsandbytes, which is not installed: "
+            "pip install 'quanta-bench[gpu]', or set training.optimizer=adamw."
+        ) from None
+    optimizer: Any = AdamW8bit
+    return optimizer(weights, lr=lr, weight_decay=weight_decay)  # type: ignore[no-any-return]
 
 
 class Validation(NamedTuple):
@@ -46,6 +71,7 @@ class FineTuning(pl.LightningModule):
         method: the method that adapted it.
         spec: the training spec.
         steps: optimiser steps of the whole run, for the schedule.
+        data: the run's batches, which are cut smaller where memory does not suffice.
         judge: computes the validation metric of the model as it stands, in place of the
             objective's; the loss on the validation batches still breaks ties.
         turn: computes the passes of runs that are trained together; ``None`` for a run alone.
@@ -57,6 +83,7 @@ class FineTuning(pl.LightningModule):
         method: Method[Any],
         spec: TrainingSpec,
         steps: int,
+        data: BenchData,
         judge: Callable[[], float] | None = None,
         turn: Turn[Any] | None = None,
     ) -> None:
@@ -65,6 +92,7 @@ class FineTuning(pl.LightningModule):
         self.method = method
         self.spec = spec
         self.steps = steps
+        self.data = data
         self.judge = judge
         self.turn = turn
         self.tokens = 0
@@ -83,25 +111,49 @@ class FineTuning(pl.LightningModule):
         """The parameters that train, as the method declares them."""
         return self.method.trainable(self.model)
 
-    def training_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
+    def training_step(self, batch: Sequence[Any], batch_idx: int) -> None:
         """One optimiser step on a batch given as micro-batches.
 
-        Its loss is read once the next step is queued, so that a GPU always has work.
+        Its loss is read once the next step is queued, so that a GPU always has work. Where memory
+        runs out, the step is computed again in smaller micro-batches, and so are all further ones.
 
         Raises:
             DivergedError: the loss of the step before is NaN or infinite.
+            BenchError: memory does not suffice for a single item.
         """
-        if self.turn:
-            loss = self.turn.gradients(batch)
-        else:
-            loss = accumulate_gradients(
-                self.objective, self.model, batch, backward=self.manual_backward
-            )
+        loss = self.turn.gradients(batch) if self.turn else self._gradients_alone(batch)
         self.tokens += sum(part.tokens for part in batch)
         unread = self.global_step + 1, Readback(loss)
         self._step()
         self._read_loss()
         self._unread = unread
+
+    def _gradients_alone(self, batch: Sequence[Any]) -> Tensor:
+        """Add up the batch's gradients, in smaller micro-batches where memory runs out."""
+        loss = self._gradients(batch)
+        while loss is None:
+            release_memory()
+            loss = self._gradients(batch)
+        return loss
+
+    def _gradients(self, batch: Sequence[Any]) -> Tensor | None:
+        """Add up the batch's gradients; ``None`` if it has to be cut smaller."""
+        parts = self.data.within_budget(batch)
+        try:
+            return accumulate_gradients(
+                self.objective, self.model, parts, backward=self.manual_backward
+            )
+        except torch.OutOfMemoryError as error:
+            self.zero_grad()
+            if self.data.halve(parts):
+                return None
+            longest = max(part.input_ids.numel() for part in parts)
+            again = "" if self.data.recomputed else " training.gradient_checkpointing=true,"
+            raise BenchError(
+                f"Memory does not suffice to train {self.method.name} on a single item of "
+                f"{longest} tokens ({str(error).split('. ')[0]}). Set{again} a smaller "
+                f"training.max_length (now {self.spec.max_length}) or take a smaller model."
+            ) from None
 
     def _read_loss(self) -> None:
         """Record the loss that is not read yet.
@@ -159,15 +211,22 @@ class FineTuning(pl.LightningModule):
         """Let the method drop what it derived from the weights."""
         self._validation.close()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Judge a batch.
 
         Raises:
             DivergedError: an output of the model is NaN or infinite.
         """
+        device = batch.input_ids.device
+
+        def judge(items: Sequence[Any]) -> list[Judgement]:
+            # As a rule all of the batch, which is on the device already.
+            whole = len(items) == len(batch.items)
+            part = batch if whole else self.data.collate(items).to(device)
+            return self.objective.judge(self.model, part)
+
         with self._finite_outputs():
-            judge = self.turn.judge if self.turn else partial(self.objective.judge, self.model)
-            self._judged += judge(batch)
+            self._judged += self.turn.judge(batch) if self.turn else in_halves(judge, batch.items)
 
     @contextmanager
     def _finite_outputs(self) -> Iterator[None]:
@@ -211,16 +270,22 @@ class FineTuning(pl.LightningModule):
         return self
 
     def configure_optimizers(self) -> Any:
-        """AdamW on the declared parameters, with the spec's schedule by step."""
+        """AdamW on the declared parameters, with the spec's schedule by step.
+
+        Raises:
+            UsageError: the spec asks for moments of 8 bits, and bitsandbytes is not installed.
+        """
         spec = self.spec
         weights = list(self.trainable().values())
-        # On a GPU a step takes one kernel for many tensors; adapters have hundreds of small ones.
-        optimizer = torch.optim.AdamW(
-            weights,
-            lr=spec.learning_rate,
-            weight_decay=spec.weight_decay,
-            fused=all(value.is_cuda for value in weights) or None,
-        )
+        rate, decay = spec.learning_rate, spec.weight_decay
+        if spec.optimizer == "adamw-8bit":
+            optimizer = eight_bit_adamw(weights, lr=rate, weight_decay=decay)
+        else:
+            # On a GPU a step takes one kernel for many tensors; adapters have hundreds of them.
+            on_gpu = all(value.is_cuda for value in weights)
+            optimizer = torch.optim.AdamW(
+                weights, lr=rate, weight_decay=decay, fused=on_gpu or None
+            )
         warm = round(spec.warmup * self.steps)
 
         def factor(step: int) -> float:

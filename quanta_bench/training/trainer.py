@@ -50,6 +50,8 @@ class TrainingOutcome:
         steady_seconds: the part of all further steps, without validations and checkpoints.
         steady_tokens: real tokens of these further steps.
         elapsed: wall time, that of the others included.
+        micro_batch_tokens: budget of a micro-batch at the end.
+        halvings: how often memory ran out, and the budget was halved.
         joules: energy used in that time; ``None`` where it was not measured.
         resumed: whether the run resumed from a checkpoint.
     """
@@ -63,13 +65,28 @@ class TrainingOutcome:
     steady_seconds: float
     steady_tokens: int
     elapsed: float
+    micro_batch_tokens: int
+    halvings: int
     joules: float | None
     resumed: bool
 
     @property
-    def steady_tokens_per_second(self) -> float | None:
-        """Real tokens a second after the first step; ``None`` where no step followed it."""
-        return self.steady_tokens / self.steady_seconds if self.steady_tokens else None
+    def measured(self) -> dict[str, Any]:
+        """What was measured, by its names in a training's record."""
+        steady = self.steady_tokens / self.steady_seconds if self.steady_tokens else None
+        return {
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "first_step_seconds": self.first_step_seconds,
+            "steady_tokens_per_second": steady,
+            "joules": self.joules,
+            "micro_batch_tokens": self.micro_batch_tokens,
+            "losses": self.losses,
+            "validations": [tuple(validation) for validation in self.validations],
+            "best_step": self.best.step,
+            "best_validation": self.best.metric,
+            "resumed": self.resumed,
+        }
 
 
 class _StreamingCheckpoints(TorchCheckpointIO):
@@ -213,7 +230,7 @@ def train(
     model.train()
     # Before the clock: how fast a model is copied says nothing of how fast it trains.
     model.to(device)
-    module = FineTuning(model, method, spec, data.steps, judge, turn)
+    module = FineTuning(model, method, spec, data.steps, data, judge, turn)
     best = ModelCheckpoint(
         folder,
         "best",
@@ -271,6 +288,8 @@ def train(
         meters.steady_seconds,
         meters.steady_tokens,
         meters.elapsed,
+        data.tokens,
+        data.halvings,
         meters.joules,
         resumed,
     )

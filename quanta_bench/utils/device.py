@@ -20,6 +20,17 @@ def this_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process can still allocate on a GPU; ``None`` on a CPU."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    gc.collect()
+    torch.cuda.empty_cache()
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until a GPU has finished all queued work; a CPU queues none."""
     import torch

@@ -249,10 +249,21 @@ def test_every_row_of_the_paper_has_an_estimate_and_what_it_rests_on(paper: Plan
     text = " ".join(drawn(paper).split())
     for words in ("GPU-hours", "40% of the arithmetic", "assumed", "boolq 34.1 + 2 x 6"):
         assert words in text
+    # Models of up to 13 billion parameters, as where the paper ran them.
+    assert {row.cost.gpus for row in available(paper) if row.cost} == {1}
     full = next(row for row in paper.rows if row.method == "full")
     assert full.cost is not None
-    assert full.cost.gpus > 1
-    assert "needs the memory of 2 GPUs of a100-80gb at least" in text
+    assert (full.cost.recomputed, full.cost.optimizer) == (True, "adamw-8bit")
+    assert "4 of 4, recomputed" in text
+
+
+def test_a_row_that_does_not_fit_says_how_many_gpus_it_needs() -> None:
+    training = {"tasks": ["boolq"], "train_items": 10, "validation_items": 10}
+    row = RowSpec(method="lora", training=training)
+    profile = Profile(model="llama2-70b", model_source="hub", rows=(row,))
+    suite = Suite(name="own", tasks=("boolq",), profiles={"paper": profile})
+    text = " ".join(drawn(plans.make_plan(Request.of(suite, "paper"))).split())
+    assert "needs the memory of 2 GPUs of a100-80gb at least, an item at a time with" in text
 
 
 def test_a_row_without_an_estimate_says_why() -> None:

@@ -138,7 +138,9 @@ def test_a_run_takes_the_steps_that_plain_torch_takes(make, tmp_path, loss, clip
     model.train()
     weights = list(method.trainable(model).values())
     optimizer = torch.optim.AdamW(weights, lr=spec.learning_rate, weight_decay=0.1)
-    schedule = FineTuning(model, method, spec, data.steps).configure_optimizers()["lr_scheduler"]
+    schedule = FineTuning(model, method, spec, data.steps, data).configure_optimizers()[
+        "lr_scheduler"
+    ]
     batches = [batch for interval in data.intervals for batch in interval]
     assert sorted(map(len, batches)) == [2, 2, 6, 6]
     losses = []

@@ -69,7 +69,7 @@ def weights(made):
 def validation(made):
     """The validation of a model, computed outside Lightning."""
     model, method, spec, data = made
-    module = FineTuning(model, method, spec, data.steps)
+    module = FineTuning(model, method, spec, data.steps, data)
     module.log = lambda name, value: None
     with torch.no_grad():
         for batch in data.val_dataloader():
@@ -230,7 +230,7 @@ def test_language_modelling_losses_train_and_are_validated_by_choices(make, tmp_
 
 def test_the_learning_rate_rises_then_falls_to_nothing(make):
     model, method, spec, data = make(epochs=10, warmup=0.2)
-    found = FineTuning(model, method, spec, data.steps).configure_optimizers()
+    found = FineTuning(model, method, spec, data.steps, data).configure_optimizers()
     factor = found["lr_scheduler"].lr_lambdas[0]
     rates = [factor(step) for step in range(data.steps)]
     warm = round(0.2 * data.steps)
@@ -335,7 +335,7 @@ def test_a_judge_that_gives_no_number_stops_the_run(make, tmp_path, bad):
 
 def test_a_checkpoint_file_that_is_not_finite_is_not_restored(make):
     model, method, spec, data = make()
-    module = FineTuning(model, method, spec, data.steps)
+    module = FineTuning(model, method, spec, data.steps, data)
     state = module.state_dict()
     name = next(iter(state))
     with pytest.raises(RuntimeError, match="is not finite"):

@@ -153,7 +153,7 @@ def test_the_counter_sees_what_it_is_to_see() -> None:
 
 def test_a_validation_reads_once_a_batch(make: Any) -> None:
     model, method, spec, data, _ = make("lora", 1000, validation_items=6)
-    module = FineTuning(model.eval(), method, spec, data.steps)
+    module = FineTuning(model.eval(), method, spec, data.steps, data)
     batches = list(data.val_dataloader())
     with torch.no_grad():
         module.validation_step(batches[0], 0)  # the model is probed
