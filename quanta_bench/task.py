@@ -241,16 +241,16 @@ class Task(ABC):
     name: ClassVar[str]
     title: str
     kind: Kind = "choice"
-    metric: ClassVar[str] = "accuracy"
+    metric: str = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ()
     protocols: tuple[str, ...] = ("choice-text",)
     outputs: int = 0
     version: ClassVar[int] = 1
-    template_version: ClassVar[int] = 1
-    max_new_tokens: ClassVar[int | None] = None
+    template_version: int = 1
+    max_new_tokens: int | None = None
     stop: ClassVar[tuple[str, ...]] = ("\n",)
     grouped_by: ClassVar[str] = ""
-    reads_source: ClassVar[bool] = True
+    reads_source: bool = True
 
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None:

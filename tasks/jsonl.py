@@ -14,6 +14,9 @@ Optional: ``split`` (train, validation or test; in all rows or in none) and ``gr
 an integer: rows of a group never end up in different splits; by default, rows with the same prompt
 form a group). Without ``split``, a stable hash assigns groups: 60 % train, 20 % validation, 20 %
 test. A null value or an empty cell counts as absent.
+
+Rows of another form: a mapping in YAML, ``file:PATH.yaml``, says how they become items
+(:mod:`tasks.mapping`).
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
 from quanta_bench.rows import TEXT_TABLES, parse_json, read_rows, user_path
 from quanta_bench.task import (
+    Answer,
     Example,
     Fractions,
+    Location,
+    MissingDataError,
     Prompt,
     Source,
     Split,
@@ -36,9 +42,13 @@ from quanta_bench.task import (
     did_you_mean,
     split_by_group,
 )
-from tasks.places import parse_once
+from tasks.places import CARVED, parse_once
+
+if TYPE_CHECKING:
+    from tasks.mapping import RowMapping
 
 SHARES = Fractions(train=0.6, validation=0.2)
+MAPPINGS = (".yaml", ".yml")
 
 
 class JsonLines(Task):
@@ -49,10 +59,13 @@ class JsonLines(Task):
     (train, validation or test) and ``group`` (rows of a group stay in one split). In CSV and TSV,
     ``choices`` and ``answers`` are JSON lists or strings separated by ``|``.
 
+    Rows of another form need a mapping, a YAML file with ``data``, templates of ``prompt`` and of
+    ``choices`` and ``answer`` or ``target``, and if need be ``metric``, ``group`` and ``split``.
+
     The whole file is validated before anything is computed.
 
     Args:
-        argument: path to the file.
+        argument: path to the file of rows, or to a mapping (``.yaml``).
     """
 
     name = "jsonl"
@@ -66,15 +79,39 @@ class JsonLines(Task):
         self._path = argument
         _check_file(argument)
         self.title = Path(argument).stem
-        self._cells = Path(argument).suffix.lower() in TEXT_TABLES
-        rows = [(place, self._normalised(row)) for place, row in read_rows(argument)]
+        self._mapping: RowMapping | None = None
+        self._parts: tuple[tuple[Location, Split | None], ...] = ((UserRows(argument), None),)
+        if Path(argument).suffix.lower() in MAPPINGS:
+            self._take(argument)
+        rows = [
+            (place, self._normalised(row, location, place))
+            for location, _ in self._parts
+            if isinstance(location, UserRows)
+            for place, row in read_rows(location.path)
+        ]
         # All rows of a file are of one kind; the first row decides which.
-        self.kind = "choice" if "choices" in rows[0][1] else "generate"
+        chooses = "choices" in rows[0][1] if rows else self._mapping and self._mapping.chooses
+        self.kind = "choice" if chooses else "generate"
         self.protocols = ("choice-text",) if self.kind == "choice" else ("generate",)
         for place, row in rows:
-            self._example(row, place, 0)
+            self._example(row, place, "")
             if ("split" in row) != ("split" in rows[0][1]):
                 raise UsageError(f"{place}: either all rows have the key 'split' or none has.")
+
+    def _take(self, path: str) -> None:
+        """Take what a mapping says of the task."""
+        from tasks.mapping import read_mapping
+
+        mapping = read_mapping(path)
+        self._mapping, self._parts = mapping, mapping.parts
+        for location, _ in self._parts:
+            if isinstance(location, UserRows):
+                _check_file(location.path)
+        self.title = mapping.file.title or self.title
+        self.metric = mapping.file.metric
+        self.max_new_tokens = mapping.file.max_new_tokens
+        self.template_version = mapping.version
+        self.reads_source = mapping.on_the_hub
 
     @property
     def reference(self) -> str:
@@ -82,40 +119,73 @@ class JsonLines(Task):
         return f"{self.name}:{self._path}"
 
     def examples(self, source: Source, split: Split) -> list[Example]:
-        """All items of a split, in row order."""
-        rows = source.rows(UserRows(self._path))
-        items = parse_once(source, self.reference, rows, lambda: self._items(rows))
+        """All items of a split, in row order.
+
+        Raises:
+            MissingDataError: a mapping has data of other splits alone.
+        """
+        parts = {of: location for location, of in self._parts}
+        # Without files of their own, validation items are cut from the training rows.
+        pool: Split | None = None if None in parts else "train"
+        whole = len(parts) > 1 and "validation" in parts
+        if split in parts and (split != "train" or whole):
+            return self._read(source, parts[split], split)
+        if pool not in parts or (split == "test" and len(parts) > 1):
+            raise MissingDataError(f"{self._path} names no data of the {split} split.")
+        items = self._read(source, parts[pool], pool)
         if "split" in items[0].fields:
             chosen = [item for item in items if item.fields["split"] == split]
         else:
-            chosen = split_by_group(items, lambda item: item.group, split, SHARES)
+            chosen = split_by_group(items, lambda item: item.group, split, self._shares)
         if not chosen:
             raise UsageError(
-                f"{self._path}: none of its {len(rows)} rows falls into the {split} split; "
+                f"{self._path}: none of its {len(items)} rows falls into the {split} split; "
                 f"add rows, or give each row a key 'split'."
             )
         return chosen
 
-    def _normalised(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    @property
+    def _shares(self) -> Fractions:
+        return SHARES if len(self._parts) == 1 else CARVED
+
+    def _read(self, source: Source, location: Location, of: Split | None) -> list[Example]:
+        """The items of one location."""
+        rows = source.rows(location)
+        prefix = f"{of}/" if of else ""
+        return parse_once(
+            source, f"{self.reference} {prefix}", rows, lambda: self._items(rows, location, prefix)
+        )
+
+    def _normalised(self, row: Mapping[str, Any], location: Location, place: str) -> dict[str, Any]:
         """A row without absent values, with text cells parsed into lists where needed."""
         values = {key: value for key, value in row.items() if value is not None}
-        if not self._cells:
+        cells = isinstance(location, UserRows) and Path(location.path).suffix.lower() in TEXT_TABLES
+        if cells:
+            values = {key: value for key, value in values.items() if value != ""}
+        if self._mapping is not None:
+            values = self._mapping.item(values, place)
+        elif not cells:
             return values
-        values = {key: value for key, value in values.items() if value != ""}
         for key in {"choices", "answers"} & values.keys():
-            values[key] = list_of_cell(values[key])
+            if isinstance(values[key], str):
+                values[key] = list_of_cell(values[key])
         choices, answer = values.get("choices"), values.get("answer")
         if choices and answer is not None and answer not in choices and is_index(answer):
             values["answer"] = int(answer)
         return values
 
-    def _items(self, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
-        return [
-            self._example(self._normalised(row), f"{self._path}, row {number + 1}", number)
-            for number, row in enumerate(rows)
-        ]
+    def _items(
+        self, rows: Sequence[Mapping[str, Any]], location: Location, prefix: str
+    ) -> list[Example]:
+        where = location.path if isinstance(location, UserRows) else self._path
+        items = []
+        for number, row in enumerate(rows):
+            place = f"{where}, row {number + 1}"
+            name = f"{self.name}/{prefix}{number}"
+            items.append(self._example(self._normalised(row, location, place), place, name))
+        return items
 
-    def _example(self, row: Mapping[str, Any], place: str, number: int) -> Example:
+    def _example(self, row: Mapping[str, Any], place: str, name: str) -> Example:
         prompt = text_of(row, "prompt", place)
         fields: dict[str, Any] = {"prompt": prompt}
         if "split" in row:
@@ -127,7 +197,6 @@ class JsonLines(Task):
                 )
         group = group_of(row, place) if "group" in row else ""
         group = group if group.strip() else prompt
-        name = f"{self.name}/{number}"
         if self.kind == "choice":
             fields["choices"] = texts_of(row, "choices", place)
             return Example(name, group, fields, gold_of(row, fields["choices"], place))
@@ -136,6 +205,14 @@ class JsonLines(Task):
         if any("\n" in answer.strip() for answer in answers):
             raise UsageError(f"{place}: {key!r} holds a line break; answers are one line.")
         return Example(name, group, fields, references=answers)
+
+    def judge_text(self, example: Example, text: str) -> Answer:
+        """Equal to one of the answers or, with a mapping, as its metric says."""
+        if self._mapping is None:
+            return super().judge_text(example, text)
+        answer = text.strip()
+        score = self._mapping.score(answer, example.references)
+        return Answer(answer or None, example.references[0], {self.metric: score})
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
         """The row's own text.

@@ -133,6 +133,8 @@ def test_the_single_runs_in_the_documents_name_real_methods_tasks_and_settings(
     (item,) = blocks(README, "json")
     Path("my.jsonl").write_text(item)
     Path("larger.jsonl").write_text(item)
+    for name, text in files(PAGES["docs/data-and-models.md"]).items():
+        Path(name).write_text(text)
     runs = [words for words in EVERY if words[0] == "run"]
     assert len(runs) >= 3
     own = {name for points in entry_points().values() for name in points}

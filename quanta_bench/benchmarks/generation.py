@@ -63,7 +63,7 @@ def with_long_answers(task: Task, tokens: int) -> Task:
     stop string used instead is that of lm-evaluation-harness.
     """
     longer = copy(task)
-    longer.max_new_tokens = min(tokens, task.max_new_tokens or tokens)  # type: ignore[misc]
+    longer.max_new_tokens = min(tokens, task.max_new_tokens or tokens)
     longer.stop = ("Question:",)  # type: ignore[misc]
     return longer
 

@@ -33,7 +33,7 @@ def run(
             "--task",
             metavar="TASK",
             help="Task to train on and score; repeat it for a mixture. file:PATH is your own data "
-            "(JSON lines, JSON, CSV, TSV or Parquet).",
+            "(JSON lines, JSON, CSV, TSV or Parquet), or a mapping of rows of any form in YAML.",
         ),
     ],
     settings: Annotated[

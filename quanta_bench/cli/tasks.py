@@ -21,7 +21,10 @@ EXAMPLES = examples(
 
 def tasks(
     name: Annotated[
-        str, typer.Argument(help="A task to read more about; file:PATH checks your own data.")
+        str,
+        typer.Argument(
+            help="A task to read more about; file:PATH checks your own data, or a mapping in YAML."
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
