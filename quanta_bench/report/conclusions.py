@@ -115,6 +115,8 @@ def _mark_untouched(
         for one in of_key:
             _differ(rows[int(one.row)], key, one.p_holm)
     count = sum(not math.isnan(one.p) for of_key in compared.values() for one in of_key)
+    if not count:
+        return []
     return [
         f"No row trains on {', '.join(untouched.values())}: what is worse there than "
         f"{rows[base].label} is forgotten. {DIFFERS} there: differs from {rows[base].label} (p < "

@@ -242,6 +242,8 @@ def differences(
 ) -> list[Difference]:
     """Every row that can be paired with the reference, less the reference; Holm over these.
 
+    None where the reference was scored for other seeds than the rows, as in an unfinished table.
+
     Args:
         rows: evidence by row.
         fixed: rows that do not train.
@@ -249,6 +251,8 @@ def differences(
         only: rows to compare, if not all; the others lend their spread over seeds.
     """
     scores = comparable(rows, fixed, reference)
+    if reference not in scores:
+        return []
     wanted = scores if only is None else [name for name in scores if name in only]
     pairs = [(name, reference) for name in wanted if name != reference]
     return compare(scores, pairs, [name for name in fixed if name in scores])
