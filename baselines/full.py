@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 PAPER = "QuanTA paper, Table E.3"
-EIGHT_BITS = "our choice: with moments of 8 bits, 7 B parameters fit one GPU of 80 GB"
 
 
 class FullFineTuningConfig(MethodConfig):
@@ -36,11 +35,7 @@ class FullFineTuning(Method[FullFineTuningConfig]):
             training={"learning_rate": 6e-5},
             origin={"learning_rate": COMPARED},
         ),
-        "paper": Row(
-            "FT",
-            training={"learning_rate": 1e-5, "optimizer": "adamw-8bit"},
-            origin={"learning_rate": PAPER, "optimizer": EIGHT_BITS},
-        ),
+        "paper": Row("FT", training={"learning_rate": 1e-5}, origin={"learning_rate": PAPER}),
     }
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"learning_rate": (1e-5, 2e-5, 6e-5, 2e-4)}
     source = "All parameters of the base model train."

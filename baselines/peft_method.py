@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from baselines.adapter_parameters import adapter_parameters
 from baselines.seeding import isolated_rng
 from baselines.targets import check_targets
-from quanta_bench.method import YES, BenchError, Claim, Method, MethodConfig, UsageError
+from quanta_bench.method import BenchError, Method, MethodConfig, UsageError
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -30,9 +30,6 @@ class PeftMethod(Method[C]):
     The base model is adapted in place: it gets the tuner's layers, and its own weights stay
     unchanged. A model on the meta device is adapted there, to count parameters.
     """
-
-    # A tuner replaces layers; prompts, which are elsewhere, say so themselves.
-    stackable: Claim = YES
 
     @abstractmethod
     def peft_config(self, seed: int) -> PeftConfig:

@@ -81,7 +81,6 @@ class Prefix(PeftMethod[PrefixSettings]):
     mergeable = Claim(False, peft_types.UNMERGEABLE[KIND])
     exact_start = Claim(False, peft_types.INEXACT[KIND])
     cacheable = Claim(False, peft_types.UNCACHEABLE[KIND])
-    stackable = Claim(False, "its prefix is no layer: the model gets it with every call")
 
     def peft_config(self, seed: int) -> PeftConfig:
         """A `PrefixTuningConfig`. It has no seed: the prefix uses the global generator."""

@@ -94,7 +94,7 @@ class Method(ABC, Generic[C]):
         cacheable: works with a key/value cache, and with several candidates packed into one row.
         stackable: what trains lies in layers that replace the base's, and each row of a batch is
             computed by itself, so that several runs can be trained in common passes over one base.
-            Each group of runs is still tested before it is trained so.
+            Each group of runs is tested before it is trained so; what fails is trained alone.
 
     The last four may be set on an instance instead, where they depend on its settings.
     """
@@ -112,7 +112,7 @@ class Method(ABC, Generic[C]):
     mergeable: Claim = YES
     exact_start: Claim = YES
     cacheable: Claim = YES
-    stackable: Claim = Claim(False, "it does not say that its runs can be trained together")
+    stackable: Claim = YES
 
     def __init__(self, config: C) -> None:
         self.config = config
