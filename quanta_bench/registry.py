@@ -85,8 +85,9 @@ class Registry(Generic[T]):
             BenchError: the plug-in cannot be imported, is not of the right kind, or shares its
                 name with another.
         """
-        point, *others = self._registered(name)
-        if name not in self._loaded:
+        # Settings of a user's file may name anything, also what has no hash.
+        if not isinstance(name, str) or name not in self._loaded:
+            point, *others = self._registered(name)
             if others:
                 targets = [f"{_owner(one)} ({one.value})" for one in (point, *others)]
                 raise BenchError(
@@ -109,7 +110,6 @@ class Registry(Generic[T]):
 
     def _registered(self, name: str) -> list[EntryPoint]:
         entries = self._entries()
-        # Settings of a user's file may name anything.
         if not isinstance(name, str) or name not in entries:
             raise UsageError(
                 f"There is no {self.noun} called {name!r}. {did_you_mean(str(name), entries)}"

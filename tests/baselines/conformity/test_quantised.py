@@ -38,6 +38,8 @@ def quantised() -> nn.Module:
                 made.weight = bnb.nn.Params4bit(
                     child.weight.detach().clone(), requires_grad=False, quant_type="nf4"
                 )
+                # On processors with AVX512-BF16 it would round its scales to bfloat16.
+                made.support_avx512bf16_for_cpu = False
                 setattr(module, name, made.to("cpu"))
     return model
 
