@@ -141,9 +141,9 @@ class SuiteOptions:
         str,
         typer.Option(
             "--together",
-            help="Runs trained together over one base: a number, or auto: several with a GPU.",
+            help="Runs trained together over one base: a number, or auto: 16 with a GPU, else 1.",
         ),
-    ] = "auto"
+    ] = "1"
     fresh: FreshOption = ""
     allow_overlap: AllowOverlap = False
     stored: Annotated[
