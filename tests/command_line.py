@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 STOPPED = (1, 130)  # 130 is what shells and typer make of Ctrl-C
 
@@ -29,3 +33,26 @@ Bench = Callable[..., Said]
 
 def command(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "quanta_bench.cli", *map(str, words)]
+
+
+def start(words: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    """Start a process whose output is read, that finds what this one does, and that Ctrl-C stops.
+
+    A job that a script put in the background ignores Ctrl-C, and so would its children.
+
+    Args:
+        words: the program and its arguments.
+        options: further ones of `subprocess.Popen`.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        words,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **{**pipes, "env": environment, **options},
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from command_line import start
 from paths import STUDY
 from rich.console import Console
 
@@ -288,14 +288,7 @@ def test_a_report_that_cannot_be_read_is_not_overwritten(command: Command, tmp_p
 def test_ctrl_c_keeps_and_shows_what_is_finished(package: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{package}:{os.environ.get('PYTHONPATH', '')}"}
     words = ["-m", "quanta_bench.cli.main", "bench", "endless", "sums", "--results", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start([sys.executable, *words], env=environment, start_new_session=True)
     wait_for(lambda: "sums" in written(tmp_path) and (tmp_path / "logs/endless.txt").exists())
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)

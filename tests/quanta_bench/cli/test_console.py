@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import start
 
 from quanta_bench.cli import console as terminal
 from quanta_bench.cli.console import STOPPING, UNBOUNDED
@@ -48,16 +49,8 @@ with acknowledge_interrupts():
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_is_acknowledged_before_the_computation_ends(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(
-        [sys.executable, "-c", COMPUTING],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-    ) as process:
+    words = [sys.executable, "-c", COMPUTING]
+    with start(words, stdin=subprocess.PIPE, cwd=tmp_path) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command_line import STOPPED, Bench, command
+from command_line import STOPPED, Bench, command, start
 
 
 def test_run_on_a_users_own_data_and_model(
@@ -153,16 +152,7 @@ def test_ctrl_c_then_the_same_command_goes_on(
     words = ["table", str(suite), "--methods", "lora", "--seeds", "0", "--set"]
     words += ["training.epochs=50", "--set", "training.validations=50"]
     stopped = [*words, "--results", str(tmp_path / "stopped")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command(*stopped),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        # A job that a script put in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = start(command(*stopped))
     unfinished = tmp_path / "stopped" / "unfinished"
     _wait(lambda: bool(list(unfinished.glob("*/last.ckpt"))), process)
     process.send_signal(signal.SIGINT)

@@ -11,22 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from clocks import Clock
 
 from quanta_bench.errors import BenchError, RunInProgressError
 from quanta_bench.results import leases as module
 from quanta_bench.results.leases import Leases, Owner
 
 NAME = "0123abcd4567"
-
-
-class Clock:
-    """The watcher's clock."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from clocks import Clock
 
 from quanta_bench.runs import claims as module
 from quanta_bench.runs.claims import Claims
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

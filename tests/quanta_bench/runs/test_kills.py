@@ -20,17 +20,12 @@ from pathlib import Path
 import psutil
 import pytest
 from animals import write_data, write_suite
+from command_line import start
 
 KILLS = 40
 RUNS = 7
 """The base once, LoRA with six seeds."""
 
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-}
 WAYS = ("worker", "all", "worker", "parent", "SIGTERM", "worker", "SIGINT", "SIGINT twice")
 
 
@@ -44,15 +39,7 @@ class Sweep:
         self._words += ["--set", "training.epochs=10", "--set", "training.validations=10"]
 
     def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self._words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=ENVIRONMENT,
-            process_group=0,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        return start(self._words, stderr=subprocess.STDOUT, process_group=0)
 
     def finished(self) -> dict[str, tuple[int, int]]:
         """The finished runs, and by what a repeated one is noticed."""

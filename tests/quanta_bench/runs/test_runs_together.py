@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
 from quanta_bench.data.pools import Pools
@@ -38,15 +36,6 @@ profiles:
       - {{method: prefix, label: Prefix, settings: {{num_virtual_tokens: 3}}}}
       - {{method: quanta, label: QuanTA, settings: {{dims: [4, 4, 4]}}}}
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of so small a model would only wait for each other beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from animals import write_data, write_suite
+from command_line import start
 from rich.console import Console
 
 from quanta_bench.data.pools import Pools
@@ -31,22 +31,6 @@ from quanta_bench.runs.sweep import sweep
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import make_request
-
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of so small a model would only wait for each other beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -252,14 +236,10 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(suite: Path, tmp_path: Pa
     """As in a terminal, which sends the signal to the command and all of its workers."""
     words = ["--results", str(tmp_path), "--jobs", "2", "--methods", "lora"]
     words += ["--set", "training.epochs=12", "--set", "training.validations=12"]
-    process = subprocess.Popen(
+    process = start(
         [sys.executable, "-m", "quanta_bench.cli.main", "table", str(suite), *words],
-        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        env=ENVIRONMENT,
         process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait(lambda: list(tmp_path.glob("unfinished/*/last.ckpt")), process)
     assert len(workers(process)) == 2

@@ -54,15 +54,6 @@ class Made:
         return {n: v.detach().clone() for n, v in self.method.trainable(self.model).items()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads of so small a model would only wait for each other beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def pools():
     return Pools()
