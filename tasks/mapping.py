@@ -29,7 +29,7 @@ from typing import Any, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from quanta_bench.rows import StrictModel, YAMLError, parse_yaml, problems
+from quanta_bench.rows import StrictModel, YAMLError, parse_yaml, problems, user_path
 from quanta_bench.task import (
     HubRows,
     Location,
@@ -232,7 +232,7 @@ def read_mapping(path: str) -> RowMapping:
     Raises:
         UsageError: it is no YAML mapping, or a key is unknown, missing or refused.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     try:
         values = parse_yaml(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
@@ -257,8 +257,12 @@ def _parts(
     data: str | dict[str, Any], folder: Path, path: str
 ) -> list[tuple[Location, Split | None]]:
     """Where the rows of a mapping are."""
+
+    def file(name: str) -> UserRows:
+        return UserRows(str(folder / user_path(name)))
+
     if isinstance(data, str):
-        return [(UserRows(str(folder / Path(data).expanduser())), None)]
+        return [(file(data), None)]
     splits = data
     if "hub" in data:
         hub = HubSet.model_validate(data)
@@ -273,17 +277,12 @@ def _parts(
             raise UsageError(f"{path}: the {name} data are named by a text, not by {value!r}.")
     if not splits:
         raise UsageError(f"{path}: 'data' names no file.")
-    if "hub" in data:
-        return [
-            (HubRows(hub.hub, hub.config, splits[split], hub.revision), split)
-            for split in get_args(Split)
-            if split in splits
-        ]
-    return [
-        (UserRows(str(folder / Path(splits[split]).expanduser())), split)
-        for split in get_args(Split)
-        if split in splits
-    ]
+
+    def of_hub(name: str) -> HubRows:
+        return HubRows(hub.hub, hub.config, name, hub.revision)
+
+    locate = of_hub if "hub" in data else file
+    return [(locate(splits[split]), split) for split in get_args(Split) if split in splits]
 
 
 # --- metrics of generated answers ---------------------------------------------------------------

@@ -107,10 +107,10 @@ def write_package(kind: Kind, name: str, folder: Path) -> list[Path]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from quanta_bench import __version__
-    from quanta_bench.utils.folders import whole_folder
+    from quanta_bench.utils.folders import is_taken, user_path, whole_folder
 
-    folder = folder.expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    folder = user_path(str(folder))
+    if is_taken(folder):
         raise UsageError(f"{folder} exists already; name another folder with --to.")
     root = TEMPLATES / kind
     templates = Environment(

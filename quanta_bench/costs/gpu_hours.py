@@ -31,6 +31,7 @@ from quanta_bench.costs.memory import (
     fit,
     logit_bytes,
     optimizer_bytes,
+    weight_bytes,
 )
 from quanta_bench.costs.workloads import Lengths, parts, workloads
 from quanta_bench.method import Method
@@ -163,7 +164,7 @@ class _Run:
         self.gpu = gpu
         count = counts.get(self.model, training.method, training.settings)
         wide = self.precision == "float32" or method.base_precision == "float32"
-        self.weights = (4 if wide else 2) * count.base + 4 * count.added
+        self.weights = weight_bytes(count.base, count.added, wide=wide)
         self.trainable = count.trainable
         by_task = self._trained_parts("train", training.train_items)
         self.trained = [part for some in by_task.values() for part in some]

@@ -29,6 +29,17 @@ MOMENT_BYTES: dict[Optimizer, int] = {"adamw": 8, "adamw-8bit": 2}
 """Bytes of AdamW's two moments for each trained parameter."""
 
 
+def weight_bytes(base: int, added: int, *, wide: bool) -> int:
+    """Bytes of an adapted model: its base's weights, and the added parameters in float32.
+
+    Args:
+        base: parameters of the base.
+        added: parameters that the method adds.
+        wide: whether the base's are float32, not bfloat16.
+    """
+    return (4 if wide else 2) * base + 4 * added
+
+
 def optimizer_bytes(optimizer: Optimizer, trainable: int) -> int:
     """Bytes of the gradients and of the optimiser's moments."""
     return (GRADIENT_BYTES + MOMENT_BYTES[optimizer]) * trainable

@@ -17,7 +17,7 @@ from quanta_bench.models.embedded import converted_folder
 from quanta_bench.models.loading import LoadedModel, ModelRef, load_tokenizer
 from quanta_bench.plugins import build_method, find_protocol
 from quanta_bench.sources.names import read_words
-from quanta_bench.utils.folders import storage_errors, whole_folder
+from quanta_bench.utils.folders import is_taken, storage_errors, whole_folder
 from quanta_bench.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def export(run: StoredRun, target: Path, form: Form) -> Exported:
         StorageError: it cannot be written.
         BenchError: the base model or what was trained cannot be loaded.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if is_taken(target):
         raise UsageError(f"{target} is there already and not empty: name a new folder.")
     base = "" if form == "merged" else base_model(run)
     with (

@@ -6,7 +6,7 @@ from functools import cache, partial
 from typing import Any
 
 from quanta_bench.costs.footprints import Footprints, Shape
-from quanta_bench.costs.memory import USABLE, fit, optimizer_bytes
+from quanta_bench.costs.memory import USABLE, fit, optimizer_bytes, weight_bytes
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Method
@@ -51,7 +51,7 @@ def fit_to_memory(
     model = meta_reference(spec.model)
     try:
         count = counts.get(model, spec.method, spec.settings)
-        weights = (4 if wide else 2) * count.base + 4 * count.added
+        weights = weight_bytes(count.base, count.added, wide=wide)
         taken = weights + optimizer_bytes(spec.optimizer, count.trainable)
         measured = partial(
             footprints.get, model, method, precision="bfloat16" if mixed else "float32"

@@ -49,6 +49,11 @@ def user_path(text: str) -> Path:
         raise UsageError(f"{text}: {error}") from None
 
 
+def is_taken(folder: Path) -> bool:
+    """Whether something is there already: a file, or a folder that is not empty."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside ``target`` that replaces it when the block ends without an error.
