@@ -22,7 +22,7 @@ FIGURES := figure2 figure4 sums-figure
 OTHERS := params report fetch doctor verify tune list
 
 .DEFAULT_GOAL := list
-.PHONY: setup setup-dev setup-bench setup-docs $(TABLES) $(FIGURES) figure1 $(OTHERS) bench test lint
+.PHONY: setup setup-dev setup-bench setup-docs $(TABLES) $(FIGURES) figure1 $(OTHERS) bench test lint audit
 .PHONY: docs readme pictures
 
 setup:
@@ -53,6 +53,10 @@ test: setup-dev
 
 lint: setup-dev
 	@$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
+
+# Known vulnerabilities of the releases in constraints.txt. Needs a network that reaches api.osv.dev.
+audit: setup-dev
+	@$(VENV)/bin/python .ci/audit.py $(ARGS)
 
 # The site in site/, from README.md, docs/ and the docstrings; a link that leads nowhere is an error.
 docs: setup-docs
