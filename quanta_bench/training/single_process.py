@@ -91,6 +91,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
             # Batches are tokenised beforehand: more loader processes would not be faster.
             warnings.filterwarnings("ignore", r".*does not have many workers")
+            # Where SLURM is installed, Lightning wants every process to be started by it.
+            warnings.filterwarnings("ignore", r"The `srun` command is available")
             # A resumed run finds its own checkpoints and metrics.
             warnings.filterwarnings("ignore", r".*exists and is not empty")
             warnings.filterwarnings("ignore", r"Experiment logs directory .* exists")

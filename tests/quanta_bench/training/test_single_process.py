@@ -109,3 +109,14 @@ def test_everything_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> 
         assert (environment.world_size(), environment.global_rank()) == (1, 0)
     assert os.environ["RANK"] == "3"
     assert rank_zero_only.rank == 3
+
+
+def test_a_machine_with_slurm_trains_without_a_word(
+    tiny_model: Path, llm_adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning warns where it finds `srun`, and the tests take every warning for an error."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.touch(0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=os.pathsep)
+    assert train(tiny_model, llm_adapters, tmp_path).training.losses
