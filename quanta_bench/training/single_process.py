@@ -89,6 +89,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6 asks torch 2.13 in a way that has been renamed.
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            # On a node of a SLURM cluster, whose srun starts workers, not runs.
+            warnings.filterwarnings("ignore", r"The `srun` command is available")
             # Batches are tokenised beforehand: more loader processes would not be faster.
             warnings.filterwarnings("ignore", r".*does not have many workers")
             # Where SLURM is installed, Lightning wants every process to be started by it.

@@ -100,6 +100,22 @@ def test_a_launchers_variables_change_nothing(
     assert {name: os.environ[name] for name in variables} == variables
 
 
+def test_a_command_of_a_cluster_on_the_path_changes_nothing(
+    expected: Result,
+    tiny_model: Path,
+    llm_adapters: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=os.pathsep)
+    found = train(tiny_model, llm_adapters, tmp_path / "results")
+    assert found.training.losses == expected.training.losses
+
+
 def test_everything_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setattr(rank_zero_only, "rank", 3)
