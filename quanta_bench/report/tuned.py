@@ -10,7 +10,7 @@ from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
 from quanta_bench.utils.fingerprint import text_digest
 
 TUNED = "compared on validation items"
-"""How the origin of a learning rate begins that was tuned for its task and size."""
+"""How the origin of a learning rate begins that validation items decided."""
 
 _SETTINGS = re.compile(r"\bfor settings ((?:[0-9a-f]{8} ?)+)")
 
@@ -42,8 +42,10 @@ def _fingerprint(training: TrainingSpec) -> str:
 
 
 def is_tuned(text: str, jobs: Jobs) -> bool:
-    """Whether an origin says that a rate was tuned, and for these trainings if it names any."""
-    if TUNED not in text:
-        return False
-    named = _SETTINGS.search(text)
-    return named is None or set(settings_of(jobs)) <= set(named[1].split())
+    """Whether an origin says that a rate was tuned for these trainings.
+
+    It has to name their settings. A method's default rate names none: it was compared on one task
+    at one size, and rows of others have to say so.
+    """
+    named = _SETTINGS.search(text) if TUNED in text else None
+    return named is not None and set(settings_of(jobs)) <= set(named[1].split())

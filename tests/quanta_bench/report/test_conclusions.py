@@ -14,6 +14,7 @@ from scipy import stats
 from quanta_bench.errors import BenchError
 from quanta_bench.report import compared, evidence, render
 from quanta_bench.report.table import Table
+from quanta_bench.report.tuned import origin, settings_of
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
@@ -120,13 +121,18 @@ def test_seeds_with_items_of_their_own_are_compared_seed_by_seed(answered: Bench
     assert "which items are drawn" in " ".join(sentences(table))
 
 
-def test_rates_that_are_not_tuned_are_marked(bench: Bench) -> None:
+def test_rates_that_were_not_tuned_for_the_training_are_marked(bench: Bench) -> None:
+    """A default rate was compared at one size of one table, so it is marked in all of them."""
     one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
     own = {"method": "dora", "training": {"learning_rate": 0.5}, "label": "DoRA here"}
-    table = bench.table(suite("lora", own), *({0: bench.result(one)} for _ in range(2)))
-    assert [row.marks for row in table.rows[1:]] == ["§", "‡§"]
+    krona = {"method": "krona", "training": {"learning_rate": 0.25}, "label": "KronA there"}
+    jobs = [row.jobs for row in grid(suite(own, krona), "embedded")]
+    for row, of_row in zip((own, krona), (jobs[0], jobs[0]), strict=True):
+        row["origin"] = {"learning_rate": origin("0123456789ab", settings_of(of_row))}
+    table = bench.table(suite("lora", own, krona), *({0: bench.result(one)} for _ in range(3)))
+    assert [row.marks for row in table.rows[1:]] == ["‡§", "§", "‡§"]
     (note,) = [note for note in sentences(table) if note.startswith("‡")]
-    assert note.endswith(": DoRA here.")
+    assert note.endswith(": LoRA r=8, KronA there.")
 
 
 def test_without_predictions_intervals_are_wider_and_said_to_be_bounds(answered: Bench) -> None:

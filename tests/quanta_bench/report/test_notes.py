@@ -21,7 +21,7 @@ def test_what_is_not_computed_is_a_dash(bench: Bench) -> None:
     assert dora.cells == beam.cells == {}
     first = render.as_markdown(table).partition("Each seed")[0]
     lines = {line.split("|")[1].strip(): line for line in first.splitlines() if "|" in line}
-    assert lines["LoRA r=8 §"].split("|")[4:7] == [" 50.0 ± 635.3 ", " – ", " – "]
+    assert lines["LoRA r=8 ‡§"].split("|")[4:7] == [" 50.0 ± 635.3 ", " – ", " – "]
     assert lines["Beam"].count(" – ") == 5
     assert f"Beam: {UNUSABLE}." in table.notes["Caveats"]
     assert "–" in drawn(table)
@@ -139,7 +139,7 @@ def test_notes_stand_under_three_headings_and_disagreements_are_caveats(bench: B
     table = bench.table(suite("lora", "dora"), *({0: result} for result in results))
     assert list(table.notes) == ["Scores", "Training", "Caveats"]
     starts = [note.partition(" ")[0] for note in table.notes["Caveats"]]
-    assert starts == ["MIXED", "MIXED", "§"]
+    assert starts == ["MIXED", "MIXED", "‡", "§"]
 
 
 def test_rows_that_lack_seeds_are_named(bench: Bench) -> None:

@@ -149,8 +149,11 @@ def test_the_four_files_hold_the_same_numbers(bench: Bench, tmp_path: Path) -> N
     assert [path.name for path in paths] == ["t.md", "t.csv", "t.tex", "t.json"]
     texts = {path.suffix: path.read_text(encoding="utf-8") for path in paths}
     boolq, piqa = (f"{table.rows[1].cells[key].margin:.1f}" for key in ("boolq", "piqa"))
-    assert f"| LoRA r=8 | 250 | 25 | 37.5 ± {boolq} | 87.5 ± {piqa} | 62.5 ± " in texts[".md"]
-    assert rf"LoRA r=8 & 250 & 25 & 37.5 $\pm$ {boolq} & 87.5 $\pm$ {piqa} & 62.5" in texts[".tex"]
+    assert f"| LoRA r=8 ‡ | 250 | 25 | 37.5 ± {boolq} | 87.5 ± {piqa} | 62.5 ± " in texts[".md"]
+    assert (
+        rf"LoRA r=8 $\ddagger$ & 250 & 25 & 37.5 $\pm$ {boolq} & 87.5 $\pm$ {piqa} & 62.5"
+        in texts[".tex"]
+    )
     assert Table.model_validate_json(texts[".json"]) == table
 
 
@@ -190,7 +193,7 @@ def test_each_seed_has_a_line_and_its_own_error_another(bench: Bench) -> None:
     # Four items, two right: sqrt(1/4 * 4/3 / 4).
     assert values[0].seed_errors[0] == pytest.approx(100 * math.sqrt(1 / 12))
     lines = [
-        ["LoRA r=8", "0", "50.0", "75.0", "62.5"],
+        ["LoRA r=8 ‡", "0", "50.0", "75.0", "62.5"],
         ["", "s.e.", *errors[0]],
         ["", "1", "25.0", "100.0", "62.5"],
         ["", "s.e.", *errors[1]],
@@ -217,7 +220,7 @@ def test_latex_has_both_parts_and_as_many_cells_as_columns(bench: Bench) -> None
     assert first[0] == ["Method", "Trained", r"\% of base", "BOOLQ", "PIQA", "Avg."]
     assert second[0] == ["Method", "Seed", "BOOLQ", "PIQA", "Avg."]
     assert first[-1] == ["items", "", "", "4", "4", ""]
-    assert second[1][:3] == ["LoRA r=8", "0", "50.0"]
+    assert second[1][:3] == [r"LoRA r=8 $\ddagger$", "0", "50.0"]
     assert "{@{}lrrrrr@{}}" in text
     assert "{@{}lrrrr@{}}" in text
     for part in (first, second, costs):
@@ -246,15 +249,15 @@ def test_what_a_row_took_is_by_seed_and_the_largest_peak(bench: Bench) -> None:
     assert cost.tokens_per_second == 50
     assert (cost.peak_memory_bytes, cost.adapter_bytes) == (2_000_000, 3_000_000)
     assert cost.joules == 2500
-    assert "| LoRA r=8 | 20 | 50 | 1.0 | 2.0 | 3.0 | 2.5 |" in render.as_markdown(table)
+    assert "| LoRA r=8 ‡ | 20 | 50 | 1.0 | 2.0 | 3.0 | 2.5 |" in render.as_markdown(table)
 
 
 def test_every_form_has_a_model_column_where_there_are_several(bench: Bench) -> None:
     table = two_models(bench)
-    assert "| LoRA r=8 § | m-7b | 250 |" in render.as_markdown(table)
-    assert "| LoRA r=8 § | m-13b | 0 |" in render.as_markdown(table)
-    assert "LoRA r=8 § & m-7b & 250 &" in render.as_latex(table)
-    assert "LoRA r=8 § & m-13b & 0 &" in render.as_latex(table)
+    assert "| LoRA r=8 ‡§ | m-7b | 250 |" in render.as_markdown(table)
+    assert "| LoRA r=8 ‡§ | m-13b | 0 |" in render.as_markdown(table)
+    assert r"LoRA r=8 $\ddagger$§ & m-7b & 250 &" in render.as_latex(table)
+    assert r"LoRA r=8 $\ddagger$§ & m-13b & 0 &" in render.as_latex(table)
     assert "Model" in drawn(table)
     for text in (render.as_markdown, render.as_latex, drawn):
         assert "Model" not in text(two_seeds(bench)).partition("Each seed")[0]
@@ -265,14 +268,14 @@ def test_one_task_has_no_average_in_any_form(bench: Bench) -> None:
     table = bench.table(suite(tasks=["boolq"]), {0: result})
     for text in (render.as_markdown(table), render.as_latex(table), drawn(table)):
         assert "Avg." not in text
-    assert "| LoRA r=8 § | 250 | 25 | 50.0 ± 635.3 |\n" in render.as_markdown(table)
+    assert "| LoRA r=8 ‡§ | 250 | 25 | 50.0 ± 635.3 |\n" in render.as_markdown(table)
 
 
 def test_labels_are_not_read_as_markup(bench: Bench) -> None:
     made = suite({"method": "lora", "label": "a | b [red]c"})
     one = {"boolq": items([1, 0]), "piqa": items([1, 0])}
     table = bench.table(made, {0: bench.result(one)})
-    assert r"| a \| b [red]c § |" in render.as_markdown(table)
+    assert r"| a \| b [red]c ‡§ |" in render.as_markdown(table)
     assert "a | b [red]c" in drawn(table)
 
 
