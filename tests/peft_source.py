@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from pip_download import SourceMissingError, download
+
 from quanta_bench.utils.cache import build_once, cache_folder
 
+__all__ = ["SourceMissingError", "peft_source"]
+
 VARIABLE = "PEFT_SOURCE"
-
-
-class SourceMissingError(Exception):
-    """The source distribution cannot be had; the message says why."""
 
 
 def peft_source() -> Path:
@@ -59,17 +57,7 @@ def _fetch(version: str, folder: Path) -> None:
 
 
 def _download(version: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:all:"]
-    # One attempt: without a network the test is skipped at once.
-    command += ["--disable-pip-version-check", "--no-input", "--retries=0", "--timeout=15"]
-    command += ["--dest", str(folder), f"peft=={version}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    files = sorted(folder.glob("*.tar.gz"))
-    if done.returncode or len(files) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = lines[0] if lines else f"exit status {done.returncode}"
-        raise SourceMissingError(f"pip cannot download the source of peft {version}: {reason}")
-    return files[0]
+    return download(f"peft=={version}", folder, "--no-binary=:all:")
 
 
 def unpack(archive: Path, version: str, folder: Path) -> None:

@@ -94,12 +94,12 @@ def write(run: StoredRun, folder: Path, form: Form, name: str, base: str) -> Non
     spec = result.training.spec
     data = ModelCardData(
         model_name=name,
-        base_model=_base_on_the_hub(result),
+        base_model=base_on_the_hub(result),
         library_name="transformers" if form == "merged" else "peft",
         pipeline_tag="text-generation" if find_protocol(spec.protocol).prompts else
         "text-classification",
         tags=["quanta-bench", spec.method],
-        datasets=sorted({name for names in _hub_data(result).values() for name in names}) or None,
+        datasets=sorted({name for names in hub_data(result).values() for name in names}) or None,
         license=MODEL_WHEEL.licence.lower() if spec.model.source == "embedded" else None,
         eval_results=eval_results(result),
     )  # fmt: skip
@@ -108,13 +108,21 @@ def write(run: StoredRun, folder: Path, form: Form, name: str, base: str) -> Non
         run, form, name, base
     ))  # fmt: skip
     card.save(folder / "README.md")
-    entries = hub_entries(result)
-    if entries:
-        from huggingface_hub import eval_result_entries_to_yaml
+    write_entries(result, folder)
 
-        text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
-        with whole_file(folder / ".eval_results" / "quanta-bench.yaml") as stream:
-            stream.write(text.encode())
+
+def write_entries(result: Result, folder: Path) -> Path | None:
+    """Write ``.eval_results`` for tasks that were read from the hub; ``None`` where none was."""
+    entries = hub_entries(result)
+    if not entries:
+        return None
+    from huggingface_hub import eval_result_entries_to_yaml
+
+    path = folder / ".eval_results" / "quanta-bench.yaml"
+    text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
+    with whole_file(path) as stream:
+        stream.write(text.encode())
+    return path
 
 
 def eval_results(result: Result) -> list[EvalResult]:
@@ -129,7 +137,7 @@ def eval_results(result: Result) -> list[EvalResult]:
         spread: dict[str, Any] = {"items": score.items}
         if score.half is not None:
             spread["interval"] = [score.value - score.half, score.value + score.half]
-        names = _hub_data(result).get(score.task, [])
+        names = hub_data(result).get(score.task, [])
         found.append(
             EvalResult(
                 task_type=kind,
@@ -156,7 +164,7 @@ def hub_entries(result: Result) -> list[EvalResultEntry]:
 
     if result.evaluation.items is not None:
         return []
-    data = _hub_data(result)
+    data = hub_data(result)
     return [
         EvalResultEntry(
             dataset_id=data[score.task][0],
@@ -169,7 +177,7 @@ def hub_entries(result: Result) -> list[EvalResultEntry]:
     ]
 
 
-def _hub_data(result: Result) -> dict[str, list[str]]:
+def hub_data(result: Result) -> dict[str, list[str]]:
     """The data sets of the hub that each task was read from: owner and name."""
     return {
         task: ["/".join(name.removeprefix(HUB).split("/")[:2])
@@ -178,7 +186,8 @@ def _hub_data(result: Result) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def _base_on_the_hub(result: Result) -> str | None:
+def base_on_the_hub(result: Result) -> str | None:
+    """The base model's name on the hub, or that of the model it was made from."""
     model = result.training.spec.model
     if model.source == "embedded":
         return ORIGINAL
@@ -219,7 +228,7 @@ def _words(run: StoredRun, form: Form, name: str, base: str) -> dict[str, Any]:
         },
         "code": markdown_code,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "hub_data": [task for task, names in _hub_data(result).items() if names],
+        "hub_data": [task for task, names in hub_data(result).items() if names],
     }
 
 

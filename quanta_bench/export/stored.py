@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,6 +83,27 @@ def find_run(reference: str, results: Path | None = None) -> StoredRun:
         listed = nearest if nearest.startswith("Did") else "Name the folder of a run."
         raise UsageError(f"There is no run {reference!r} in {where}. {listed}")
     return _read(*found[0])
+
+
+def find_runs(references: Sequence[str], results: Path | None = None) -> list[StoredRun]:
+    """Finished runs, each once: those named as `find_run` has it, and all of a results folder.
+
+    Raises:
+        UsageError: there is no such run, there are several, or a folder has none.
+        BenchError: a record cannot be read.
+    """
+    found: dict[str, StoredRun] = {}
+    for reference in references:
+        store = Store(Path(reference))
+        named = (
+            [_read(store, run) for run in store.runs()]
+            if (store.root / "runs").is_dir()
+            else [find_run(reference, results)]
+        )
+        if not named:
+            raise UsageError(f"There is no finished run in {reference}.")
+        found |= {run.result.run: run for run in named}
+    return list(found.values())
 
 
 def _read(store: Store, run: str) -> StoredRun:

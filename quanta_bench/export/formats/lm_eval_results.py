@@ -1,0 +1,166 @@
+"""lm-evaluation-harness: ``results_DATE.json``, in a folder a model as ``--output_path`` has it.
+
+Its own programs read it: ``lm_eval.utils.make_table``, and whatever follows its layout. A task is
+named ``quanta_bench_NAME``, since our prompts and items are not those of its task of that name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quanta_bench.errors import UsageError
+from quanta_bench.export.formats.measures import base_name, measure, normaliser
+from quanta_bench.export.formats.names import model_name, portable, written
+from quanta_bench.export.formats.options import Options
+from quanta_bench.export.stored import StoredRun
+from quanta_bench.results.records import Result, TaskResult
+from quanta_bench.utils.folders import whole_file
+
+PREFIX = "quanta_bench_"
+"""What our tasks' names start with, so that none is taken for one of theirs."""
+NAMES = {"accuracy": "acc", "matthews": "mcc"}
+"""Metrics that are theirs under another name, where candidates are compared."""
+FILTERS = {"sum": "none", "byte_mean": "byte_mean", "token_mean": "token_mean"}
+"""Their filter of a metric, by our normaliser: a plain ``acc`` is by summed likelihood there."""
+
+
+def write(runs: Sequence[StoredRun], folder: Path, options: Options) -> list[Path]:
+    """Write a file a run; a run's file always has the same name.
+
+    Raises:
+        UsageError: items are asked for, which this format is not written with.
+    """
+    if options.items:
+        raise UsageError("lm-eval's results are written without items: leave out --items.")
+    paths = []
+    for run in runs:
+        date = written(run).replace(tzinfo=None).isoformat().replace(":", "-")
+        # The date comes last, where its readers look for it; the same model may be scored twice.
+        scoring = run.result.run.rpartition("-")[2]
+        path = folder / model_name(run.result) / f"results_{scoring}_{date}.json"
+        text = json.dumps(record(run), indent=2, ensure_ascii=False, allow_nan=False)
+        with whole_file(path) as stream:
+            stream.write(f"{text}\n".encode())
+        paths.append(path)
+    return paths
+
+
+def record(run: StoredRun) -> dict[str, Any]:
+    """A run's scores as ``simple_evaluate`` returns them and ``EvaluationTracker`` writes them."""
+    result = run.result
+    spec, environment = result.evaluation, result.evaluation_environment
+    tasks = {PREFIX + portable(name): found for name, found in result.tasks.items()}
+    named = dict(zip(tasks, result.tasks, strict=True))
+    model = model_name(result)
+    return {
+        "results": {
+            name: {"alias": named[name], "sample_len": found.items, **_metrics(found, result)}
+            for name, found in tasks.items()
+        },
+        "group_subtasks": {name: [] for name in tasks},
+        "configs": {name: _config(found, named[name], result) for name, found in tasks.items()},
+        "versions": {name: found.data.get("template", 1) for name, found in tasks.items()},
+        "n-shot": dict.fromkeys(tasks, 0),
+        "higher_is_better": {
+            name: {
+                theirs(metric, found, result)[0]: not measure(metric).lower_is_better
+                for metric in found.metrics
+            }
+            for name, found in tasks.items()
+        },
+        "n-samples": {
+            name: {"original": found.items, "effective": found.items}
+            for name, found in tasks.items()
+        },
+        "config": {
+            "model": "hf",
+            "model_args": {
+                # Not the base's name, whose scores these are not.
+                "pretrained": model,
+                "base": result.training.model,
+                "method": result.training.spec.method,
+                **(result.training.settings or result.training.spec.settings),
+            },
+            "model_num_parameters": result.training.base_parameters
+            + result.training.added_parameters,
+            "model_dtype": result.evaluation_precision.get("base", ""),
+            "model_revision": result.training.spec.model.revision,
+            "model_sha": result.training.model_fingerprint,
+            "batch_size": "auto",
+            "device": environment.device,
+            "limit": spec.items,
+            "bootstrap_iters": 0,
+            "gen_kwargs": None,
+        },
+        "git_hash": environment.git_commit or None,
+        "date": written(run).timestamp(),
+        "pretty_env_info": f"{environment.platform}, Python {environment.python}, "
+        + ", ".join(f"{name} {version}" for name, version in environment.packages.items()),
+        "transformers_version": environment.packages.get("transformers", ""),
+        "lm_eval_version": f"quanta-bench {environment.packages.get('quanta-bench', '')}",
+        "upper_git_hash": None,
+        "max_length": spec.max_length,
+        "model_source": "hf",
+        "model_name": model,
+        "model_name_sanitized": model,
+        "system_instruction": None,
+        "chat_template": None,
+        "task_hashes": {},
+        "total_evaluation_time_seconds": str(result.evaluation_seconds),
+    }
+
+
+def theirs(metric: str, found: TaskResult, result: Result) -> tuple[str, str]:
+    """A metric's name and filter as lm-eval has them.
+
+    ``acc`` is the accuracy by summed log-likelihood, ``acc_bytes`` that per byte; both are computed
+    alike there. It has none per token, which gets a filter of that name.
+    """
+    name, by = base_name(metric), normaliser(metric)
+    if found.kind == "generate":
+        return ("exact_match" if name == "accuracy" else name), "none"
+    if not by and f"{metric}/{result.evaluation.normaliser}" in found.metrics:
+        by = result.evaluation.normaliser
+    name = NAMES.get(name, name)
+    if (name, by) == ("acc", "byte_mean"):
+        return "acc_bytes", "none"
+    return name, FILTERS.get(by, "none")
+
+
+def _metrics(found: TaskResult, result: Result) -> dict[str, Any]:
+    """Values and standard errors by ``metric,filter``; "N/A" is their word for an unknown one."""
+    made: dict[str, Any] = {}
+    for metric, value in found.metrics.items():
+        name, by = theirs(metric, found, result)
+        made[f"{name},{by}"] = value
+        made.setdefault(f"{name}_stderr,{by}", "N/A")
+        if metric == found.metric and found.standard_error is not None:
+            made[f"{name}_stderr,{by}"] = found.standard_error
+    return made
+
+
+def _config(found: TaskResult, task: str, result: Result) -> dict[str, Any]:
+    spec = result.evaluation
+    kinds = {"generate": "generate_until", "perplexity": "loglikelihood_rolling"}
+    return {
+        "task": PREFIX + portable(task),
+        "task_alias": task,
+        "dataset_path": f"quanta-bench:{spec.source}",
+        "test_split": spec.split,
+        "output_type": kinds.get(found.kind, "multiple_choice"),
+        "num_fewshot": 0,
+        "metric_list": [
+            {"metric": theirs(metric, found, result)[0], "aggregation": "mean"}
+            for metric in found.metrics
+        ],
+        "metadata": {
+            "version": found.data.get("template", 1),
+            "suite": "quanta-bench",
+            "run": result.run,
+            "protocol": spec.protocol,
+            "normaliser": spec.normaliser,
+        },
+    }
