@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 UNBOUNDED = 10_000
 """Columns of a pipe or a file: enough for a table of any width."""
 
+MOST_FAILURES = 20
+"""Failed runs that the closing message names; the table's notes have all."""
+
 STOPPING = "Stopping the runs in progress; finished work is kept."
 
 
@@ -173,10 +176,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     from quanta_bench.report import render
     from quanta_bench.report.forecast import Forecast
     from quanta_bench.report.tables import make_table
-    from quanta_bench.runs import canary
-    from quanta_bench.runs.concurrency import read_jobs, read_together
     from quanta_bench.runs.stored import content_is_here, stored_cells
-    from quanta_bench.runs.sweep import sweep
 
     settle_libraries()
     shown = console(errors=options.as_json)
@@ -187,6 +187,12 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
             return found, []
         if options.stored:
             raise UsageError(f"No run of this table or figure is stored in {store.root}.")
+
+    # What computes imports torch and Lightning, which takes seconds.
+    from quanta_bench.runs import canary
+    from quanta_bench.runs.concurrency import read_jobs, read_together
+    from quanta_bench.runs.sweep import sweep
+
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
     forecast = Forecast(request, pools)
@@ -244,5 +250,7 @@ def check_failed(failed: Sequence[str]) -> None:
         BenchError: some did.
     """
     if failed:
-        messages = "\n".join(failed)
+        messages = "\n".join(failed[:MOST_FAILURES])
+        if len(failed) > MOST_FAILURES:
+            messages += f"\n... and {len(failed) - MOST_FAILURES} more."
         raise BenchError(f"Some runs failed; rerun the command to try them again.\n{messages}")

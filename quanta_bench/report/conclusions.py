@@ -93,6 +93,8 @@ def _mark_model(
             f"seeds and items (p < 0.05 after Holm's correction for the {count} comparisons of all "
             "columns)."
         )
+    if any(len(by_key[key]) > evidence.MOST_LETTERED for key in averages or keys):
+        notes.append(f"Letters stand beside {evidence.MOST_LETTERED} rows at most.")
     if any(value.letters for n in members for value in _values(rows[n])):
         notes.append(
             "Rows that share a letter cannot be told apart (all pairs, p < 0.05 after Holm)."

@@ -33,6 +33,10 @@ BASE = "none"
 REFERENCE = "lora"
 """Rows are compared with the first row of this method."""
 
+MOST_LETTERED = 40
+"""Rows of a column that get letters, at most. All pairs of more take minutes, and more letters than
+the alphabet has tell a reader nothing."""
+
 UNITS = {"perplexity": "tokens", "word_perplexity": "words"}
 """What a perplexity is by."""
 
@@ -283,9 +287,12 @@ def across_columns(
 
 
 def groups(rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str) -> dict[str, str]:
-    """Letters by row, the best row first: rows that share one cannot be told apart, after Holm."""
+    """Letters by row, the best row first: rows that share one cannot be told apart, after Holm.
+
+    None of more than `MOST_LETTERED` rows.
+    """
     scores = comparable(rows, fixed, reference)
-    if len(scores) < 2:
+    if not 2 <= len(scores) <= MOST_LETTERED:
         return {}
     sign = 1 if rows[reference].lower_is_better else -1
     order = sorted(scores, key=lambda name: sign * float(scores[name].means.mean()))

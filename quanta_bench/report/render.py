@@ -12,6 +12,7 @@ from quanta_bench.report import sections as shown
 from quanta_bench.report.conclusions import DIFFERS
 from quanta_bench.report.failed import FAILED
 from quanta_bench.report.overwriting import free_name
+from quanta_bench.report.screen_rows import MOST_LINES, leading, screen_rows
 from quanta_bench.report.sections import Column, Section
 from quanta_bench.report.table import Cost, Table, TableRow, Value
 from quanta_bench.report.tables import STALE, long_form
@@ -239,7 +240,27 @@ def write(table: Table, folder: Path) -> list[Path]:
 
 
 def on_screen(table: Table, *, notes: bool = True) -> RenderableType:
-    """The table for the terminal; ``notes`` adds the per-seed values and the notes."""
+    """The table for the terminal, a long one in part.
+
+    Args:
+        table: the table.
+        notes: whether to add the per-seed values, if they are few, what rows took, and the notes.
+    """
+    rows = screen_rows(table)
+    parts = sections(table.model_copy(update={"rows": rows}))
+    left_out = []
+    if len(rows) < len(table.rows):
+        left_out.append(
+            f"{len(rows)} of {len(table.rows)} rows: the first of each method and the best by "
+            f"{leading(table)}."
+        )
+    if notes and any(len(part.rows) > MOST_LINES for part in parts):
+        parts = [part for part in parts if len(part.rows) <= MOST_LINES]
+        left_out.append("The values of single seeds are left out.")
+    file = f"{table.name}.md"
+    if left_out and notes:
+        left_out.append(f"All is in {file}.")
+    below = " ".join(left_out)
     if not notes:
-        return shown.on_screen(sections(table)[:1], {})
-    return shown.on_screen(sections(table), table.notes, f"{table.name}.md")
+        return shown.on_screen(parts[:1], {}, below=below)
+    return shown.on_screen(parts, table.notes, file, below=below)

@@ -9,10 +9,12 @@ from typing import Any, Generic, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from quanta_bench.report.screen_notes import Notes, ScreenNotes
 from quanta_bench.results.store import ADVICE
 from quanta_bench.utils import escaping
+from quanta_bench.utils.escaping import printable
 from quanta_bench.utils.fitted_table import FittedTable
 from quanta_bench.utils.folders import storage_errors, whole_file
 
@@ -106,17 +108,22 @@ def as_latex(name: str, title: str, sections: Sequence[Section[Any]], notes: Not
     return fill("table.tex.jinja", label=label, title=title, sections=sections, notes=notes)
 
 
-def on_screen(sections: Sequence[Section[Any]], notes: Notes, file: str = "") -> RenderableType:
+def on_screen(
+    sections: Sequence[Section[Any]], notes: Notes, file: str = "", *, below: str = ""
+) -> RenderableType:
     """The sections and the notes, fitted to the terminal's width.
 
     Args:
         sections: the sections.
         notes: the notes; only the first lines are shown.
         file: name of the file with all notes.
+        below: a line below the first section, on what is not shown.
     """
     parts: list[RenderableType] = []
-    for section in sections:
+    for number, section in enumerate(sections):
         parts += [screen_table(section), ""]
+        if below and not number:
+            parts[-1:] = [Text(printable(below), style="dim"), ""]
     return Group(*parts, ScreenNotes(notes, file)) if notes else Group(*parts[:-1])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Value(BaseModel):
@@ -54,6 +54,7 @@ class Column(BaseModel):
         title: heading.
         items: number of items scored.
         untouched: whether no row trains on it, so that it shows what training cost.
+        lower_is_better: whether a lower score is better, as of perplexities; not written to files.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Column(BaseModel):
     title: str
     items: int = 0
     untouched: bool = False
+    lower_is_better: bool = Field(False, exclude=True)
 
 
 class Cost(BaseModel):

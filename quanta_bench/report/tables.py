@@ -87,6 +87,7 @@ def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
         title=spec.title or f"{title} {spec.metric}".rstrip(),
         items=scored.items if scored else 0,
         untouched=spec.untouched,
+        lower_is_better=scored is not None and scored.kind == "perplexity",
     )
 
 

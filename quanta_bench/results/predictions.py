@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from quanta_bench.errors import BenchError
 from quanta_bench.results.integrity import DamagedError
@@ -95,16 +96,13 @@ def parse(text: bytes, folder: Path) -> Iterator[dict[str, Any]]:
     # Split at line feeds alone: splitlines would also split at separators inside JSON strings.
     for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
         try:
-            item = json.loads(line, parse_constant=_refuse)
+            # A third of the time of json's parser, to the same numbers.
+            item = from_json(line, allow_inf_nan=False)
             if not isinstance(item, dict):
                 raise ValueError("not an object")
         except ValueError as error:
             raise DamagedError(folder / FILE, "predictions", f"line {number}: {error}") from None
         yield item
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def check(text: bytes, folder: Path, result: Result) -> None:
@@ -127,7 +125,8 @@ def item_scores(text: bytes, folder: Path, result: Result) -> dict[str, ItemScor
     lines: dict[str, list[dict[str, Any]]] = {task: [] for task in result.tasks}
     try:
         for item in parse(text, folder):
-            lines[item["task"]].append({**item, "id": item["id"], "group": item["group"]})
+            _ = item["id"], item["group"]
+            lines[item["task"]].append(item)
     except KeyError as error:
         raise DamagedError(folder / FILE, "predictions", f"a line lacks {error}") from None
     for task, items in lines.items():
@@ -150,6 +149,9 @@ def _columns(items: list[dict[str, Any]]) -> ItemScores:
             scores[name] = np.array(values, dtype=float)
     texts = {}
     for name in _OF_TEXTS:
+        # Candidates have several, so that the first item tells.
+        if items and _single(items[0].get(name)) is None:
+            continue
         found = [_single(item.get(name)) for item in items]
         if all(value is not None for value in found):
             texts[name] = np.array(found, dtype=float)

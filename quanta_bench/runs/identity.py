@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -88,19 +89,25 @@ class PlannedRun:
         """Equal for jobs that are the same run."""
         return canonical([self.training_key, self.evaluation.model_dump(mode="json")])
 
-    def identify(self, pools: Pools, fastest: str = "bfloat16") -> Identity:
+    def identify(
+        self,
+        pools: Pools,
+        fastest: str = "bfloat16",
+        fingerprint: Callable[[ModelRef], str] = model_fingerprint,
+    ) -> Identity:
         """The run's names. Reads data and hashes the model, but computes nothing.
 
         Args:
             pools: where items come from.
             fastest: the dtype that ``precision="auto"`` stands for. It enters the names, so that
                 a run never has the results of another precision; bfloat16 enters as nothing.
+            fingerprint: gives the content hash of a base model.
 
         Raises:
             SourceError: the model or the data cannot be read.
         """
         spec, scoring = self.training, self.evaluation
-        fingerprint = model_fingerprint(self.model)
+        model = fingerprint(self.model)
         training_data = {
             f"{task}/{split}": pools.get(task, spec.source, split).identity
             for task in spec.tasks
@@ -112,7 +119,7 @@ class PlannedRun:
         if scoring.forgetting:
             text = pools.get(scoring.forgetting, scoring.forgetting_source, "test")
             evaluation_data[scoring.forgetting] = text.identity
-        content: dict[str, Any] = {"model": fingerprint, "data": training_data}
+        content: dict[str, Any] = {"model": model, "data": training_data}
         if spec.precision == "auto" and fastest != "bfloat16":
             content["precision"] = fastest
         trained = identity(spec, **content)
@@ -120,7 +127,7 @@ class PlannedRun:
         return Identity(
             trained,
             f"{self.method.name}-{trained}-{scored}",
-            fingerprint,
+            model,
             training_data,
             evaluation_data,
         )

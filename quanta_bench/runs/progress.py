@@ -27,6 +27,11 @@ LOG_SECONDS = 30.0
 """Minimum interval between two log lines on the progress of one run."""
 
 
+TABLE_SHARE = 0.02
+"""Largest share of the time that may go into drawing the table, which takes seconds if it is of
+thousands of runs."""
+
+
 class Reporter(Protocol):
     """Receives a run's progress."""
 
@@ -59,7 +64,8 @@ class Screen:
     Args:
         console: where to write.
         weights: relative work of each run that is still to be computed.
-        table: draws the table as it stands; called after each run.
+        table: draws the table as it stands; called after runs, on a terminal alone, and no more
+            often than `TABLE_SHARE` allows.
     """
 
     def __init__(
@@ -77,9 +83,11 @@ class Screen:
         # Work done by an earlier process, in trainings resumed from a checkpoint.
         self._earlier_work = 0.0
         self._running: list[RunLine] = []
-        self._make_table = table
-        self._table: RenderableType = table() if table else ""
+        self._make_table = table if console.is_interactive else None
+        self._table: RenderableType = ""
+        self._next_table = 0.0
         self._start = monotonic()
+        self._renew_table()
         # No markup: labels may contain brackets. Only labels may be cut on narrow terminals.
         whole = Column(no_wrap=True)
         self._progress = Progress(
@@ -171,9 +179,16 @@ class Screen:
         self._failed += how == "failed"
         self._ended_work += run.weight
         self._progress.update(self._overall, count=self._count())
-        if self._make_table:
-            self._table = self._make_table()
+        self._renew_table()
         self._log(f"{run.label}: {how}; {self._count()} runs; {self.times()}")
+
+    def _renew_table(self) -> None:
+        """Draw the table anew, unless that was done lately for what it takes."""
+        start = monotonic()
+        if self._make_table and start >= self._next_table:
+            self._table = self._make_table()
+            end = monotonic()
+            self._next_table = end + (end - start) / TABLE_SHARE
 
     def _drop(self, run: RunLine) -> None:
         self._running.remove(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from quanta_bench.errors import (
 from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
-from quanta_bench.models.loading import LoadedModel, is_here
+from quanta_bench.models.loading import LoadedModel, is_here, model_fingerprint
 from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype
 from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
@@ -36,10 +37,8 @@ from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
 from quanta_bench.runs.progress import Reporter
-from quanta_bench.runs.trainings import Training, new_record
 from quanta_bench.spec import EvaluationSpec, Job
 from quanta_bench.task import Example, Task
-from quanta_bench.training import trainer
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import (
     is_out_of_memory,
@@ -70,12 +69,17 @@ class Runner:
         self.overlaps = Overlaps(self.pools)
         self._renewed: set[str] = set()
         self._identities: dict[str, Identity] = {}
+        # The files of a model are hashed once for all of its runs.
+        self._fingerprint = cache(model_fingerprint)
 
     def identify(self, planned: PlannedRun) -> Identity:
         """The names of a run here. Reads data and hashes the model, but computes nothing."""
         if planned.key not in self._identities:
-            self._identities[planned.key] = planned.identify(self.pools, _fastest())
+            self._identities[planned.key] = self._identify(planned, _fastest())
         return self._identities[planned.key]
+
+    def _identify(self, planned: PlannedRun, fastest: str) -> Identity:
+        return planned.identify(self.pools, fastest, self._fingerprint)
 
     def find(self, planned: PlannedRun) -> Result | None:
         """A run's stored result, if any; damaged records are set aside.
@@ -93,7 +97,7 @@ class Runner:
         result = self._result(planned, names)
         if result is None and planned.training.precision == "auto":
             other = "float32" if _fastest() == "bfloat16" else "bfloat16"
-            result = self._result(planned, planned.identify(self.pools, other))
+            result = self._result(planned, self._identify(planned, other))
         if result is None:
             # Damage in a training is reported before anything is computed.
             self.stored_training(planned, names)
@@ -247,6 +251,9 @@ class Runner:
         packed: bool,
         alone: bool,
     ) -> tuple[TrainingRecord, nn.Module]:
+        # Lightning takes longer to import than finding thousands of finished runs.
+        from quanta_bench.runs.trainings import Training, new_record
+
         record = new_record(planned, names, base, precision, self.jobs)
         if not planned.method.trains:
             with self.store.write_training(record):
@@ -278,6 +285,10 @@ class Runner:
     def check_unfinished(self, training: str) -> None:
         """Set aside the files of an interrupted run if one of them is incomplete."""
         folder = self.store.unfinished_folder(training)
+        if not folder.exists():
+            return
+        from quanta_bench.training import trainer
+
         try:
             for path in folder.glob("*.ckpt"):
                 trainer.check_checkpoint(path)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,12 +27,13 @@ from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.kept_precision import kept_precision
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.runs.runner import Runner
-from quanta_bench.runs.trainings import Training, new_record
 from quanta_bench.spec import canonical
-from quanta_bench.training import trainer
-from quanta_bench.training.together import Passes, TogetherError, Turn, train_together
-from quanta_bench.training.trainer import TrainingOutcome
 from quanta_bench.utils.device import this_device
+
+if TYPE_CHECKING:
+    from quanta_bench.runs.trainings import Training
+    from quanta_bench.training.together import Turn
+    from quanta_bench.training.trainer import TrainingOutcome
 
 OWN = {"method", "settings", "learning_rate", "seeds"}
 """The settings of a training in which runs that are trained together may differ."""
@@ -163,6 +164,10 @@ def _prepare(
     runner: Runner, runs: dict[int, tuple[PlannedRun, Reporter]]
 ) -> tuple[LoadedModel, list[_Member]]:
     """The base, and the runs that share its precision and layout with the first."""
+    # Lightning is imported where something is trained.
+    from quanta_bench.runs.trainings import Training, new_record
+    from quanta_bench.training import trainer
+
     device = this_device()
     precisions = {
         number: kept_precision(
@@ -226,6 +231,9 @@ def _tested(base: LoadedModel, members: Sequence[_Member]) -> Iterator[_Member]:
 
 
 def _train(runner: Runner, base: LoadedModel, members: Sequence[_Member]) -> dict[int, BenchError]:
+    from quanta_bench.training.together import Passes, TogetherError, train_together
+    from quanta_bench.training.trainer import TrainingOutcome
+
     device = this_device()
     precision = members[0].training.record.precision
     passes = Passes(

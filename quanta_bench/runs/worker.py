@@ -81,7 +81,8 @@ def import_libraries() -> None:
     from quanta_bench.utils.quiet import without_collection
 
     with without_collection():
-        import quanta_bench.runs.runner  # noqa: F401
+        import quanta_bench.runs.runner
+        import quanta_bench.runs.trainings  # noqa: F401
 
 
 def compute_run(

@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from quanta_bench.statistics.noise import Noise, noise
-from quanta_bench.statistics.pooling import diverging, pool, unlike, with_training
+from quanta_bench.statistics.pooling import diverging, pool, seed_means, unlike, with_training
 from quanta_bench.statistics.scores import Floats, Scores
 
 FLIPS = 9999
 """Random flips of signs where there are too many to go through."""
+
+MOST_KEPT = 300
+"""Parts for which signs are kept: 32 times 3 MB."""
+
 MOST_ENUMERATED = 13
 """Up to so many groups that differ, all flips of signs are gone through."""
 
@@ -121,13 +127,24 @@ def sign_flip(parts: Floats) -> float:
     if len(differing) <= MOST_ENUMERATED:
         signs = 1 - 2 * (np.arange(2 ** len(differing))[:, None] >> np.arange(len(differing)) & 1)
         return float((np.abs(signs @ differing) >= close).mean())
-    random = np.random.default_rng(0)
+    drawn = (_kept_flips if len(differing) <= MOST_KEPT else _flips)(len(differing))
     hits = 0
     for start in range(0, FLIPS, 1000):
-        count = min(1000, FLIPS - start)
-        drawn = random.integers(0, 2, (count, len(differing)), dtype=np.int8) * 2.0 - 1
-        hits += int((np.abs(drawn @ differing) >= close).sum())
+        signs = drawn[start : start + 1000].astype(np.float64)
+        hits += int((np.abs(signs @ differing) >= close).sum())
     return (hits + 1) / (FLIPS + 1)
+
+
+def _flips(parts: int) -> NDArray[np.int8]:
+    """Random signs of shape (`FLIPS`, parts): the same for every number of parts."""
+    random = np.random.default_rng(0)
+    counts = [min(1000, FLIPS - start) for start in range(0, FLIPS, 1000)]
+    drawn = [random.integers(0, 2, (count, parts), dtype=np.int8) for count in counts]
+    return np.concatenate(drawn) * np.int8(2) - np.int8(1)
+
+
+# Rows of a table differ in about as many parts, and drawing takes longer than what is done with it.
+_kept_flips = lru_cache(maxsize=32)(_flips)
 
 
 def compare(
@@ -152,6 +169,8 @@ def compare(
     full = {n: s.repeated(seeds) if s.seeds == 1 else s for n, s in rows.items()}
     still = next((full[name] for name in full if name in untrained), None)
     pooled, diverged = pool(list(trained.values()), still), diverging(trained)
+    means = seed_means(list(trained.values()))
+    place = {name: number for number, name in enumerate(trained)}
     found = []
     for row, reference in pairs:
         alike = len(untrained & {row, reference})
@@ -161,9 +180,9 @@ def compare(
         error = noise(difference)
         if pooled is not None and alike == 1 and not {row, reference} & diverged:
             error = with_training(error, pooled)
-        elif pooled is not None and not alike:
-            others = [s for name, s in trained.items() if name not in (row, reference)]
-            if not unlike(difference, others):
+        elif pooled is not None and means is not None and not alike:
+            others = np.delete(means, [place[row], place[reference]], axis=0)
+            if not unlike(difference.means, others):
                 spread = 2 * pooled.variance / difference.seeds
                 error = replace(error, seeds=spread, seeds_df=pooled.df)
         found.append(_pair(row, reference, difference, error))

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from quanta_bench.statistics.noise import Noise, noise
-from quanta_bench.statistics.scores import Scores
+from quanta_bench.statistics.scores import Floats, Scores
 
 Row = TypeVar("Row")
 
@@ -53,7 +53,8 @@ def pool(trained: Sequence[Scores], untrained: Scores | None = None) -> Pool | N
         untrained: a row that does not train, on the same too. From seed to seed it varies by items
             alone, so less of what rows share can be mistaken for noise of training.
     """
-    found = _interaction(trained)
+    means = seed_means(trained)
+    found = None if means is None else _interaction(means)
     if found is None:
         return None
     variance, df = found
@@ -68,14 +69,13 @@ def pool(trained: Sequence[Scores], untrained: Scores | None = None) -> Pool | N
     return Pool(variance, df, items, own, shared, seeds - 1)
 
 
-def unlike(
-    difference: Scores, others: Sequence[Scores], rows: int = 1, level: float = UNLIKE
-) -> bool:
+def unlike(difference: Floats, others: Floats, rows: int = 1, level: float = UNLIKE) -> bool:
     """Whether a difference varies far more over seeds than the other rows, as if a row diverged.
 
     Args:
-        difference: a row less another, or less the mean of several others.
-        others: the other rows.
+        difference: float64 of shape (seeds,): a row less another, or less the mean of several
+            others.
+        others: float64 of shape (rows, seeds): the other rows.
         rows: how many rows the second is the mean of.
         level: of the F-test.
     """
@@ -83,8 +83,15 @@ def unlike(
     if found is None or not found[0]:
         return False
     variance, df = found
-    ratio = float(difference.means.var(ddof=1)) / ((1 + 1 / rows) * variance)
-    return ratio > float(special.fdtri(difference.seeds - 1, df, 1 - level))
+    ratio = float(difference.var(ddof=1)) / ((1 + 1 / rows) * variance)
+    return ratio > float(special.fdtri(len(difference) - 1, df, 1 - level))
+
+
+def seed_means(trained: Sequence[Scores]) -> Floats | None:
+    """The score of each row and seed, of shape (rows, seeds); ``None`` if rows differ in seeds."""
+    if len({scores.seeds for scores in trained}) != 1:
+        return None
+    return np.array([scores.means for scores in trained])
 
 
 def diverging(trained: Mapping[Row, Scores]) -> set[Row]:
@@ -92,13 +99,15 @@ def diverging(trained: Mapping[Row, Scores]) -> set[Row]:
 
     F-tests at `UNLIKE` for all rows together (Bonferroni).
     """
+    means = seed_means(list(trained.values()))
+    if means is None or len(means) < 3:
+        return set()
     found: set[Row] = set()
-    for name, scores in trained.items():
-        others = [other for key, other in trained.items() if key != name]
-        if len(others) > 1:
-            gap, level = scores.minus(_mean(others)), UNLIKE / len(trained)
-            if unlike(gap, others, len(others), level):
-                found.add(name)
+    for number, name in enumerate(trained):
+        others = np.delete(means, number, axis=0)
+        gap = means[number] - others.mean(axis=0)
+        if unlike(gap, others, len(others), UNLIKE / len(trained)):
+            found.add(name)
     return found
 
 
@@ -133,10 +142,9 @@ def with_training(error: Noise, found: Pool) -> Noise:
     return replace(error, seeds=total, seeds_df=df, both=found.items)
 
 
-def _interaction(trained: Sequence[Scores]) -> tuple[float, int] | None:
-    if len(trained) < 2 or trained[0].seeds < 2 or len({s.seeds for s in trained}) > 1:
+def _interaction(means: Floats) -> tuple[float, int] | None:
+    if means.shape[0] < 2 or means.shape[1] < 2:
         return None
-    means = np.array([scores.means for scores in trained])
     rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
     df = (means.shape[0] - 1) * (means.shape[1] - 1)
     return float((rest**2).sum()) / df, df

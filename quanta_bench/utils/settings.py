@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -34,8 +35,7 @@ class StrictModel(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _check_scalars(cls, value: Any, info: ValidationInfo) -> Any:
-        field = cls.model_fields[info.field_name or ""]
-        takes_booleans = _takes_booleans(field.annotation)
+        takes_booleans = _field_takes_booleans(cls, info.field_name or "")
         for scalar in _scalars(value, set()):
             if isinstance(scalar, bool) and not takes_booleans:
                 raise ValueError(
@@ -47,6 +47,11 @@ class StrictModel(BaseModel):
             if isinstance(scalar, float) and not math.isfinite(scalar):
                 raise ValueError(f"{scalar} is not a finite number")
         return value
+
+
+@cache
+def _field_takes_booleans(model: type[BaseModel], name: str) -> bool:
+    return _takes_booleans(model.model_fields[name].annotation)
 
 
 def _takes_booleans(annotation: Any) -> bool:

@@ -90,7 +90,7 @@ def test_a_second_evaluation_comes_from_disk_with_the_same_answers(
     for method in ("lora", "full"):
         first = runs.run(make(method=method))
         with monkeypatch.context() as patch:
-            patch.setattr("quanta_bench.runs.runner.trainer.train", None)
+            patch.setattr("quanta_bench.training.trainer.train", None)
             second = runs.run(make(method=method, evaluation={"max_length": 60}))
         assert second.run != first.run
         expected = outputs(runs, first.run)

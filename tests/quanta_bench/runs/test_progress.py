@@ -234,3 +234,21 @@ def test_work_of_all_running_runs_counts_for_the_time_left(shown: Shown) -> None
     first.scored(1)
     second.scored(3)
     assert screen.times() == "10 min, about 30 min left"  # a half and three halves of 8
+
+
+def test_a_table_that_takes_long_is_drawn_seldom_and_on_a_terminal_alone(shown: Shown) -> None:
+    drawn = []
+
+    def draw() -> str:
+        drawn.append(shown.now)
+        shown.now += 2  # seconds, as of a table of thousands of runs
+        return "[table]"
+
+    for terminal, expected in ((False, 0), (True, 1 + 4)):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+        screen = Screen(console, [1.0] * 400, draw)
+        for number in range(400):
+            run = screen.begin(str(number))
+            shown.now += 1
+            run.finish()
+        assert len(drawn) == expected

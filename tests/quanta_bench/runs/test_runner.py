@@ -109,7 +109,7 @@ def test_nothing_is_computed_twice(run, make, monkeypatch):
 
 def test_a_new_evaluation_does_not_train_again(run, make, monkeypatch):
     first = run.run(make())
-    monkeypatch.setattr(runner.trainer, "train", None)
+    monkeypatch.setattr("quanta_bench.training.trainer.train", None)
     second = run.run(make(evaluation={"normaliser": "sum"}))
     assert second.training == first.training
     assert second.run != first.run
@@ -269,7 +269,7 @@ def test_a_run_that_fails_leaves_no_result(run, make, monkeypatch):
         run.run(make())
     assert list(run.store.results()) == []
     monkeypatch.undo()
-    monkeypatch.setattr(runner.trainer, "train", None)
+    monkeypatch.setattr("quanta_bench.training.trainer.train", None)
     run.run(make())  # the training was whole and is not repeated
 
 
