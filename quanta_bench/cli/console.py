@@ -191,6 +191,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     # What computes imports torch and Lightning, which takes seconds.
     from quanta_bench.runs import canary
     from quanta_bench.runs.concurrency import read_jobs, read_together
+    from quanta_bench.runs.devices import Devices
     from quanta_bench.runs.sweep import sweep
 
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
@@ -207,6 +208,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         fresh=fresh,
         at_once=read_jobs(options.jobs),
         most=read_together(options.together),
+        devices=Devices.of(options.devices, options.strategy),
         allow_overlap=options.allow_overlap,
     )
     if canary.is_due((result for cells in found for result in cells.everything()), store.root):

@@ -47,6 +47,17 @@ ModelName = Annotated[
 DataSource = Annotated[
     str, typer.Option("--source", help="Where data comes from: embedded, hub, local:DIR.")
 ]
+DeviceCount = Annotated[
+    int,
+    typer.Option(
+        "--devices",
+        help="Devices that one run is spread over: GPUs of this machine, or processes without any.",
+    ),
+]
+Strategy = Annotated[
+    str,
+    typer.Option("--strategy", help="How: ddp (the model on each device). [default: ddp]"),
+]
 # Of commands that read a finished table: they say again how it was computed.
 StoredTable = Annotated[
     str, typer.Option("--table", help="3, table3, or the path of a suite of your own.")
@@ -144,6 +155,8 @@ class SuiteOptions:
             help="Runs trained together over one base: a number, or auto: 16 with a GPU, else 1.",
         ),
     ] = "1"
+    devices: DeviceCount = 1
+    strategy: Strategy = ""
     fresh: FreshOption = ""
     allow_overlap: AllowOverlap = False
     stored: Annotated[
@@ -161,7 +174,8 @@ class SuiteOptions:
 
         Raises:
             UsageError: a GPU to estimate for is named where runs are to be computed, or runs are
-                to be computed again and not to be computed, or --jobs is no number.
+                to be computed again and not to be computed, --jobs is no number, or one run is to
+                be spread over several devices while others are computed.
         """
         from quanta_bench.runs.concurrency import read_jobs, read_together
 
@@ -172,8 +186,18 @@ class SuiteOptions:
             raise UsageError(f"--dry-run prints a plan and computes nothing: leave {flag} out.")
         if self.gpu and not self.dry_run:
             raise UsageError("--gpu needs --dry-run; runs use the GPU of this machine.")
-        read_jobs(self.jobs)
-        read_together(self.together)
+        jobs, together = read_jobs(self.jobs), read_together(self.together)
+        if self.devices == 1 and not self.strategy:
+            return
+        from quanta_bench.runs.devices import Devices
+
+        count = Devices.of(self.devices, self.strategy).count
+        for flag, number in (("--jobs", jobs), ("--together", together)):
+            if count > 1 and number not in (None, 1):
+                raise UsageError(
+                    f"--devices {count} gives each run all {count} devices, and {flag} {number} "
+                    f"computes {number} runs at once: take one of the two."
+                )
 
     def choice(self) -> Choice:
         """What the options select and override.

@@ -10,9 +10,11 @@ import typer
 from quanta_bench.cli.options import (
     AllowOverlap,
     DataSource,
+    DeviceCount,
     FreshOption,
     Json,
     ModelName,
+    Strategy,
     examples,
     read_fresh,
 )
@@ -22,6 +24,7 @@ EXAMPLES = examples(
     "quanta-bench run --method lora --task piqa --set r=16",
     "quanta-bench run --method quanta --task file:my-data.csv --model local:my-model",
     "quanta-bench run --method lora --task boolq --task piqa --set training.epochs=2",
+    "quanta-bench run --method lora --task boolq --devices 2 --strategy ddp",
 )
 
 
@@ -51,6 +54,8 @@ def run(
     results: Annotated[Path, typer.Option("--results", help="Results folder.")] = Path(
         "results/local/single"
     ),
+    devices: DeviceCount = 1,
+    strategy: Strategy = "",
     fresh: FreshOption = "",
     allow_overlap: AllowOverlap = False,
     as_json: Json = False,
@@ -68,15 +73,22 @@ def run(
     screen.print("Loading packages.", style="dim")
     from quanta_bench.cli import single_run
     from quanta_bench.results.store import Store
+    from quanta_bench.runs.devices import Devices
     from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
+    spread = Devices.of(devices, strategy)
     job = single_run.job(
         method, task, parse_settings(settings or []), seed, model, source, tell=screen.print
     )
     console.fetch_for(screen, [(job.training, job.evaluation)])
     result = single_run.compute(
-        job, Store(results), screen, fresh=read_fresh(fresh), allow_overlap=allow_overlap
+        job,
+        Store(results),
+        screen,
+        fresh=read_fresh(fresh),
+        allow_overlap=allow_overlap,
+        devices=spread,
     )
     output.show(
         result.model_dump(mode="json"), single_run.on_screen(result, results), as_json=as_json

@@ -16,9 +16,10 @@ from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.claims import compute_or_wait
+from quanta_bench.runs.devices import ONE, Devices
 from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Screen
-from quanta_bench.runs.runner import Runner
+from quanta_bench.runs.spreading import runner_for
 from quanta_bench.runs.sweep import Fresh, check_overlap, print_notices
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
 from quanta_bench.suites.fitting import fitted
@@ -104,16 +105,23 @@ def job(
 
 
 def compute(
-    job: Job, store: Store, console: Console, *, fresh: Fresh = "", allow_overlap: bool = False
+    job: Job,
+    store: Store,
+    console: Console,
+    *,
+    fresh: Fresh = "",
+    allow_overlap: bool = False,
+    devices: Devices = ONE,
 ) -> Result:
-    """Compute the run, or find it.
+    """Compute the run, spread over the devices, or find it.
 
     Raises:
-        UsageError: too many test items are in the training data, unless ``allow_overlap``.
+        UsageError: too many test items are in the training data, unless ``allow_overlap``; or there
+            are fewer devices.
     """
     with Screen(console, [1.0]) as screen:
         line = screen.begin(job.label)
-        runner = Runner(store, line)
+        runner = runner_for(devices, store, line)
         planned = PlannedRun.of(job)
         stored = runner.find(planned)
         again = fresh == "all" or (fresh == "stale" and runner.is_stale(planned, stored))

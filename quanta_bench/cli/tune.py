@@ -122,6 +122,7 @@ def _compute(
     from quanta_bench.data.pools import Pools
     from quanta_bench.results.store import Store
     from quanta_bench.runs.concurrency import read_jobs, read_together
+    from quanta_bench.runs.devices import Devices
     from quanta_bench.tuning import report, scores, study, trials
     from quanta_bench.tuning.computing import Computer
     from quanta_bench.utils.quiet import settle_libraries
@@ -148,6 +149,7 @@ def _compute(
         fresh=read_fresh(options.fresh),
         at_once=read_jobs(options.jobs),
         most=read_together(options.together),
+        devices=Devices.of(options.devices, options.strategy),
         allow_overlap=options.allow_overlap,
     )
     rows = study.tune(plan, compute, store, rates=rates, most=most)

@@ -29,6 +29,7 @@ from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, Normaliser
 from quanta_bench.task import Answer, Example, Kind, Task
 from quanta_bench.utils.out_of_memory import in_halves
+from quanta_bench.utils.process_group import ALONE, Group
 from quanta_bench.utils.readback import Readback
 
 GENERATION_BATCH = FEWEST_ROWS
@@ -86,6 +87,7 @@ class Context:
         cached: whether the model works with a key/value cache.
         device: where the model is.
         advance: called with the number of items done since the last call.
+        group: the processes that share the items; an evaluator scores its share and returns all.
     """
 
     model: nn.Module
@@ -95,6 +97,7 @@ class Context:
     cached: bool
     device: torch.device
     advance: Callable[[int], None]
+    group: Group = ALONE
 
 
 def _likelihoods(context: Context, task: Task, items: Sequence[Encoded]) -> list[list[float]]:
@@ -140,7 +143,7 @@ def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     """Judge each item by its likeliest candidate; candidates that tie share it."""
     items = encode_items(
         context.tokenizer,
-        [(task, examples)],
+        [(task, context.group.share(examples))],
         context.spec.protocol,
         max_length=context.spec.max_length,
     )
@@ -155,7 +158,7 @@ def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
         answers = decisions.judge(task, item.example, scores)
         detail["tied"] = _tied(scores)
         judged.append(Judged(item.example, answers, detail, item.cut))
-    return judged
+    return context.group.collect(judged)
 
 
 def normalised(detail: Mapping[str, Any], normaliser: Normaliser) -> list[float]:
@@ -185,7 +188,8 @@ def _tied(scores: Sequence[float]) -> list[int]:
 
 def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
     """Ask the model's classification head for each item's class, or for a number."""
-    items = encode_texts(context.tokenizer, task, examples, max_length=context.spec.max_length)
+    own = context.group.share(examples)
+    items = encode_texts(context.tokenizer, task, own, max_length=context.spec.max_length)
     pad = pad_token(context.tokenizer)
     batches = by_tokens(items, evaluation_tokens(context.device), packed=False)
     laid_out = Batches(batches, partial(collate_texts, pad_token=pad, outputs=task.outputs))
@@ -198,7 +202,7 @@ def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[
                 detail = {"outputs": values, "tied": _tied(values)}
                 judged[id(item)] = Judged(item.example, answers, detail, item.cut)
             context.advance(len(batch.items))
-    return [judged[id(item)] for item in items]
+    return context.group.collect([judged[id(item)] for item in items])
 
 
 def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
@@ -207,6 +211,7 @@ def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[J
     A text that is longer than ``max_length`` is read in windows (:mod:`quanta_bench.data.windows`).
     """
     length = context.spec.max_length
+    examples = context.group.share(examples)
     texts = [
         encode_windows(
             context.tokenizer,
@@ -228,7 +233,7 @@ def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[J
             detail["words"] = [words]
         answer = Answer(None, "", {"nats_per_token": -total / tokens})
         judged.append(Judged(example, (answer,), detail, windows[0].cut))
-    return judged
+    return context.group.collect(judged)
 
 
 def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
@@ -236,10 +241,12 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     spec = context.spec
     prompts = [task.prompt(example, spec.protocol) for example in examples]
     lengths = answer_lengths(context.tokenizer, prompts)
+    # Of all items, so that it does not depend on which of them are this process's.
     most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)
+    own = context.group.share(range(len(examples)))
     bounds = {"max_length": spec.max_length, "max_new_tokens": most}
-    widths = [len(read_context(context.tokenizer, prompt, **bounds)[0]) for prompt in prompts]
-    order = sorted(range(len(examples)), key=lambda i: -widths[i])
+    widths = {i: len(read_context(context.tokenizer, prompts[i], **bounds)[0]) for i in own}
+    order = sorted(own, key=lambda i: -widths[i])
     cuts = _generation_cuts(context, most, [widths[i] for i in order])
     judged: dict[int, Judged] = {}
     for cut in cuts:
@@ -272,7 +279,7 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
                 most,
                 lengths[i] > most,
             )
-    return [judged[i] for i in range(len(examples))]
+    return context.group.collect([judged[i] for i in own])
 
 
 def _generation_cuts(context: Context, most_new: int, widths: Sequence[int]) -> list[slice]:

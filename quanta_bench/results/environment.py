@@ -28,8 +28,14 @@ PACKAGES = (
 
 
 @cache
-def environment(jobs: int = 1) -> Environment:
-    """This process's environment, with so many runs computed at once on the machine."""
+def environment(jobs: int = 1, devices: int = 1, strategy: str = "") -> Environment:
+    """This process's environment.
+
+    Args:
+        jobs: how many runs are computed at once on the machine.
+        devices: over how many devices each is spread.
+        strategy: how it is.
+    """
     import torch
 
     commit, dirty = _git()
@@ -40,6 +46,8 @@ def environment(jobs: int = 1) -> Environment:
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
         threads=torch.get_num_threads(),
         jobs=jobs,
+        devices=devices,
+        strategy=strategy,
         git_commit=commit,
         git_dirty=dirty,
     )

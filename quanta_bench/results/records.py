@@ -47,6 +47,8 @@ class Environment(Record):
         device: name of the device.
         threads: number of processor threads used.
         jobs: how many runs the command computed at once; their seconds depend on each other.
+        devices: over how many devices, or processes of a CPU, the run was spread.
+        strategy: how: ``ddp`` or ``fsdp``; empty for one device.
         git_commit: commit of the checkout, or empty.
         git_dirty: whether the checkout had uncommitted changes.
     """
@@ -57,6 +59,8 @@ class Environment(Record):
     device: str
     threads: int
     jobs: int = 1
+    devices: int = 1
+    strategy: str = ""
     git_commit: str = ""
     git_dirty: bool = False
 

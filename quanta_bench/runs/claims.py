@@ -17,6 +17,7 @@ from quanta_bench.errors import (
     DivergedError,
     OutOfMemoryError,
     RunInProgressError,
+    RunKilledError,
     StorageError,
     UsageError,
 )
@@ -201,6 +202,9 @@ def compute_or_wait(
             while not runner.is_free(planned):
                 time.sleep(POLL_SECONDS)
         except BenchError as error:
+            if isinstance(error, RunKilledError):
+                # Any other error was noted where it was raised.
+                runner.note(planned, error)
             if failed or not is_worth_retrying(error):
                 raise
             failed = True

@@ -19,6 +19,7 @@ from quanta_bench.errors import (
     OutOfMemoryError,
     RunCrashedError,
     RunInProgressError,
+    RunKilledError,
     StorageError,
     UsageError,
 )
@@ -31,7 +32,7 @@ from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.provenance import code_versions, stale, stale_training
-from quanta_bench.results.records import Result, TaskResult, TrainingRecord
+from quanta_bench.results.records import Environment, Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
@@ -47,6 +48,7 @@ from quanta_bench.utils.device import (
     this_device,
 )
 from quanta_bench.utils.energy import energy_meter
+from quanta_bench.utils.process_group import ALONE, Group
 
 
 class Runner:
@@ -57,20 +59,37 @@ class Runner:
         reporter: receives progress.
         pools: where items come from.
         jobs: how many runs are computed at once on the machine; recorded.
+        group: the processes that share each run; each has a runner of its own, and the leading one
+            stores.
+        strategy: how they share it; recorded.
     """
 
     def __init__(
-        self, store: Store, reporter: Reporter, pools: Pools | None = None, *, jobs: int = 1
+        self,
+        store: Store,
+        reporter: Reporter,
+        pools: Pools | None = None,
+        *,
+        jobs: int = 1,
+        group: Group = ALONE,
+        strategy: str = "",
     ) -> None:
         self.store = store
         self.jobs = jobs
+        self.group = group
+        self.strategy = strategy
         self.reporter = reporter
         self.pools = pools or Pools()
         self.overlaps = Overlaps(self.pools)
-        self._renewed: set[str] = set()
+        self.renewed: set[str] = set()
         self._identities: dict[str, Identity] = {}
         # The files of a model are hashed once for all of its runs.
         self._fingerprint = cache(model_fingerprint)
+
+    @property
+    def where(self) -> Environment:
+        """Where and with what this process computes."""
+        return environment(self.jobs, self.group.size, self.strategy)
 
     def identify(self, planned: PlannedRun) -> Identity:
         """The names of a run here. Reads data and hashes the model, but computes nothing."""
@@ -94,10 +113,10 @@ class Runner:
         if not is_here(planned.model):
             return None
         names = self.identify(planned)
-        result = self._result(planned, names)
+        result = self.stored_result(planned, names)
         if result is None and planned.training.precision == "auto":
             other = "float32" if _fastest() == "bfloat16" else "bfloat16"
-            result = self._result(planned, self._identify(planned, other))
+            result = self.stored_result(planned, self._identify(planned, other))
         if result is None:
             # Damage in a training is reported before anything is computed.
             self.stored_training(planned, names)
@@ -112,7 +131,7 @@ class Runner:
         record = self.stored_training(planned, self.identify(planned))
         return record is not None and bool(stale_training(record))
 
-    def _result(self, planned: PlannedRun, names: Identity) -> Result | None:
+    def stored_result(self, planned: PlannedRun, names: Identity) -> Result | None:
         """A stored result of these specs and this content, or ``None``."""
         folder = self.store.run_folder(names.run)
         try:
@@ -161,6 +180,7 @@ class Runner:
         Raises:
             RunInProgressError: another process is computing the training.
             StorageError: the store cannot be written.
+            RunKilledError: a process that shares the run ended; the caller notes it.
             OutOfMemoryError: memory ran out.
             RunCrashedError: an unexpected exception, usually raised by a plug-in.
             BenchError: anything else the user has to act on; finished parts stay stored.
@@ -168,8 +188,8 @@ class Runner:
         """
         try:
             with loader.halved(halvings):
-                return self._find_or_compute(planned, fresh)
-        except (UsageError, StorageError, RunInProgressError):
+                return self.find_or_compute(planned, fresh)
+        except (UsageError, StorageError, RunInProgressError, RunKilledError):
             raise
         except BenchError as error:
             self.note(planned, error)
@@ -197,37 +217,35 @@ class Runner:
         if names is not None:
             self.store.failures.add(names.run, error)
 
-    def _find_or_compute(self, planned: PlannedRun, fresh: bool) -> Result:
+    def find_or_compute(self, planned: PlannedRun, fresh: bool) -> Result:
+        """A stored result, or a computed one; `compute` says how it fails."""
         names = self.identify(planned)
-        stored = self._result(planned, names)
+        stored = self.stored_result(planned, names)
         if stored is not None and not fresh:
             return stored
         with self.store.writing(), self.store.leases.hold(names.training):
             if fresh:
                 self.renew(names.training)
-            elif (stored := self._result(planned, names)) is not None:
+            elif (stored := self.stored_result(planned, names)) is not None:
                 return stored  # another process has finished it meanwhile
-            return self._compute(planned, names)
+            return self.compute_share(planned, names)
 
     def renew(self, training: str) -> None:
         """Forget a training, so that it is computed again: once for several evaluations of it."""
-        if training not in self._renewed:
+        if training not in self.renewed:
             self.store.forget(training)
-        self._renewed.add(training)
+        self.renewed.add(training)
 
-    def _compute(self, planned: PlannedRun, names: Identity) -> Result:
+    def compute_share(self, planned: PlannedRun, names: Identity) -> Result:
+        """Train and score; in a group, this process's share of it. All get the same result.
+
+        The training's lease is held meanwhile, by the leading process of a group.
+        """
         reset_peak_memory()
         alone = _alone_in_process()
         spec, method = planned.training, planned.method
         device = this_device()
-        record = self.stored_training(planned, names)
-        if record is not None:
-            # Score in the precision used in training, whatever is fastest on this machine.
-            precision = record.precision
-        else:
-            self.check_unfinished(names.training)
-            folder = self.store.unfinished_folder(names.training)
-            precision = kept_precision(folder, spec, method, device)
+        record, precision = self.group.agree(lambda: self._begun(planned, names))
         protocol = find_protocol(spec.protocol)
         base = protocol.load(spec, planned.model, getattr(torch, precision["base"]))
         self.check_scoring(planned, base)
@@ -242,6 +260,18 @@ class Runner:
         model = model.to(device).eval()
         return self._evaluate(planned.evaluation, method, record, model, base, names, packed)
 
+    def _begun(
+        self, planned: PlannedRun, names: Identity
+    ) -> tuple[TrainingRecord | None, dict[str, str]]:
+        """The stored training, if any, and the precision to compute in."""
+        record = self.stored_training(planned, names)
+        if record is not None:
+            # Score in the precision used in training, whatever is fastest on this machine.
+            return record, record.precision
+        self.check_unfinished(names.training)
+        folder = self.store.unfinished_folder(names.training)
+        return None, kept_precision(folder, planned.training, planned.method, this_device())
+
     def _train(
         self,
         planned: PlannedRun,
@@ -254,11 +284,9 @@ class Runner:
         # Lightning takes longer to import than finding thousands of finished runs.
         from quanta_bench.runs.trainings import Training, new_record
 
-        record = new_record(planned, names, base, precision, self.jobs)
+        record = new_record(planned, names, base, precision, self.where)
         if not planned.method.trains:
-            with self.store.write_training(record):
-                pass
-            return self._stored(names), base.model
+            return self.group.agree(lambda: self._write_untrained(record)), base.model
         device = this_device()
         training = Training(
             record,
@@ -269,17 +297,29 @@ class Runner:
             device=device,
             packed=packed,
             alone=True,
+            group=self.group,
         )
-        energy = energy_meter(device, alone=self.jobs == 1)
+        # A processor's counter is the whole machine's, of which one process reads it.
+        energy = energy_meter(device, alone=self.jobs == 1 and self.group.leads)
         trained = training.train(self.reporter.training, energy)
-        training.write(trained, peak_memory=peak_memory() if alone else None)
-        return self._stored(names), training.model
+        peak = max(self.group.gather(peak_memory())) if alone else None
 
-    def _stored(self, names: Identity) -> TrainingRecord:
+        def write() -> TrainingRecord:
+            training.write(trained, peak_memory=peak)
+            return self._stored(record.id)
+
+        return self.group.agree(write), training.model
+
+    def _write_untrained(self, record: TrainingRecord) -> TrainingRecord:
+        with self.store.write_training(record):
+            pass
+        return self._stored(record.id)
+
+    def _stored(self, training: str) -> TrainingRecord:
         """The training that was just written, as it is stored."""
-        record = self.store.training(names.training)
+        record = self.store.training(training)
         if record is None:
-            raise BenchError(f"The training {names.training} is not where it was written.")
+            raise BenchError(f"The training {training} is not where it was written.")
         return record
 
     def check_unfinished(self, training: str) -> None:
@@ -329,7 +369,8 @@ class Runner:
             texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
         )
         forgetting = dict(zip(texts, text_samples, strict=True))
-        self.reporter.scoring(sum(len(e) for _, e in (*scored.values(), *forgetting.values())))
+        everything = (*scored.values(), *forgetting.values())
+        self.reporter.scoring(sum(len(self.group.share(examples)) for _, examples in everything))
         context = evaluators.Context(
             model,
             base.tokenizer,
@@ -338,6 +379,7 @@ class Runner:
             cached=bool(method.cacheable),
             device=device,
             advance=self.reporter.scored,
+            group=self.group,
         )
         # Before the clock: it is no part of what scoring takes.
         shared = self.overlaps.of(record.spec, spec) if method.trains else {}
@@ -381,11 +423,11 @@ class Runner:
             evaluation_precision=record.precision,
             evaluation_seconds=time.perf_counter() - start,
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
-            evaluation_environment=environment(self.jobs),
+            evaluation_environment=self.where,
             code=code_versions("", [*scored, *forgetting]),
             forgetting_data={text: names.evaluation_data[text] for text in texts},
         )
-        return self.store.write_run(result, predictions)
+        return self.group.agree(lambda: self.store.write_run(result, predictions))
 
 
 _computed = 0

@@ -18,11 +18,13 @@ from quanta_bench.runs import together
 from quanta_bench.runs.availability import without_absent
 from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.claims import AGAIN, Claims, compute_all, is_worth_retrying
+from quanta_bench.runs.devices import ONE, Devices
 from quanta_bench.runs.estimates import DurationEstimator, work
 from quanta_bench.runs.identity import PlannedRow, PlannedRun
 from quanta_bench.runs.progress import RunLine, Screen, Silent
 from quanta_bench.runs.runner import Runner
 from quanta_bench.runs.schedule import PendingRun, Schedule, rank
+from quanta_bench.runs.spreading import runner_for
 from quanta_bench.runs.worker import ItemsScored, ScoringStarted, TrainingStep, WorkerSettings
 from quanta_bench.runs.worker_pool import (
     PoolWaits,
@@ -49,6 +51,7 @@ def sweep(
     fresh: Fresh = "",
     at_once: int | None = 1,
     most: int | None = 1,
+    devices: Devices = ONE,
     allow_overlap: bool = False,
     accept: Callable[[PendingRun, Exception], bool] = lambda run, error: False,
 ) -> tuple[list[Cells], list[str]]:
@@ -73,6 +76,7 @@ def sweep(
         most: how many runs to train together in common passes (:mod:`quanta_bench.runs.together`);
             ``None`` uses :func:`quanta_bench.runs.concurrency.runs_together`. More than one are
             computed in this process.
+        devices: over what to spread each run; over several, runs are computed one after another.
         allow_overlap: score a task even if many of its items are in the training data.
         accept: called with a run that failed and its error; if it returns true, the failure is an
             outcome like others, and there is no message about it.
@@ -89,7 +93,9 @@ def sweep(
     """
     planned = [PlannedRow.of(row) for row in rows]
     console.print("Reading data and looking for finished runs.", style="dim")
-    runner = Runner(store, Silent(), pools)
+    runner = runner_for(devices, store, Silent(), pools)
+    if devices.count > 1:
+        at_once = most = 1
     with WorkerPool() as pool:
         at_once, most = together.settle(at_once, most)
         _start_early(pool, planned, store, fresh == "all", at_once)

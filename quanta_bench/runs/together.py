@@ -192,7 +192,7 @@ def _prepare(
         if precisions[number] != precision or packed != (packs and bool(run.method.cacheable)):
             continue
         own = replace(base, model=twin(base.model))
-        record = new_record(run, runner.identify(run), base, precision, runner.jobs)
+        record = new_record(run, runner.identify(run), base, precision, runner.where)
         try:
             runner.check_scoring(run, base)
             training = Training(

@@ -16,9 +16,8 @@ from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel
 from quanta_bench.models.precision import arithmetic
 from quanta_bench.plugins import find_protocol
-from quanta_bench.results.environment import environment
 from quanta_bench.results.provenance import code_versions
-from quanta_bench.results.records import TrainingRecord
+from quanta_bench.results.records import Environment, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.fitting import fit_to_memory
 from quanta_bench.runs.identity import Identity, PlannedRun
@@ -29,10 +28,15 @@ from quanta_bench.training.together import Turn
 from quanta_bench.training.trainer import TrainingOutcome
 from quanta_bench.utils.device import free_memory
 from quanta_bench.utils.energy import EnergyMeter
+from quanta_bench.utils.process_group import ALONE, Group
 
 
 def new_record(
-    planned: PlannedRun, names: Identity, base: LoadedModel, precision: dict[str, str], jobs: int
+    planned: PlannedRun,
+    names: Identity,
+    base: LoadedModel,
+    precision: dict[str, str],
+    where: Environment,
 ) -> TrainingRecord:
     """The record of a training that has not been computed yet."""
     spec, method = planned.training, planned.method
@@ -45,7 +49,7 @@ def new_record(
         data=names.training_data,
         base_parameters=base.base_parameters,
         precision=precision,
-        environment=environment(jobs),
+        environment=where,
         settings=method.config.model_dump(mode="json"),
         code=code_versions(spec.method, spec.tasks),
     )
@@ -64,6 +68,7 @@ class Training:
         packed: whether candidates may share a row.
         alone: whether no other run trains on the base at the same time: the run may then take
             what memory is free, and recompute activations where that does not suffice.
+        group: the processes that share the training; each has a training of its own.
 
     Attributes:
         model: the adapted model.
@@ -82,6 +87,7 @@ class Training:
         device: torch.device,
         packed: bool,
         alone: bool = False,
+        group: Group = ALONE,
     ) -> None:
         spec = record.spec
         self.record = record
@@ -92,7 +98,10 @@ class Training:
         self._device = device
         self._own = {id(parameter) for parameter in base.model.parameters()}
         self._head = find_protocol(spec.protocol).new_parameters(base.model)
-        self.data = BenchData(spec, pools, base.tokenizer, packed=packed, device=device)
+        self.group = group
+        self.data = BenchData(
+            spec, pools, base.tokenizer, packed=packed, device=device, group=group
+        )
         if alone:
             self._fit()
         self.model = method.adapt(base.model, spec.seeds.init)
@@ -199,6 +208,7 @@ class Training:
             cached=bool(self.method.cacheable),
             device=self._device,
             advance=lambda _: None,
+            group=self.group,
         )
 
         def score() -> float:

@@ -121,17 +121,23 @@ def compute_run(
             sys.stderr.write(f"{notice}\n")
 
 
-@cache
-def _runner(settings: WorkerSettings) -> Runner:
-    """The process's only runner, which keeps data in memory between runs."""
+def settle(settings: WorkerSettings) -> None:
+    """Use so many threads, and the dtypes that the command has chosen."""
     import torch
 
     from quanta_bench.models import precision
-    from quanta_bench.results.store import Store
-    from quanta_bench.runs.progress import Silent
-    from quanta_bench.runs.runner import Runner
 
     torch.set_num_threads(settings.threads)
     for device, dtype in settings.dtypes:
         precision.settle(device, getattr(torch, dtype))
+
+
+@cache
+def _runner(settings: WorkerSettings) -> Runner:
+    """The process's only runner, which keeps data in memory between runs."""
+    from quanta_bench.results.store import Store
+    from quanta_bench.runs.progress import Silent
+    from quanta_bench.runs.runner import Runner
+
+    settle(settings)
     return Runner(Store(settings.root), Silent(), jobs=settings.jobs)

@@ -18,6 +18,7 @@ from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.objectives import objective_of
 from quanta_bench.utils.device import this_device
+from quanta_bench.utils.process_group import ALONE, Group
 
 
 class BenchData(pl.LightningDataModule):
@@ -32,15 +33,19 @@ class BenchData(pl.LightningDataModule):
     ``spec.accumulate``-th part of the items. The loss is that of the whole batch all the same
     (:func:`quanta_bench.training.objectives.accumulate_gradients`).
 
+    In a group of processes all lay out the same batches, and each computes its share of every one.
+
     Args:
         spec: the training spec.
         pools: where items come from.
         tokenizer: the model's tokenizer.
         packed: whether candidates may share a row (see :mod:`quanta_bench.data.batches`).
         device: where they are computed, which sets the budgets; by default a GPU if there is one.
+        group: the processes that share the run.
 
     Attributes:
-        tokens: budget of a micro-batch, padding counted; may be lowered at any time.
+        tokens: budget of a micro-batch, padding counted; may be lowered at any time, by each
+            process of a group on its own.
         halvings: how often it was halved because memory had run out.
         recomputed: whether activations are to be computed again in the backward pass.
         predicted_bytes: the peak of memory that is expected; ``None`` where it is not predicted.
@@ -54,9 +59,11 @@ class BenchData(pl.LightningDataModule):
         *,
         packed: bool,
         device: torch.device | None = None,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
         self.device = device or this_device()
+        self.group = group
         self.spec = spec
         self.objective = objective_of(spec)
         self.packed = packed
@@ -106,7 +113,8 @@ class BenchData(pl.LightningDataModule):
     @property
     def most_items(self) -> int:
         """The most items of a micro-batch."""
-        return math.ceil(self.spec.batch_size / (self.spec.accumulate << halvings()))
+        parts = max(self.spec.accumulate, self.group.size)
+        return math.ceil(self.spec.batch_size / (parts << halvings()))
 
     @property
     def longest(self) -> int:
@@ -145,16 +153,24 @@ class BenchData(pl.LightningDataModule):
         ]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The interval that the trainer is in: a list of micro-batches for each batch."""
+        """The interval that the trainer is in: a list of micro-batches for each batch.
+
+        It is empty where the batch has fewer items than the group has processes.
+        """
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Batches(self.intervals[epoch], self.micro_batches).loader(self.device)
+        shares = [self.group.share(batch) for batch in self.intervals[epoch]]
+        return Batches(shares, self.micro_batches).loader(self.device)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """All validation items, in batches of similar length."""
+        """The validation items of this process, in batches of similar length."""
         budget = evaluation_tokens(self.device)
-        batches = by_tokens(self.validation_items, budget, packed=self.packed)
+        own = self.group.share(self.validation_items)
+        # Lightning validates only where there is a batch, and the processes wait for each other.
+        batches = by_tokens(own, budget, packed=self.packed) or [[]]
         return Batches(batches, self.collate).loader(self.device)
 
     def collate(self, items: Sequence[Any]) -> Any:
-        """Validation items as one batch."""
+        """Validation items as one batch; an empty list without any."""
+        if not items:
+            return []
         return self.objective.collate(items, self.pad_token, packed=self.packed)

@@ -121,27 +121,53 @@ class FineTuning(pl.LightningModule):
             DivergedError: the loss of the step before is NaN or infinite.
             BenchError: memory does not suffice for a single item.
         """
-        loss = self.turn.gradients(batch) if self.turn else self._gradients_alone(batch)
-        self.tokens += sum(part.tokens for part in batch)
+        group = self.data.group
+        own = [sum(map(self.objective.units, batch)), sum(part.tokens for part in batch)]
+        units, tokens = group.totals(own)
+        loss = self.turn.gradients(batch) if self.turn else self._gradients_alone(batch, units)
+        if group.size > 1:
+            self._add_up(loss)
+        self.tokens += tokens
         unread = self.global_step + 1, Readback(loss)
         self._step()
         self._read_loss()
         self._unread = unread
 
-    def _gradients_alone(self, batch: Sequence[Any]) -> Tensor:
-        """Add up the batch's gradients, in smaller micro-batches where memory runs out."""
-        loss = self._gradients(batch)
+    def _gradients_alone(self, batch: Sequence[Any], units: int) -> Tensor:
+        """Add up the batch's gradients, in smaller micro-batches where memory runs out.
+
+        Args:
+            batch: what this process computes of it.
+            units: of all of it.
+        """
+        if not batch:
+            return torch.zeros((), dtype=torch.float64, device=self.device)
+        loss = self._gradients(batch, units)
         while loss is None:
             release_memory()
-            loss = self._gradients(batch)
+            loss = self._gradients(batch, units)
         return loss
 
-    def _gradients(self, batch: Sequence[Any]) -> Tensor | None:
+    def _add_up(self, loss: Tensor) -> None:
+        """Add up the gradients and the loss over the processes of the group.
+
+        Once a step, and not in each backward pass as ``DistributedDataParallel`` does: processes
+        have different numbers of micro-batches, and each may halve its own.
+        """
+        weights = [*self.trainable().values()]
+        has = self.data.group.totals([value.grad is not None for value in weights])
+        for value, count in zip(weights, has, strict=True):
+            if count and value.grad is None:
+                value.grad = torch.zeros_like(value)
+        gradients = [value.grad for value in weights if value.grad is not None]
+        self.data.group.add_up([*gradients, loss])
+
+    def _gradients(self, batch: Sequence[Any], units: int) -> Tensor | None:
         """Add up the batch's gradients; ``None`` if it has to be cut smaller."""
         parts = self.data.within_budget(batch)
         try:
             return accumulate_gradients(
-                self.objective, self.model, parts, backward=self.manual_backward
+                self.objective, self.model, parts, backward=self.manual_backward, units=units
             )
         except torch.OutOfMemoryError as error:
             self.zero_grad()
@@ -217,6 +243,8 @@ class FineTuning(pl.LightningModule):
         Raises:
             DivergedError: an output of the model is NaN or infinite.
         """
+        if not batch:
+            return  # other processes have all items
         device = batch.input_ids.device
 
         def judge(items: Sequence[Any]) -> list[Judgement]:
@@ -241,6 +269,8 @@ class FineTuning(pl.LightningModule):
         Raises:
             DivergedError: the metric or the loss is NaN or infinite.
         """
+        # Every process of a group judges by all items, so that all keep the same checkpoint.
+        self._judged = self.data.group.collect(self._judged)
         with self._finite_outputs():
             metric = self._metric()
         loss = mean_of_means([(item.task, item.loss) for item in self._judged])
@@ -319,6 +349,10 @@ class FineTuning(pl.LightningModule):
         self.validations = [Validation(*values) for values in tally["validations"]]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Reseed at the start of each interval, so that a resumed run draws the same numbers."""
+        """Reseed at the start of each interval, so that a resumed run draws the same numbers.
+
+        Each process of a group draws its own, as its items are other ones.
+        """
         if batch_idx == 0:
-            torch.manual_seed(self.spec.seeds.init + 2**32 * self.current_epoch)
+            seed = self.spec.seeds.init + 2**32 * self.current_epoch
+            torch.manual_seed(seed + (self.data.group.rank << 56))

@@ -238,6 +238,7 @@ def accumulate_gradients(
     micro_batches: Sequence[B_],
     *,
     backward: Callable[[Tensor], object] = Tensor.backward,
+    units: int | None = None,
 ) -> Tensor:
     """Add the gradient of a batch's loss to the parameters' own, a micro-batch at a time.
 
@@ -250,13 +251,15 @@ def accumulate_gradients(
         micro_batches: all of the batch. A mean of the losses of parts that are given one by one
             is not the loss of the whole where these hold different numbers of tokens.
         backward: computes the gradient of a scalar.
+        units: of the whole batch, where other processes compute parts of it; the gradients and the
+            losses of all are then to be added up.
 
     Returns:
         The batch's loss, a float64 scalar without a gradient. It is not read: that would wait for
         the device.
     """
     losses: list[Tensor] = []
-    for one, share in zip(micro_batches, shares(objective, micro_batches), strict=True):
+    for one, share in zip(micro_batches, shares(objective, micro_batches, units), strict=True):
         loss = objective.loss(model, one) * share
         losses.append(loss.detach().double())
         # Autocast is for the forward pass: what was computed wide there is so in the gradient.
@@ -265,10 +268,12 @@ def accumulate_gradients(
     return torch.stack(losses).sum()
 
 
-def shares(objective: Objective[Any, B_], micro_batches: Sequence[B_]) -> list[float]:
-    """How much each micro-batch counts in the mean over the whole batch."""
-    units = [objective.units(micro_batch) for micro_batch in micro_batches]
-    return [count / sum(units) for count in units]
+def shares(
+    objective: Objective[Any, B_], micro_batches: Sequence[B_], units: int | None = None
+) -> list[float]:
+    """How much each micro-batch counts in the mean over the whole batch, which has these units."""
+    counts = [objective.units(micro_batch) for micro_batch in micro_batches]
+    return [count / (units or sum(counts)) for count in counts]
 
 
 def mean_of_means(values: Sequence[tuple[int, float]]) -> float:

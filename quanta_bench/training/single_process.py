@@ -1,8 +1,9 @@
-"""Training in one process, whatever launched it.
+"""Training in the processes of a run alone, whatever launched them.
 
 Lightning reacts to environment variables: those of SLURM and torchrun make it one rank of many,
 which neither logs nor saves, and ``PL_TRAINER_...`` overrides arguments of its Trainer. A run must
-depend on its spec alone, on a cluster as on a laptop.
+depend on its spec alone, on a cluster as on a laptop. A run over several devices has processes of
+its own (:mod:`quanta_bench.runs.spreading`), which know their ranks from the suite.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities import rank_zero
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from quanta_bench.utils.process_group import ALONE, Group
+
 RANK_VARIABLES = (
     "RANK",
     "LOCAL_RANK",
@@ -30,17 +33,26 @@ RANK_VARIABLES = (
 """Variables by which launchers tell a process its rank, as Lightning reads them."""
 
 
-class SingleProcess(LightningEnvironment):
-    """A cluster of one process. Given to a Trainer, it keeps it from looking for another one."""
+class OwnProcesses(LightningEnvironment):
+    """The cluster of a run. Given to a Trainer, it keeps it from looking for another one.
+
+    Args:
+        group: the run's processes, all on this machine.
+    """
+
+    def __init__(self, group: Group = ALONE) -> None:
+        super().__init__()
+        self._group = group
+        self._global_rank, self._world_size = group.rank, group.size
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Nothing else takes part."""
-        return False
+        """Whether they are all there already: Lightning starts none."""
+        return self._group.size > 1
 
     def local_rank(self) -> int:
-        """The first."""
-        return 0
+        """This process's number."""
+        return self._group.rank
 
     def node_rank(self) -> int:
         """The first."""
@@ -51,8 +63,8 @@ class SingleProcess(LightningEnvironment):
 
 
 @contextmanager
-def single_process() -> Iterator[SingleProcess]:
-    """Be the only process as far as Lightning can tell; afterwards everything is as before."""
+def single_process(group: Group = ALONE) -> Iterator[OwnProcesses]:
+    """Let Lightning know of this process, or its group, alone; afterwards all is as before."""
     hidden = {
         name: value
         for name, value in os.environ.items()
@@ -63,18 +75,18 @@ def single_process() -> Iterator[SingleProcess]:
     rank = only.rank
     for name in hidden:
         del os.environ[name]
-    only.rank = 0
+    only.rank = group.rank
     try:
-        yield SingleProcess()
+        yield OwnProcesses(group)
     finally:
         only.rank = rank
         os.environ.update(hidden)
 
 
 @contextmanager
-def alone() -> Iterator[SingleProcess]:
-    """A block in which Lightning trains: in one process, quietly, the random state kept."""
-    with isolate_rng(), quiet(), single_process() as environment:
+def alone(group: Group = ALONE) -> Iterator[OwnProcesses]:
+    """A block in which Lightning trains: in the run's processes, quietly, random state kept."""
+    with isolate_rng(), quiet(), single_process(group) as environment:
         yield environment
 
 
@@ -89,10 +101,10 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6 asks torch 2.13 in a way that has been renamed.
             warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
-            # On a node of a SLURM cluster, whose srun starts workers, not runs.
-            warnings.filterwarnings("ignore", r"The `srun` command is available")
             # Batches are tokenised beforehand: more loader processes would not be faster.
             warnings.filterwarnings("ignore", r".*does not have many workers")
+            # All processes of a group log what all of them computed.
+            warnings.filterwarnings("ignore", r".*sync_dist=True")
             # Where SLURM is installed, Lightning wants every process to be started by it.
             warnings.filterwarnings("ignore", r"The `srun` command is available")
             # A resumed run finds its own checkpoints and metrics.

@@ -25,7 +25,7 @@ from quanta_bench.data.batch import Batch
 from quanta_bench.errors import BenchError
 from quanta_bench.models.stacking import StackedModel
 from quanta_bench.training.objectives import Judgement, Objective, shares
-from quanta_bench.training.single_process import SingleProcess, alone
+from quanta_bench.training.single_process import OwnProcesses, alone
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Turn(Generic[T]):
     """
 
     def __init__(
-        self, number: int, work: Callable[[Turn[T]], T], environment: SingleProcess
+        self, number: int, work: Callable[[Turn[T]], T], environment: OwnProcesses
     ) -> None:
         self.number = number
         self.environment = environment

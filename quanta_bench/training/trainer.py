@@ -25,6 +25,7 @@ from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
 from quanta_bench.training.single_process import alone
+from quanta_bench.training.strategies import Replicas
 from quanta_bench.training.together import Turn
 from quanta_bench.utils.device import synchronize
 from quanta_bench.utils.energy import EnergyMeter
@@ -207,6 +208,9 @@ def train(
 ) -> TrainingOutcome:
     """Train an adapted model and leave it with the weights of its best validation.
 
+    In a group of processes, that of ``data``, each is called so and returns the same, but for
+    what it measured of itself.
+
     Args:
         model: the adapted model; changed in place.
         method: the method that adapted it.
@@ -230,6 +234,9 @@ def train(
     model.train()
     # Before the clock: how fast a model is copied says nothing of how fast it trains.
     model.to(device)
+    group = data.group
+    # A method may compute its start in ways that differ in their last digits among devices.
+    group.copy_from_leader([*method.trainable(model).values()])
     module = FineTuning(model, method, spec, data.steps, data, judge, turn)
     best = ModelCheckpoint(
         folder,
@@ -242,13 +249,15 @@ def train(
     last = ModelCheckpoint(folder, "last", enable_version_counter=False)
     meters = _Meters(device, energy, turn.clock if turn else time.perf_counter)
     resume = folder / "last.ckpt"
-    resumed = resume.exists()
+    resumed = group.agree(resume.exists)
     handler = signal.getsignal(signal.SIGINT)
-    with nullcontext(turn.environment) if turn else alone() as environment:
+    with nullcontext(turn.environment) if turn else alone(group) as environment:
         pl.seed_everything(spec.seeds.init, verbose=False)
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
+            devices=group.size,
+            strategy=Replicas() if group.size > 1 else "auto",
+            use_distributed_sampler=False,  # the batches of `data` are shares already
             precision=precision,  # type: ignore[arg-type]
             max_epochs=len(data.intervals),
             reload_dataloaders_every_n_epochs=1,
@@ -275,9 +284,11 @@ def train(
         finally:
             if turn is None:  # signals are the main thread's
                 signal.signal(signal.SIGINT, handler)
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    path = group.agree(lambda: best.best_model_path)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     restore(module, checkpoint["state_dict"])
     model.eval()
+    joules = group.gather(meters.joules)
     return TrainingOutcome(
         module.tokens,
         module.losses,
@@ -288,9 +299,9 @@ def train(
         meters.steady_seconds,
         meters.steady_tokens,
         meters.elapsed,
-        data.tokens,
-        data.halvings,
-        meters.joules,
+        min(group.gather(data.tokens)),
+        group.largest(data.halvings),
+        None if joules[0] is None else sum(used or 0.0 for used in joules),
         resumed,
     )
 

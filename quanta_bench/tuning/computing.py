@@ -14,6 +14,7 @@ from quanta_bench.errors import DivergedError
 from quanta_bench.results.provenance import code_versions
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.devices import ONE, Devices
 from quanta_bench.runs.identity import PlannedRow, PlannedRun
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
@@ -87,6 +88,7 @@ class Computer:
         fresh: which runs to recompute.
         at_once: how many to compute at once, see :func:`quanta_bench.runs.sweep.sweep`.
         most: how many to train together, likewise.
+        devices: over what to spread each, likewise.
         allow_overlap: score validation items even if many of them are in the training data.
     """
 
@@ -100,6 +102,7 @@ class Computer:
         fresh: Fresh = "",
         at_once: int | None = 1,
         most: int | None = 1,
+        devices: Devices = ONE,
         allow_overlap: bool = False,
     ) -> None:
         self.failures: list[str] = []
@@ -110,6 +113,7 @@ class Computer:
         self._fresh: Fresh = fresh
         self._at_once = at_once
         self._most = most
+        self._devices = devices
         self._allow_overlap = allow_overlap
         self._divergences = Divergences(store, pools)
 
@@ -137,6 +141,7 @@ class Computer:
                 fresh=self._fresh,
                 at_once=self._at_once,
                 most=self._most,
+                devices=self._devices,
                 allow_overlap=self._allow_overlap,
                 accept=accept,
             )

@@ -176,6 +176,11 @@ def _facts(environment: Environment) -> dict[str, str]:
         "Commit": commit + dirty,
         "Machine": f"{environment.device}; {environment.platform}",
         "Threads": f"{environment.threads}, {environment.jobs} runs at once",
+        "Spread": (
+            f"over {environment.devices} devices ({environment.strategy})"
+            if environment.devices > 1
+            else "one device"
+        ),
         "Versions": ", ".join([f"Python {environment.python}", *packages]),
     }
 

@@ -1,0 +1,171 @@
+"""One run over two processes: the result of one, no item twice or missing, and who is to blame."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from animals import write_data
+from safetensors.torch import load_file
+
+from quanta_bench.cli.single_run import job
+from quanta_bench.errors import RunKilledError, UsageError
+from quanta_bench.results.records import Result
+from quanta_bench.results.store import Store
+from quanta_bench.runs.devices import ONE, Devices
+from quanta_bench.runs.progress import Silent
+from quanta_bench.runs.spreading import _watch, runner_for
+from quanta_bench.spec import Job
+from quanta_bench.utils.processes import ChildProcess, close_all
+
+TOLERANCE = 1e-4
+"""Of losses, likelihoods and weights, relative: float32 sums in another order."""
+
+TWO = Devices.of(2)
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """LoRA on 21 items, so that the last batch has one for two processes."""
+    data = write_data(tmp_path_factory.mktemp("data"), train=21, validation=5, test=9)
+    settings = {
+        "r": 2,
+        "training.batch_size": 4,
+        "training.validations": 2,
+        "training.precision": "float32",
+        "training.learning_rate": 0.05,
+        "training.weight_decay": 0.1,
+    }
+    return job("lora", [f"jsonl:{data}"], settings, 0, f"local:{tiny_model}", "embedded")
+
+
+class Stored:
+    """A finished run, and what it left on disk."""
+
+    def __init__(self, store: Store, result: Result) -> None:
+        self.store, self.result = store, result
+        self.predictions = store.predictions(result.run) or []
+        path = store.run_folder(result.run) / "adapter" / "adapter_model.safetensors"
+        self.weights = load_file(path)
+
+
+def compute(asked: Job, root: Path, devices: Devices) -> Stored:
+    store = Store(root)
+    return Stored(store, runner_for(devices, store, Silent()).run(asked))
+
+
+@pytest.fixture(scope="module")
+def alone(asked: Job, tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    return compute(asked, tmp_path_factory.mktemp("alone"), ONE)
+
+
+@pytest.fixture(scope="module")
+def spread(asked: Job, tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    return compute(asked, tmp_path_factory.mktemp("spread"), TWO)
+
+
+def assert_same(found: Stored, expected: Stored) -> None:
+    """The same training and scores, to `TOLERANCE`."""
+    one, other = found.result.training, expected.result.training
+    assert (one.steps, one.tokens, one.train_items) == (
+        other.steps,
+        other.tokens,
+        other.train_items,
+    )
+    assert one.losses == pytest.approx(other.losses, rel=TOLERANCE)
+    assert [v[0] for v in one.validations] == [v[0] for v in other.validations]
+    for mine, theirs in zip(one.validations, other.validations, strict=True):
+        assert mine[1:] == pytest.approx(theirs[1:], rel=TOLERANCE)
+    assert one.best_step == other.best_step
+    assert found.weights.keys() == expected.weights.keys()
+    for name, value in found.weights.items():
+        difference = (value - expected.weights[name]).norm() / expected.weights[name].norm()
+        assert difference < TOLERANCE, name
+    assert [line["id"] for line in found.predictions] == [
+        line["id"] for line in expected.predictions
+    ]
+    for line, theirs in zip(found.predictions, expected.predictions, strict=True):
+        likelihoods = pytest.approx(theirs["log_likelihoods"], rel=TOLERANCE)
+        assert line["log_likelihoods"] == likelihoods
+
+
+def test_two_processes_train_and_score_as_one(alone: Stored, spread: Stored) -> None:
+    assert not math.isclose(alone.result.training.losses[0], alone.result.training.losses[-1])
+    assert_same(spread, alone)
+    assert len({line["id"] for line in spread.predictions}) == len(spread.predictions) == 9
+
+
+def test_the_devices_are_in_the_record_and_not_in_the_name(alone: Stored, spread: Stored) -> None:
+    assert spread.result.run == alone.result.run
+    for record in (spread.result.training.environment, spread.result.evaluation_environment):
+        assert (record.devices, record.strategy) == (2, "ddp")
+    assert (alone.result.training.environment.devices, TWO.strategy) == (1, "ddp")
+
+
+def test_nothing_but_the_result_is_left(spread: Stored) -> None:
+    root = spread.store.root
+    assert not list(root.glob("leases/*"))
+    assert not list(root.glob("unfinished/*"))
+    assert not (root / "failures").exists()
+    assert spread.store.notices == []
+    assert list(root.glob("runs/*/logs/*/metrics.csv")) or list(root.glob("trainings/*/logs/*"))
+
+
+def test_a_stored_run_needs_no_processes(
+    asked: Job, spread: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quanta_bench.runs.spreading.ChildProcess", None)
+    again = runner_for(TWO, spread.store, Silent()).run(asked)
+    assert again == spread.result
+
+
+@pytest.mark.parametrize(
+    ("count", "strategy", "message"),
+    [
+        (0, "", "from 1 to 64, not 0"),
+        (65, "ddp", "from 1 to 64, not 65"),
+        (2, "dpp", "no strategy 'dpp'. Did you mean 'ddp'"),
+        (1, "ddp", "name their number with --devices"),
+    ],
+)
+def test_devices_that_make_no_sense_are_refused(count: int, strategy: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Devices.of(count, strategy)
+
+
+def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UsageError, match="--devices 2: this machine has 1 GPU"):
+        TWO.check_here()
+
+
+RAISE = "import time; from quanta_bench.errors import *; time.sleep({seconds}); raise {error}"
+
+
+@pytest.fixture
+def members() -> Any:
+    """Two processes that know no torch."""
+    pair = [ChildProcess(), ChildProcess()]
+    yield pair
+    close_all(pair, grace=0)
+
+
+def test_a_process_that_ends_is_named_though_the_leading_one_waits(members: Any) -> None:
+    members[0].call(time.sleep, 60)
+    members[1].call(os.kill, members[1].pid, signal.SIGKILL)
+    with pytest.raises(RunKilledError, match="Process 2 of the 2 .* killed"):
+        _watch(members, print)
+
+
+def test_what_another_process_raises_counts_before_its_loss(members: Any) -> None:
+    """The leading process only says that it lost another one; that one says why."""
+    members[0].call(exec, RAISE.format(seconds=0, error="RunKilledError('it lost another one')"))
+    members[1].call(exec, RAISE.format(seconds=0.5, error="UsageError('the reason')"))
+    with pytest.raises(UsageError, match="the reason"):
+        _watch(members, print)
