@@ -56,7 +56,11 @@ DeviceCount = Annotated[
 ]
 Strategy = Annotated[
     str,
-    typer.Option("--strategy", help="How: ddp (the model on each device). [default: ddp]"),
+    typer.Option(
+        "--strategy",
+        help="How: ddp (the whole model on each device) or fsdp (a part of its frozen weights). "
+        "[default: ddp]",
+    ),
 ]
 # Of commands that read a finished table: they say again how it was computed.
 StoredTable = Annotated[

@@ -13,8 +13,6 @@ from quanta_bench.costs.plan import Plan, PlanRow
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.utils.fitted_table import FittedTable
 
-ONE_GPU = "a run of this suite has one, and does not spread a model over several (FSDP)"
-
 
 def on_screen(plan: Plan) -> RenderableType:
     """The plan as Rich draws it: the rows, then each distinct set of hyper-parameters."""
@@ -99,7 +97,8 @@ def _row_notes(plan: Plan) -> list[str]:
         if row.cost is not None and row.cost.gpus > 1:
             note = (
                 f"needs the memory of {row.cost.gpus} GPUs of {plan.gpu} at least, an item at a "
-                f"time with activations recomputed; {ONE_GPU}"
+                "time with activations recomputed; --strategy fsdp with so many --devices spreads "
+                "its frozen weights"
             )
             rows_by_note.setdefault(note, []).append(name)
     notes = [f"{', '.join(names)}: {note}" for note, names in rows_by_note.items()]

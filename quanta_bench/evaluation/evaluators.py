@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from quanta_bench.evaluation.decoding import FEWEST_ROWS, decode, rows_together
 from quanta_bench.evaluation.generation import NonFiniteLogitsError, generate, read_context
 from quanta_bench.evaluation.limits import answer_lengths, bound_on_new_tokens
 from quanta_bench.models.capabilities import decoding_of
+from quanta_bench.models.sharding import in_step, is_sharded
 from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, Normaliser
@@ -31,6 +32,9 @@ from quanta_bench.task import Answer, Example, Kind, Task
 from quanta_bench.utils.out_of_memory import in_halves
 from quanta_bench.utils.process_group import ALONE, Group
 from quanta_bench.utils.readback import Readback
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 GENERATION_BATCH = FEWEST_ROWS
 """Maximum number of items per generation batch if prompts cannot be read separately."""
@@ -99,6 +103,13 @@ class Context:
     advance: Callable[[int], None]
     group: Group = ALONE
 
+    def in_halves(self, compute: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
+        """:func:`quanta_bench.utils.out_of_memory.in_halves`, but not with a sharded model.
+
+        Another process may be in the middle of the same pass, which cannot be broken off alone.
+        """
+        return compute(items) if is_sharded(self.model) else in_halves(compute, items)
+
 
 def _likelihoods(context: Context, task: Task, items: Sequence[Encoded]) -> list[list[float]]:
     """The log-likelihoods of each encoded item's candidates, in the items' order.
@@ -121,9 +132,9 @@ def _likelihoods(context: Context, task: Task, items: Sequence[Encoded]) -> list
         values = likelihood.log_likelihoods(context.model, batch.to(context.device))
         return [([batch.items[n] for n in batch.example.tolist()], Readback(values))]
 
-    with torch.no_grad():
+    with torch.no_grad(), in_step(context.model, context.group):
         for batch in Batches(batches, laid_out).loader(context.device):
-            computed += in_halves(partial(compute, batch), batch.items)
+            computed += context.in_halves(partial(compute, batch), batch.items)
             # Windows of one text count as one.
             new = {item.example.id for item in batch.items} - begun
             begun |= new
@@ -194,7 +205,7 @@ def classify(context: Context, task: Task, examples: Sequence[Example]) -> list[
     batches = by_tokens(items, evaluation_tokens(context.device), packed=False)
     laid_out = Batches(batches, partial(collate_texts, pad_token=pad, outputs=task.outputs))
     judged: dict[int, Judged] = {}
-    with torch.no_grad():
+    with torch.no_grad(), in_step(context.model, context.group):
         for batch in laid_out.loader(context.device):
             outputs = head_outputs(context.model, batch.to(context.device)).tolist()
             for item, values in zip(batch.items, outputs, strict=True):
@@ -249,36 +260,37 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     order = sorted(own, key=lambda i: -widths[i])
     cuts = _generation_cuts(context, most, [widths[i] for i in order])
     judged: dict[int, Judged] = {}
-    for cut in cuts:
-        chunk = order[cut]
-        write = partial(
-            generate,
-            context.model,
-            context.tokenizer,
-            max_length=spec.max_length,
-            max_new_tokens=most,
-            stop=task.stop,
-            use_cache=context.cached,
-            device=context.device,
-            advance=context.advance,
-        )
-        try:
-            answers = in_halves(write, [prompts[i] for i in chunk])
-        except NonFiniteLogitsError as error:
-            item = examples[chunk[error.prompt]]
-            raise decisions.NonFiniteError(
-                f"{task.reference}, item {item.id}: the largest logit of a generated token is "
-                f"{error.value}"
-            ) from None
-        for i, (text, lost) in zip(chunk, answers, strict=True):
-            judged[i] = Judged(
-                examples[i],
-                (task.judge_text(examples[i], text),),
-                {"text": text},
-                lost,
-                most,
-                lengths[i] > most,
-            )
+    write = partial(
+        generate,
+        context.model,
+        context.tokenizer,
+        max_length=spec.max_length,
+        max_new_tokens=most,
+        stop=task.stop,
+        use_cache=context.cached,
+        device=context.device,
+        advance=context.advance,
+    )
+    with in_step(context.model, context.group):
+        for cut in cuts:
+            chunk = order[cut]
+            try:
+                answers = context.in_halves(write, [prompts[i] for i in chunk])
+            except NonFiniteLogitsError as error:
+                item = examples[chunk[error.prompt]]
+                raise decisions.NonFiniteError(
+                    f"{task.reference}, item {item.id}: the largest logit of a generated token is "
+                    f"{error.value}"
+                ) from None
+            for i, (text, lost) in zip(chunk, answers, strict=True):
+                judged[i] = Judged(
+                    examples[i],
+                    (task.judge_text(examples[i], text),),
+                    {"text": text},
+                    lost,
+                    most,
+                    lengths[i] > most,
+                )
     return context.group.collect([judged[i] for i in own])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from quanta_bench.errors import UsageError, did_you_mean
 
-STRATEGIES = ("ddp",)
+STRATEGIES = ("ddp", "fsdp")
 """How a run is spread; the first one is the default."""
 
 MOST_DEVICES = 64

@@ -10,7 +10,7 @@ from quanta_bench.costs.memory import USABLE, fit, optimizer_bytes, weight_bytes
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Method
-from quanta_bench.models.meta import Counts
+from quanta_bench.models.meta import Counts, layers_of, vocabulary, width_of
 from quanta_bench.spec import TrainingSpec, meta_reference
 from quanta_bench.training.datamodule import BenchData
 
@@ -32,6 +32,7 @@ def fit_to_memory(
     free: int,
     wide: bool,
     mixed: bool,
+    shards: int = 1,
 ) -> None:
     """Set the size of the micro-batches, and whether activations are recomputed, on ``data``.
 
@@ -46,12 +47,15 @@ def fit_to_memory(
         free: bytes that are free on the device, where nothing of the run is yet.
         wide: whether the base's weights are float32, not bfloat16.
         mixed: whether arithmetic is in bfloat16.
+        shards: over how many devices the frozen weights are spread
+            (:mod:`quanta_bench.models.sharding`).
     """
     footprints, counts = _known()
     model = meta_reference(spec.model)
     try:
         count = counts.get(model, spec.method, spec.settings)
-        weights = weight_bytes(count.base, count.added, wide=wide)
+        base = count.base if shards == 1 else _held(model, count.base, shards)
+        weights = weight_bytes(base, count.added, wide=wide)
         taken = weights + optimizer_bytes(spec.optimizer, count.trainable)
         measured = partial(
             footprints.get, model, method, precision="bfloat16" if mixed else "float32"
@@ -64,6 +68,15 @@ def fit_to_memory(
     data.tokens = min(data.tokens, found.items * data.longest)
     data.recomputed = found.recomputed
     data.predicted_bytes = round(taken + found.activation_bytes)
+
+
+def _held(model: str, base: int, shards: int) -> int:
+    """Frozen weights of a sharded model that one device holds: its part, what is not spread
+    (embeddings and output layer), the block that is computed and the one gathered ahead.
+    """
+    outside = 2 * vocabulary(model) * width_of(model)
+    within = max(0, base - outside)
+    return min(base, outside + within // shards + 2 * within // layers_of(model))
 
 
 def longest_micro_batch(data: BenchData) -> Shape:

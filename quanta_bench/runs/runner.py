@@ -28,6 +28,7 @@ from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.loading import LoadedModel, is_here, model_fingerprint
 from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype
+from quanta_bench.models.sharding import is_sharded, shard
 from quanta_bench.plugins import find_protocol, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
@@ -85,6 +86,11 @@ class Runner:
         self._identities: dict[str, Identity] = {}
         # The files of a model are hashed once for all of its runs.
         self._fingerprint = cache(model_fingerprint)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether frozen weights are spread over the group."""
+        return self.strategy == "fsdp"
 
     @property
     def where(self) -> Environment:
@@ -257,6 +263,8 @@ class Runner:
             model = method.load(base.model, self.store.adapter(record))
         else:
             model = base.model
+        if self.sharded and not is_sharded(model):
+            shard(model, (), self.group)
         model = model.to(device).eval()
         return self._evaluate(planned.evaluation, method, record, model, base, names, packed)
 
@@ -298,6 +306,7 @@ class Runner:
             packed=packed,
             alone=True,
             group=self.group,
+            sharded=self.sharded,
         )
         # A processor's counter is the whole machine's, of which one process reads it.
         energy = energy_meter(device, alone=self.jobs == 1 and self.group.leads)

@@ -15,6 +15,7 @@ from quanta_bench.method import Method
 from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel
 from quanta_bench.models.precision import arithmetic
+from quanta_bench.models.sharding import shard
 from quanta_bench.plugins import find_protocol
 from quanta_bench.results.provenance import code_versions
 from quanta_bench.results.records import Environment, TrainingRecord
@@ -69,6 +70,7 @@ class Training:
         alone: whether no other run trains on the base at the same time: the run may then take
             what memory is free, and recompute activations where that does not suffice.
         group: the processes that share the training; each has a training of its own.
+        sharded: whether the frozen weights are spread over them.
 
     Attributes:
         model: the adapted model.
@@ -88,6 +90,7 @@ class Training:
         packed: bool,
         alone: bool = False,
         group: Group = ALONE,
+        sharded: bool = False,
     ) -> None:
         spec = record.spec
         self.record = record
@@ -99,6 +102,7 @@ class Training:
         self._own = {id(parameter) for parameter in base.model.parameters()}
         self._head = find_protocol(spec.protocol).new_parameters(base.model)
         self.group = group
+        self._sharded = sharded
         self.data = BenchData(
             spec, pools, base.tokenizer, packed=packed, device=device, group=group
         )
@@ -108,6 +112,8 @@ class Training:
         self.parameters = method.trainable(self.model)
         check_trains(self._head, self.parameters, method.name)
         limits.check_training(self.model, self.data.train_items, spec.max_length)
+        if sharded:
+            shard(self.model, self.parameters.values(), group)
 
     def _fit(self) -> None:
         """Choose what a GPU's memory holds."""
@@ -120,7 +126,12 @@ class Training:
                 free=free,
                 wide=precision["base"] == "float32",
                 mixed=precision["arithmetic"] == "bf16-mixed",
+                shards=self.group.size if self._sharded else 1,
             )
+        if self._sharded:
+            # What all processes do in every pass.
+            self.data.tokens = min(self.group.gather(self.data.tokens))
+            self.data.recomputed = any(self.group.gather(self.data.recomputed))
         if self.data.recomputed:
             # Before adapting, so that a method that cannot work with it can refuse.
             trainer.recompute_activations(self._base.model)

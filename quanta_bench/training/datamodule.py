@@ -152,6 +152,11 @@ class BenchData(pl.LightningDataModule):
             for part in parts
         ]
 
+    def spare(self) -> Any:
+        """The smallest micro-batch, for passes that do not count."""
+        shortest = min(self.train_items, key=lambda item: item.cost(self.train_packed))
+        return self.micro_batches([shortest])[0]
+
     def train_dataloader(self) -> DataLoader[Any]:
         """The interval that the trainer is in: a list of micro-batches for each batch.
 

@@ -15,6 +15,7 @@ from quanta_bench.data.batch import Batch
 from quanta_bench.errors import BenchError, DivergedError, UsageError
 from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
+from quanta_bench.models.sharding import in_step, is_sharded
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.objectives import (
@@ -22,6 +23,7 @@ from quanta_bench.training.objectives import (
     accumulate_gradients,
     mean_of_means,
     objective_of,
+    shares,
 )
 from quanta_bench.training.together import Turn
 from quanta_bench.utils.out_of_memory import in_halves, release_memory
@@ -102,6 +104,7 @@ class FineTuning(pl.LightningModule):
         self.objective = objective_of(spec)
         self._judged: list[Judgement] = []
         self._validation = ExitStack()
+        self._passes = ExitStack()
         # A step's batch is computed in as many micro-batches as its length asks for.
         self.automatic_optimization = False
         # A checkpoint holds what is trained; the frozen rest comes from the base model.
@@ -140,6 +143,8 @@ class FineTuning(pl.LightningModule):
             batch: what this process computes of it.
             units: of all of it.
         """
+        if is_sharded(self.model):
+            return self._gradients_in_step(batch, units)
         if not batch:
             return torch.zeros((), dtype=torch.float64, device=self.device)
         loss = self._gradients(batch, units)
@@ -147,6 +152,19 @@ class FineTuning(pl.LightningModule):
             release_memory()
             loss = self._gradients(batch, units)
         return loss
+
+    def _gradients_in_step(self, batch: Sequence[Any], units: int) -> Tensor:
+        """The same in as many micro-batches as the process that has most.
+
+        A spare one does not count. Where memory runs out, the run fails, to be tried again in
+        smaller micro-batches by all processes: none can break a pass off alone.
+        """
+        missing = self.data.group.largest(len(batch)) - len(batch)
+        parts = [*batch, *[self.data.spare().to(self.device)] * missing]
+        weights = [*shares(self.objective, batch, units), *[0.0] * missing]
+        return accumulate_gradients(
+            self.objective, self.model, parts, backward=self.manual_backward, weights=weights
+        )
 
     def _add_up(self, loss: Tensor) -> None:
         """Add up the gradients and the loss over the processes of the group.
@@ -167,7 +185,11 @@ class FineTuning(pl.LightningModule):
         parts = self.data.within_budget(batch)
         try:
             return accumulate_gradients(
-                self.objective, self.model, parts, backward=self.manual_backward, units=units
+                self.objective,
+                self.model,
+                parts,
+                backward=self.manual_backward,
+                weights=shares(self.objective, parts, units),
             )
         except torch.OutOfMemoryError as error:
             self.zero_grad()
@@ -232,6 +254,7 @@ class FineTuning(pl.LightningModule):
         if not self.turn:
             # What a method derives from its weights is one run's; a pass in common has many.
             self._validation.enter_context(self.method.frozen(self.model))
+        self._passes.enter_context(in_step(self.model, self.data.group))
 
     def on_validation_end(self) -> None:
         """Let the method drop what it derived from the weights."""
@@ -269,6 +292,7 @@ class FineTuning(pl.LightningModule):
         Raises:
             DivergedError: the metric or the loss is NaN or infinite.
         """
+        self._passes.close()
         # Every process of a group judges by all items, so that all keep the same checkpoint.
         self._judged = self.data.group.collect(self._judged)
         with self._finite_outputs():

@@ -238,7 +238,7 @@ def accumulate_gradients(
     micro_batches: Sequence[B_],
     *,
     backward: Callable[[Tensor], object] = Tensor.backward,
-    units: int | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Tensor:
     """Add the gradient of a batch's loss to the parameters' own, a micro-batch at a time.
 
@@ -251,15 +251,17 @@ def accumulate_gradients(
         micro_batches: all of the batch. A mean of the losses of parts that are given one by one
             is not the loss of the whole where these hold different numbers of tokens.
         backward: computes the gradient of a scalar.
-        units: of the whole batch, where other processes compute parts of it; the gradients and the
-            losses of all are then to be added up.
+        weights: how much each micro-batch counts (:func:`shares`), where others are computed
+            elsewhere, so that the losses and the gradients of all are to be added up.
 
     Returns:
         The batch's loss, a float64 scalar without a gradient. It is not read: that would wait for
         the device.
     """
     losses: list[Tensor] = []
-    for one, share in zip(micro_batches, shares(objective, micro_batches, units), strict=True):
+    if weights is None:
+        weights = shares(objective, micro_batches)
+    for one, share in zip(micro_batches, weights, strict=True):
         loss = objective.loss(model, one) * share
         losses.append(loss.detach().double())
         # Autocast is for the forward pass: what was computed wide there is so in the gradient.

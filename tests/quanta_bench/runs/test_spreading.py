@@ -159,7 +159,7 @@ def members() -> Any:
 def test_a_process_that_ends_is_named_though_the_leading_one_waits(members: Any) -> None:
     members[0].call(time.sleep, 60)
     members[1].call(os.kill, members[1].pid, signal.SIGKILL)
-    with pytest.raises(RunKilledError, match="Process 2 of the 2 .* killed"):
+    with pytest.raises(RunKilledError, match=r"Process 2 of the 2 .* killed"):
         _watch(members, print)
 
 
