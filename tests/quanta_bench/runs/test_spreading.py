@@ -11,20 +11,15 @@ from typing import Any
 
 import pytest
 from animals import write_data
-from safetensors.torch import load_file
+from spread_runs import FLOAT32, Stored, assert_same, compute
 
 from quanta_bench.cli.single_run import job
 from quanta_bench.errors import RunKilledError, UsageError
-from quanta_bench.results.records import Result
-from quanta_bench.results.store import Store
 from quanta_bench.runs.devices import ONE, Devices
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.spreading import _watch, runner_for
 from quanta_bench.spec import Job
 from quanta_bench.utils.processes import ChildProcess, close_all
-
-TOLERANCE = 1e-4
-"""Of losses, likelihoods and weights, relative: float32 sums in another order."""
 
 TWO = Devices.of(2)
 
@@ -34,29 +29,11 @@ def asked(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """LoRA on 21 items, so that the last batch has one for two processes."""
     data = write_data(tmp_path_factory.mktemp("data"), train=21, validation=5, test=9)
     settings = {
+        **FLOAT32,
         "r": 2,
-        "training.batch_size": 4,
-        "training.validations": 2,
-        "training.precision": "float32",
-        "training.learning_rate": 0.05,
         "training.weight_decay": 0.1,
     }
     return job("lora", [f"jsonl:{data}"], settings, 0, f"local:{tiny_model}", "embedded")
-
-
-class Stored:
-    """A finished run, and what it left on disk."""
-
-    def __init__(self, store: Store, result: Result) -> None:
-        self.store, self.result = store, result
-        self.predictions = store.predictions(result.run) or []
-        path = store.run_folder(result.run) / "adapter" / "adapter_model.safetensors"
-        self.weights = load_file(path)
-
-
-def compute(asked: Job, root: Path, devices: Devices) -> Stored:
-    store = Store(root)
-    return Stored(store, runner_for(devices, store, Silent()).run(asked))
 
 
 @pytest.fixture(scope="module")
@@ -67,31 +44,6 @@ def alone(asked: Job, tmp_path_factory: pytest.TempPathFactory) -> Stored:
 @pytest.fixture(scope="module")
 def spread(asked: Job, tmp_path_factory: pytest.TempPathFactory) -> Stored:
     return compute(asked, tmp_path_factory.mktemp("spread"), TWO)
-
-
-def assert_same(found: Stored, expected: Stored) -> None:
-    """The same training and scores, to `TOLERANCE`."""
-    one, other = found.result.training, expected.result.training
-    assert (one.steps, one.tokens, one.train_items) == (
-        other.steps,
-        other.tokens,
-        other.train_items,
-    )
-    assert one.losses == pytest.approx(other.losses, rel=TOLERANCE)
-    assert [v[0] for v in one.validations] == [v[0] for v in other.validations]
-    for mine, theirs in zip(one.validations, other.validations, strict=True):
-        assert mine[1:] == pytest.approx(theirs[1:], rel=TOLERANCE)
-    assert one.best_step == other.best_step
-    assert found.weights.keys() == expected.weights.keys()
-    for name, value in found.weights.items():
-        difference = (value - expected.weights[name]).norm() / expected.weights[name].norm()
-        assert difference < TOLERANCE, name
-    assert [line["id"] for line in found.predictions] == [
-        line["id"] for line in expected.predictions
-    ]
-    for line, theirs in zip(found.predictions, expected.predictions, strict=True):
-        likelihoods = pytest.approx(theirs["log_likelihoods"], rel=TOLERANCE)
-        assert line["log_likelihoods"] == likelihoods
 
 
 def test_two_processes_train_and_score_as_one(alone: Stored, spread: Stored) -> None:
