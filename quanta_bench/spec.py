@@ -25,6 +25,7 @@ DEFAULT_PROTOCOL = "choice-text"
 Loss = Literal["candidates", "answer", "answer+prompt", "labels"]
 Normaliser = Literal["token_mean", "sum", "byte_mean"]
 Optimizer = Literal["adamw", "adamw-8bit"]
+Quantization = Literal["none", "nf4"]
 
 
 class Frozen(StrictModel):
@@ -113,6 +114,8 @@ class TrainingSpec(Frozen):
             to keep them; on a GPU they are recomputed where it does not.
         optimizer: ``adamw`` with moments in float32, or ``adamw-8bit`` with moments in 8 bits
             (bitsandbytes), which full fine-tuning of 7 billion parameters needs on 80 GB.
+        quantization: how a frozen base is kept: ``none``, or ``nf4`` for its linear layers in 4
+            bits (bitsandbytes, as in QLoRA), so that 70 billion parameters take 40 GB.
         seeds: the random streams.
     """
 
@@ -139,6 +142,7 @@ class TrainingSpec(Frozen):
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     gradient_checkpointing: bool = False
     optimizer: Optimizer = "adamw"
+    quantization: Quantization = "none"
     seeds: Seeds = Seeds()
 
 

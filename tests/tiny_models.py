@@ -52,7 +52,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_llama(folder: Path) -> None:
+def save_llama(folder: Path, **config: Any) -> None:
     """Write a LLaMA with tied weights and 1,024 positions, and the tokenizer of bytes."""
     tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(folder)
@@ -62,6 +62,7 @@ def save_llama(folder: Path) -> None:
         bos_token_id=0,
         eos_token_id=1,
         tie_word_embeddings=True,
+        **config,
     ).save_pretrained(folder)
 
 

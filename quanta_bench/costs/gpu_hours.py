@@ -35,7 +35,7 @@ from quanta_bench.costs.memory import (
 )
 from quanta_bench.costs.workloads import Lengths, parts, workloads
 from quanta_bench.method import Method
-from quanta_bench.models.meta import Counts, cache_bytes, vocabulary
+from quanta_bench.models.meta import Counts, cache_bytes, outside_layers, vocabulary
 from quanta_bench.plugins import build_method, find_protocol, find_task
 from quanta_bench.spec import (
     DEFAULT_PROTOCOL,
@@ -164,7 +164,13 @@ class _Run:
         self.gpu = gpu
         count = counts.get(self.model, training.method, training.settings)
         wide = self.precision == "float32" or method.base_precision == "float32"
-        self.weights = weight_bytes(count.base, count.added, wide=wide)
+        self.weights = weight_bytes(
+            count.base,
+            count.added,
+            wide=wide,
+            quantization=training.quantization,
+            outside=outside_layers(self.model),
+        )
         self.trainable = count.trainable
         by_task = self._trained_parts("train", training.train_items)
         self.trained = [part for some in by_task.values() for part in some]

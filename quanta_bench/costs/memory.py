@@ -12,7 +12,7 @@ from typing import Protocol
 
 from quanta_bench.costs.footprints import Footprint, Shape
 from quanta_bench.errors import UsageError
-from quanta_bench.spec import Optimizer
+from quanta_bench.spec import Optimizer, Quantization
 
 USABLE = 0.9
 """Fraction of free memory available to tensors; fragmentation and libraries take the rest."""
@@ -29,15 +29,30 @@ MOMENT_BYTES: dict[Optimizer, int] = {"adamw": 8, "adamw-8bit": 2}
 """Bytes of AdamW's two moments for each trained parameter."""
 
 
-def weight_bytes(base: int, added: int, *, wide: bool) -> int:
+QUANTIZED_BYTES: dict[Quantization, float] = {"nf4": 0.5 + 4 / 64}
+"""Bytes of a quantised weight, with the float32 scale of each 64."""
+
+
+def weight_bytes(
+    base: int,
+    added: int,
+    *,
+    wide: bool,
+    quantization: Quantization = "none",
+    outside: int = 0,
+) -> int:
     """Bytes of an adapted model: its base's weights, and the added parameters in float32.
 
     Args:
         base: parameters of the base.
         added: parameters that the method adds.
         wide: whether the base's are float32, not bfloat16.
+        quantization: of the base.
+        outside: parameters of the base that are never quantised: embedding and output layer.
     """
-    return (4 if wide else 2) * base + 4 * added
+    plain = 4 if wide else 2
+    within = QUANTIZED_BYTES.get(quantization, plain)
+    return round(within * (base - outside)) + plain * outside + 4 * added
 
 
 def optimizer_bytes(optimizer: Optimizer, trainable: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from quanta_bench.models import embedded
 from quanta_bench.models.folders import CONTENT, check_folder, content_files, read_configuration
 from quanta_bench.models.special_tokens import set_pad_token
 from quanta_bench.sources.names import hub_failure, inside, read_words
+from quanta_bench.spec import Quantization
 from quanta_bench.utils.fingerprint import files_digest
 from quanta_bench.utils.quiet import quiet_libraries
 
@@ -53,7 +55,11 @@ class LoadedModel:
 
 
 def load_model(
-    ref: ModelRef, dtype: torch.dtype, *, attn_implementation: str | None = None
+    ref: ModelRef,
+    dtype: torch.dtype,
+    *,
+    attn_implementation: str | None = None,
+    quantization: Quantization = "none",
 ) -> LoadedModel:
     """Load a base model; each call returns an independent copy.
 
@@ -62,9 +68,10 @@ def load_model(
         dtype: of its weights.
         attn_implementation: a name known to ``transformers``; by default its choice for the model,
             with ``sdpa`` replaced by :mod:`quanta_bench.models.attention`.
+        quantization: of its linear layers; a model with any lies where this machine computes.
 
     Raises:
-        UsageError: the source has no model of that name.
+        UsageError: the source has no model of that name, or it cannot be quantised.
         SourceError: the model does not exist, does not match its configuration, is stored as
             pickles, needs its own code, or is not a causal language model.
     """
@@ -76,10 +83,17 @@ def load_model(
     folder = _folder(ref)
     _refuse_encoder_decoder(folder)
     model, report = _weights(
-        ref, folder, AutoModelForCausalLM, dtype=dtype, attn_implementation=attn_implementation
+        ref,
+        folder,
+        AutoModelForCausalLM,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        **_quantized(quantization, dtype),
     )
     _refuse_missing(folder, report.missing, "a causal language model")
     _refuse_unused(folder, report.unused)
+    if quantization != "none":
+        _check_quantized(model)
     use_own_lengths(model)
     if attn_implementation is None:
         _use_own_attention(model)
@@ -139,6 +153,55 @@ def load_classifier(ref: ModelRef, dtype: torch.dtype, *, outputs: int, seed: in
     if longest is not None:
         loaded.tokenizer.model_max_length = min(loaded.tokenizer.model_max_length, longest)
     return loaded
+
+
+def _quantized(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for a quantisation.
+
+    Raises:
+        UsageError: bitsandbytes is not installed.
+    """
+    if quantization == "none":
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise UsageError(
+            f"training.quantization={quantization} needs the package bitsandbytes, which is not "
+            "installed: pip install 'quanta-bench[gpu]', or set training.quantization=none."
+        )
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization,
+        bnb_4bit_compute_dtype=dtype,
+        # Floating-point storage can be spread over devices (quanta_bench.models.sharding).
+        bnb_4bit_quant_storage=dtype,
+    )
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+QUANTIZED_TOGETHER = 64
+"""Weights that share a scale; bitsandbytes computes only with rows that are multiples of it."""
+
+
+def _check_quantized(model: Any) -> None:
+    """Refuse a quantised model whose rows do not divide into blocks.
+
+    Raises:
+        UsageError: names a layer.
+    """
+    for name, layer in model.named_modules():
+        if hasattr(getattr(layer, "weight", None), "quant_state"):
+            # Some processors would round the scales to bfloat16, and store the weights otherwise.
+            layer.support_avx512bf16_for_cpu = False
+            width = layer.in_features
+            if width % QUANTIZED_TOGETHER:
+                raise UsageError(
+                    f"training.quantization needs layers whose width is a multiple of "
+                    f"{QUANTIZED_TOGETHER}, and {name} has {width}: set training.quantization=none."
+                )
 
 
 @dataclass(frozen=True)
@@ -254,7 +317,7 @@ def _loaded(ref: ModelRef, folder: Path, model: Any) -> LoadedModel:
         model=model,
         tokenizer=tokenizer,
         description=describe_model(ref),
-        base_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        base_parameters=model.num_parameters(),  # several of 4 bits are one element
     )
 
 

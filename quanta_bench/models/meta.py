@@ -127,6 +127,13 @@ def vocabulary(name: str) -> int:
     return int(_configuration(name)[1].get_text_config().vocab_size)
 
 
+def outside_layers(name: str) -> int:
+    """Parameters of the embedding and the output layer of a model of `meta_model`."""
+    config = _configuration(name)[1].get_text_config()
+    tied = getattr(config, "tie_word_embeddings", False)
+    return int(config.vocab_size * config.hidden_size * (1 if tied else 2))
+
+
 def cache_bytes(name: str) -> int:
     """Bytes of the key/value cache per token of a model of `meta_model`, in bfloat16."""
     config = _configuration(name)[1].get_text_config()

@@ -78,7 +78,9 @@ def in_step(model: nn.Module, group: Group) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-    token = torch.zeros((1, 1), dtype=torch.int64, device=next(model.parameters()).device)
-    with torch.no_grad():
+    device = next(model.parameters()).device
+    token = torch.zeros((1, 1), dtype=torch.int64, device=device)
+    # Under autocast any dtypes of base and adapters go together; what comes out is not used.
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         while group.totals([0])[0]:
             model(input_ids=token)

@@ -39,7 +39,7 @@ class ChoiceText(Protocol):
         """The causal language model."""
         from quanta_bench.models.loading import load_model
 
-        return load_model(reference, dtype)
+        return load_model(reference, dtype, quantization=spec.quantization)
 
     def objective(self, spec: TrainingSpec) -> Objective[Any, Any]:
         """Continuations, compared with each other or trained on as text."""

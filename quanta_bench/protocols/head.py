@@ -49,6 +49,11 @@ class Head(Protocol):
                 else f"The method {training.method!r} trains nothing, and a classification head "
                 "that is not trained answers at random. Choose a method that trains."
             )
+        if training.quantization != "none":
+            raise UsageError(
+                f"training.quantization={training.quantization} is for language models; an encoder "
+                "with a classification head is kept as it is: leave it out."
+            )
         tasks = {*training.tasks, *evaluation.tasks}
         if len(tasks) != 1:
             raise UsageError(

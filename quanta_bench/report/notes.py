@@ -203,7 +203,9 @@ def _sizes(result: Result) -> str:
 def _base_dtype(result: Result) -> str:
     training = result.training
     trained = training.precision["base"] if training.steps else ""
-    return result.evaluation_precision.get("base") or trained
+    dtype = result.evaluation_precision.get("base") or trained
+    kept = training.spec.quantization
+    return dtype if kept == "none" else f"{dtype} with linear layers in 4 bits ({kept})"
 
 
 def _rate(result: Result) -> str:

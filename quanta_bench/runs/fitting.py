@@ -10,7 +10,7 @@ from quanta_bench.costs.memory import USABLE, fit, optimizer_bytes, weight_bytes
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.errors import BenchError
 from quanta_bench.method import Method
-from quanta_bench.models.meta import Counts, layers_of, vocabulary, width_of
+from quanta_bench.models.meta import Counts, layers_of, outside_layers
 from quanta_bench.spec import TrainingSpec, meta_reference
 from quanta_bench.training.datamodule import BenchData
 
@@ -54,8 +54,13 @@ def fit_to_memory(
     model = meta_reference(spec.model)
     try:
         count = counts.get(model, spec.method, spec.settings)
-        base = count.base if shards == 1 else _held(model, count.base, shards)
-        weights = weight_bytes(base, count.added, wide=wide)
+        weights = weight_bytes(
+            count.base if shards == 1 else _held(model, count.base, shards),
+            count.added,
+            wide=wide,
+            quantization=spec.quantization,
+            outside=outside_layers(model),
+        )
         taken = weights + optimizer_bytes(spec.optimizer, count.trainable)
         measured = partial(
             footprints.get, model, method, precision="bfloat16" if mixed else "float32"
@@ -74,8 +79,8 @@ def _held(model: str, base: int, shards: int) -> int:
     """Frozen weights of a sharded model that one device holds: its part, what is not spread
     (embeddings and output layer), the block that is computed and the one gathered ahead.
     """
-    outside = 2 * vocabulary(model) * width_of(model)
-    within = max(0, base - outside)
+    outside = outside_layers(model)
+    within = base - outside
     return min(base, outside + within // shards + 2 * within // layers_of(model))
 
 

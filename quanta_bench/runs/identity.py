@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quanta_bench.data.pools import Pools
+from quanta_bench.errors import UsageError
 from quanta_bench.method import Method
 from quanta_bench.models.loading import ModelRef, model_fingerprint
 from quanta_bench.plugins import build_method
@@ -173,10 +174,20 @@ def normal_form(spec: TrainingSpec) -> tuple[TrainingSpec, Method[Any]]:
     and training setting gives the same run and the base is evaluated once.
     """
     method = build_method(spec.method, spec.settings)
+    if spec.quantization != "none" and method.base_precision == "float32":
+        raise UsageError(
+            f"The method {spec.method!r} trains weights of the base itself, which "
+            f"training.quantization={spec.quantization} keeps in 4 bits: leave it out, or leave "
+            "the method out with --methods."
+        )
     settings = method.config.model_dump(mode="json", exclude_defaults=True)
     if not method.trains:
         bare = TrainingSpec(
-            model=spec.model, method=spec.method, settings=settings, precision=spec.precision
+            model=spec.model,
+            method=spec.method,
+            settings=settings,
+            precision=spec.precision,
+            quantization=spec.quantization,
         )
         return bare, method
     return spec.model_copy(update={"settings": settings}), method

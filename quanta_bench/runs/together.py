@@ -44,6 +44,8 @@ def key(planned: PlannedRun) -> str | None:
     spec, method = planned.training, planned.method
     if not method.trains or not method.stackable or not find_protocol(spec.protocol).prompts:
         return None
+    if spec.quantization != "none":
+        return None  # its layers are not the plain ones that are stacked
     return canonical(spec.model_dump(mode="json", exclude=OWN))
 
 

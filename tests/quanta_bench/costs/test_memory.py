@@ -12,7 +12,13 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from quanta_bench.costs.footprints import Footprint, Footprints, Shape
-from quanta_bench.costs.memory import activation_bytes, fit, logit_bytes, optimizer_bytes
+from quanta_bench.costs.memory import (
+    activation_bytes,
+    fit,
+    logit_bytes,
+    optimizer_bytes,
+    weight_bytes,
+)
 from quanta_bench.data.batches import CandidateBatch, collate
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.errors import UsageError
@@ -62,6 +68,13 @@ def test_what_cannot_be_recomputed_is_computed_in_small_parts() -> None:
 def test_moments_by_hand() -> None:
     assert optimizer_bytes("adamw", 100) == 400 + 800
     assert optimizer_bytes("adamw-8bit", 100) == 400 + 200
+
+
+def test_weights_of_4_bits_have_a_scale_for_each_64() -> None:
+    assert weight_bytes(1064, 10, wide=False) == 2 * 1064 + 40
+    assert weight_bytes(1064, 10, wide=True) == 4 * 1064 + 40
+    packed = weight_bytes(1064, 10, wide=False, quantization="nf4", outside=40)
+    assert packed == 1024 // 2 + 4 * 1024 // 64 + 2 * 40 + 40
 
 
 def batch(shape: Shape) -> CandidateBatch:

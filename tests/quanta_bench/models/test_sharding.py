@@ -95,6 +95,50 @@ def test_a_sharded_model_has_half_of_its_blocks_and_the_same_gradients(tmp_path:
     assert not is_sharded(model)
 
 
+def on_4_bits() -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """The same adapters on layers of 4 bits, stored as numbers that can be spread."""
+    bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    model, trained = adapted()
+    for layer in model.modules():
+        base = getattr(layer, "base_layer", None)
+        if isinstance(base, nn.Linear):
+            packed = bnb.nn.Linear4bit(
+                base.in_features,
+                base.out_features,
+                bias=False,
+                compute_dtype=torch.float32,
+                quant_type="nf4",
+                quant_storage=torch.float32,
+            )
+            packed.weight = bnb.nn.Params4bit(
+                base.weight.detach(),
+                requires_grad=False,
+                quant_type="nf4",
+                quant_storage=torch.float32,
+                module=packed,
+            )
+            packed.support_avx512bf16_for_cpu = False
+            layer.base_layer = packed.to("cpu")
+    return model, trained
+
+
+def work_on_4_bits(group: Any) -> dict[str, Any]:
+    model, trained = on_4_bits()
+    shard(model, trained.values(), group)
+    weight = next(value for name, value in model.named_parameters() if "base_layer" in name)
+    return {"bytes": weight.to_local().nbytes, **gradients(model.train(), trained)}
+
+
+def test_weights_of_4_bits_are_spread_too(tmp_path: Path) -> None:
+    """q_proj has 64 times 64 weights, 2,048 bytes, of which each process holds half."""
+    expected = gradients(*on_4_bits())
+    for found in in_two_processes(work_on_4_bits, tmp_path):
+        assert found.pop("bytes") == 1024
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.allclose(found[name], value, rtol=1e-5, atol=1e-8), name
+
+
 def work_in_step(group: Any) -> list[float]:
     model, trained = adapted()
     shard(model.eval(), trained.values(), group)

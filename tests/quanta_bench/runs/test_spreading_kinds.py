@@ -20,6 +20,7 @@ from animals import write_data, write_suite
 from command_line import start
 from glue_files import write_glue
 from spread_runs import FLOAT32, Stored, assert_same, compute
+from tiny_models import save_llama
 
 from quanta_bench.cli.single_run import job
 from quanta_bench.results.store import Store
@@ -51,8 +52,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
             "evaluation.max_new_tokens": 6,
         },
     ),
+    "4 bits": ("lora", {"r": 2, "training.quantization": "nf4"}),
     "full": ("full", {"training.learning_rate": 1e-3}),
 }
+
+
+@pytest.fixture(scope="module")
+def even_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model all of whose widths are multiples of 64, as 4 bits need."""
+    folder = tmp_path_factory.mktemp("even_model")
+    save_llama(folder, intermediate_size=128)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +85,9 @@ def asked(model: Path, data: Path, kind: str, **changes: Any) -> Job:
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_run_is_that_of_one_process(
-    kind: str, strategy: str, tiny_model: Path, data: Path, tmp_path: Path
+    kind: str, strategy: str, even_model: Path, data: Path, tmp_path: Path
 ) -> None:
-    wanted = asked(tiny_model, data, kind)
+    wanted = asked(even_model, data, kind)
     spread = compute(wanted, tmp_path / "spread", Devices.of(2, strategy))
     assert_same(spread, compute(wanted, tmp_path / "alone", ONE))
     assert spread.result.training.environment.strategy == strategy

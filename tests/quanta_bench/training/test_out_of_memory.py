@@ -157,6 +157,34 @@ def test_a_run_is_fitted_to_the_memory_that_is_free(make: Any) -> None:
     assert found[0][0] > found[1][0] >= 512
 
 
+def test_less_of_a_base_that_is_spread_or_of_4_bits_has_to_fit(make: Any) -> None:
+    _, method, spec, data, _ = make()
+    packed = spec.model_copy(update={"quantization": "nf4"})
+
+    def predicted(spec: TrainingSpec, shards: int) -> int:
+        data.tokens, data.predicted_bytes = 16384, None
+        fit_to_memory(data, spec, method, free=10**9, wide=True, mixed=False, shards=shards)
+        assert data.predicted_bytes is not None
+        return data.predicted_bytes
+
+    whole = predicted(spec, 1)
+    # Of two layers, one is gathered and one gathered ahead: nothing is saved.
+    assert predicted(spec, 4) == whole
+    assert predicted(packed, 1) < whole
+
+
+def test_a_large_base_that_is_spread_needs_its_part(make: Any) -> None:
+    from quanta_bench.models.meta import outside_layers
+    from quanta_bench.runs.fitting import _held
+
+    outside, base = outside_layers("llama2-70b"), 68_976_648_192
+    assert outside == 2 * 32_000 * 8192
+    # A quarter, and two of its 80 layers.
+    assert _held("llama2-70b", base, 4) == pytest.approx(
+        outside + (base - outside) * (1 / 4 + 2 / 80)
+    )
+
+
 def test_a_model_that_cannot_be_predicted_keeps_the_usual_budget(make: Any) -> None:
     _, method, spec, data, _ = make()
     unknown = spec.model_copy(update={"model": spec.model.model_copy(update={"name": "nobody/x"})})
