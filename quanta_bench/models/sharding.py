@@ -8,14 +8,13 @@ therefore have to make the same passes through the model, in the same order.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from quanta_bench.utils.process_group import Group
 
@@ -28,6 +27,10 @@ def shard(model: nn.Module, trained: Collection[nn.Parameter], group: Group) -> 
         trained: its parameters that train.
         group: the processes.
     """
+    # Takes a second to import, and finding finished runs needs none of it.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     mesh = init_device_mesh(kind, (group.size,))
     whole = {id(parameter) for parameter in trained}
@@ -52,7 +55,9 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether :func:`shard` has been here."""
-    return isinstance(model, FSDPModule)
+    # FSDP2 makes a subclass of a model's class.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(model, fsdp.FSDPModule)
 
 
 @contextmanager
