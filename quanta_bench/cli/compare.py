@@ -42,6 +42,7 @@ BUDGETS: Mapping[str, Callable[[Sequence[Result]], float]] = {
 EXAMPLES = examples(
     "quanta-bench compare quanta lora --table 3",
     "quanta-bench compare quanta full lora --table 3 --reference full --results results/study",
+    "quanta-bench compare lora +krona --table 3 --size full --results results/study",
     "quanta-bench compare --matched parameters --table 3",
 )
 
@@ -49,7 +50,10 @@ EXAMPLES = examples(
 def compare(
     rows: Annotated[
         list[str] | None,
-        typer.Argument(help="Two rows or more, by label or method: quanta lora."),
+        typer.Argument(
+            help="Two rows or more, by label or method: quanta lora. With +name, the row that "
+            "--methods +name adds to the table."
+        ),
     ] = None,
     *,
     table: StoredTable,
@@ -97,7 +101,11 @@ def compare(
     from quanta_bench.suites.choice import Choice, parse_settings
     from quanta_bench.suites.request import make_request
 
+    added = tuple(name for name in [*(rows or []), reference] if name.startswith("+"))
+    rows = [name.removeprefix("+") for name in rows or []]
+    reference = reference.removeprefix("+")
     choice = Choice(
+        methods=added,
         seeds=read_seeds(seeds),
         vary=comma_separated(vary),
         size=size,
@@ -111,7 +119,7 @@ def compare(
     if not rows and not matched:
         raise UsageError(TOO_FEW)
     every = _labels(request.grid)
-    chosen = _rows(rows or [], request.grid, table) if rows or not matched else every
+    chosen = _rows(rows, request.grid, table) if rows or not matched else every
     named = _rows([reference], request.grid, table) if reference else {}
     if not named:
         named = {k: row for k, row in chosen.items() if row.spec.method == REFERENCE} or chosen
@@ -139,9 +147,11 @@ def compare(
         if label not in finished:
             if matched and not rows and label != against:
                 continue
+            method = row.spec.method
+            wanted = f"+{method}" if f"+{method}" in added else method
             raise BenchError(
                 f"Not every run of {label!r} is in {store.root}. Compute it: {command} --methods "
-                f"{row.spec.method}"
+                f"{wanted}"
             )
         cells[label] = finished[label]
     if matched:

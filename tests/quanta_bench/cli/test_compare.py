@@ -33,6 +33,10 @@ def run(
         (["quanta", "lora", "--table", "33"], 2, "33"),
         (["none", "lora", "--table", "1"], 2, "several rows of 'lora'"),
         (["quanta", "lora"], 2, "--table"),
+        (["+kronaa", "lora", "--table", "3"], 2, "Did you mean 'krona'"),
+        (["krona", "lora", "--table", "3"], 2, "no row 'krona'"),
+        (["+krona", "lora", "--table", "3"], 1, "--results nowhere --methods"),
+        (["+krona", "krona", "--table", "3"], 2, "Name two rows or more"),
         (
             ["quanta", "lora", "--table", "3", "--seeds", "0"],
             1,
@@ -70,6 +74,18 @@ def test_rows_of_equal_budget_are_compared(
     found, error = run(monkeypatch, capsys, *words[1:], "--reference", "quanta")
     assert found == 2
     assert "(205,440) within 10%. Nearest: Series b=4 414,720" in error
+
+
+def test_rows_that_were_added_to_a_table_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "lora", "+krona", "--table", "3", "--size", "full", "--results", str(STUDY)]
+    monkeypatch.setattr(sys, "argv", ["quanta-bench", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 0
+    compared = {line["row"] for line in json.loads(capsys.readouterr().out)["differences"]}
+    assert compared == {"KronA 64"}
 
 
 def test_other_rows_of_the_table_lend_their_spread(
