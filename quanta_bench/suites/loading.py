@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.plugins import find_task, is_registered
-from quanta_bench.suites.inheritance import resolve
+from quanta_bench.suites.inheritance import KEY, resolve
 from quanta_bench.suites.schema import Profile, Suite
+from quanta_bench.utils.settings import UNKNOWN_KEY, keys_at
 from quanta_bench.utils.yaml import parse_yaml
 
 
@@ -38,9 +39,19 @@ def load_suite(name: str, kind: str = "", others: Collection[str] = ()) -> Suite
     try:
         return Suite.model_validate(_content(path))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "the file"
-        raise UsageError(f"{path}, at {where}: {problem['msg']}.") from None
+        raise UsageError(f"{path}, {_problem(error)}") from None
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem of a file, with its place; a misspelt key is why another one is missing."""
+    found = sorted(error.errors(), key=lambda problem: problem["type"] != UNKNOWN_KEY)
+    place, message = found[0]["loc"], f"{found[0]['msg']}."
+    if found[0]["type"] == UNKNOWN_KEY:
+        *inside, key = place
+        known = keys_at(Suite, inside)
+        inherited = {KEY} if inside[:1] == ["profiles"] else set()
+        message = f"There is no such key. {did_you_mean(str(key), known | inherited)}"
+    return f"at {'.'.join(map(str, place)) or 'the file'}: {message}"
 
 
 def _path(name: str, kind: str = "", others: Collection[str] = ()) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -20,6 +20,10 @@ from pydantic.fields import FieldInfo
 
 LARGEST = 2**63 - 1
 """The largest whole number of a setting: libraries take 64 bits."""
+
+
+UNKNOWN_KEY = "extra_forbidden"
+"""The type of pydantic's error about a key that a model does not have."""
 
 
 class StrictModel(BaseModel):
@@ -82,6 +86,34 @@ def problems(error: ValidationError, prefix: str = "") -> str:
         + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_url=False, include_input=False)
     )
+
+
+def keys_at(model: type[BaseModel], place: Sequence[str | int]) -> set[str]:
+    """The keys that a mapping inside a model's data may have.
+
+    Args:
+        model: what the data are validated by.
+        place: keys and indices that lead to the mapping, as of a pydantic error.
+    """
+    kinds: list[Any] = [model]
+    for part in place:
+        kinds = [inner for kind in kinds for inner in _inside(kind, part)]
+    return {name for kind in kinds if _is_model(kind) for name in kind.model_fields}
+
+
+def _inside(kind: Any, part: str | int) -> Iterator[Any]:
+    """The types of what a value of a type holds at a key or an index."""
+    if _is_model(kind):
+        fields = kind.model_fields
+        yield from _alternatives(fields[part].annotation) if part in fields else ()
+    elif get_origin(kind) is not None:
+        # Of a mapping to its values; of a list, whose only type it is, to its elements.
+        arguments = [one for one in get_args(kind) if one is not ...]
+        yield from _alternatives(arguments[-1])
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,29 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("a: [1", "is not YAML: while parsing"),
         ("name: x", "at tasks: Field required"),
         ("- 1", "at the file: Input should be"),
-        (SMALL.replace("title", "titel"), "at titel: Extra inputs are not permitted"),
+        (
+            SMALL.replace("title", "titel"),
+            "at titel: There is no such key. Did you mean 'title'?",
+        ),
+        (SMALL.replace("tasks:", "task:"), "at task: There is no such key. Did you mean 'tasks'"),
+        (
+            SMALL.replace("seeds: [4", "sede: [4"),
+            "at profiles.embedded.sede: There is no such key.",
+        ),
+        (
+            SMALL.replace("label:", "labl:"),
+            "at profiles.embedded.rows.1.labl: There is no such key. Did you mean 'label'?",
+        ),
+        (
+            SMALL.replace("    rows:", "    lik: table3\n    rows:"),
+            "at profiles.embedded.lik: There is no such key. Did you mean 'like'",
+        ),
+        (
+            f"{SMALL}\ncolumns: [{{task: boolq, titel: x}}]",
+            "columns.0.titel: There is no such key.",
+        ),
         (SMALL.replace("[4, 5]", "[a]"), "at profiles.embedded.seeds.0: Input should be a valid"),
-        (SMALL.replace("    rows:", "    rows: 3\n    xs:"), "at profiles.embedded.rows"),
+        (SMALL.split("\n      - none")[0] + " 3", "at profiles.embedded.rows"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:
