@@ -193,6 +193,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     from quanta_bench.runs.concurrency import read_jobs, read_together
     from quanta_bench.runs.devices import Devices
     from quanta_bench.runs.sweep import sweep
+    from quanta_bench.training.loggers import read_loggers
 
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
@@ -210,6 +211,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         most=read_together(options.together),
         devices=Devices.of(options.devices, options.strategy),
         allow_overlap=options.allow_overlap,
+        loggers=read_loggers(options.loggers or ()),
     )
     if canary.is_due((result for cells in found for result in cells.everything()), store.root):
         shown.print("Computing the canary of this machine and its packages, once.", style="dim")

@@ -41,6 +41,15 @@ AllowOverlap = Annotated[
         help="Score tasks even if more than 2% of their test items are in the training data.",
     ),
 ]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger",
+        metavar="NAME",
+        help="Follow trainings in csv, tensorboard, wandb, mlflow or trackio, in RESULTS/loggers. "
+        "Repeat it for several. Finished runs are not trained, so not logged.",
+    ),
+]
 ModelName = Annotated[
     str, typer.Option("--model", help="Base model: smollm2-135m, hub:NAME@REVISION or local:DIR.")
 ]
@@ -163,6 +172,7 @@ class SuiteOptions:
     strategy: Strategy = ""
     fresh: FreshOption = ""
     allow_overlap: AllowOverlap = False
+    loggers: Loggers = None
     stored: Annotated[
         bool, typer.Option("--stored", help="Show what is stored and compute nothing.")
     ] = False
@@ -178,10 +188,11 @@ class SuiteOptions:
 
         Raises:
             UsageError: a GPU to estimate for is named where runs are to be computed, or runs are
-                to be computed again and not to be computed, --jobs is no number, or one run is to
-                be spread over several devices while others are computed.
+                to be computed again and not to be computed, --jobs is no number, one run is to be
+                spread over several devices while others are computed, or there is no such logger.
         """
         from quanta_bench.runs.concurrency import read_jobs, read_together
+        from quanta_bench.training.loggers import read_loggers
 
         if self.stored and self.fresh:
             raise UsageError("--stored computes nothing, and --fresh computes again: take one.")
@@ -190,6 +201,7 @@ class SuiteOptions:
             raise UsageError(f"--dry-run prints a plan and computes nothing: leave {flag} out.")
         if self.gpu and not self.dry_run:
             raise UsageError("--gpu needs --dry-run; runs use the GPU of this machine.")
+        read_loggers(self.loggers or ())
         jobs, together = read_jobs(self.jobs), read_together(self.together)
         if self.devices == 1 and not self.strategy:
             return

@@ -13,6 +13,7 @@ from quanta_bench.cli.options import (
     DeviceCount,
     FreshOption,
     Json,
+    Loggers,
     ModelName,
     Strategy,
     examples,
@@ -58,6 +59,7 @@ def run(
     strategy: Strategy = "",
     fresh: FreshOption = "",
     allow_overlap: AllowOverlap = False,
+    loggers: Loggers = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune once, score once, print the result."""
@@ -68,7 +70,9 @@ def run(
     for name in task:
         TASKS.module(name.partition(":")[0])
     from quanta_bench.cli import console, output
+    from quanta_bench.training.loggers import read_loggers
 
+    follow = read_loggers(loggers or ())
     screen = console.console(errors=as_json)
     screen.print("Loading packages.", style="dim")
     from quanta_bench.cli import single_run
@@ -89,6 +93,7 @@ def run(
         fresh=read_fresh(fresh),
         allow_overlap=allow_overlap,
         devices=spread,
+        loggers=follow,
     )
     output.show(
         result.model_dump(mode="json"), single_run.on_screen(result, results), as_json=as_json

@@ -112,6 +112,7 @@ def compute(
     fresh: Fresh = "",
     allow_overlap: bool = False,
     devices: Devices = ONE,
+    loggers: Sequence[str] = (),
 ) -> Result:
     """Compute the run, spread over the devices, or find it.
 
@@ -121,7 +122,7 @@ def compute(
     """
     with Screen(console, [1.0]) as screen:
         line = screen.begin(job.label)
-        runner = runner_for(devices, store, line)
+        runner = runner_for(devices, store, line, loggers=loggers)
         planned = PlannedRun.of(job)
         stored = runner.find(planned)
         again = fresh == "all" or (fresh == "stale" and runner.is_stale(planned, stored))

@@ -123,6 +123,7 @@ def _compute(
     from quanta_bench.results.store import Store
     from quanta_bench.runs.concurrency import read_jobs, read_together
     from quanta_bench.runs.devices import Devices
+    from quanta_bench.training.loggers import read_loggers
     from quanta_bench.tuning import report, scores, study, trials
     from quanta_bench.tuning.computing import Computer
     from quanta_bench.utils.quiet import settle_libraries
@@ -151,6 +152,7 @@ def _compute(
         most=read_together(options.together),
         devices=Devices.of(options.devices, options.strategy),
         allow_overlap=options.allow_overlap,
+        loggers=read_loggers(options.loggers or ()),
     )
     rows = study.tune(plan, compute, store, rates=rates, most=most)
     found = study.describe(

@@ -63,6 +63,7 @@ class Runner:
         group: the processes that share each run; each has a runner of its own, and the leading one
             stores.
         strategy: how they share it; recorded.
+        loggers: names of the loggers that trainings are followed in.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Runner:
         jobs: int = 1,
         group: Group = ALONE,
         strategy: str = "",
+        loggers: Sequence[str] = (),
     ) -> None:
         self.store = store
         self.jobs = jobs
         self.group = group
         self.strategy = strategy
+        self.loggers = loggers
         self.reporter = reporter
         self.pools = pools or Pools()
         self.overlaps = Overlaps(self.pools)
@@ -310,7 +313,7 @@ class Runner:
         )
         # A processor's counter is the whole machine's, of which one process reads it.
         energy = energy_meter(device, alone=self.jobs == 1 and self.group.leads)
-        trained = training.train(self.reporter.training, energy)
+        trained = training.train(self.reporter.training, energy, loggers=self.loggers)
         peak = max(self.group.gather(peak_memory())) if alone else None
 
         def write() -> TrainingRecord:

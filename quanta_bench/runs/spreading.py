@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -55,7 +55,12 @@ SECONDS_FOR_THE_CAUSE = 5.0
 
 
 def runner_for(
-    devices: Devices, store: Store, reporter: Reporter, pools: Pools | None = None
+    devices: Devices,
+    store: Store,
+    reporter: Reporter,
+    pools: Pools | None = None,
+    *,
+    loggers: Sequence[str] = (),
 ) -> Runner:
     """What computes runs on these devices.
 
@@ -63,9 +68,9 @@ def runner_for(
         UsageError: there are not as many.
     """
     if devices.count == 1:
-        return Runner(store, reporter, pools)
+        return Runner(store, reporter, pools, loggers=loggers)
     devices.check_here()
-    return SpreadRunner(store, reporter, pools, devices=devices)
+    return SpreadRunner(store, reporter, pools, devices=devices, loggers=loggers)
 
 
 class SpreadRunner(Runner):
@@ -76,12 +81,19 @@ class SpreadRunner(Runner):
         reporter: receives progress.
         pools: where items come from, for the names of runs; the processes read their own.
         devices: how many processes, and how they share a run.
+        loggers: names of the loggers that the leading process follows trainings in.
     """
 
     def __init__(
-        self, store: Store, reporter: Reporter, pools: Pools | None = None, *, devices: Devices
+        self,
+        store: Store,
+        reporter: Reporter,
+        pools: Pools | None = None,
+        *,
+        devices: Devices,
+        loggers: Sequence[str] = (),
     ) -> None:
-        super().__init__(store, reporter, pools)
+        super().__init__(store, reporter, pools, loggers=loggers)
         self.devices = devices
 
     def find_or_compute(self, planned: PlannedRun, fresh: bool) -> Result:
@@ -107,6 +119,7 @@ class SpreadRunner(Runner):
             self.jobs,
             max(1, torch.get_num_threads() // count),
             ((kind, dtype_name(fast_dtype(kind))),),
+            tuple(self.loggers),
         )
         with tempfile.TemporaryDirectory(prefix="quanta-bench-") as folder:
             seats = [_Seat(rank, self.devices, Path(folder) / "meeting") for rank in range(count)]
@@ -168,8 +181,14 @@ class _Member(Runner):
         strategy: str,
         order: _Order,
     ) -> None:
-        store = Store(settings.root)
-        super().__init__(store, reporter, jobs=settings.jobs, group=group, strategy=strategy)
+        super().__init__(
+            Store(settings.root),
+            reporter,
+            jobs=settings.jobs,
+            group=group,
+            strategy=strategy,
+            loggers=settings.loggers,
+        )
         self._order = order
         if order.renewed:
             self.renewed.add(order.names.training)

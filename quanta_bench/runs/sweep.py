@@ -53,6 +53,7 @@ def sweep(
     most: int | None = 1,
     devices: Devices = ONE,
     allow_overlap: bool = False,
+    loggers: tuple[str, ...] = (),
     accept: Callable[[PendingRun, Exception], bool] = lambda run, error: False,
 ) -> tuple[list[Cells], list[str]]:
     """Compute the runs of a grid whose results are not stored yet.
@@ -78,6 +79,7 @@ def sweep(
             computed in this process.
         devices: over what to spread each run; over several, runs are computed one after another.
         allow_overlap: score a task even if many of its items are in the training data.
+        loggers: names of the loggers that trainings are followed in.
         accept: called with a run that failed and its error; if it returns true, the failure is an
             outcome like others, and there is no message about it.
 
@@ -93,7 +95,7 @@ def sweep(
     """
     planned = [PlannedRow.of(row) for row in rows]
     console.print("Reading data and looking for finished runs.", style="dim")
-    runner = runner_for(devices, store, Silent(), pools)
+    runner = runner_for(devices, store, Silent(), pools, loggers=loggers)
     if devices.count > 1:
         at_once = most = 1
     with WorkerPool() as pool:
@@ -269,7 +271,9 @@ def _compute_in_pool(
     dtype = dtype_name(fast_dtype(device))
     store = runner.store
     root = store.root.absolute()
-    settings = WorkerSettings(root, schedule.jobs, schedule.threads, ((device, dtype),))
+    settings = WorkerSettings(
+        root, schedule.jobs, schedule.threads, ((device, dtype),), tuple(runner.loggers)
+    )
     claims = Claims(
         schedule.batches,
         lambda number: runner.is_free(runs[number].planned),

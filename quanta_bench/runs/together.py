@@ -251,7 +251,7 @@ def _train(runner: Runner, base: LoadedModel, members: Sequence[_Member]) -> dic
     )
 
     def work(member: _Member, turn: Turn[TrainingOutcome]) -> TrainingOutcome:
-        return member.training.train(member.reporter.training, turn=turn)
+        return member.training.train(member.reporter.training, turn=turn, loggers=runner.loggers)
 
     try:
         outcomes = train_together([partial(work, member) for member in members], passes)

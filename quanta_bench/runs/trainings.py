@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from quanta_bench.runs.identity import Identity, PlannedRun
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
 from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
+from quanta_bench.training.loggers import LoggedRun, open_loggers
 from quanta_bench.training.together import Turn
 from quanta_bench.training.trainer import TrainingOutcome
 from quanta_bench.utils.device import free_memory
@@ -141,10 +142,14 @@ class Training:
         advance: Callable[[int, int], None],
         energy: EnergyMeter | None = None,
         turn: Turn[TrainingOutcome] | None = None,
+        loggers: Sequence[str] = (),
     ) -> TrainingOutcome:
         """Train to the end; arguments as of :func:`quanta_bench.training.trainer.train`.
 
+        The loggers are given by name (:mod:`quanta_bench.training.loggers`).
+
         Raises:
+            BenchError: a logger cannot be started.
             RunInProgressError: another process has taken the training over.
         """
 
@@ -152,19 +157,23 @@ class Training:
             self._store.leases.check(self.record.id)
             advance(done, total)
 
-        return trainer.train(
-            self.model,
-            self.method,
-            self.record.spec,
-            self.data,
-            self._store.unfinished_folder(self.record.id),
-            device=self._device,
-            precision=self.record.precision["arithmetic"],
-            advance=checked,
-            judge=self._judge(self.record.spec),
-            energy=energy,
-            turn=turn,
-        )
+        run = LoggedRun.of(self.record)
+        names = loggers if self.group.leads else ()
+        with open_loggers(names, self._store.root, run) as opened:
+            return trainer.train(
+                self.model,
+                self.method,
+                self.record.spec,
+                self.data,
+                self._store.unfinished_folder(self.record.id),
+                device=self._device,
+                precision=self.record.precision["arithmetic"],
+                advance=checked,
+                judge=self._judge(self.record.spec),
+                energy=energy,
+                turn=turn,
+                loggers=opened,
+            )
 
     def write(
         self, trained: TrainingOutcome, *, peak_memory: int | None = None, together: int = 1

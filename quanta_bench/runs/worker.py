@@ -24,12 +24,14 @@ class WorkerSettings:
         threads: CPU threads of each.
         dtypes: the fastest dtype by device type, as measured by the command: under load, timings
             could differ from row to row.
+        loggers: names of the loggers that trainings are followed in.
     """
 
     root: Path
     jobs: int
     threads: int
     dtypes: tuple[tuple[str, str], ...] = ()
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,4 +142,5 @@ def _runner(settings: WorkerSettings) -> Runner:
     from quanta_bench.runs.runner import Runner
 
     settle(settings)
-    return Runner(Store(settings.root), Silent(), jobs=settings.jobs)
+    store = Store(settings.root)
+    return Runner(store, Silent(), jobs=settings.jobs, loggers=settings.loggers)

@@ -7,7 +7,7 @@ import signal
 import struct
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
+from quanta_bench.training.curves import LearningCurves
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import SELECTION, FineTuning, Validation
 from quanta_bench.training.single_process import alone
@@ -205,6 +206,7 @@ def train(
     judge: Callable[[], float] | None = None,
     energy: EnergyMeter | None = None,
     turn: Turn[TrainingOutcome] | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> TrainingOutcome:
     """Train an adapted model and leave it with the weights of its best validation.
 
@@ -224,6 +226,7 @@ def train(
         energy: a meter of the device.
         turn: the run's place among others that are trained together with it, by which its passes
             are computed.
+        loggers: receive the learning curves, beside the log in ``folder``.
 
     Raises:
         DivergedError: a loss, a validation or a weight is NaN or infinite.
@@ -263,8 +266,8 @@ def train(
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
-            callbacks=[best, last, meters, _Progress(advance)],
-            logger=CSVLogger(folder, name=LOGS),
+            callbacks=[best, last, meters, _Progress(advance), LearningCurves(loggers)],
+            logger=[CSVLogger(folder, name=LOGS), *loggers],
             plugins=[_StreamingCheckpoints(), environment],
             enable_progress_bar=False,
             enable_model_summary=False,

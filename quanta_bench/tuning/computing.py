@@ -90,6 +90,7 @@ class Computer:
         most: how many to train together, likewise.
         devices: over what to spread each, likewise.
         allow_overlap: score validation items even if many of them are in the training data.
+        loggers: names of the loggers that trainings are followed in.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Computer:
         most: int | None = 1,
         devices: Devices = ONE,
         allow_overlap: bool = False,
+        loggers: tuple[str, ...] = (),
     ) -> None:
         self.failures: list[str] = []
         self._store = store
@@ -115,6 +117,7 @@ class Computer:
         self._most = most
         self._devices = devices
         self._allow_overlap = allow_overlap
+        self._loggers = loggers
         self._divergences = Divergences(store, pools)
 
     def __call__(self, rows: Sequence[GridRow]) -> Computed:
@@ -143,6 +146,7 @@ class Computer:
                 most=self._most,
                 devices=self._devices,
                 allow_overlap=self._allow_overlap,
+                loggers=self._loggers,
                 accept=accept,
             )
             self.failures += failures
