@@ -68,7 +68,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         ``"Did you mean 'lora'?"`` when something is near, otherwise ``"Known: a, b, c."``.
     """
     names = sorted(set(known))
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
-    if near:
-        return "Did you mean " + " or ".join(repr(name) for name in near) + "?"
-    return "Known: " + (", ".join(names) or "none") + "."
+    return near(word, names) or "Known: " + (", ".join(names) or "none") + "."
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """A sentence that points at the nearest known names; empty if none is near."""
+    found = difflib.get_close_matches(word, sorted(set(known)), n=3, cutoff=0.6)
+    return "Did you mean " + " or ".join(repr(name) for name in found) + "?" if found else ""

@@ -41,15 +41,14 @@ def show(table: Appendix, options: TableOptions) -> None:
     if options.as_json:
         typer.echo(texts["json"], nl=False)
     else:
-        shown = console.console()
-        shown.print(drawn)
-        shown.print(f"Written: {', '.join(map(str, paths))}.", style="dim")
+        console.console().print(drawn)
+        console.progress().print(f"Written: {', '.join(map(str, paths))}.", style="dim")
 
 
 def _data_sets(options: TableOptions) -> Rendered:
     from quanta_bench.report import data_table, sections
 
-    shown = console.console(errors=options.as_json)
+    shown = console.progress()
     made = data_table.take_inventory(options.profile, options.source, shown.print)
     shown_sections = data_table.sections(made)
     notes = {"Notes": made.notes}

@@ -14,6 +14,7 @@ from quanta_bench.bench import report, runner
 from quanta_bench.bench.runner import Entry, Report
 from quanta_bench.benchmark import Conditions
 from quanta_bench.cli import console as terminal
+from quanta_bench.cli.command import one_of
 from quanta_bench.errors import UsageError
 from quanta_bench.sources.names import read_words
 from quanta_bench.spec import ModelSpec
@@ -55,7 +56,7 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
     for source in sources:
         read_words(source)
     terminal.check_results(folder)
-    console = terminal.console(errors=as_json)
+    console = terminal.progress()
     if runner.any_reads(names):
         terminal.fetch(console, models=sources[:1], data=sources[1:])
     entries: list[Entry] = []
@@ -75,13 +76,13 @@ def run(selection: Selection, folder: Path, *, as_json: bool) -> bool:
         # Also after Ctrl-C, to show finished benchmarks.
         if entries:
             name = runner.stem(selection.quick, device)
-            _end(entries, name, folder, console, as_json=as_json)
+            _end(entries, name, folder, as_json=as_json)
     return any(entry.status != "done" for entry in entries)
 
 
 def _device(name: str) -> Literal["cpu", "cuda"]:
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device is auto, cpu or cuda, not {name!r}.")
+        raise UsageError(one_of("--device", name, ("auto", "cpu", "cuda")))
     here = this_device().type
     if name == "cuda" and here != "cuda":
         raise UsageError("--device cuda: torch finds no GPU here. Use --device cpu.")
@@ -121,12 +122,12 @@ class _Shown:
         return f"{self._number}/{self._count} {self._name}"
 
 
-def _end(entries: list[Entry], name: str, folder: Path, console: Console, *, as_json: bool) -> None:
+def _end(entries: list[Entry], name: str, folder: Path, *, as_json: bool) -> None:
     path = folder / f"{name}.json"
     merged = runner.read(path)
     paths = [path, *report.write(merged, folder, name)]
     if as_json:
         typer.echo(Report(entries=entries).model_dump_json(indent=1))
         return
-    console.print(report.on_screen(entries, name))
-    console.print(f"Written: {', '.join(map(str, paths))}.", style="dim")
+    terminal.console().print(report.on_screen(entries, name))
+    terminal.progress().print(f"Written: {', '.join(map(str, paths))}.", style="dim")

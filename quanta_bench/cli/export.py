@@ -64,7 +64,7 @@ def export(
     from quanta_bench.export.stored import find_run
 
     found = find_run(run, results)
-    screen = console.console(errors=as_json)
+    screen = console.progress()
     screen.print("Loading packages.", style="dim")
     from quanta_bench.export import folder, hub
 

@@ -14,4 +14,4 @@ def fetch() -> None:
     """
     from quanta_bench.cli import console
 
-    console.fetch(console.console(), models=["embedded"], data=["embedded"])
+    console.fetch(console.progress(), models=["embedded"], data=["embedded"])

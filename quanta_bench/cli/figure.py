@@ -95,7 +95,7 @@ def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
     experiment = EXPERIMENTS.get(name)
     settle_libraries()
     console.check_results(options.folder)
-    screen = console.console(errors=options.as_json)
+    screen = console.progress()
 
     def tell(text: str) -> None:
         screen.print(text, highlight=False, markup=False, style="dim")
@@ -109,5 +109,5 @@ def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
         as_json=options.as_json,
     )
     if not options.as_json:
-        screen.print(outcome.caption, highlight=False, markup=False)
+        console.console().print(outcome.caption, highlight=False, markup=False)
         screen.print(f"Written: {', '.join(map(str, paths))}.", style="dim")

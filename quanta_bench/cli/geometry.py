@@ -52,8 +52,7 @@ def geometry(
         re.compile(modules)
     except re.error as error:
         raise UsageError(f"--modules {modules!r} is no regular expression: {error}.") from None
-    screen = console.console(errors=as_json)
-    screen.print("Loading packages.", style="dim")
+    console.progress().print("Loading packages.", style="dim")
     import torch
 
     from quanta_bench.models.loading import ModelRef, load_model

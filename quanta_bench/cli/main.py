@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -38,8 +39,10 @@ from quanta_bench.cli import (
     tune,
     verify,
 )
-from quanta_bench.cli.options import FreshAlone, examples
+from quanta_bench.cli.command import COMMAND_LINE_ERROR, BenchCommand, speaks
+from quanta_bench.cli.options import examples
 from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.utils import verbosity
 from quanta_bench.utils.escaping import brief
 
 app = typer.Typer(
@@ -50,15 +53,11 @@ app = typer.Typer(
         "quanta-bench run --method lora --task piqa",
         "quanta-bench methods quanta",
         "quanta-bench COMMAND --help",
+        "quanta-bench --install-completion",
     ),
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-# Older typer uses the package click, newer ones a copy of their own; both name their common
-# error UsageError, one step above BadParameter.
-COMMAND_LINE_ERROR: Any = typer.BadParameter.__bases__[0]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -91,7 +90,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "bench": (bench.bench, bench.EXAMPLES),
 }
 for _name, (_function, _examples) in _COMMANDS.items():
-    app.command(_name, epilog=_examples, cls=FreshAlone)(_function)
+    app.command(_name, epilog=_examples, cls=BenchCommand)(speaks(_function))
 
 
 @app.callback(invoke_without_command=True)
@@ -109,6 +108,11 @@ def _root(
 
 def main() -> None:
     """Run the command line; every failure ends with one message and an exit status."""
+    with verbosity.kept():
+        _main()
+
+
+def _main() -> None:
     status: Any = 1
     terminated = False
 
@@ -155,6 +159,8 @@ def _say_unexpected(error: Exception) -> int:
     """Print an unexpected exception and return the exit status; raise it for who debugs."""
     if os.environ.get("QUANTA_BENCH_DEBUG"):
         raise error
+    if verbosity.is_verbose():
+        traceback.print_exception(error)
     typer.echo(f"quanta-bench: {brief(_unexpected(error))}", err=True)
     return BenchError.exit_status
 

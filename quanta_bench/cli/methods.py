@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quanta_bench.cli import completion
 from quanta_bench.cli.options import Json, examples
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ TERMS = {
 
 
 def methods(
-    name: Annotated[str, typer.Argument(help="A method to read more about.")] = "",
+    name: Annotated[
+        str, typer.Argument(autocompletion=completion.methods, help="A method to read more about.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """List the methods, or show the page of one.

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
-from typer.core import TyperCommand
 
+from quanta_bench.cli import completion
+from quanta_bench.cli.command import FRESH, one_of
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ Loggers = Annotated[
     typer.Option(
         "--logger",
         metavar="NAME",
+        autocompletion=completion.loggers,
         help="Follow trainings in csv, tensorboard, wandb, mlflow or trackio, in RESULTS/loggers. "
         "Repeat it for several. Finished runs are not trained, so not logged.",
     ),
@@ -96,12 +98,19 @@ class SuiteOptions:
     """The options of `table` and `figure` that concern a suite. Each field is one option."""
 
     profile: Annotated[
-        str, typer.Option("--profile", help="embedded (offline, small) or paper (GPUs and a hub).")
+        str,
+        typer.Option(
+            "--profile",
+            autocompletion=completion.profiles,
+            help="embedded (offline, small) or paper (GPUs and a hub).",
+        ),
     ] = "embedded"
     methods: Annotated[
         str,
         typer.Option(
-            "--methods", help="Rows to keep, by method: quanta,lora. With +name a row is added."
+            "--methods",
+            autocompletion=completion.method_list,
+            help="Rows to keep, by method: quanta,lora. With +name a row is added.",
         ),
     ] = ""
     rows: Annotated[
@@ -225,7 +234,8 @@ class SuiteOptions:
 
         if self.rows not in ("", "default", "all"):
             raise UsageError(
-                f"--rows takes 'all', not {self.rows!r}; name single rows with --methods."
+                f"{one_of('--rows', self.rows, ('all', 'default'))} Name single rows with "
+                "--methods."
             )
         return Choice(
             methods=comma_separated(self.methods),
@@ -263,27 +273,15 @@ def flag_of(options: type, name: str) -> str:
     return str(hint.__metadata__[0].default)
 
 
-class FreshAlone(TyperCommand):
-    """A command whose option ``--fresh`` may omit its value, which means ``--fresh all``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the value where it is omitted."""
-        filled = []
-        for argument, following in zip(args, [*args[1:], ""], strict=False):
-            alone = argument == "--fresh" and following not in ("all", "stale")
-            filled += [argument, "all"] if alone else [argument]
-        return super().parse_args(ctx, filled)
-
-
 def read_fresh(text: str) -> Fresh:
     """Which runs to compute again.
 
     Raises:
         UsageError: neither ``all`` nor ``stale``.
     """
-    if text in ("", "all", "stale"):
+    if text in ("", *FRESH):
         return cast("Fresh", text)
-    raise UsageError(f"--fresh takes all or stale, not {text!r}.")
+    raise UsageError(one_of("--fresh", text, FRESH))
 
 
 def takes_options(options: type[SuiteOptions]) -> Callable[[Callable[..., None]], Any]:

@@ -51,10 +51,11 @@ def report(
     with storage_errors(target.parent, ADVICE), whole_file(target) as stream:
         content = made.text.encode("utf-8")
         stream.write(content)
+    aside = console.progress()
     for notice in made.notices:
-        screen.print(notice, style="yellow", highlight=False, markup=False)
+        aside.print(notice, style="yellow", highlight=False, markup=False)
     for text in made.left_out:
-        screen.print(text, style="dim", highlight=False, markup=False)
+        aside.print(text, style="dim", highlight=False, markup=False)
     if made.left_out:
-        screen.print("--full leaves nothing out.", style="dim")
+        aside.print("--full leaves nothing out.", style="dim")
     screen.print(f"Written: {target} ({len(content) / 1e6:.1f} MB).", highlight=False, markup=False)

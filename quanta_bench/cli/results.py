@@ -96,7 +96,7 @@ def _write(
     chosen = find_runs(runs, stored)
     if options.items:
         sources = {run.result.evaluation.source for run in chosen}
-        console.fetch(console.console(errors=as_json), models=(), data=sources)
+        console.fetch(console.progress(), models=(), data=sources)
     with console.working("Writing"):
         files = registry.write(chosen, form, to, options)
     counted = f"{_count(len(chosen), 'run')} as {found.title}"

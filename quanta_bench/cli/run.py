@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quanta_bench.cli import completion
 from quanta_bench.cli.options import (
     AllowOverlap,
     DataSource,
@@ -30,12 +31,18 @@ EXAMPLES = examples(
 
 
 def run(
-    method: Annotated[str, typer.Option("--method", help="Method to fine-tune with.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", autocompletion=completion.methods, help="Method to fine-tune with."
+        ),
+    ],
     task: Annotated[
         list[str],
         typer.Option(
             "--task",
             metavar="TASK",
+            autocompletion=completion.tasks,
             help="Task to train on and score; repeat it for a mixture. file:PATH is your own data "
             "(JSON lines, JSON, CSV, TSV or Parquet), or a mapping of rows of any form in YAML.",
         ),
@@ -73,7 +80,7 @@ def run(
     from quanta_bench.training.loggers import read_loggers
 
     follow = read_loggers(loggers or ())
-    screen = console.console(errors=as_json)
+    screen = console.progress()
     screen.print("Loading packages.", style="dim")
     from quanta_bench.cli import single_run
     from quanta_bench.results.store import Store

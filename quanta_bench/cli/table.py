@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from quanta_bench.cli import completion
 from quanta_bench.cli.options import TableOptions, examples, takes_options
 from quanta_bench.errors import UsageError
 
@@ -21,7 +22,11 @@ EXAMPLES = examples(
 @takes_options(TableOptions)
 def table(
     name: Annotated[
-        str, typer.Argument(help="3, table3, D1, H, or the path of a suite of your own.")
+        str,
+        typer.Argument(
+            autocompletion=completion.tables,
+            help="3, table3, D1, H, or the path of a suite of your own.",
+        ),
     ],
     launcher: Annotated[
         str, typer.Option("--launcher", help="Where runs are computed: local.")

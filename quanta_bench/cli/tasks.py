@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from quanta_bench.cli import completion
 from quanta_bench.cli.options import Json, examples
 from quanta_bench.task import DEFAULT_NEW_TOKENS
 
@@ -23,7 +24,8 @@ def tasks(
     name: Annotated[
         str,
         typer.Argument(
-            help="A task to read more about; file:PATH checks your own data, or a mapping in YAML."
+            autocompletion=completion.tasks,
+            help="A task to read more about; file:PATH checks your own data, or a mapping in YAML.",
         ),
     ] = "",
     as_json: Json = False,

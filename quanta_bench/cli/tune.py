@@ -129,7 +129,7 @@ def _compute(
     from quanta_bench.utils.quiet import settle_libraries
 
     settle_libraries()
-    shown = console.console(errors=options.as_json)
+    shown = console.progress()
     console.fetch_for(shown, [job for tunable in plan.rows for job in tunable.row.jobs])
     pools = Pools()
     without = trials.missing_text(plan.rows, pools)
@@ -183,7 +183,7 @@ def _show(name: str, request: Request, found: Study, store: Store, options: Tune
     console.console().print(report.on_screen(found))
     console.say_written([*paths, tuned], store)
     if any(row.chosen is not None for row in found.rows):
-        console.console().print(
+        console.progress().print(
             f"The table at these rates: quanta-bench table {shlex.quote(str(tuned))}",
             style="dim",
             highlight=False,

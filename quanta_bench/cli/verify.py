@@ -50,10 +50,9 @@ def verify(
         return
     settle_libraries()
     conditions = Conditions(quick=quick, seed=seed)
-    screen = console.console(errors=as_json)
     records, notes, failed = [], [], []
     for check in chosen:
-        with screen.status(f"{check.name}: {check.title}"):
+        with console.working(f"{check.name}: {check.title}"):
             outcome, reason = _run(check, conditions)
         if reason:
             notes.append(f"{check.name}: {reason}")
@@ -65,6 +64,7 @@ def verify(
     rows = [row for record in records for row in _rows(record)]
     output.show(records, _table(rows), as_json=as_json)
     if not as_json:
+        screen = console.console()
         for note in notes:
             screen.print(note, markup=False, highlight=False)
         passed = len(chosen) - len(failed)

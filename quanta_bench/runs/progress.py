@@ -17,6 +17,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from quanta_bench.utils.verbosity import is_verbose
+
 TRAINING_SHARE = 0.75
 """Share of a trained run's work that is training; the rest is scoring."""
 
@@ -25,6 +27,9 @@ WIDEST_BAR = 120
 
 LOG_SECONDS = 30.0
 """Minimum interval between two log lines on the progress of one run."""
+
+VERBOSE_LOG_SECONDS = 3.0
+"""The same with ``--verbose``."""
 
 
 TABLE_SHARE = 0.02
@@ -291,7 +296,8 @@ class RunLine:
         self._show("scoring, item", self._items, self._all_items)
 
     def _show(self, what: str, done: int, total: int, *, always: bool = False) -> None:
-        log = always or monotonic() - self._logged > LOG_SECONDS
+        interval = VERBOSE_LOG_SECONDS if is_verbose() else LOG_SECONDS
+        log = always or monotonic() - self._logged > interval
         if log:
             self._logged = monotonic()
         self._screen._show(self, f"{self.label}: {what}", done, total, log=log)

@@ -20,6 +20,7 @@ from lightning.fabric.utilities import rank_zero
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from quanta_bench.utils.process_group import ALONE, Group
+from quanta_bench.utils.verbosity import is_verbose
 
 RANK_VARIABLES = (
     "RANK",
@@ -92,7 +93,10 @@ def alone(group: Group = ALONE) -> Iterator[OwnProcesses]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide Lightning's messages that a user of this suite cannot act on."""
+    """Hide Lightning's messages that a user of this suite cannot act on, unless all are wanted."""
+    if is_verbose():
+        yield
+        return
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -10,15 +10,21 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
+from quanta_bench.utils.verbosity import is_verbose
+
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Hide progress bars and log lines of ``transformers``, ``datasets`` and the hub client.
 
     Only libraries that are already imported are silenced: importing one takes seconds. Python
-    warnings are still shown. The previous settings are restored afterwards.
+    warnings are still shown. The previous settings are restored afterwards. With ``--verbose``
+    nothing is hidden.
     """
     with ExitStack() as stack:
+        if is_verbose():
+            yield
+            return
         if "transformers" in sys.modules:
             from transformers.utils import logging as logs
 

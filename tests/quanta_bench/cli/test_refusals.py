@@ -53,7 +53,22 @@ FIGURES = sorted(["figure2", "figure4", "sums-figure", *EXPERIMENTS.names()])
         (["table", "3", "--devices", "2", "--jobs", "3"], "--jobs 3 computes 3 runs at once"),
         (["table", "3", "--devices", "2", "--together", "4"], "--together 4 computes 4 runs"),
         (["run", "--method", "lora", "--task", "piqa", "--devices", "65"], "not 65"),
-        (["table", "3", "--rows", "some"], "--rows takes 'all'"),
+        (["table", "3", "--rows", "some"], "--rows takes all or default, not 'some'. Name single"),
+        (["table", "3", "--rows", "al"], "not 'al'. Did you mean 'all'?"),
+        (
+            ["table", "3", "--fresh", "stal"],
+            "--fresh takes all or stale, not 'stal'. Did you mean 'stale'?",
+        ),
+        (["table", "--fresh=stle", "3"], "not 'stle'. Did you mean 'stale'?"),
+        (["table", "3", "--fresh", "1"], "--fresh takes all or stale, not '1'."),
+        (["bench", "--device", "cdua"], "--device takes auto, cpu or cuda, not 'cdua'. Did you me"),
+        (["table", "3", "--logger", "tensorbord"], "Did you mean 'tensorboard'?"),
+        (
+            ["run", "--method", "lora", "--task", "piqa", "--logger", "wandbb"],
+            "There is no logger 'wandbb'. Did you mean 'wandb'?",
+        ),
+        (["compare", "--table", "3", "--matched", "second"], "Did you mean 'seconds'?"),
+        (["table", "3", "--quiet", "--verbose"], "--quiet and --verbose exclude each other"),
         (["table", "3", "--set", "training.epochs"], "not of the form name=value"),
         (["table", "3", "--set", "training.epoch=1"], "Did you mean 'epochs'?"),
         (["table", "3", "--set", "evaluation.tasks=[rte]"], "no column of table3 shows"),
@@ -91,7 +106,7 @@ def test_wrong_words_end_with_status_2(bench: Bench, words: list[str], said: str
     found = bench(*words)
     assert found.status == 2
     assert said in found.both
-    assert found.err.startswith("quanta-bench: ")
+    assert found.err.removeprefix("Loading packages.\n").startswith("quanta-bench: ")
     assert "Usage:" not in found.both
 
 

@@ -148,7 +148,7 @@ def test_a_stopped_search_resumes_and_the_table_uses_its_training(
     said = bench(*words, "--results", tmp_path)
     assert said.status == 0, said.err
     assert work["trained"] == 4
-    assert "tuned-sounds.yaml" in said.out
+    assert "tuned-sounds.yaml" in said.err
 
     tuned = tmp_path / "tuned-sounds.yaml"
     rows = yaml.safe_load(tuned.read_text())["profiles"]["embedded"]["rows"]
@@ -283,7 +283,7 @@ def test_what_cannot_be_tuned_is_said_in_one_message(
     found = bench("tune", *words)
     assert found.status == 2
     assert said in found.both
-    assert found.err.startswith("quanta-bench: ")
+    assert found.err.removeprefix("Loading packages.\n").startswith("quanta-bench: ")
 
 
 def test_a_missing_task_is_said_as_a_table_says_it(bench: Bench, tmp_path: Path) -> None:

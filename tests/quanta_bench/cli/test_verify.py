@@ -140,7 +140,7 @@ def verification_classes() -> list[type[verification.Verification]]:
 def test_an_experiment_is_drawn_and_written(bench: Bench, tmp_path: Path) -> None:
     status, out, err = bench("figure", "1", "--results", tmp_path)
     assert status == 0, err
-    assert "drawing [lines]" in out
+    assert "drawing [lines]" in err
     assert "A caption." in out
     assert {path.name for path in tmp_path.iterdir()} == {
         f"figure1.{ending}" for ending in ("csv", "json", "png", "svg")
