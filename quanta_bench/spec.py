@@ -112,6 +112,7 @@ class TrainingSpec(Frozen):
         precision: ``auto`` lets a frozen base take the machine's fastest dtype.
         gradient_checkpointing: recompute activations in the backward pass even if memory suffices
             to keep them; on a GPU they are recomputed where it does not.
+        chat_template: put prompts in the model's own chat template, and end answers as it does.
         optimizer: ``adamw`` with moments in float32, or ``adamw-8bit`` with moments in 8 bits
             (bitsandbytes), which full fine-tuning of 7 billion parameters needs on 80 GB.
         quantization: how a frozen base is kept: ``none``, or ``nf4`` for its linear layers in 4
@@ -141,6 +142,7 @@ class TrainingSpec(Frozen):
     max_length: int = Field(512, ge=8)
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     gradient_checkpointing: bool = False
+    chat_template: bool = False
     optimizer: Optimizer = "adamw"
     quantization: Quantization = "none"
     seeds: Seeds = Seeds()
@@ -161,6 +163,8 @@ class EvaluationSpec(Frozen):
         max_length: longest context plus answer, in tokens.
         max_new_tokens: bound on a generated answer, in tokens; ``None`` for the task's own bound
             or, if it has none, the length of its longest right answer.
+        chat_template: put prompts in the model's own chat template; texts to predict stay as they
+            are.
         forgetting: a perplexity task that shows what the model lost, or empty for none.
         forgetting_source: where its text comes from.
         forgetting_items: its items.
@@ -175,6 +179,7 @@ class EvaluationSpec(Frozen):
     normaliser: Normaliser = "token_mean"
     max_length: int = Field(1024, ge=8)
     max_new_tokens: int | None = Field(None, ge=1)
+    chat_template: bool = False
     forgetting: str = ""
     forgetting_source: str = "embedded"
     forgetting_items: int = Field(20, ge=1)

@@ -230,6 +230,8 @@ class Task(ABC):
         max_new_tokens: bound on generated answers, in tokens; ``None`` for as many as the longest
             right answer takes, and at least `DEFAULT_NEW_TOKENS`.
         stop: strings that end a generated answer.
+        chat_template: whether its prompts are always put in the model's chat template, without a
+            setting that says so.
         grouped_by: what items of a group share, in words, such as ``passage``.
         reads_source: whether its items come from the source of the run, rather than from a file of
             the user's own.
@@ -249,6 +251,7 @@ class Task(ABC):
     template_version: int = 1
     max_new_tokens: int | None = None
     stop: ClassVar[tuple[str, ...]] = ("\n",)
+    chat_template: bool = False
     grouped_by: ClassVar[str] = ""
     reads_source: bool = True
 

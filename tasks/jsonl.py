@@ -110,6 +110,7 @@ class JsonLines(Task):
         self.title = mapping.file.title or self.title
         self.metric = mapping.file.metric
         self.max_new_tokens = mapping.file.max_new_tokens
+        self.chat_template = mapping.file.chat_template
         self.template_version = mapping.version
         self.reads_source = mapping.on_the_hub
 

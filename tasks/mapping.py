@@ -73,6 +73,7 @@ class MappingFile(StrictModel):
         group: template of what near-twins share; they stay on one side of a split.
         split: template of ``train``, ``validation`` or ``test``, where the rows say so.
         title: the column heading in tables.
+        chat_template: put prompts in the model's own chat template.
         max_new_tokens: bound on a generated answer, in tokens.
     """
 
@@ -85,6 +86,7 @@ class MappingFile(StrictModel):
     group: str | None = None
     split: str | None = None
     title: str = ""
+    chat_template: bool = False
     max_new_tokens: int | None = Field(default=None, ge=1)
 
     @field_validator("answer", mode="before")

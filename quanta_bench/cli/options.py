@@ -73,6 +73,13 @@ Strategy = Annotated[
         "[default: ddp]",
     ),
 ]
+ChatTemplate = Annotated[
+    bool,
+    typer.Option(
+        "--chat-template",
+        help="Train and score with prompts in the model's own chat template.",
+    ),
+]
 # Of commands that read a finished table: they say again how it was computed.
 StoredTable = Annotated[
     str, typer.Option("--table", help="3, table3, or the path of a suite of your own.")
@@ -142,6 +149,7 @@ class SuiteOptions:
         ),
     ] = ""
     source: DataSource = ""
+    chat_template: ChatTemplate = False
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -230,7 +238,7 @@ class SuiteOptions:
         Raises:
             UsageError: an option cannot be read.
         """
-        from quanta_bench.suites.choice import Choice, parse_settings
+        from quanta_bench.suites.choice import Choice
 
         if self.rows not in ("", "default", "all"):
             raise UsageError(
@@ -246,7 +254,7 @@ class SuiteOptions:
             models=comma_separated(self.models),
             model=self.model,
             source=self.source,
-            settings=parse_settings(self.settings or []),
+            settings=read_settings(self.settings, chat=self.chat_template),
         )
 
     def given(self) -> list[str]:
@@ -329,6 +337,18 @@ def examples(*commands: str) -> str:
 def comma_separated(text: str) -> tuple[str, ...]:
     """The parts of a list such as ``quanta,lora``."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def read_settings(words: list[str] | None, *, chat: bool) -> dict[str, Any]:
+    """The settings of ``--set`` and of ``--chat-template``.
+
+    Raises:
+        UsageError: one is not of the form name=value.
+    """
+    from quanta_bench.suites.choice import parse_settings
+
+    both = {f"{part}.chat_template": True for part in ("training", "evaluation")} if chat else {}
+    return {**both, **parse_settings(words or [])}
 
 
 SEEDS = 2**32

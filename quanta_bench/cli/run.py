@@ -10,6 +10,7 @@ import typer
 from quanta_bench.cli import completion
 from quanta_bench.cli.options import (
     AllowOverlap,
+    ChatTemplate,
     DataSource,
     DeviceCount,
     FreshOption,
@@ -19,6 +20,7 @@ from quanta_bench.cli.options import (
     Strategy,
     examples,
     read_fresh,
+    read_settings,
 )
 from quanta_bench.utils.quiet import settle_libraries
 
@@ -59,6 +61,7 @@ def run(
     seed: Annotated[int, typer.Option("--seed", help="Seed of start and order.")] = 0,
     model: ModelName = "smollm2-135m",
     source: DataSource = "embedded",
+    chat_template: ChatTemplate = False,
     results: Annotated[Path, typer.Option("--results", help="Results folder.")] = Path(
         "results/local/single"
     ),
@@ -85,13 +88,11 @@ def run(
     from quanta_bench.cli import single_run
     from quanta_bench.results.store import Store
     from quanta_bench.runs.devices import Devices
-    from quanta_bench.suites.choice import parse_settings
 
     settle_libraries()
     spread = Devices.of(devices, strategy)
-    job = single_run.job(
-        method, task, parse_settings(settings or []), seed, model, source, tell=screen.print
-    )
+    given = read_settings(settings, chat=chat_template)
+    job = single_run.job(method, task, given, seed, model, source, tell=screen.print)
     console.fetch_for(screen, [(job.training, job.evaluation)])
     result = single_run.compute(
         job,

@@ -158,6 +158,8 @@ def on_screen(result: Result, results: Path) -> RenderableType:
     how = result.protocol
     scoring = find_protocol(how["put"]).scoring(result.evaluation.normaliser)
     lines = [f"Protocol {how['put']}; {scoring}."]
+    if "chat_template" in how:
+        lines.append(f"Prompts in the model's chat template: {how['chat_template']}.")
     if how["loss"]:
         lines.append(f"Trained under {how['trained_as']} with the loss {how['loss']!r}.")
     if training.steps:

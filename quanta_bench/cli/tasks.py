@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from quanta_bench.cli import completion
-from quanta_bench.cli.options import Json, examples
+from quanta_bench.cli.options import ChatTemplate, DataSource, Json, ModelName, examples
+from quanta_bench.errors import UsageError
 from quanta_bench.task import DEFAULT_NEW_TOKENS
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from quanta_bench.task import Location, Source, Task
 
 EXAMPLES = examples(
-    "quanta-bench tasks", "quanta-bench tasks drop", "quanta-bench tasks file:my-data.csv"
+    "quanta-bench tasks",
+    "quanta-bench tasks drop",
+    "quanta-bench tasks file:my-data.csv --show",
+    "quanta-bench tasks piqa --show --chat-template",
 )
 
 
@@ -28,16 +32,31 @@ def tasks(
             help="A task to read more about; file:PATH checks your own data, or a mapping in YAML.",
         ),
     ] = "",
+    show: Annotated[
+        bool, typer.Option("--show", help="Show an item as a model reads it, for each protocol.")
+    ] = False,
+    model: ModelName = "smollm2-135m",
+    source: DataSource = "embedded",
+    chat_template: ChatTemplate = False,
     as_json: Json = False,
 ) -> None:
     """List the tasks, or show the page of one.
 
-    A page says what the task is, how it is scored and which sources have its data.
+    A page says what the task is, how it is scored and which sources have its data. With --show it
+    has an item of each protocol too, word for word.
     """
     from quanta_bench.cli import listing, output
 
+    if show and not name:
+        raise UsageError("--show needs a task: quanta-bench tasks NAME --show.")
+    if chat_template and not show:
+        raise UsageError("--chat-template needs --show, or belongs to run and table.")
     if name:
         page = task_page(name)
+        if show:
+            from quanta_bench.cli.prompts import add_prompts
+
+            page = add_prompts(page, name, source, model, chat=chat_template)
         output.show(page.as_data(), page.on_screen(), as_json=as_json)
     else:
         listed = listing.tasks()
@@ -56,7 +75,6 @@ def task_page(reference: str) -> Page:
         BenchError: it cannot be used.
     """
     from quanta_bench.cli.page import Entry, Page, Section, paragraphs
-    from quanta_bench.errors import UsageError
     from quanta_bench.plugins import TASKS, find_task
 
     name, colon, _ = reference.partition(":")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from quanta_bench.data.chat import ChatPrompt
 from quanta_bench.errors import BenchError
 from quanta_bench.models.special_tokens import end_token, opening_tokens, start_tokens
 from quanta_bench.task import Example, Prompt
@@ -55,12 +56,18 @@ class Encoded:
 def cut_context(tokenizer: Any, ids: list[int], room: int, prompt: Prompt) -> list[int]:
     """A context's tokens cut to ``room``: from the left, or before the prompt's tail if it has one.
 
-    A tail that alone takes all the room is cut from the left.
+    A tail that alone takes all the room is cut from the left. In a chat template what stands before
+    the user's text is kept.
     """
+    if len(ids) > room and isinstance(prompt, ChatPrompt) and not prompt.tail:
+        head = tokenizer.encode(prompt.head, add_special_tokens=False)
+        if head and len(head) < room and ids[: len(head)] == head:
+            return [*head, *ids[len(ids) - room + len(head) :]]
     if len(ids) <= room or not prompt.tail:
         return cut_left(tokenizer, ids, room)
     head = prompt.context[: len(prompt.context) - len(prompt.tail)]
-    tail = len(encode_pair(tokenizer, head, prompt.tail.rstrip(" "))[1])
+    opened = isinstance(prompt, ChatPrompt)
+    tail = len(encode_pair(tokenizer, head, prompt.tail.rstrip(" "), opened=opened)[1])
     if tail >= room:
         return cut_left(tokenizer, ids, room)
     return [*ids[: room - tail], *ids[len(ids) - tail :]]
@@ -91,13 +98,16 @@ def split_spaces(context: str, continuation: str) -> tuple[str, str]:
     return kept, context[len(kept) :] + continuation
 
 
-def encode_context(tokenizer: Any, context: str, continuation: str = "") -> list[int]:
+def encode_context(
+    tokenizer: Any, context: str, continuation: str = "", *, opened: bool = False
+) -> list[int]:
     """Token ids of a context that is to be continued; at least one.
 
     Args:
         tokenizer: a ``transformers`` tokenizer.
         context: the context.
         continuation: what may follow. Only whether it begins with a space is looked at.
+        opened: the context brings its own start tokens, as a chat template does.
 
     Raises:
         BenchError: the context is empty and the tokenizer has no token to replace it.
@@ -105,11 +115,17 @@ def encode_context(tokenizer: Any, context: str, continuation: str = "") -> list
     kept, _ = split_spaces(context, continuation[:1])
     if not kept:
         return start_tokens(tokenizer)
-    return [*opening_tokens(tokenizer), *tokenizer.encode(kept, add_special_tokens=False)]
+    opening = [] if opened else opening_tokens(tokenizer)
+    return [*opening, *tokenizer.encode(kept, add_special_tokens=False)]
 
 
 def encode_pair(
-    tokenizer: Any, context: str, continuation: str, *, generated: bool = False
+    tokenizer: Any,
+    context: str,
+    continuation: str,
+    *,
+    generated: bool = False,
+    opened: bool = False,
 ) -> tuple[list[int], list[int]]:
     """Token ids of a context and of what continues it.
 
@@ -124,15 +140,14 @@ def encode_pair(
         generated: keep the context as :func:`encode_context` gives it, as generation reads it, even
             where its last token would merge with the first of the continuation; the continuation
             is then tokenised separately.
+        opened: the context brings its own start tokens.
     """
-    start = encode_context(tokenizer, context, continuation)
+    start = encode_context(tokenizer, context, continuation, opened=opened)
     kept, continuation = split_spaces(context, continuation)
     if not kept:
         return start, list(tokenizer.encode(continuation, add_special_tokens=False))
-    whole = [
-        *opening_tokens(tokenizer),
-        *tokenizer.encode(kept + continuation, add_special_tokens=False),
-    ]
+    opening = [] if opened else opening_tokens(tokenizer)
+    whole = [*opening, *tokenizer.encode(kept + continuation, add_special_tokens=False)]
     if generated and whole[: len(start)] != start:
         return start, list(tokenizer.encode(continuation, add_special_tokens=False))
     return whole[: len(start)], whole[len(start) :]
@@ -159,7 +174,7 @@ def encode(
         target_only: encode the target as the one continuation, for language modelling.
         closed: the answers will be generated. Continuations then end with the end token, because a
             model that never saw an answer end would not stop, and contexts are those that
-            generation reads.
+            generation reads. In a chat template they end as it ends a turn.
 
     Raises:
         BenchError: a continuation has no token, or is longer than ``max_length``.
@@ -168,9 +183,14 @@ def encode(
     gold = example.gold or 0
     if target_only or not texts:
         texts, gold = (prompt.target,), 0
-    pairs = [encode_pair(tokenizer, prompt.context, text, generated=closed) for text in texts]
+    opened = isinstance(prompt, ChatPrompt)
+    closing = prompt.closing if closed and isinstance(prompt, ChatPrompt) else ""
+    pairs = [
+        encode_pair(tokenizer, prompt.context, text + closing, generated=closed, opened=opened)
+        for text in texts
+    ]
     end = end_token(tokenizer)
-    if closed and end is not None:
+    if closed and not closing and end is not None:
         pairs = [(context, [*tokens, end]) for context, tokens in pairs]
     longest = max(len(continuation) for _, continuation in pairs)
     # One room for all: candidates are compared after the same context.

@@ -13,6 +13,7 @@ from torch import nn
 
 from quanta_bench.data.batches import CandidateBatch, collate
 from quanta_bench.data.bucketing import by_tokens, cheapest_cuts
+from quanta_bench.data.chat import prompts_of
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.data.loader import Batches, evaluation_tokens
 from quanta_bench.data.texts import collate_texts, encode_texts
@@ -157,6 +158,7 @@ def choose(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
         [(task, context.group.share(examples))],
         context.spec.protocol,
         max_length=context.spec.max_length,
+        chat=context.spec.chat_template,
     )
     judged = []
     for item, sums in zip(items, _likelihoods(context, task, items), strict=True):
@@ -250,7 +252,7 @@ def predict(context: Context, task: Task, examples: Sequence[Example]) -> list[J
 def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Judged]:
     """Generate an answer to each item and let the task parse it."""
     spec = context.spec
-    prompts = [task.prompt(example, spec.protocol) for example in examples]
+    prompts = prompts_of(context.tokenizer, task, examples, spec.protocol, chat=spec.chat_template)
     lengths = answer_lengths(context.tokenizer, prompts)
     # Of all items, so that it does not depend on which of them are this process's.
     most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)

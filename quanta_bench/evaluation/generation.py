@@ -16,6 +16,7 @@ from transformers import (
     StopStringCriteria,
 )
 
+from quanta_bench.data.chat import ChatPrompt, closing_token
 from quanta_bench.data.encoding import cut_context, encode_context
 from quanta_bench.errors import UsageError
 from quanta_bench.evaluation.decoding import decode
@@ -50,7 +51,8 @@ def read_context(
             f"max_length={max_length} leaves no token for a prompt beside the {max_new_tokens} of "
             "its answer. Raise evaluation.max_length or lower evaluation.max_new_tokens."
         )
-    whole = encode_context(tokenizer, prompt.context, prompt.target)
+    opened = isinstance(prompt, ChatPrompt)
+    whole = encode_context(tokenizer, prompt.context, prompt.target, opened=opened)
     kept = cut_context(tokenizer, whole, room, prompt)
     return kept, len(whole) - len(kept)
 
@@ -143,7 +145,9 @@ def generate(
     contexts = [read_context(tokenizer, prompt, **bounds) for prompt in prompts]
     longest = max(len(row) for row, _ in contexts) + max_new_tokens
     mode = decoding_of(model, decode, cacheable=use_cache, length=longest)
-    options = _options(tokenizer, model, stop) | {"max_new_tokens": max_new_tokens}
+    closings = [closing_token(tokenizer, prompt) for prompt in prompts]
+    turn_ends = {token for token in closings if token is not None}
+    options = _options(tokenizer, model, stop, turn_ends) | {"max_new_tokens": max_new_tokens}
     options |= {"use_cache": mode.cached}
     if mode.joined:
         options["custom_generate"] = partial(decode, advance=advance)
@@ -159,8 +163,10 @@ def generate(
     return [(cut_at(text, stop), cut) for text, (_, cut) in zip(texts, contexts, strict=True)]
 
 
-def _options(tokenizer: Any, model: Any, stop: Sequence[str]) -> dict[str, Any]:
-    """Arguments of ``generate``: greedy, up to an end token or a stop string."""
+def _options(
+    tokenizer: Any, model: Any, stop: Sequence[str], turn_ends: Collection[int] = ()
+) -> dict[str, Any]:
+    """Arguments of ``generate``: greedy, up to an end token, a turn's end or a stop string."""
     options: dict[str, Any] = {
         "do_sample": False,
         "num_beams": 1,
@@ -170,7 +176,7 @@ def _options(tokenizer: Any, model: Any, stop: Sequence[str]) -> dict[str, Any]:
         "top_p": None,
         "top_k": None,
     }
-    ends = end_tokens(tokenizer, model)
+    ends = sorted({*end_tokens(tokenizer, model), *turn_ends})
     if ends:
         options["eos_token_id"] = ends
     if stop:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from quanta_bench.data.chat import prompts_of
 from quanta_bench.data.encoding import Encoded
 from quanta_bench.errors import UsageError
 from quanta_bench.models.capabilities import positions, virtual_tokens
@@ -78,7 +79,7 @@ def check_evaluation(
     if not protocol.prompts:
         return
     for task, examples in tasks:
-        prompts = [task.prompt(example, spec.protocol) for example in examples]
+        prompts = prompts_of(tokenizer, task, examples, spec.protocol, chat=spec.chat_template)
         contexts = token_lengths(tokenizer, [prompt.context for prompt in prompts])
         if task.kind == "perplexity":
             # Read in windows of at most ``max_length``.

@@ -214,6 +214,7 @@ def _words(run: StoredRun, form: Form, name: str, base: str) -> dict[str, Any]:
         "spec": spec,
         "share": f"{100 * record.trainable_parameters / record.base_parameters:.3g}",
         "put": result.protocol["put"],
+        "chat": result.protocol.get("chat_template", ""),
         "scoring": find_protocol(result.protocol["put"]).scoring(result.evaluation.normaliser),
         "evaluation": result.evaluation,
         "rows": [_row(score) for score in scores(result)],

@@ -62,6 +62,12 @@ def end_token(tokenizer: Any) -> int | None:
     return None
 
 
+def special_ids(tokenizer: Any) -> set[int]:
+    """The ids that are no plain text to the tokenizer."""
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return set(tokenizer.all_special_ids) | added
+
+
 def end_tokens(tokenizer: Any, model: Any) -> list[int]:
     """All ids that end a generated answer, sorted.
 
@@ -71,8 +77,7 @@ def end_tokens(tokenizer: Any, model: Any) -> list[int]:
     """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     named = configured if isinstance(configured, list) else [configured]
-    special = set(tokenizer.all_special_ids)
-    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = special_ids(tokenizer)
     ends = {int(token) for token in named if token is not None and token in special}
     own = end_token(tokenizer)
     return sorted(ends if own is None else ends | {own})

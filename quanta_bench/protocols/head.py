@@ -54,6 +54,11 @@ class Head(Protocol):
                 f"training.quantization={training.quantization} is for language models; an encoder "
                 "with a classification head is kept as it is: leave it out."
             )
+        if training.chat_template or evaluation.chat_template:
+            raise UsageError(
+                "A classification head reads an item's texts, not a prompt, so there is nothing to "
+                "put in a chat template: leave chat_template out."
+            )
         tasks = {*training.tasks, *evaluation.tasks}
         if len(tasks) != 1:
             raise UsageError(

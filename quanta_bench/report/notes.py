@@ -175,7 +175,13 @@ def _listed(rows: dict[str, list[str]]) -> str:
 def _protocol(result: Result) -> str:
     protocol = result.protocol
     scoring = find_protocol(protocol["put"]).scoring(protocol["normaliser"])
-    return f"{protocol['put']}, {scoring}, data from {result.evaluation.source}"
+    chat = _chat(result, "scoring")
+    return f"{protocol['put']}{chat}, {scoring}, data from {result.evaluation.source}"
+
+
+def _chat(result: Result, part: str) -> str:
+    used = part in result.protocol.get("chat_template", "")
+    return " in the model's chat template" if used else ""
 
 
 def _arithmetic(result: Result) -> str:
@@ -188,7 +194,8 @@ def _loss(result: Result) -> str:
     if not protocol["loss"]:
         return ""
     return (
-        f"the loss {protocol['loss']!r} and the protocol {protocol['trained_as']}, "
+        f"the loss {protocol['loss']!r} and the protocol {protocol['trained_as']}"
+        f"{_chat(result, 'training')}, "
         f"data from {result.training.spec.source}"
     )
 

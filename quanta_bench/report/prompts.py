@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from quanta_bench.data.chat import prompts_of, uses_chat
 from quanta_bench.data.encoding import encode
 from quanta_bench.errors import BenchError
 from quanta_bench.evaluation.generation import read_context
@@ -27,16 +28,20 @@ def context_seen(
 
     Returns:
         The context and the number of tokens cut from it; if the tokenizer is not available
-        locally, the whole context and ``None``.
+        locally, the whole context without a chat template and ``None``.
     """
     spec = result.evaluation
-    prompt = task.prompt(example, spec.protocol)
-    if not result.tasks[reference].cut_items:
-        return prompt.context, 0
+    chat = uses_chat(task, spec.chat_template)
+    cut_items = result.tasks[reference].cut_items
+    if not chat and not cut_items:
+        return task.prompt(example, spec.protocol).context, 0
     model = result.training.spec.model
     tokenizer = tokenizer_of(ModelRef(model.name, model.source, model.revision))
     if tokenizer is None:
-        return prompt.context, None
+        return task.prompt(example, spec.protocol).context, None if cut_items else 0
+    (prompt,) = prompts_of(tokenizer, task, [example], spec.protocol, chat=chat)
+    if not cut_items:
+        return prompt.context, 0
     if find_protocol(spec.protocol).compares(task):
         encoded = encode(tokenizer, example, prompt, max_length=spec.max_length)
         kept, cut = list(encoded.contexts[0]), encoded.cut
@@ -47,7 +52,7 @@ def context_seen(
         )
     if not cut:
         return prompt.context, 0
-    return str(tokenizer.decode(kept, skip_special_tokens=True)), cut
+    return str(tokenizer.decode(kept, skip_special_tokens=not chat)), cut
 
 
 @lru_cache(maxsize=4)

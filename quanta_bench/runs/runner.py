@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from quanta_bench.data import loader
+from quanta_bench.data.chat import uses_chat
 from quanta_bench.data.overlap import Overlaps
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import (
@@ -29,7 +30,7 @@ from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.loading import LoadedModel, is_here, model_fingerprint
 from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype
 from quanta_bench.models.sharding import is_sharded, shard
-from quanta_bench.plugins import find_protocol, plugin_packages
+from quanta_bench.plugins import find_protocol, find_task, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.provenance import code_versions, stale, stale_training
@@ -39,7 +40,7 @@ from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
 from quanta_bench.runs.progress import Reporter
-from quanta_bench.spec import EvaluationSpec, Job
+from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 from quanta_bench.task import Example, Task
 from quanta_bench.utils.crash import report_crash
 from quanta_bench.utils.device import (
@@ -429,6 +430,7 @@ class Runner:
                 "loss": record.spec.loss if record.steps else "",
                 "trained_as": record.spec.protocol if record.steps else "",
                 "normaliser": spec.normaliser,
+                **_in_chat(record.spec, spec),
             },
             tasks=results,
             forgetting=perplexities,
@@ -440,6 +442,20 @@ class Runner:
             forgetting_data={text: names.evaluation_data[text] for text in texts},
         )
         return self.group.agree(lambda: self.store.write_run(result, predictions))
+
+
+def _in_chat(training: TrainingSpec, evaluation: EvaluationSpec) -> dict[str, str]:
+    """Which prompts of a run are in the model's chat template: of training, of scoring or both."""
+    parts = {
+        "training": (training.tasks, training.chat_template),
+        "scoring": (evaluation.tasks, evaluation.chat_template),
+    }
+    used = [
+        part
+        for part, (tasks, chat) in parts.items()
+        if any(uses_chat(find_task(task), chat) for task in tasks)
+    ]
+    return {"chat_template": ", ".join(used)} if used else {}
 
 
 _computed = 0

@@ -128,6 +128,7 @@ class Continuations(Objective[Encoded, CandidateBatch]):
             max_length=self.spec.max_length,
             target_only=self.spec.loss != "candidates" and train,
             closed=self.closed,
+            chat=self.spec.chat_template,
         )
 
     def collate(

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from quanta_bench.data.chat import prompts_of, uses_chat
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
+from quanta_bench.models.loading import ModelRef
 from quanta_bench.plugins import find_protocol, find_task
 from quanta_bench.report.page.stored import Folder
+from quanta_bench.report.prompts import tokenizer_of
 from quanta_bench.report.samples import Samples
 from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.records import Result
@@ -85,10 +88,11 @@ class _Group:
     source: str
     split: str
     protocol: str
+    chat: bool
 
     @classmethod
     def of(cls, task: str, spec: EvaluationSpec) -> _Group:
-        return cls(task, spec.source, spec.split, spec.protocol)
+        return cls(task, spec.source, spec.split, spec.protocol, spec.chat_template)
 
 
 def item_browser(folder: Folder, *, full: bool) -> Browser:
@@ -127,7 +131,8 @@ def item_browser(folder: Folder, *, full: bool) -> Browser:
     titles = [browsed["title"] for browsed in made.groups]
     for browsed, group in zip(made.groups, judged, strict=True):
         if titles.count(browsed["title"]) > 1:
-            browsed["title"] += f" ({group.protocol}, {group.source}, {group.split})"
+            chat = " in the chat template" if group.chat else ""
+            browsed["title"] += f" ({group.protocol}{chat}, {group.source}, {group.split})"
     return made
 
 
@@ -254,12 +259,24 @@ def _rebuilt(group: _Group, results: Sequence[Result], pools: Pools) -> Contents
     pool = pools.get(group.task, group.source, results[0].evaluation.split)
     if not any(result.tasks[group.task].data == pool.identity for result in results):
         raise BenchError("data or template have changed since the runs were scored.")
-    asked = {}
-    for example in pool.examples:
-        prompt = task.prompt(example, group.protocol)
-        asked[example.id] = Content(
+    notes = []
+    chat = uses_chat(task, group.chat)
+    spec = results[0].training.spec.model
+    tokenizer = tokenizer_of(ModelRef(spec.name, spec.source, spec.revision)) if chat else None
+    if chat:
+        shown = f"in that of {results[0].training.model}" if tokenizer else "without it"
+        notes.append(f"The models read prompts in their own chat template; here they are {shown}.")
+    if tokenizer is None:
+        prompts = [task.prompt(example, group.protocol) for example in pool.examples]
+    else:
+        prompts = prompts_of(tokenizer, task, pool.examples, group.protocol, chat=chat)
+    asked = {
+        example.id: Content(
             prompt.context, tuple(candidate.strip() for candidate in prompt.candidates)
         )
+        for example, prompt in zip(pool.examples, prompts, strict=True)
+    }
     cut = max(result.tasks[group.task].cut_items for result in results)
-    note = f"Of up to {cut:,} items the models read a shortened context." if cut else ""
-    return Contents(asked, note)
+    if cut:
+        notes.append(f"Of up to {cut:,} items the models read a shortened context.")
+    return Contents(asked, " ".join(notes))
