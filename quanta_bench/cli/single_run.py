@@ -22,7 +22,7 @@ from quanta_bench.runs.progress import Screen
 from quanta_bench.runs.spreading import runner_for
 from quanta_bench.runs.sweep import Fresh, check_overlap, print_notices
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, build, meta_reference
-from quanta_bench.suites.fitting import fitted
+from quanta_bench.suites.fitting import fitted, with_targets
 from quanta_bench.suites.overrides import Overrides
 from quanta_bench.suites.schema import RowSpec
 from quanta_bench.utils.fitted_table import FittedTable
@@ -69,12 +69,12 @@ def job(
     row = RowSpec(method=method, label=method, settings={} if own else dict(default.config))
     if own:
         # The user's settings replace those of the row: others take the method's defaults.
-        row = overrides.applied_to(row)
+        result = with_targets(overrides.applied_to(row), meta_reference(base), kept=own)
     else:
         result = fitted(row, meta_reference(base), meta_reference(ModelSpec()))
-        row = result.row
-        if result.note:
-            tell(result.note)
+    row = result.row
+    if result.note:
+        tell(result.note)
     # Without a suite, items are limited so that a laptop finishes in minutes.
     training = {
         "train_items": 200,

@@ -1,5 +1,6 @@
-"""Rows on a model other than the suite's: sizes that do not fit its widths are replaced.
+"""Rows on a model other than the suite's: what does not fit its layers is replaced.
 
+A row that names LLaMA's layers gets their counterparts (:mod:`quanta_bench.models.targets`).
 QuanTA's axes must multiply to a layer's width, and KronA's side must divide it, so a row made for
 one width is refused on another. Such a row gets the size of its method whose trainable share of the
 base's parameters is nearest to the original.
@@ -14,11 +15,13 @@ from typing import Any
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.models.meta import meta_model
 from quanta_bench.models.nearest import count_on, nearest_size
-from quanta_bench.plugins import METHODS
+from quanta_bench.models.targets import as_llama, with_counterparts
+from quanta_bench.plugins import METHODS, build_method
 from quanta_bench.suites.overrides import relabelled, short_form
 from quanta_bench.suites.schema import RowSpec
 
 CHOSEN = "chosen for the width of this model"
+FOUND = "found for this model"
 """The origin of a setting that was chosen here."""
 
 
@@ -56,13 +59,16 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
         return Fitted(row)
     except BenchError:
         return Fitted(row)  # what is wrong with the folder shows when it is loaded
+    written = row
+    row, found = _with_targets(row, model, kept)
+    label = written.label
     reason = _refusal(model, row)
     if not reason:
-        return Fitted(row)
-    share = _share(original, row)
+        return Fitted(row, _found_note(label, written, found))
+    share = _share(original, written)
     sizes = [
         {**row.settings, **size}
-        for size in METHODS.get(row.method).sizes(base)
+        for size in METHODS.get(row.method).sizes(as_llama(model, found) if found else base)
         if not set(size) & set(kept)
     ]
     # If the original share is unknown, take the smallest size.
@@ -82,18 +88,72 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
         f"{label}: {_listed(changed)} instead of {_listed(row.settings, changed)}, which "
         "does not fit this model; of the sizes that fit, its trainable share is nearest."
     )
-    return Fitted(
-        row.model_copy(
-            update={
-                "settings": nearest.settings,
-                "label": label,
-                "origin": {**row.origin, **dict.fromkeys(changed, CHOSEN)},
-                "printed": "",
-                "ambiguity": "",
-            }
-        ),
-        note,
+    row = row.model_copy(
+        update={
+            "settings": nearest.settings,
+            "label": label,
+            "origin": {**row.origin, **dict.fromkeys(changed, CHOSEN)},
+            "printed": "",
+            "ambiguity": "",
+        }
     )
+    return Fitted(row, " ".join(filter(None, (_found_note(label, written, found), note))))
+
+
+def with_targets(row: RowSpec, model: str, kept: Collection[str] = ()) -> Fitted:
+    """A row that adapts layers which a model has; its sizes stay.
+
+    Args:
+        row: the row, its settings filled in.
+        model: the model, as :func:`quanta_bench.models.meta.meta_model` takes it; one that is not
+            known leaves the row as it is.
+        kept: names of settings that the user gave.
+    """
+    try:
+        changed, found = _with_targets(row, model, kept)
+    except BenchError:
+        return Fitted(row)
+    return Fitted(changed, _found_note(row.label, row, found))
+
+
+def _with_targets(
+    row: RowSpec, model: str, kept: Collection[str]
+) -> tuple[RowSpec, dict[str, Any]]:
+    """A row with the counterparts of the layers that it names, and the settings that changed."""
+    found = {
+        name: value
+        for name, value in with_counterparts(model, _complete(row)).items()
+        if name not in kept
+    }
+    if not found:
+        return row, {}
+    update = {
+        "settings": {**row.settings, **found},
+        "origin": {**row.origin, **dict.fromkeys(found, FOUND)},
+        "printed": "",
+        "ambiguity": "",
+    }
+    return row.model_copy(update=update), found
+
+
+def _complete(row: RowSpec) -> dict[str, Any]:
+    """A row's settings with its method's defaults."""
+    try:
+        config = build_method(row.method, row.settings).config
+    except BenchError:
+        return dict(row.settings)  # what is wrong with them is said where the row is planned
+    return {**config.model_dump(mode="python"), **row.settings}
+
+
+def _found_note(label: str, row: RowSpec, found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    before = _complete(row)
+    listed = (
+        f"{name}={short_form(value)} instead of {short_form(before.get(name))}"
+        for name, value in found.items()
+    )
+    return f"{label}: {', '.join(listed)}, which this model does not have."
 
 
 def check_fits(row: RowSpec, model: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     suite = suite.as_in(profile)
     size = _size(suite, profile, choice.size)
     seeds = _seeds(choice.seeds or size.seeds or profile.seeds)
-    selected, missing = _select(suite, profile, profile_name, choice)
+    selected, written, missing = _select(suite, profile, profile_name, choice)
     overrides = Overrides.of(
         choice.settings or {}, list(dict.fromkeys(row.method for row in selected))
     )
@@ -84,10 +84,10 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
         for given in (overrides.training, overrides.evaluation):
             given.setdefault("source", choice.source)
     rows = []
-    for row in selected:
+    for row, named in zip(selected, written, strict=True):
         model = _model(profile, row, choice)
         try:
-            row, note = _on_model(row, model, profile, choice, overrides)
+            row, note = _on_model(row, model, profile, choice, overrides, named)
         except UsageError as error:
             if row.method in overrides.methods:
                 raise
@@ -185,20 +185,39 @@ def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _on_model(
-    row: RowSpec, model: ModelSpec, profile: Profile, choice: Choice, overrides: Overrides
+    row: RowSpec,
+    model: ModelSpec,
+    profile: Profile,
+    choice: Choice,
+    overrides: Overrides,
+    named: Collection[str],
 ) -> tuple[RowSpec, str]:
-    """A row with the user's settings, and with settings that fit the user's model."""
-    from quanta_bench.suites.fitting import check_fits, fitted
+    """A row with the user's settings, and with settings that fit the user's model.
+
+    Args:
+        named: settings that the suite itself writes in the row; on the suite's own model these are
+            never replaced.
+    """
+    from quanta_bench.suites.fitting import check_fits, fitted, with_targets
 
     own_settings = overrides.methods.get(row.method, {})
     row = overrides.applied_to(row)
+    reference = meta_reference(model)
     if choice.model:
         original = meta_reference(_model(profile, row, NO_CHOICE))
-        result = fitted(row, meta_reference(model), original, kept=own_settings)
+        result = fitted(row, reference, original, kept=own_settings)
         return result.row, result.note
+    if not (named or own_settings) and model != ModelSpec():
+        # The method's own row, which was written for the embedded model.
+        result = fitted(row, reference, meta_reference(ModelSpec()))
+        return result.row, result.note
+    note = ""
+    if model != ModelSpec():
+        result = with_targets(row, reference, kept={*named, *own_settings})
+        row, note = result.row, result.note
     if own_settings:
-        check_fits(row, meta_reference(model))
-    return row, ""
+        check_fits(row, reference)
+    return row, note
 
 
 def _missing_row(
@@ -263,8 +282,10 @@ def _size(suite: Suite, profile: Profile, name: str) -> Size:
 
 def _select(
     suite: Suite, profile: Profile, profile_name: str, choice: Choice
-) -> tuple[list[RowSpec], dict[str, str]]:
-    """The rows that are chosen, filled in; and why other methods cannot have one, by name.
+) -> tuple[list[RowSpec], list[frozenset[str]], dict[str, str]]:
+    """The rows that are chosen, filled in, and the settings that the suite writes in each.
+
+    The third is why other methods cannot have a row, by name.
 
     Raises:
         UsageError: an unknown method or model, or two rows with the same label and model.
@@ -323,7 +344,8 @@ def _select(
                 f"{suite.name} has several rows called {pair[0]!r} on one model; give each its own "
                 "label."
             )
-    return filled, {name: why for name, why in unusable.items() if name not in present}
+    written = [frozenset(row.settings) for row in rows]
+    return filled, written, {name: why for name, why in unusable.items() if name not in present}
 
 
 def _filled(row: RowSpec, method: type[Method[Any]], profile: str) -> RowSpec:
