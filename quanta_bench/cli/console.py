@@ -130,6 +130,16 @@ def fetch_for(shown: Console, jobs: Collection[tuple[TrainingSpec, EvaluationSpe
     fetch(shown, models=model_sources(jobs), data=data_sources(jobs))
 
 
+def fetch_configuration(model: str) -> None:
+    """Download the configuration of a model that the command line names by ``hub:NAME``."""
+    from quanta_bench.models import meta
+    from quanta_bench.spec import ModelSpec
+
+    if model.startswith("hub:"):
+        spec = ModelSpec.from_reference(model)
+        meta.fetch_configuration(spec.name, spec.revision)
+
+
 def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
     """Print what a request would run and how long it would take on which GPU."""
     from quanta_bench.cli import plan
@@ -164,6 +174,8 @@ def read_request(
     if not options.dry_run:
         progress().print("Loading packages.", style="dim")
     with working("Reading the suite"):
+        if not (options.dry_run or options.stored):
+            fetch_configuration(options.model)
         return make_request(
             name,
             kind,

@@ -91,6 +91,7 @@ def run(
 
     settle_libraries()
     spread = Devices.of(devices, strategy)
+    console.fetch_configuration(model)
     given = read_settings(settings, chat=chat_template)
     job = single_run.job(method, task, given, seed, model, source, tell=screen.print)
     console.fetch_for(screen, [(job.training, job.evaluation)])

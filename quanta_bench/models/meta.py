@@ -8,11 +8,13 @@ configuration is enough.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import SourceError, UsageError, did_you_mean
@@ -71,8 +73,9 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
     """A model on the meta device: all its layers and shapes in float32, no weights.
 
     Args:
-        name: one of `known_models`, its name on the hub, or ``local:DIR`` for a folder in the
-            hub's layout, of which only ``config.json`` is read. Builds a sequence classifier if
+        name: one of `known_models`, its name on the hub, that of another model on the hub whose
+            ``config.json`` was downloaded, or ``local:DIR`` for a folder in the hub's layout, of
+            which only ``config.json`` is read. Builds a sequence classifier if
             the configuration names one, else a causal language model.
         layers: number of layers to build; by default the model's own.
 
@@ -209,7 +212,47 @@ class Counts:
 
 def _configuration(name: str) -> tuple[str, Any]:
     """The class of a model and its configuration."""
-    return _from_folder(name) if name.startswith("local:") else _shipped(name)
+    if name.startswith("local:"):
+        return _from_file(read_words(name)[1] / "config.json")
+    try:
+        return _shipped(name)
+    except UsageError:
+        path = _downloaded(name)
+        if path is None:
+            raise
+        return _from_file(path)
+
+
+def fetch_configuration(name: str, revision: str = "main") -> None:
+    """Download the configuration of a hub's model, unless it is here; a failure is not an error.
+
+    With it, settings are fitted to the model before its weights are read; what is wrong with the
+    model or the hub is said when they are.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if _is_shipped(name):
+        return
+    with suppress(Exception):  # the client raises errors of several HTTP libraries
+        hf_hub_download(name, "config.json", revision=revision)
+
+
+def _is_shipped(name: str) -> bool:
+    try:
+        _description(name)
+    except UsageError:
+        return False
+    return True
+
+
+def _downloaded(name: str) -> Path | None:
+    """Where the configuration of a hub's model is, if an earlier download left it here."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return None
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found) if isinstance(found, str) else None
 
 
 def _shipped(name: str) -> tuple[str, Any]:
@@ -220,11 +263,10 @@ def _shipped(name: str) -> tuple[str, Any]:
     return description["class"], transformers.AutoConfig.for_model(**description["config"])
 
 
-def _from_folder(source: str) -> tuple[str, Any]:
-    """The class of a model in a folder and its configuration."""
+def _from_file(path: Path) -> tuple[str, Any]:
+    """The class of a model and its configuration, from its folder's ``config.json``."""
     import transformers
 
-    path = read_words(source)[1] / "config.json"
     if not path.is_file():
         raise SourceError(f"There is no model in {path.parent}: config.json is missing.")
     content = read_configuration(path)

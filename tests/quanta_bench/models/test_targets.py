@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,3 +152,20 @@ def test_what_the_user_names_in_a_run_stays(folders: Any, data: str) -> None:
     made = job("lora", [data], {"r": 2}, 0, folders("gpt2"), "embedded", tell=told.append)
     assert made.training.settings == {"r": 2, "target_modules": ("c_attn",)}
     assert told
+
+
+def test_a_hub_model_is_fitted_by_its_downloaded_configuration(
+    folders: Any, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's client finds the file in its cache, as after a download."""
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "models--someone--tiny-gpt" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    content = Path(folders("gpt2").removeprefix("local:"), "config.json").read_text()
+    (snapshot / "config.json").write_text(content)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    made = job("lora", [data], {}, 0, "hub:someone/tiny-gpt", "embedded")
+    assert made.training.settings["target_modules"] == ("c_attn",)
