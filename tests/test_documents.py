@@ -165,7 +165,7 @@ def quick_commands() -> list[list[str]]:
             continue
         if name in CHEAP or "--list" in rest or "--stored" in rest:
             found.append(words)
-        elif name in PLANNED and rest and "paper" not in rest:
+        elif name in PLANNED and rest and not {"paper", "one-gpu"} & set(rest):
             found.append([*words, *(["--dry-run"] if "--dry-run" not in rest else [])])
     return [list(words) for words in dict.fromkeys(map(tuple, found))]
 

@@ -89,7 +89,7 @@ StoredIn = Annotated[
     typer.Option("--results", help="Results folder. [default: results/local/PROFILE]"),
 ]
 StoredProfile = Annotated[
-    str, typer.Option("--profile", help="embedded (offline, small) or paper.")
+    str, typer.Option("--profile", help="embedded (offline, small), one-gpu or paper.")
 ]
 StoredSize = Annotated[
     str, typer.Option("--size", help="Size of the data, as the suite names it: small, full.")
@@ -109,7 +109,7 @@ class SuiteOptions:
         typer.Option(
             "--profile",
             autocompletion=completion.profiles,
-            help="embedded (offline, small) or paper (GPUs and a hub).",
+            help="embedded (offline, small), one-gpu (24 GB and a hub) or paper.",
         ),
     ] = "embedded"
     methods: Annotated[

@@ -31,7 +31,10 @@ GPUS = {
     "a100-80gb": Gpu("NVIDIA A100 80 GB", 80e9, 2.039e12, 312e12, 19.5e12),
     "h100-80gb": Gpu("NVIDIA H100 SXM 80 GB", 80e9, 3.35e12, 989e12, 67e12),
     "h200-141gb": Gpu("NVIDIA H200 SXM 141 GB", 141e9, 4.8e12, 989e12, 67e12),
+    "l4-24gb": Gpu("NVIDIA L4 24 GB", 24e9, 0.3e12, 121e12, 30.3e12),
     "l40s-48gb": Gpu("NVIDIA L40S 48 GB", 48e9, 0.864e12, 362e12, 91.6e12),
+    "rtx3090-24gb": Gpu("NVIDIA GeForce RTX 3090 24 GB", 24e9, 0.936e12, 71e12, 35.6e12),
+    "rtx4090-24gb": Gpu("NVIDIA GeForce RTX 4090 24 GB", 24e9, 1.008e12, 165e12, 82.6e12),
 }
 DEFAULT_GPU = "a100-80gb"
 

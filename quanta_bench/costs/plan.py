@@ -106,7 +106,8 @@ def make_plan(request: Request, gpu: str = "") -> Plan:
     Args:
         request: the request.
         gpu: the GPU that costs are estimated for, a name in :mod:`quanta_bench.costs.gpus`. If
-            empty, profiles with embedded models get no estimates, and others use the default GPU.
+            empty, profiles with embedded models get no estimates, and others use their own GPU or
+            the default one.
 
     Raises:
         UsageError: the GPU is unknown.
@@ -125,7 +126,7 @@ def make_plan(request: Request, gpu: str = "") -> Plan:
     evaluation = _merge_specs([job[1] for job in _first_seed(first)]) if first else {}
     rows = [_row(row, request.profile_name, counts) for row in grid]
     if gpu or any(row.model.source != "embedded" for row in grid):
-        gpu = gpu or DEFAULT_GPU
+        gpu = gpu or profile.gpu or DEFAULT_GPU
         costs = Costs(find_gpu(gpu), counts)
         for shown, row in zip(rows, grid, strict=True):
             _estimate(shown, row, costs)

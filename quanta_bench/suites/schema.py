@@ -138,6 +138,7 @@ class Profile(Frozen):
         about: what this profile is, for the caption.
         model: the base model, where rows name none.
         model_source: where models come from.
+        gpu: the GPU that its plans are for, a name in :mod:`quanta_bench.costs.gpus`.
         seeds: seeds of every row.
         vary: which random streams a row's seed sets; with ``sample`` each seed draws its own test
             items too.
@@ -162,6 +163,7 @@ class Profile(Frozen):
     about: str = ""
     model: str = "smollm2-135m"
     model_source: str = "embedded"
+    gpu: str = ""
     seeds: tuple[int, ...] = (0,)
     vary: tuple[Literal["init", "order", "sample"], ...] = Field(("init", "order"), min_length=1)
     trained: Literal["together", "apart"] = "together"

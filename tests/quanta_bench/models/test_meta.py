@@ -27,6 +27,11 @@ BASES = {
     "llama3-8b": 8_030_261_248,
     "roberta-base": 124_647_170,  # with a two-way classification head of 592,130
     "smollm2-135m": 134_515_008,
+    "smollm2-1.7b": 1_711_376_384,
+    "llama3.2-1b": 1_235_814_400,
+    "llama3.2-3b": 3_212_749_824,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
 }
 
 
