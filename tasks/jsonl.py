@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
@@ -101,6 +102,7 @@ class JsonLines(Task):
     def _take(self, path: str) -> None:
         """Take what a mapping says of the task."""
         from tasks.mapping import read_mapping
+        from tasks.metrics import CHOICE_METRICS
 
         mapping = read_mapping(path)
         self._mapping, self._parts = mapping, mapping.parts
@@ -109,6 +111,8 @@ class JsonLines(Task):
                 _check_file(location.path)
         self.title = mapping.file.title or self.title
         self.metric = mapping.file.metric
+        if CHOICE_METRICS.get(self.metric) and mapping.chooses:
+            self.metrics = (self.metric, "accuracy")  # type: ignore[misc]
         self.max_new_tokens = mapping.file.max_new_tokens
         self.chat_template = mapping.file.chat_template
         self.template_version = mapping.version
@@ -214,6 +218,29 @@ class JsonLines(Task):
         answer = text.strip()
         score = self._mapping.score(answer, example.references)
         return Answer(answer or None, example.references[0], {self.metric: score})
+
+    def judge_choice(self, example: Example, chosen: int) -> Answer:
+        """By accuracy; a mapping's other metrics are of all answers (:meth:`aggregate`)."""
+        judged = super().judge_choice(example, chosen)
+        return replace(judged, scores={"accuracy": judged.scores[self.metric]})
+
+    def aggregate(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """The mean of each item's scores and, with a mapping, its metric of all choices."""
+        from tasks.metrics import CHOICE_METRICS
+
+        means = super().aggregate(answers)
+        metric = CHOICE_METRICS.get(self.metric) if self.kind == "choice" else None
+        if metric is None:
+            return means
+        gold = [int(answer.gold) for answer in answers]
+        chosen = [-1 if answer.prediction is None else int(answer.prediction) for answer in answers]
+        return {**means, self.metric: metric(gold, chosen)}
+
+    def chance(self, examples: Sequence[Example], choices: Sequence[int]) -> float | None:
+        """Of accuracy, by the number of choices; of a correlation, 0; of an F1 it is not stated."""
+        if self.metric == "matthews":
+            return 0.0 if examples else None
+        return super().chance(examples, choices) if self.metric == "accuracy" else None
 
     def prompt(self, example: Example, protocol: str) -> Prompt:
         """The row's own text.

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,9 +36,8 @@ from quanta_bench.task import (
     UsageError,
     UserRows,
     did_you_mean,
-    same_text,
 )
-from tasks.numbers import last_number, same_number
+from tasks.metrics import CHOICE_METRICS, TEXT_METRICS, no_metric
 
 
 class HubSet(StrictModel):
@@ -69,7 +67,7 @@ class MappingFile(StrictModel):
         choices: templates of the choices, or an expression that gives a list of them.
         answer: template of the right choice, its text or its index from 0.
         target: template of the answer to generate; a list, where several are accepted.
-        metric: how a generated answer is scored.
+        metric: how answers are scored, a name of :mod:`tasks.metrics`.
         group: template of what near-twins share; they stay on one side of a split.
         split: template of ``train``, ``validation`` or ``test``, where the rows say so.
         title: the column heading in tables.
@@ -100,12 +98,11 @@ class MappingFile(StrictModel):
             raise ValueError("give either choices and answer, or target")
         if (self.choices is None) != (self.answer is None):
             raise ValueError("choices and answer go together")
-        if self.metric not in METRICS:
-            raise ValueError(
-                f"there is no metric {self.metric!r}. {did_you_mean(self.metric, METRICS)}"
-            )
-        if self.choices is not None and self.metric != "accuracy":
-            raise ValueError(f"a choice is scored by accuracy, not by {self.metric}")
+        known = TEXT_METRICS if self.choices is None else CHOICE_METRICS
+        if self.metric not in known:
+            raise ValueError(no_metric(self.metric, known))
+        if self.metric != "accuracy" and isinstance(self.choices, str):
+            raise ValueError(f"{self.metric} needs the same choices in every row: a list of them")
         return self
 
 
@@ -163,7 +160,7 @@ class RowMapping:
 
     def score(self, answer: str, references: tuple[str, ...]) -> float:
         """A generated answer by the mapping's metric, in [0, 1]: the best of the references."""
-        metric = METRICS[self.file.metric]
+        metric = TEXT_METRICS[self.file.metric]
         return max(metric(answer, reference) for reference in references)
 
     @cached_property
@@ -285,41 +282,3 @@ def _parts(
 
     locate = of_hub if "hub" in data else file
     return [(locate(splits[split]), split) for split in get_args(Split) if split in splits]
-
-
-# --- metrics of generated answers ---------------------------------------------------------------
-
-
-def _equal(answer: str, reference: str) -> float:
-    return float(same_text(answer, reference))
-
-
-def _contains(answer: str, reference: str) -> float:
-    found = f" {' '.join(_words(answer))} "
-    return float(f" {' '.join(_words(reference))} " in found)
-
-
-def _number(answer: str, reference: str) -> float:
-    """Whether the last number of both is the same."""
-    one, other = last_number(answer), last_number(reference)
-    return float(one is not None and other is not None and same_number(one, other))
-
-
-def _f1(answer: str, reference: str) -> float:
-    """The harmonic mean of precision and recall of words, each counted as often as it stands."""
-    ours, theirs = Counter(_words(answer)), Counter(_words(reference))
-    common = (ours & theirs).total()
-    return 2 * common / (ours.total() + theirs.total()) if common else 0.0
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-METRICS: dict[str, Callable[[str, str], float]] = {
-    "accuracy": _equal,
-    "contains": _contains,
-    "number": _number,
-    "f1": _f1,
-}
-"""By name: of an answer and a reference, in [0, 1]."""

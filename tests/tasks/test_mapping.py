@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from paths import ROOT
 
 from quanta_bench.sources.rows import KeptRows, LocalData
 from quanta_bench.task import HubRows, MissingDataError, Prompt, UsageError
 from quanta_bench.testing.tasks import TaskBattery
 from tasks.jsonl import UserFile
-from tasks.mapping import METRICS
+from tasks.metrics import CHOICE_METRICS, TEXT_METRICS
 
 SPLITS = ("train", "validation", "test")
 REVIEWS = [{"text": f"film {n}", "label": n % 2, "tags": ["bad", "good"]} for n in range(30)]
@@ -129,7 +131,10 @@ REFUSED = [
     (CHOICE.replace("[bad, good]", "[no, yes]"), "YAML reads yes, no"),
     (CHOICE.replace("[bad, good]", "tag"), "'tag' is undefined. Did you mean 'tags'"),
     (CHOICE + "target: x\n", "either choices and answer, or target"),
-    (CHOICE + "metric: f1\n", "a choice is scored by accuracy"),
+    (CHOICE + "metric: f1\n", "no metric 'f1'. Known: accuracy, f1_macro, matthews"),
+    (CHOICE.replace("[bad, good]", "tags") + "metric: matthews\n", "needs the same choices"),
+    (TARGET + "metric: rouge\n", "Here it is called 'rouge_l'"),
+    (TARGET + "metric: bertscore\n", "scripts that it downloads and runs, which is never done"),
     (TARGET + "metric: acuracy\n", "no metric 'acuracy'. Did you mean 'accuracy'"),
     (TARGET.replace("rows.jsonl", "row.jsonl"), "There is no file .*row.jsonl"),
     (TARGET.replace("rows.jsonl", "{trian: rows.jsonl}"), "'trian'. Did you mean 'train'"),
@@ -165,7 +170,34 @@ def test_a_mapping_that_does_not_fit_is_refused(folder: Path, text: str, message
     ],
 )
 def test_metrics(metric: str, answer: str, reference: str, score: float) -> None:
-    assert METRICS[metric](answer, reference) == pytest.approx(score)
+    assert TEXT_METRICS[metric](answer, reference) == pytest.approx(score)
+
+
+TEXTS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=9).map(" ".join)
+
+
+@given(TEXTS, TEXTS)
+def test_rouge_l_is_that_of_rouge_score(answer: str, reference: str) -> None:
+    """The library that `evaluate` calls for its metric rouge."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    theirs = RougeScorer(["rougeL"], use_stemmer=False).score(reference, answer)["rougeL"].fmeasure
+    assert TEXT_METRICS["rouge_l"](answer, reference) == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "matthews"])
+def test_metrics_of_all_choices(folder: Path, metric: str) -> None:
+    task = make(folder, CHOICE + f"metric: {metric}\n")
+    found = [item for split in SPLITS for item in items(task, folder, split)]
+    wrong = [task.judge_choice(item, 1) for item in found]
+    assert (task.metric, task.metrics) == (metric, (metric, "accuracy"))
+    # By hand: half of the items are "good". Always answering so has precision 1/2 and recall 1 for
+    # it, F1 2/3, and 0 for the other.
+    by_hand = {"f1_macro": (2 / 3 + 0) / 2, "matthews": 0.0}[metric]
+    assert task.aggregate(wrong) == pytest.approx({"accuracy": 0.5, metric: by_hand})
+    right = [task.judge_choice(item, item.gold) for item in found]
+    assert task.aggregate(right) == pytest.approx({"accuracy": 1.0, metric: 1.0})
+    assert CHOICE_METRICS[metric] is not None
 
 
 # --- the walk through in the documentation --------------------------------------------------------
