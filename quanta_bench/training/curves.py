@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 
 
 class LearningCurves(pl.Callback):
-    """Logs each optimiser step under the number of steps done, from 1.
+    """Logs each optimiser step under its index, from 0, as Lightning logs a validation after it.
 
     A loss is logged when the module has read it, a step later, so that no device is waited for.
 
@@ -29,7 +29,7 @@ class LearningCurves(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Keep the rate of the step that begins."""
-        self._rates[trainer.global_step + 1] = trainer.optimizers[0].param_groups[0]["lr"]
+        self._rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Log the step before."""
@@ -44,10 +44,10 @@ class LearningCurves(pl.Callback):
         self._log(module.losses)
 
     def _log(self, losses: Sequence[float]) -> None:
-        for loss in losses[self._logged :]:
-            self._logged += 1
-            values = {"training/loss": loss}
-            if self._logged in self._rates:
-                values["training/learning_rate"] = self._rates.pop(self._logged)
+        for step in range(self._logged, len(losses)):
+            values = {"training/loss": losses[step]}
+            if step in self._rates:
+                values["training/learning_rate"] = self._rates.pop(step)
             for logger in self._loggers:
-                logger.log_metrics(values, step=self._logged)
+                logger.log_metrics(values, step=step)
+        self._logged = len(losses)

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,10 +220,7 @@ def _trackio(folder: Path, run: LoggedRun) -> Iterator[Logger]:
     os.environ.setdefault("TRACKIO_DIR", str(folder.absolute()))
     from quanta_bench.training.trackio_logger import TrackioLogger
 
-    # It prints to what a program may read.
-    with redirect_stdout(sys.stderr):
-        logger = TrackioLogger(PROJECT, run.name, run.parameters)
-    yield logger
+    yield TrackioLogger(PROJECT, run.name, run.parameters)
 
 
 Opener = Callable[[Path, LoggedRun], AbstractContextManager["Logger"]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any
 
 import trackio
 from lightning.pytorch.loggers import Logger
+
+from quanta_bench.utils.verbosity import is_verbose
 
 
 class TrackioLogger(Logger):
@@ -23,15 +26,16 @@ class TrackioLogger(Logger):
 
     def __init__(self, project: str, name: str, parameters: Mapping[str, Any]) -> None:
         super().__init__()
-        self._run: Any = trackio.init(
-            project=project,
-            name=name,
-            config=dict(parameters),
-            embed=False,
-            # Load of the machine, which is shared by all runs.
-            auto_log_gpu=False,
-            auto_log_cpu=False,
-        )
+        with _aside():
+            self._run: Any = trackio.init(
+                project=project,
+                name=name,
+                config=dict(parameters),
+                embed=False,
+                # Load of the machine, which is shared by all runs.
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
 
     @property
     def name(self) -> str:
@@ -54,5 +58,10 @@ class TrackioLogger(Logger):
 
     def finalize(self, status: str) -> None:
         """Wait until all is written."""
-        with redirect_stdout(sys.stderr):
+        with _aside():
             self._run.finish()
+
+
+def _aside() -> AbstractContextManager[Any]:
+    """A block whose prints are no result: they go to standard error with ``--verbose`` alone."""
+    return redirect_stdout(sys.stderr if is_verbose() else io.StringIO())

@@ -80,16 +80,18 @@ def fit(tiny_model: Path, llm_adapters: Path, tmp_path: Path) -> Train:
 
 def check(outcome: TrainingOutcome, curves: dict[str, Curve]) -> None:
     """The curves are those of the training. Loggers keep 32 bits."""
-    steps = dict(enumerate(outcome.losses, start=1))
+    steps = dict(enumerate(outcome.losses))
     assert len(steps) == 4
     assert curves["training/loss"] == pytest.approx(steps, rel=1e-6)
     # Warmup over the first half, then down to nothing.
-    rates = {1: 0.01 / 3, 2: 0.02 / 3, 3: 0.01, 4: 0.005}
+    rates = {0: 0.01 / 3, 1: 0.02 / 3, 2: 0.01, 3: 0.005}
     assert curves["training/learning_rate"] == pytest.approx(rates, rel=1e-6)
-    found = list(curves["validation/loss"].values())
-    assert found == pytest.approx([one.loss for one in outcome.validations], rel=1e-6)
-    found = list(curves["validation/metric"].values())
-    assert found == pytest.approx([one.metric for one in outcome.validations], rel=1e-6)
+    # A validation stands at the step that it follows.
+    assert [one.step for one in outcome.validations] == [2, 4]
+    found = {one.step - 1: one.loss for one in outcome.validations}
+    assert curves["validation/loss"] == pytest.approx(found, rel=1e-6)
+    found = {one.step - 1: one.metric for one in outcome.validations}
+    assert curves["validation/metric"] == pytest.approx(found, rel=1e-6)
 
 
 def needs(package: str) -> None:
@@ -238,16 +240,16 @@ def test_a_resumed_training_logs_what_its_process_computed(fit: Train, tmp_path:
     first, second = (
         csv_curves(folder / f"version_{n}" / "metrics.csv")["training/loss"] for n in (0, 1)
     )
-    assert sorted(first) == [1, 2, 3]
-    assert sorted(second) == [3, 4]
-    assert {**first, **second} == pytest.approx(dict(enumerate(outcome.losses, start=1)))
+    assert sorted(first) == [0, 1, 2]
+    assert sorted(second) == [2, 3]
+    assert {**first, **second} == pytest.approx(dict(enumerate(outcome.losses)))
 
 
 def test_the_loss_at_which_a_training_diverged_is_logged(fit: Train, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="diverged at step 1"):
         fit("csv", results=tmp_path, spoil=True)
     path = tmp_path / "loggers" / "csv" / RUN.name / "version_0" / "metrics.csv"
-    assert math.isnan(csv_curves(path)["training/loss"][1])
+    assert math.isnan(csv_curves(path)["training/loss"][0])
 
 
 def test_a_misspelt_logger_has_a_near_miss_and_a_missing_package_its_command(
