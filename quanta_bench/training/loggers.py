@@ -169,22 +169,24 @@ def _wandb(folder: Path, run: LoggedRun) -> Iterator[Logger]:
     from lightning.pytorch.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
-    logger = WandbLogger(
-        name=run.name,
-        save_dir=folder,
+    # Lightning's own call asks for anonymous runs in a way that W&B has given up, and warns of.
+    experiment = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
+        name=run.name,
+        dir=folder,
         tags=[label[:WANDB_TAG] for label in run.labels],
+        config=run.parameters,
         # Runs that are trained together are open at once.
         reinit="create_new",
         settings=wandb.Settings(console="off"),
     )
-    logger.log_hyperparams(run.parameters)
+    experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     failed = 1
     try:
-        yield logger
+        yield WandbLogger(experiment=experiment)
         failed = 0
     finally:
-        logger.experiment.finish(exit_code=failed)
+        experiment.finish(exit_code=failed)
 
 
 WANDB_TAG = 64

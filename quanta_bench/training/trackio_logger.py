@@ -59,7 +59,8 @@ class TrackioLogger(Logger):
     def finalize(self, status: str) -> None:
         """Wait until all is written."""
         with _aside():
-            self._run.finish()
+            # Of this thread's run; by itself it would be finished again at the end, and say so.
+            trackio.finish()
 
 
 def _aside() -> AbstractContextManager[Any]:
