@@ -10,3 +10,5 @@ __version__ = "0.1.0"
 os.environ.setdefault("USE_HUB_KERNELS", "NO")
 # It warns at import that it could not download a kernel from there either.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# At each pass through a layer of 8 bits it says that it casts the input.
+logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

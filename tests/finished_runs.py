@@ -39,8 +39,8 @@ class FinishedRuns:
     def __call__(self, method: str, **settings: Any) -> StoredRun:
         training = {"batch_size": 8, "validations": 1, "precision": "float32", "learning_rate": 0.1}
         values = {
-            **(settings or SETTINGS[method]),
             **{f"training.{key}": value for key, value in training.items()},
+            **(settings or SETTINGS[method]),
         }
         model = f"local:{self._model}"
         asked = job(method, [f"jsonl:{self._data}"], values, 0, model, "embedded")

@@ -56,6 +56,7 @@ def geometry(
     import torch
 
     from quanta_bench.models.loading import ModelRef, load_model
+    from quanta_bench.models.quantised import dequantise
     from quanta_bench.plugins import METHODS, build_method
     from quanta_bench.report import geometry as measured
     from quanta_bench.results.store import Store
@@ -90,7 +91,7 @@ def geometry(
             with console.working(f"{label}, seed {seed}"):
                 ref = ModelRef(**result.training.spec.model.model_dump())
                 # A merge into bfloat16 would round the update away.
-                base = load_model(ref, torch.float32).model
+                base = dequantise(load_model(ref, torch.float32).model)
                 found += measured.of_run(label, seed, result, store, base, modules)
     if not found:
         raise BenchError(f"There is no update to measure. {' '.join(notes)}")

@@ -15,6 +15,7 @@ from quanta_bench.export import card
 from quanta_bench.export.stored import Form, StoredRun
 from quanta_bench.models.embedded import converted_folder
 from quanta_bench.models.loading import LoadedModel, ModelRef, load_tokenizer
+from quanta_bench.models.quantised import dequantise, is_quantised
 from quanta_bench.plugins import build_method, find_protocol
 from quanta_bench.sources.names import read_words
 from quanta_bench.utils.folders import is_taken, storage_errors, whole_folder
@@ -169,9 +170,15 @@ def merged_model(run: StoredRun) -> LoadedModel:
     """
     method, adapter = _method(run), run.adapter()
     spec = run.result.training.spec
-    loaded: LoadedModel = find_protocol(spec.protocol).load(spec, _reference(run), torch.float32)
+    protocol, reference = find_protocol(spec.protocol), _reference(run)
+    loaded: LoadedModel = protocol.load(spec, reference, torch.float32)
+    trained_in = getattr(torch, run.result.training.precision["base"])
+    if is_quantised(loaded.model) and trained_in != torch.float32:
+        # Few bits stand for other weights where they were made of others.
+        loaded = protocol.load(spec, reference, trained_in)
     # The base is loaded with the suite's attention, which no other program has.
     own = loaded.model.config.get_text_config()._attn_implementation
+    dequantise(loaded.model).float()
     model: Any = method.merge(method.load(loaded.model, adapter))
     if own not in ("sdpa", "eager"):
         model.set_attn_implementation("sdpa")

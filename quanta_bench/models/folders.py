@@ -35,7 +35,7 @@ IMPLEMENTATIONS = frozenset({"eager", "sdpa", "flex_attention", "batched_mm", "g
 downloaded as compiled code from the hub."""
 
 
-QUANTIZATIONS = ("bitsandbytes", "gptq", "awq", "compressed-tensors")
+QUANTIZATIONS = ("bitsandbytes", "torchao", "gptq", "awq", "compressed-tensors")
 """Quantisations whose code is an installed package's."""
 
 SIZES = frozenset(

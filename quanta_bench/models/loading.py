@@ -78,6 +78,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     from quanta_bench.models.capabilities import why_not_causal
+    from quanta_bench.models.quantised import why_not_causal as quantised_why_not_causal
     from quanta_bench.models.rope import use_own_lengths
 
     folder = _folder(ref)
@@ -98,6 +99,10 @@ def load_model(
     if attn_implementation is None:
         _use_own_attention(model)
     reason = why_not_causal(model)
+    if reason is not None and (quantised := quantised_why_not_causal(model)):
+        raise SourceError(
+            f"The predictions of the model in {folder} cannot be scored: {quantised}."
+        )
     if reason is not None:
         raise SourceError(
             f"The model in {folder}, a {type(model).__name__}, is not a causal language model: "
@@ -171,7 +176,7 @@ def _quantized(quantization: Quantization, dtype: torch.dtype) -> dict[str, Any]
             f"training.quantization={quantization} needs the package bitsandbytes, which is not "
             "installed: pip install 'quanta-bench[gpu]', or set training.quantization=none."
         )
-    config = BitsAndBytesConfig(
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=quantization,
         bnb_4bit_compute_dtype=dtype,
@@ -194,8 +199,6 @@ def _check_quantized(model: Any) -> None:
     """
     for name, layer in model.named_modules():
         if hasattr(getattr(layer, "weight", None), "quant_state"):
-            # Some processors would round the scales to bfloat16, and store the weights otherwise.
-            layer.support_avx512bf16_for_cpu = False
             width = layer.in_features
             if width % QUANTIZED_TOGETHER:
                 raise UsageError(
@@ -219,6 +222,8 @@ class _Report:
 
 def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[Any, _Report]:
     """A model in evaluation mode, and how its checkpoint differs from it."""
+    from quanta_bench.models.quantised import keep_trainable
+
     with quiet_libraries():
         try:
             loaded: Any = kind.from_pretrained(
@@ -236,6 +241,7 @@ def _weights(ref: ModelRef, folder: Path, kind: Any, **options: Any) -> tuple[An
     model, report = loaded
     other = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     missing = sorted(report["missing_keys"]) + sorted(other)
+    keep_trainable(model)
     return model.eval(), _Report(missing, sorted(report["unexpected_keys"]))
 
 

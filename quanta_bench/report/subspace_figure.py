@@ -216,6 +216,7 @@ def _run_spectra(result: Result, seed: int, store: Store, chosen: Comparison) ->
     import torch
 
     from quanta_bench.models.loading import ModelRef, load_model
+    from quanta_bench.models.quantised import dequantise
     from quanta_bench.report import subspace
 
     spec = result.training.spec
@@ -223,7 +224,7 @@ def _run_spectra(result: Result, seed: int, store: Store, chosen: Comparison) ->
     base = load_model(ModelRef(**spec.model.model_dump()), torch.float32)
     updates = subspace.updates(
         build_method(spec.method, spec.settings),
-        base.model,
+        dequantise(base.model),
         store.run_folder(result.run) / "adapter",
         chosen.modules,
     )

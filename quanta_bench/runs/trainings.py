@@ -10,11 +10,13 @@ import torch
 
 from quanta_bench.data import loader
 from quanta_bench.data.pools import Pools
+from quanta_bench.errors import UsageError
 from quanta_bench.evaluation import evaluators, limits
 from quanta_bench.method import Method
 from quanta_bench.models.heads import check_trains
 from quanta_bench.models.loading import LoadedModel
 from quanta_bench.models.precision import arithmetic
+from quanta_bench.models.quantised import quantised_weights
 from quanta_bench.models.sharding import shard
 from quanta_bench.plugins import find_protocol
 from quanta_bench.results.provenance import code_versions
@@ -109,12 +111,34 @@ class Training:
         )
         if alone:
             self._fit()
-        self.model = method.adapt(base.model, spec.seeds.init)
-        self.parameters = method.trainable(self.model)
+        self._adapt()
         check_trains(self._head, self.parameters, method.name)
         limits.check_training(self.model, self.data.train_items, spec.max_length)
         if sharded:
             shard(self.model, self.parameters.values(), group)
+
+    def _adapt(self) -> None:
+        """Adapt the base.
+
+        Raises:
+            UsageError: the method trains weights of the base's that are quantised.
+        """
+        method, base = self.method, self._base
+        quantised = quantised_weights(base.model)
+        refusal = UsageError(
+            f"The method {method.name!r} trains the base's own weights, and those of "
+            f"{base.description} are quantised, so they cannot be trained. Take the model that it "
+            "was made from, or a method that adds weights, such as lora."
+        )
+        try:
+            self.model = method.adapt(base.model, self.record.spec.seeds.init)
+        except (RuntimeError, TypeError, ValueError) as error:
+            if quantised and method.base_precision == "float32":
+                raise refusal from error
+            raise
+        self.parameters = method.trainable(self.model)
+        if quantised & {id(parameter) for parameter in self.parameters.values()}:
+            raise refusal
 
     def _fit(self) -> None:
         """Choose what a GPU's memory holds."""

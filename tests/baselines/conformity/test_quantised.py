@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
+from quanta_bench.models.quantised import dequantise
 from tests.baselines.conformity.tuners import (
     IDS,
     Tuner,
@@ -83,6 +84,14 @@ def test_a_merge_into_4_bits_is_refused_and_leaves_the_model(tuner: Tuner) -> No
     with pytest.raises(ValueError, match="without quantisation"):
         model.merge_and_unload()
     assert torch.equal(logits(model), before)
+
+
+@every_mergeable_tuner
+def test_an_adapter_merges_into_the_dequantised_base(tuner: Tuner) -> None:
+    expected = logits(adapted(tuner, quantised()))
+    model = adapted(tuner, dequantise(quantised()))
+    merged = model.merge_and_unload()
+    assert torch.allclose(logits(merged), expected, atol=1e-4)
 
 
 @every_tuner
