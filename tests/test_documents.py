@@ -393,7 +393,7 @@ def test_the_comparison_of_the_tutorial_is_what_its_command_prints(
     (command,) = (words for words in bench_commands(page) if words[:2] == ["compare", "LoRA r=8"])
     app(command, standalone_mode=False)
     said = {line.strip() for line in capsys.readouterr().out.splitlines()}
-    after = page.split('compare "LoRA r=8"')[1].split("This prints:")[1].split("Each line")[0]
+    after = page.split('compare "LoRA r=8"')[1].split("The second prints:")[1].split("Each line")[0]
     block = [line.strip() for line in after.splitlines() if line]
     assert len(block) == 9
     assert set(block) <= said

@@ -106,6 +106,9 @@ def _draw(axes: Axes, lines: Sequence[_Line]) -> None:
                 va="center",
                 fontsize=7,
                 fontweight="bold",
+                # The vertical axis would strike through it.
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                zorder=5,
             )
             title.set_in_layout(False)
             continue

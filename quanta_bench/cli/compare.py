@@ -89,7 +89,7 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare rows of a table, paired over seeds and items; nothing is computed.
+    """Compare rows of a table, paired over seeds and items.
 
     Effect, 95 % interval, p after Holm's correction, and the smallest difference that could have
     been shown. docs/statistics.md says how.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -145,8 +146,8 @@ def show_plan(request: Request, *, as_json: bool, gpu: str = "") -> None:
     from quanta_bench.cli import plan
     from quanta_bench.costs.plan import make_plan
 
-    rows = len(request.grid)
-    with working(f"Counting parameters of {rows} {'row' if rows == 1 else 'rows'}, weights unread"):
+    rows = f"{len(request.grid)} {'row' if len(request.grid) == 1 else 'rows'}"
+    with working(f"Counting parameters of {rows} without loading weights"):
         made = make_plan(request, gpu)
     if as_json:
         typer.echo(json.dumps(made.model_dump(), indent=1))
@@ -209,7 +210,7 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         if found is not None:
             return found, []
         if options.stored:
-            raise UsageError(f"No run of this table or figure is stored in {store.root}.")
+            raise UsageError(_nothing_stored(request, store, options))
 
     # What computes imports torch and Lightning, which takes seconds.
     from quanta_bench.runs import canary
@@ -240,6 +241,29 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         shown.print("Computing the canary of this machine and its packages, once.", style="dim")
         canary.ensure(store.root)
     return found, failures
+
+
+def _nothing_stored(request: Request, store: Store, options: SuiteOptions) -> str:
+    """That no run of a request is stored, and at which other sizes there are some."""
+    from quanta_bench.runs.stored import stored_cells
+    from quanta_bench.suites.request import Request
+
+    name, profile = request.suite.name, request.profile
+    here = request.size or profile.size
+    choices = {
+        size: dataclasses.replace(options.choice(), size=size)
+        for size in profile.sizes
+        if size != here
+    }
+    found = [
+        f"--size {size}"
+        for size, choice in choices.items()
+        if stored_cells(
+            Request.of(request.suite, request.profile_name, choice).grid, store, partial=True
+        )
+    ]
+    asked = f"No run of {name}{f', size {here},' if here else ''} is stored in {store.root}"
+    return f"{asked}; there are runs of {' and '.join(found)}." if found else f"{asked}."
 
 
 def check_results(folder: Path) -> None:

@@ -55,7 +55,7 @@ def export(
     results: RunsIn = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's model as a folder for peft or transformers, with a model card.
+    """Export a run as a folder for peft or transformers.
 
     By default an adapter where peft has its type (LoRA, DoRA, prefix tuning, ...), else a merged
     model. Nothing is uploaded without --push.

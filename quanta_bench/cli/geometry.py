@@ -41,7 +41,7 @@ def geometry(
     model: StoredModel = "",
     as_json: Json = False,
 ) -> None:
-    """Measure how finished runs changed the weights: rank, drift, intruder dimensions.
+    """Measure how finished runs changed the weights.
 
     For each row that can be merged: rank and effective rank of the updates, their size relative to
     the weights, and leading singular vectors that the base does not have. Nothing is trained.

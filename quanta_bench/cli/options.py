@@ -18,6 +18,7 @@ import typer
 
 from quanta_bench.cli import completion
 from quanta_bench.cli.command import FRESH, one_of
+from quanta_bench.cli.commands import HELP_WIDTH, folded
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -331,7 +332,8 @@ def takes_options(options: type[SuiteOptions]) -> Callable[[Callable[..., None]]
 def examples(*commands: str) -> str:
     """The end of a help page: commands to copy, a line each."""
     # The mark \b keeps click from joining the lines.
-    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+    lines = [line for command in commands for line in folded(command, HELP_WIDTH)]
+    return "\n".join(["\b", "Examples:", *lines])
 
 
 def comma_separated(text: str) -> tuple[str, ...]:
@@ -359,21 +361,21 @@ def read_seeds(text: str) -> tuple[int, ...]:
     """The seeds of a list such as ``0,1,2``.
 
     Raises:
-        UsageError: one is no whole number, is out of range, or is given twice.
+        UsageError: one is not an integer, is out of range, or is given twice.
     """
-    seeds = whole_numbers(text)
+    seeds = integers(text)
     if len(set(seeds)) < len(seeds) or not all(0 <= seed < SEEDS for seed in seeds):
-        raise UsageError(f"Seeds are different whole numbers from 0 to {SEEDS - 1}, not {text}.")
+        raise UsageError(f"Seeds must be distinct integers from 0 to {SEEDS - 1}, not {text}.")
     return seeds
 
 
-def whole_numbers(text: str) -> tuple[int, ...]:
+def integers(text: str) -> tuple[int, ...]:
     """The numbers of a list such as ``0,1,2``.
 
     Raises:
-        UsageError: one of them is not a whole number.
+        UsageError: one of them is not an integer.
     """
     try:
         return tuple(int(part) for part in comma_separated(text))
     except ValueError:
-        raise UsageError(f"{text!r} is not a list of whole numbers such as 0,1,2.") from None
+        raise UsageError(f"{text!r} is not a list of integers such as 0,1,2.") from None

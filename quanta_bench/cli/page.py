@@ -8,9 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from quanta_bench.cli.commands import folded
 from quanta_bench.utils.settings import Setting, plain
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,22 @@ class Page:
                 if entry.text:
                     parts.append(Padding(Text(entry.text), (0, 0, 0, 6), expand=False))
         if self.examples:
-            parts += [Text(), Text("Examples", style="bold")]
-            parts += [Text(f"  {command}", overflow="fold") for command in self.examples]
+            parts += [Text(), Text("Examples", style="bold"), _Commands(self.examples)]
         return Group(*parts)
+
+
+@dataclass(frozen=True)
+class _Commands:
+    """Commands, a line each where it fits."""
+
+    commands: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        for command in self.commands:
+            for line in folded(command, options.max_width):
+                yield Text(line, overflow="fold")
 
 
 def paragraphs(kind: type) -> list[str]:

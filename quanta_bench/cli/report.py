@@ -31,7 +31,7 @@ def report(
         typer.Option("--full", help="Leave nothing out, however large the page becomes."),
     ] = False,
 ) -> None:
-    """Write all results of a folder as one HTML page that opens from disk.
+    """Write all results of a folder as one HTML page.
 
     Tables to sort and filter, scores against cost, learning curves, forgetting, differences to
     the base, items with every answer, and where each number comes from. Nothing is computed, and

@@ -67,7 +67,7 @@ def results(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the scores of finished runs as other tools read them, or show theirs beside ours.
+    """Write scores for other tools, or show theirs beside ours.
 
     Nothing is computed or uploaded.
     """

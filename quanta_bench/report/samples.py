@@ -151,7 +151,7 @@ def parse_selection(settings: Mapping[str, Any], methods: Sequence[str]) -> Sele
     numbers = {key: settings[key] for key in ("items", "characters") if key in settings}
     for key, value in numbers.items():
         if type(value) is not int or value < 1:
-            raise UsageError(f"{key} must be a positive whole number, not {value!r}.")
+            raise UsageError(f"{key} must be a positive integer, not {value!r}.")
     names = settings.get("tasks", ())
     tasks = tuple(map(str, names)) if isinstance(names, (list, tuple)) else (str(names),)
     for task in tasks:

@@ -26,6 +26,9 @@ PACKAGES = (
     "numpy",
 )
 
+CODE = ("quanta_bench", "baselines", "tasks", "pyproject.toml", "constraints.txt")
+"""What of a checkout can change a number."""
+
 
 @cache
 def environment(jobs: int = 1, devices: int = 1, strategy: str = "") -> Environment:
@@ -38,7 +41,7 @@ def environment(jobs: int = 1, devices: int = 1, strategy: str = "") -> Environm
     """
     import torch
 
-    commit, dirty = _git()
+    commit, dirty = git_state()
     return Environment(
         packages={name: found for name in PACKAGES if (found := _version(name))},
         python=platform.python_version(),
@@ -69,9 +72,12 @@ def _processor() -> str:
     return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
-def _git() -> tuple[str, bool]:
-    """Commit of the checkout this package lies in and whether it has changes; empty if none."""
-    here = Path(__file__).parents[2]
+def git_state(here: Path = Path(__file__).parents[2]) -> tuple[str, bool]:
+    """Commit of a checkout and whether its code has uncommitted changes; empty if it is none.
+
+    Args:
+        here: the checkout; by default the one that this package lies in.
+    """
 
     def ask(*words: str) -> str:
         done = subprocess.run(
@@ -82,7 +88,7 @@ def _git() -> tuple[str, bool]:
     try:
         if Path(ask("rev-parse", "--show-toplevel")) != here:
             return "", False
-        # Results are written into the checkout too, and change no number.
-        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain", "--", ":!results"))
+        # Of a user's own data, suites and results beside the code, none changes a number.
+        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain", "--", *CODE))
     except (OSError, subprocess.SubprocessError):
         return "", False

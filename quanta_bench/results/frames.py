@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.results.integrity import DamagedError, json_digest
 from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import SCHEMA_VERSION, Result
@@ -95,7 +95,7 @@ rest on: `log_likelihoods` (nats), `tokens` and `bytes` by candidate, a generate
 `outputs`."""
 
 
-def load(folder: str | Path) -> pd.DataFrame:
+def load(folder: str | Path, *, table: str = "") -> pd.DataFrame:
     """The results below a folder, one line a run and metric.
 
     A run that is damaged, or that a later version of the suite wrote, is left out with a warning.
@@ -103,17 +103,37 @@ def load(folder: str | Path) -> pd.DataFrame:
 
     Args:
         folder: a results folder, such as ``results/local/embedded`` or ``results/study``.
+        table: a table in the folder by the name of its files, such as ``table2-full``: its runs
+            alone, with ``row`` and ``suite`` as this table has them. A run that several tables show
+            otherwise has the label of the one that asked for it first.
 
     Returns:
-        See :data:`COLUMNS`; sorted by run, then as the tasks were scored.
+        See :data:`COLUMNS`; sorted by run, then as the tasks were scored. With ``table``, in the
+        order of its rows.
 
     Raises:
         BenchError: there is no finished run.
+        UsageError: there is no such table.
     """
     loaded = frame(_read(Store(Path(folder))))
-    suites = _suites(Path(folder))
+    tables = _tables(Path(folder))
+    if table:
+        if table not in tables:
+            raise UsageError(f"{folder} has no table {table!r}. {did_you_mean(table, tables)}")
+        return _of_table(loaded, table, tables[table])
+    suites: dict[str, list[str]] = {}
+    for name, rows in tables.items():
+        for run in dict.fromkeys(run for _, runs in rows for run in runs):
+            suites.setdefault(run, []).append(name)
     loaded["suite"] = loaded["run"].map(lambda run: ", ".join(suites.get(run, ()))).astype("str")
     return loaded
+
+
+def _of_table(loaded: pd.DataFrame, name: str, rows: Rows) -> pd.DataFrame:
+    """The lines of a table's runs, under the labels of its rows and in their order."""
+    parts = [loaded[loaded["run"].isin(runs)].assign(row=label) for label, runs in rows]
+    made = pd.concat(parts, ignore_index=True).assign(suite=name)
+    return made.astype({column: COLUMNS[column][0] for column in ("row", "suite")})
 
 
 def load_predictions(
@@ -165,18 +185,22 @@ def load_predictions(
     return made.reindex(columns=[*ITEM_COLUMNS, *others])
 
 
-def _suites(folder: Path) -> dict[str, list[str]]:
-    """By run, the tables written in a folder that show it."""
-    suites: dict[str, list[str]] = {}
+Rows = Sequence[tuple[str, Sequence[str]]]
+"""The rows of a table: label and runs."""
+
+
+def _tables(folder: Path) -> dict[str, Rows]:
+    """The tables written in a folder, by name."""
+    tables: dict[str, Rows] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             table = json.loads(path.read_bytes())
-            runs = {run for row in table["rows"] for run in row.get("runs", ())}
+            rows = [(str(row["label"]), list(row.get("runs", ()))) for row in table["rows"]]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue  # no table's file
-        for run in runs:
-            suites.setdefault(run, []).append(str(table.get("name", path.stem)))
-    return suites
+        if any(runs for _, runs in rows):
+            tables[str(table.get("name", path.stem))] = rows
+    return tables
 
 
 def _read(store: Store) -> list[Result]:

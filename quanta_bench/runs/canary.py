@@ -24,6 +24,7 @@ from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec
 from quanta_bench.utils.cache import cache_folder, keep
+from quanta_bench.utils.quiet import quiet_libraries
 
 VERSION = 1
 """Raised whenever the same stack would give another mean."""
@@ -132,7 +133,8 @@ def _write_model(folder: Path) -> None:
         if parameter.ndim == 2:
             drawn = random.standard_normal(tuple(parameter.shape)) * 0.2
             parameter.data.copy_(torch.from_numpy(drawn))
-    model.save_pretrained(folder)
+    with quiet_libraries():
+        model.save_pretrained(folder)
 
 
 def _write_rows(path: Path) -> None:

@@ -22,6 +22,9 @@ from quanta_bench.utils.verbosity import is_verbose
 TRAINING_SHARE = 0.75
 """Share of a trained run's work that is training; the rest is scoring."""
 
+WIDE = 100
+"""Terminal width from which the bars are long, in columns."""
+
 WIDEST_BAR = 120
 """Terminal width up to which the bars use the whole line, in columns."""
 
@@ -101,15 +104,16 @@ class Screen:
                 markup=False,
                 table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
             ),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[count]}", markup=False, table_column=whole),
+            TextColumn("{task.fields[doing]}", markup=False, table_column=whole),
+            BarColumn(bar_width=16 if console.width >= WIDE else 10),
+            TextColumn("{task.fields[count]}", markup=False, table_column=whole.copy()),
             TextColumn("{task.fields[times]}", markup=False, table_column=whole.copy()),
             console=console,
             auto_refresh=False,
             expand=console.width <= WIDEST_BAR,
         )
         self._overall: TaskID = self._progress.add_task(
-            "all runs", total=self._work or 1.0, count=self._count(), times=""
+            "all runs", total=self._work or 1.0, doing="", count=self._count(), times=""
         )
         self._live = Live(
             console=console, refresh_per_second=4, transient=True, get_renderable=self._draw
@@ -141,11 +145,10 @@ class Screen:
         Returns:
             Its reporter.
         """
-        text = f"{label}: {doing}"
-        bar = self._progress.add_task(text, total=None, count="", times="")
+        bar = self._progress.add_task(label, total=None, doing=doing, count="", times="")
         run = RunLine(self, label, weight, bar)
         self._running.append(run)
-        self._log(text)
+        self._log(f"{label}: {doing}")
         return run
 
     def times(self) -> str:
@@ -199,11 +202,11 @@ class Screen:
         self._running.remove(run)
         self._progress.remove_task(run.bar)
 
-    def _show(self, run: RunLine, text: str, done: int, total: int, *, log: bool) -> None:
+    def _show(self, run: RunLine, doing: str, done: int, total: int, *, log: bool) -> None:
         count = f"{done} of {total}"
-        self._progress.update(run.bar, description=text, completed=done, total=total, count=count)
+        self._progress.update(run.bar, doing=doing, completed=done, total=total, count=count)
         if log:
-            self._log(f"{text} {count}; {self.times()}")
+            self._log(f"{run.label}: {doing} {count}; {self.times()}")
 
     def _log(self, line: str) -> None:
         """Print a line if the console cannot redraw."""
@@ -300,4 +303,4 @@ class RunLine:
         log = always or monotonic() - self._logged > interval
         if log:
             self._logged = monotonic()
-        self._screen._show(self, f"{self.label}: {what}", done, total, log=log)
+        self._screen._show(self, what, done, total, log=log)

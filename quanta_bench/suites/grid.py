@@ -178,7 +178,7 @@ def _seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
     in_range = all(0 <= seed < SEED_LIMIT for seed in seeds)
     if not seeds or len(set(seeds)) != len(seeds) or not in_range:
         raise UsageError(
-            f"Seeds are different whole numbers from 0 to {SEED_LIMIT - 1}, at least one, not "
+            f"Seeds must be distinct integers from 0 to {SEED_LIMIT - 1}, at least one, not "
             f"{', '.join(map(str, seeds)) or 'none'}."
         )
     return seeds

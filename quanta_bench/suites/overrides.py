@@ -110,7 +110,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def short_form(value: Any) -> str:
-    """A value as labels and notes show it: ``9-8-8`` for a list of whole numbers."""
+    """A value as labels and notes show it: ``9-8-8`` for a list of integers."""
     if isinstance(value, (list, tuple)) and all(isinstance(part, int) for part in value):
         return "-".join(map(str, value))
     return "" if value is None else as_yaml(value)

@@ -15,7 +15,7 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         unique_keys: refuse an object that names a key twice; ``json`` keeps the last value.
 
     Raises:
-        json.JSONDecodeError: it is not JSON, is nested too deeply, holds a whole number of
+        json.JSONDecodeError: it is not JSON, is nested too deeply, holds an integer of
             thousands of digits, or names a key twice.
     """
     try:

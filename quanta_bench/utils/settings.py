@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic.fields import FieldInfo
 
 LARGEST = 2**63 - 1
-"""The largest whole number of a setting: libraries take 64 bits."""
+"""The largest integer of a setting: libraries take 64 bits."""
 
 
 UNKNOWN_KEY = "extra_forbidden"
@@ -47,7 +47,7 @@ class StrictModel(BaseModel):
                     "true and false)"
                 )
             if isinstance(scalar, int) and abs(scalar) > LARGEST:
-                raise ValueError(f"a whole number is at most {LARGEST}")
+                raise ValueError(f"an integer is at most {LARGEST}")
             if isinstance(scalar, float) and not math.isfinite(scalar):
                 raise ValueError(f"{scalar} is not a finite number")
         return value
@@ -123,7 +123,7 @@ class Setting:
     Attributes:
         name: its key.
         default: its default in YAML's form; ``None`` if it has to be given.
-        values: the values it takes, such as ``whole number, at least 1, or null``.
+        values: the values it takes, such as ``integer, at least 1, or null``.
         meaning: what it does.
     """
 
@@ -246,7 +246,7 @@ def _single(annotation: Any, *, several: bool) -> str:
         return "mapping with " + ", ".join(annotation.model_fields)
     if annotation is bool:
         return "true | false"
-    names = {int: "whole number", float: "number", str: "string"}
+    names = {int: "integer", float: "number", str: "string"}
     return names.get(annotation, "value" if several else "any value") + "s" * several
 
 

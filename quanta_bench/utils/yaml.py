@@ -11,7 +11,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 INTEGER = "tag:yaml.org,2002:int"
 MOST_DIGITS = 40
-"""Of a whole number; Python refuses to print, or to read, one of some thousands."""
+"""Of an integer; Python refuses to print, or to read, one of some thousands."""
 
 DEEPEST = 100
 """Most collections within each other; PyYAML's parser in C ends the process at some thousands."""
@@ -73,7 +73,7 @@ def _check_size(node: yaml.Node, sizes: dict[int, int]) -> int:
         if any("\ud800" <= character <= "\udfff" for character in node.value):
             raise yaml.YAMLError("it contains an unpaired surrogate, which is not valid Unicode")
         if node.tag == INTEGER and len(node.value) > MOST_DIGITS:
-            raise yaml.YAMLError(f"a whole number has more than {MOST_DIGITS} digits")
+            raise yaml.YAMLError(f"an integer has more than {MOST_DIGITS} digits")
     elif isinstance(node, yaml.MappingNode):
         _check_keys(node)
         size += sum(_check_size(part, sizes) for pair in node.value for part in pair)

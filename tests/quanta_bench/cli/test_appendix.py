@@ -89,7 +89,7 @@ def test_options_that_mean_nothing_are_refused(
     ("words", "said"),
     [
         (["--set", "item=2"], "Did you mean 'items'"),
-        (["--set", "items=0"], "items must be a positive whole number, not 0"),
+        (["--set", "items=0"], "items must be a positive integer, not 0"),
         (["--set", "tasks=boolk"], "Did you mean 'boolq'"),
         (["--methods", "loar"], "Did you mean 'lora'"),
     ],

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
+from quanta_bench.cli.commands import folded
 from quanta_bench.cli.main import _COMMANDS, app
 from quanta_bench.cli.methods import method_page
 from quanta_bench.cli.page import Page
@@ -81,12 +83,35 @@ def test_the_settings_page_has_every_key() -> None:
 
 @pytest.mark.parametrize("name", sorted(_COMMANDS))
 def test_every_help_page_has_examples_that_parse(name: str) -> None:
-    lines = _COMMANDS[name][1].splitlines()
+    lines = _COMMANDS[name][1].replace(" \\\n     ", "").splitlines()
     commands = [line.strip() for line in lines if "quanta-bench" in line]
     assert len(commands) == len(lines) - 2 >= 1
     for command in commands:
         words = command.split()
         parses(" ".join(words[words.index("quanta-bench") :]))
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_no_help_page_is_wider_than_80_columns(name: str) -> None:
+    text = CliRunner(env={"COLUMNS": "80"}).invoke(app, [name, "--help"]).output
+    assert "Examples:" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_list_of_commands_cuts_no_summary() -> None:
+    text = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["--help"]).output
+    assert "verify" in text
+    assert "..." not in text.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_command_that_is_too_long_goes_on_after_a_backslash(width: int) -> None:
+    command = "quanta-bench run --method lora --task file:my.jsonl --set evaluation.items=20"
+    lines = folded(command, width)
+    assert max(map(len, lines)) <= width
+    assert all(line.endswith(" \\") for line in lines[:-1])
+    assert " ".join("\n".join(lines).replace("\\\n", "").split()) == command
+    assert all(line.strip().startswith("--") for line in lines[1:])
 
 
 @pytest.mark.parametrize("page", [method_page("lora"), settings_page()])

@@ -44,7 +44,7 @@ FIGURES = sorted(["figure2", "figure4", "sums-figure", *EXPERIMENTS.names()])
         (["table", "3", "--profile", "papre"], "Did you mean 'paper'?"),
         (["table", "3", "--methods", "quanat"], "Did you mean 'quanta'?"),
         (["table", "3", "--size", "smal"], "Did you mean 'small'?"),
-        (["table", "3", "--seeds", "0,x"], "'0,x' is not a list of whole numbers"),
+        (["table", "3", "--seeds", "0,x"], "'0,x' is not a list of integers"),
         (["table", "3", "--jobs", "0"], "--jobs takes a number of runs from 1 on, or auto"),
         (["figure", "4", "--jobs", "many"], "not 'many'"),
         (["table", "3", "--devices", "0"], "--devices takes a number from 1 to 64, not 0."),

@@ -76,4 +76,4 @@ def test_a_terminal_shows_at_once_that_a_plan_is_being_made(
     monkeypatch.setattr(plan, "make_plan", slow("plan", plan.make_plan))
     assert bench("table", "3", "--methods", "lora", "--dry-run").status == 0
     assert "Reading the suite ..." in seen["request"]
-    assert "Counting parameters of 1 row, weights unread ..." in seen["plan"]
+    assert "Counting parameters of 1 row without loading weights ..." in seen["plan"]

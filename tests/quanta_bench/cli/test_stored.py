@@ -58,6 +58,13 @@ def test_an_empty_folder_and_contradictory_options_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "table", "3", "--stored", "--results", tmp_path / "none") == 2
-    assert "No run of this table or figure is stored in" in capsys.readouterr().err
+    assert "No run of table3, size small, is stored in" in capsys.readouterr().err
     assert call(monkeypatch, "table", "3", "--stored", "--fresh", "--results", tmp_path) == 2
     assert "take one" in capsys.readouterr().err
+
+
+def test_a_size_that_is_stored_is_named_where_another_was_asked_for(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "figure", "4", "--stored", "--results", study) == 2
+    assert "there are runs of --size full." in " ".join(capsys.readouterr().err.split())

@@ -172,8 +172,8 @@ def test_seeds_and_json_of_an_experiment(bench: Bench, tmp_path: Path) -> None:
     [
         (("1", "--methods", "lora"), "--methods does not apply"),
         (("1", "--dry-run"), "--dry-run does not apply"),
-        (("1", "--seeds", "1,1"), "different whole numbers"),
-        (("1", "--seeds", "x"), "whole numbers"),
+        (("1", "--seeds", "1,1"), "distinct integers"),
+        (("1", "--seeds", "x"), "integers"),
         (("4", "--quick"), "--quick applies to figure 1 only"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from paths import STUDY
 from results_by_hand import Bench, items, suite
 
 import quanta_bench.results as results
-from quanta_bench.errors import BenchError
+from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.results.frames import COLUMNS, ITEM_COLUMNS
 from quanta_bench.results.records import Result
 from quanta_bench.spec import Seeds, TrainingSpec
@@ -146,3 +147,19 @@ def test_files_are_read_once_however_often_a_table_is_drawn(
     assert records == [1] * 3
     # Once to check the hash, once for the scores.
     assert predictions == [2] * 3
+
+
+def test_a_table_of_the_study_is_loaded_under_its_own_labels() -> None:
+    """Seed 0 of LoRA was asked for by a study of rates first, under another label."""
+    table = json.loads((STUDY / "table2-full.json").read_text(encoding="utf-8"))
+    frame = results.load(STUDY, table="table2-full")
+    assert set(frame.suite) == {"table2-full"}
+    means = frame[frame.main].groupby("row", sort=False).value.mean() * 100
+    expected = {row["label"]: row["cells"]["drop"]["mean"] for row in table["rows"] if row["runs"]}
+    assert list(means.index) == list(expected)
+    assert means.to_dict() == pytest.approx(expected)
+
+
+def test_a_table_that_is_not_there_is_refused_with_the_near_names() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'table2-full'"):
+        results.load(STUDY, table="table2-ful")

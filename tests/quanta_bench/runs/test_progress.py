@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -141,7 +142,7 @@ def test_loading_shows_nothing_of_the_run_before(shown: Shown) -> None:
     run.finish()
     run = screen.begin("b")
     text = shown.drawn(screen)
-    assert "b: loading" in text
+    assert re.search(r"\bb +loading\b", text)
     assert "of 9" not in text
     assert "1 of 2" in text
     assert screen._progress.tasks[-1].total is None
@@ -215,14 +216,27 @@ def test_runs_beside_each_other_have_a_line_each(shown: Shown) -> None:
     first.training(3, 4)
     second.training(1, 9)
     text = shown.drawn(screen)
-    assert "a: training, step" in text
-    assert "b: training, step" in text
+    assert re.search(r"\ba +training, step\b", text)
+    assert re.search(r"\bb +training, step\b", text)
     assert "0 of 3" in text
     first.finish()
     text = shown.drawn(screen)
-    assert "a: training" not in text
-    assert "b: training, step" in text
+    assert not re.search(r"\ba +training", text)
+    assert re.search(r"\bb +training, step\b", text)
     assert "1 of 3" in text
+
+
+def test_a_narrow_terminal_cuts_a_label_and_not_what_the_run_does(shown: Shown) -> None:
+    screen = shown.screen([1.0], terminal=True, width=80)
+    run = screen.begin("QTHA-style (our reading), r=8")
+    run.training(1, 200)
+    shown.now += 720
+    run.training(160, 200)
+    text = shown.drawn(screen)
+    assert "QTHA-style" in text
+    assert "training, step" in text
+    assert "160 of 200" in text
+    assert "about 8 min left" in text
 
 
 def test_work_of_all_running_runs_counts_for_the_time_left(shown: Shown) -> None:

@@ -225,7 +225,7 @@ def test_rows_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seeds", [(2**32,), (-1,), (0, 0), (99999999999,)])
 def test_seeds_out_of_range_or_twice_are_refused(mine: Suite, seeds: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="Seeds are different whole numbers from 0 to 4294967295"):
+    with pytest.raises(UsageError, match="Seeds must be distinct integers from 0 to 4294967295"):
         grid(mine, "embedded", Choice(seeds=seeds))
 
 
@@ -359,7 +359,7 @@ def test_numbers_in_lists_are_numbers():
 @pytest.mark.parametrize("seeds", [(0, 0), (-1,)])
 def test_seeds_are_distinct_and_not_negative(seeds):
     suite = load_suite("table3")
-    with pytest.raises(UsageError, match="Seeds are different whole numbers"):
+    with pytest.raises(UsageError, match="Seeds must be distinct integers"):
         grid(suite, "embedded", Choice(seeds=seeds))
 
 

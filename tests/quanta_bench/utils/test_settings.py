@@ -74,7 +74,7 @@ def test_booleans_stand_where_they_belong() -> None:
 
 def test_settings_say_default_values_and_meaning() -> None:
     told = {one.name: one for one in settings_of(Mine)}
-    assert told["count"].values == "whole number, at least 1, less than 100"
+    assert told["count"].values == "integer, at least 1, less than 100"
     assert told["count"].meaning == "how many, of several lines."
     assert told["rate"].meaning == "overridden."
     assert {one.name: one for one in settings_of(Base)}["rate"].meaning == (
@@ -82,16 +82,14 @@ def test_settings_say_default_values_and_meaning() -> None:
     )
     assert told["kind"].default is None
     assert told["kind"].values == "a | b"
-    assert told["dims"].values == (
-        "list of whole numbers or mapping from strings to lists of whole numbers"
-    )
+    assert told["dims"].values == ("list of integers or mapping from strings to lists of integers")
     assert told["rate"].values == "number, greater than 0, or null"
     assert told["free"].values == "mapping from strings to values"
     assert told["names"].values == "string, list of strings or null"
     assert told["sizes"].values == (
-        "list of whole numbers, null or mapping from strings to any of these"
+        "list of integers, null or mapping from strings to any of these"
     )
-    assert told["modes"].values == "mapping from whole numbers to lists of whole numbers or null"
+    assert told["modes"].values == "mapping from integers to lists of integers or null"
     assert told["inner"].default == "{deep: false}"
 
 
