@@ -138,7 +138,7 @@ class Example:
 
     Attributes:
         id: stable and unique within the task, whatever the split or the sample.
-        group: items that share it are near-twins and never fall into different splits.
+        group: items that share it are near-duplicates and never fall into different splits.
         fields: the item's own content, as the task's templates use it.
         gold: index of the right candidate (choice, classify).
         references: accepted answers (generate), or the text to predict (perplexity).

@@ -395,7 +395,7 @@ def test_the_comparison_of_the_tutorial_is_what_its_command_prints(
     said = {line.strip() for line in capsys.readouterr().out.splitlines()}
     after = page.split('compare "LoRA r=8"')[1].split("The second prints:")[1].split("Each line")[0]
     block = [line.strip() for line in after.splitlines() if line]
-    assert len(block) == 9
+    assert len(block) == 10
     assert set(block) <= said
 
 

@@ -18,7 +18,7 @@ import typer
 
 from quanta_bench.cli import completion
 from quanta_bench.cli.command import FRESH, one_of
-from quanta_bench.cli.commands import HELP_WIDTH, folded
+from quanta_bench.cli.command_lines import HELP_WIDTH, folded
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quanta_bench.cli.commands import folded
+from quanta_bench.cli.command_lines import folded
 from quanta_bench.utils.settings import Setting, plain
 
 if TYPE_CHECKING:

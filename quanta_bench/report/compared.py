@@ -214,12 +214,12 @@ def sentence(line: Line) -> str:
     size = f"{abs(one.effect):.{places}f}"
     way = "as good as" if not float(size) else f"{size} {'above' if one.effect > 0 else 'below'}"
     verdict = (
-        "A difference is shown."
+        "The difference is significant."
         if one.shown
-        else "No difference is shown; with 80 % power this design shows one from "
-        f"{one.smallest:.{places}f} on."
+        else "The difference is not significant; with 80 % power this design detects "
+        f"{one.smallest:.{places}f} or more."
     )
-    noise = " The interval holds the noise of test items alone." if one.seeds == 1 else ""
+    noise = " The interval accounts for test items alone." if one.seeds == 1 else ""
     seeds = f"{one.seeds} seed{'' if one.seeds == 1 else 's'}"
     return (
         f"{line.column}: {one.row} is {way} {one.reference} (95 % interval {low:+.{places}f} to "
@@ -235,7 +235,7 @@ def on_screen(compared: Compared) -> RenderableType:
         return lambda line: text(line.difference)
 
     differences = Section(
-        f"{compared.title}: each row less {compared.reference}",
+        f"{compared.title}: each row minus {compared.reference}",
         [
             Column("Row", part(lambda one: one.row), right=False, label=True),
             Column("Column", lambda line: line.column, right=False, label=True),
@@ -243,7 +243,7 @@ def on_screen(compared: Compared) -> RenderableType:
             Column("95 % interval", _interval),
             Column("p", part(lambda one: f"{one.p:.3f}")),
             Column("Holm", part(lambda one: f"{one.p_holm:.3f}{'*' if one.shown else ''}")),
-            Column("Shows", _smallest),
+            Column("Detects", _smallest),
         ],
         compared.lines,
     )
@@ -269,8 +269,8 @@ def on_screen(compared: Compared) -> RenderableType:
         *compared.left_out,
         "",
         *answered,
-        "* differs after Holm's correction. Shows: the smallest difference that this design shows "
-        "with 80 % power.",
+        "* differs after Holm's correction. Detects: the smallest difference that this design "
+        "detects with 80 % power.",
     )
 
 

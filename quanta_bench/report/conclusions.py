@@ -97,7 +97,7 @@ def _mark_model(
         notes.append(f"Letters stand beside {evidence.MOST_LETTERED} rows at most.")
     if any(value.letters for n in members for value in _values(rows[n])):
         notes.append(
-            "Rows that share a letter cannot be told apart (all pairs, p < 0.05 after Holm)."
+            "Rows that share a letter do not differ significantly (all pairs, p < 0.05 after Holm)."
         )
     return notes
 
@@ -140,11 +140,13 @@ def _conclusion(
     start = (
         f"{DIFFERS} {key} differs from that of {name}: {', '.join(shown)}"
         if shown
-        else f"{key}: no row is shown to differ from {name}"
+        else f"{key}: no row differs significantly from {name}"
     )
     least = sorted(one.smallest for one in compared if math.isfinite(one.smallest))
     power = (
-        f" This design shows differences of {_span(least)} points with 80 % power." if least else ""
+        f" This design detects differences of {_span(least)} points with 80 % power."
+        if least
+        else ""
     )
     return [f"{start} (p < 0.05 after Holm's correction for {count} comparisons).{power}"]
 
@@ -192,9 +194,9 @@ def notes(profile: Profile, rows: Sequence[TableRow]) -> tuple[list[str], list[s
     if not filled:
         return [], []
     scores = [
-        "Cells are the mean over seeds ± half of the 95 % interval, which holds the noise of "
-        "training seeds and of test items; related items count together. In the lines of seeds, "
-        "s.e. is that seed's own standard error over items.",
+        "Cells are the mean over seeds ± half the width of the 95 % interval, which accounts for "
+        "training seeds and test items, related items clustered. In the lines of single seeds, "
+        "s.e. is the standard error over items.",
     ]
     if profile.vary:
         varied = ", ".join(SEED_VARIES[name] for name in profile.vary)
@@ -208,7 +210,7 @@ def notes(profile: Profile, rows: Sequence[TableRow]) -> tuple[list[str], list[s
     single = [row.label for row in filled if ONE_SEED in row.marks]
     if single:
         caveats.append(
-            f"{ONE_SEED} One seed, so the interval holds the noise of test items alone: "
+            f"{ONE_SEED} One seed, so the interval accounts for test items alone: "
             f"{', '.join(single)}."
         )
     bounds = [row.label for row in filled if row.bounds]

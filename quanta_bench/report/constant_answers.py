@@ -87,4 +87,4 @@ def constant_notes(
     listed = "; ".join(f"{row} ({', '.join(titles)})" for row, titles in constant.items() if titles)
     if not listed:
         return []
-    return [f"One answer to every item, in a seed at least: {listed}."]
+    return [f"The same answer to every item in at least one seed: {listed}."]

@@ -287,7 +287,7 @@ def across_columns(
 
 
 def groups(rows: Mapping[str, Evidence], fixed: Sequence[str], reference: str) -> dict[str, str]:
-    """Letters by row, the best row first: rows that share one cannot be told apart, after Holm.
+    """Letters by row, the best first: rows that share one do not differ significantly, after Holm.
 
     None of more than `MOST_LETTERED` rows.
     """

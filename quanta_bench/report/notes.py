@@ -115,7 +115,7 @@ def _one_training(named: RowResults) -> tuple[list[str], list[str], list[str]]:
     precision = _Statement("", "DIFFERENT PRECISION:", _by_row(named, _arithmetic))
     training = [*losses.agreed(), *sizes.agreed()]
     if losses.rows:
-        training.append("The checkpoint with the best validation is scored.")
+        training.append("The checkpoint with the best validation score is evaluated.")
         training.append(f"Learning rates: {_listed(_by_row(named, _rate))}.")
     bases = _by_row(named, _base_dtype)
     if bases:

@@ -111,7 +111,14 @@ def check_modules(request: Request, chosen: Comparison) -> None:
         if local or name in shipped:
             bare = meta_model(name)
             for module in chosen.modules:
-                subspace.matrix_of(bare, module)
+                try:
+                    subspace.matrix_of(bare, module)
+                except UsageError as error:
+                    suite = request.suite.name
+                    raise UsageError(
+                        f"{error} {suite} compares weights by name; for another model list its "
+                        f"own under `modules` in a copy of {suite}.yaml."
+                    ) from None
 
 
 def _reason(label: str, rows: dict[str, GridRow], known: set[str]) -> str:

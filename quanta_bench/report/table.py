@@ -10,7 +10,7 @@ class Value(BaseModel):
 
     Attributes:
         mean: over seeds.
-        margin: half of the 95 % interval, which holds the noise of seeds and of test items; of a
+        margin: half of the 95 % interval, which accounts for seeds and test items; of a
             row with one seed, that of test items alone; ``None`` if unknown.
         deviation: standard deviation over seeds (n - 1); ``None`` for one seed.
         standard_error: of the mean over items, robust to groups of related items.
@@ -19,7 +19,8 @@ class Value(BaseModel):
         decimals: how many are shown: a perplexity of 3.1 may be the best or the worst.
         p_holm: two-sided p of the difference from the reference row, after Holm's correction;
             ``None`` if it was not compared.
-        letters: rows that share a letter cannot be told apart; empty where that is not examined.
+        letters: rows that share a letter do not differ significantly; empty where that is not
+            examined.
         groups: groups of related test items in a seed; of an average, those of its columns.
     """
 

@@ -66,7 +66,7 @@ class Difference:
 
     @property
     def smallest(self) -> float:
-        """The smallest difference that this design shows with 80 % power.
+        """The smallest difference that this design detects with 80 % power.
 
         At the level that Holm demands of the smallest p of the family.
         """

@@ -1,4 +1,4 @@
-"""Compact letter display: rows that share a letter cannot be told apart."""
+"""Compact letter display: rows that share a letter do not differ significantly."""
 
 from __future__ import annotations
 

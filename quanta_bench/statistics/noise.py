@@ -124,7 +124,7 @@ class Estimate:
         mean: over seeds and items.
         low: lower bound.
         high: upper bound.
-        seeds: number of seeds. With one, the interval holds the noise of items alone.
+        seeds: number of seeds. With one, the interval accounts for items alone.
         groups: number of groups of test items.
         noise: what the interval is made of.
     """

@@ -84,7 +84,7 @@ class TaskBattery:
         assert len(ids) == len(set(ids))
 
     def test_groups_stay_on_one_side_of_a_split(self) -> None:
-        """Items of a group are near-twins: one that is trained on would give its twin away."""
+        """Items of a group are near-duplicates: one that is trained on would give its twin away."""
         groups = {split: {item.group for item in items} for split, items in self.items().items()}
         for one, other in itertools.combinations(groups, 2):
             assert sorted(groups[one] & groups[other]) == [], f"in {one} and in {other}"

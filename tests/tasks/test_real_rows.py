@@ -61,7 +61,7 @@ def test_sizes_of_the_embedded_splits(task: type[CommonsenseTask], embedded: Sou
     assert tuple(len(found[split]) for split in SPLITS) == SIZES[task]
 
 
-# What makes two items near-twins, told from their fields alone and without the groups' help.
+# What makes two items near-duplicates, told from their fields alone and without the groups' help.
 ALIKE: list[tuple[type[CommonsenseTask], Callable[[Example], str]]] = [
     (BoolQ, lambda item: item.fields["passage"]),
     (BoolQ, lambda item: letters(item.fields["passage"])),

@@ -173,7 +173,7 @@ def _about(value: Value, column: Column | None, bound: bool) -> str:
     if value.p_holm is not None:
         parts.append(f"p = {value.p_holm:.2g} after Holm against the reference row")
     if value.letters:
-        parts.append(f"letters {value.letters}: rows that share one cannot be told apart")
+        parts.append(f"letters {value.letters}: rows that share one do not differ significantly")
     return "; ".join(parts)
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from quanta_bench.cli.commands import folded
+from quanta_bench.cli.command_lines import folded
 from quanta_bench.cli.main import _COMMANDS, app
 from quanta_bench.cli.methods import method_page
 from quanta_bench.cli.page import Page

@@ -79,7 +79,7 @@ def test_a_row_of_constants_is_named(answered: Bench) -> None:
     right = [float(gold) for gold in GOLD * 4]
     constant = answered.result({"boolq": items(right), "piqa": items([1.0, 0.0] * 10)})
     table = answered.table(suite(), {0: constant})
-    (note,) = [note for note in sentences(table) if note.startswith("One answer")]
+    (note,) = [note for note in sentences(table) if note.startswith("The same answer")]
     assert note.endswith("LoRA r=8 (BOOLQ).")
 
 
@@ -173,8 +173,8 @@ def test_compared_rows_fit_80_columns_and_say_a_sentence_each(answered: Bench) -
         assert compared.sentence(line) in words
     full = next(one for one in averages if one.difference.row == "Full fine-tuning")
     dora = next(one for one in averages if one.difference.row.startswith("DoRA"))
-    assert "A difference is shown." in compared.sentence(full)
-    assert "No difference is shown; with 80 % power" in compared.sentence(dora)
+    assert "The difference is significant." in compared.sentence(full)
+    assert "The difference is not significant; with 80 % power" in compared.sentence(dora)
 
 
 def test_one_seed_is_mcnemars_test_and_says_what_its_interval_lacks(answered: Bench) -> None:
@@ -188,7 +188,7 @@ def test_one_seed_is_mcnemars_test_and_says_what_its_interval_lacks(answered: Be
     wins, losses = int((dora > lora).sum()), int((dora < lora).sum())
     exact = stats.binomtest(wins, wins + losses).pvalue
     assert line.difference.p == pytest.approx(exact)
-    assert "noise of test items alone" in compared.sentence(line)
+    assert "accounts for test items alone" in compared.sentence(line)
 
 
 def test_missing_predictions_name_the_runs_and_the_command(answered: Bench) -> None:

@@ -38,7 +38,7 @@ def test_one_seed_has_no_deviation(bench: Bench) -> None:
     # Two items: Student's t with one degree of freedom, 12.7 standard errors of 50.
     assert value.margin == pytest.approx(12.7062 * 50, rel=1e-4)
     assert row.rows[1].marks.endswith("§")
-    assert any("noise of test items alone: LoRA r=8" in note for note in sentences(row))
+    assert any("accounts for test items alone: LoRA r=8" in note for note in sentences(row))
 
 
 def test_the_items_error_is_of_each_items_mean_over_seeds(bench: Bench) -> None:
