@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quanta_bench.cli.options import DataSource, Json, comma_separated, examples
-from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.errors import UsageError, near
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,16 +69,17 @@ def evaluate(
     By default both score the same items with the same prompts, which needs no hub.
     """
     if scorer not in SCORERS:
-        raise UsageError(f"There is no scorer {scorer!r}. {did_you_mean(scorer, SCORERS)}")
+        message = f"--with takes {' or '.join(SCORERS)}, not {scorer!r}. {near(scorer, SCORERS)}"
+        raise UsageError(message.rstrip())
     if include is not None and not include.is_dir():
         raise UsageError(f"There is no folder {include} for --include-path.")
     from quanta_bench.cli import console, output
     from quanta_bench.export.harness import comparison
 
     comparison.check_installed()
-    screen = console.console(errors=as_json)
+    screen = console.progress()
     screen.print("Loading packages.", style="dim")
-    subject = _subject(model, results, source, as_json=as_json)
+    subject = _subject(model, results, source)
     with console.working("Scoring with lm-evaluation-harness"):
         made = comparison.compare(subject, comma_separated(tasks), items=items, include=include)
     data = [{**dataclasses.asdict(row), "difference": row.difference} for row in made.rows]
@@ -89,13 +90,13 @@ def evaluate(
     )
 
 
-def _subject(model: str, results: Path | None, source: str, *, as_json: bool) -> Subject:
+def _subject(model: str, results: Path | None, source: str) -> Subject:
     """The model in memory; what is missing of the offline model and data is fetched."""
     from quanta_bench.cli import console
     from quanta_bench.export.harness import subject
     from quanta_bench.export.stored import find_run
 
-    screen = console.console(errors=as_json)
+    screen = console.progress()
     folder = Path(model)
     if folder.is_dir() and not (folder / "result.json").is_file():
         console.fetch(screen, models=(), data={source})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import BenchError, UsageError, did_you_mean
+from quanta_bench.errors import BenchError, UsageError, near
 from quanta_bench.evaluation import decisions, evaluators
 from quanta_bench.export.formats.lm_eval_results import PREFIX
 from quanta_bench.export.harness.ours import own_task
@@ -195,8 +195,8 @@ def _manager(others: Sequence[str], include: Path | None, ours: Sequence[str]) -
     manager = TaskManager(include_path=include)
     for name in others:
         if name not in manager.all_tasks:
-            said = did_you_mean(name, [*manager.all_tasks, *ours])
-            advice = said if said.startswith("Did") else "`lm_eval ls tasks` lists them."
+            said = near(name, [*manager.all_tasks, *ours])
+            advice = said or "`lm_eval ls tasks` lists them."
             raise UsageError(f"lm-eval has no task {name!r}. {advice}")
     return manager
 

@@ -21,7 +21,7 @@ def test_both_scorers_stand_in_one_table(finished: FinishedRuns, bench: Bench) -
     for word in (run.result.run, "quanta-bench", "lm-eval", "acc_bytes", "+0.0000", "nats"):
         assert word in done.out
     # Its log and its progress bars are for those who watch.
-    assert done.err == ""
+    assert done.err == "Loading packages.\n"
     said = json.loads(bench(*words, "--json").out)
     assert said["model"] == run.result.run
     assert {row["metric"] for row in said["rows"]} == {"acc", "acc_bytes"}
