@@ -41,17 +41,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "prefix": ("prefix", {"num_virtual_tokens": 3}),
     "text": ("lora", {"r": 2, "training.loss": "answer", "training.accumulate": 2}),
-    "generated": (
-        "lora",
-        {
-            "r": 2,
-            "training.protocol": "generate",
-            "training.loss": "answer",
-            "training.select": "score",
-            "evaluation.protocol": "generate",
-            "evaluation.max_new_tokens": 6,
-        },
-    ),
     "4 bits": ("lora", {"r": 2, "training.quantization": "nf4"}),
     "full": ("full", {"training.learning_rate": 1e-3}),
 }
@@ -99,10 +88,33 @@ def test_a_classification_head_is_that_of_one_process(
     strategy: str, tiny_roberta: Path, tmp_path: Path
 ) -> None:
     write_glue(tmp_path, 21)
-    settings = {**FLOAT32, "r": 2, "training.protocol": "head", "evaluation.protocol": "head"}
+    settings = {**FLOAT32, "r": 2, "target_modules": ["query", "value"]}
+    settings["training.protocol"] = "head"
     wanted = job("lora", ["mrpc"], settings, 0, f"local:{tiny_roberta}", f"local:{tmp_path}")
     spread = compute(wanted, tmp_path / "spread", Devices.of(2, strategy))
     assert_same(spread, compute(wanted, tmp_path / "alone", ONE))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_generated_answers_are_those_of_one_process(
+    strategy: str, tiny_model: Path, llm_adapters: Path, tmp_path: Path
+) -> None:
+    """Processes write answers of different lengths, also to choose a checkpoint by."""
+    settings = {
+        **FLOAT32,
+        "r": 2,
+        "training.protocol": "generate",
+        "training.select": "score",
+        "training.train_items": 9,
+        "training.validation_items": 3,
+        "evaluation.items": 5,
+        "evaluation.max_new_tokens": 6,
+    }
+    source = f"local:{llm_adapters}"
+    wanted = job("lora", ["piqa"], settings, 0, f"local:{tiny_model}", source)
+    spread = compute(wanted, tmp_path / "spread", Devices.of(2, strategy))
+    assert_same(spread, compute(wanted, tmp_path / "alone", ONE))
+    assert all("text" in line for line in spread.predictions)
 
 
 class Kills(Silent):
