@@ -133,8 +133,10 @@ def test_the_single_runs_in_the_documents_name_real_methods_tasks_and_settings(
     (item,) = blocks(README, "json")
     Path("my.jsonl").write_text(item)
     Path("larger.jsonl").write_text(item)
-    for name, text in files(PAGES["docs/data-and-models.md"]).items():
-        Path(name).write_text(text)
+    for page in ("docs/data-and-models.md", "docs/own-data.md"):
+        for name, text in files(PAGES[page]).items():
+            Path(name).write_text(text)
+    exec(compile(Path("make_tickets.py").read_text(), "make_tickets.py", "exec"), {})
     runs = [words for words in EVERY if words[0] == "run"]
     assert len(runs) >= 3
     own = {name for points in entry_points().values() for name in points}
@@ -181,10 +183,16 @@ def test_the_commands_that_print_or_plan_do_so(
         shutil.copytree(ROOT / "results" / "study", tmp_path / "results" / "study")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    for page in ("docs/tutorial.md", "docs/methods.md", "docs/data-and-models.md"):
-        for name, text in files(PAGES[page]).items():
+    for page in ("tutorial", "methods", "data-and-models", "own-data"):
+        for name, text in files(PAGES[f"docs/{page}.md"]).items():
             Path(name).write_text(text)
-    exec(compile(Path("make_items.py").read_text(), "make_items.py", "exec"), {})
+    for made in ("make_items.py", "make_tickets.py"):
+        exec(compile(Path(made).read_text(), made, "exec"), {})
+    if "local:my-model" in words:  # a model of the reader's own, tuned for chats
+        shutil.copytree(tiny_model, "my-model")
+        Path("my-model", "chat_template.jinja").write_text(
+            "{% for message in messages %}<s>{{ message['content'] }}</s>{% endfor %}"
+        )
     app([word.replace("DIR", str(tiny_model)) for word in words], standalone_mode=False)
     said = capsys.readouterr().out
     assert said
