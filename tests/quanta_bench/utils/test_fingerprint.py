@@ -17,7 +17,7 @@ LONG_AGO = 1_600_000_000
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("QUANTA_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fingerprint, "_MEMO_BYTES", 0)
-    monkeypatch.setattr(fingerprint, "_SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(fingerprint, "SETTLED_SECONDS", -1.0)
     return tmp_path / "cache"
 
 
@@ -45,7 +45,7 @@ def test_a_change_of_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
 def test_a_fresh_file_is_not_remembered(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprint, "_SETTLED_SECONDS", 2.0)
+    monkeypatch.setattr(fingerprint, "SETTLED_SECONDS", 2.0)
     file = tmp_path / "weights"
     file.write_bytes(b"abc")
     file_digest(file)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 from quanta_bench.errors import UsageError
+from quanta_bench.utils import row_files
 from quanta_bench.utils.row_files import read_rows
 
 ROWS = [
@@ -83,3 +86,56 @@ def test_sources_read_the_same_rows(tmp_path: Path) -> None:
     pd.DataFrame(ROWS).to_csv(path, index=False)
     found: list[dict[str, Any]] = LocalData(tmp_path).rows(UserRows(str(path)))
     assert found == ROWS
+
+
+def settled(path: Path, text: str) -> str:
+    """Write a file as if long ago; its name."""
+    path.write_text(text)
+    os.utime(path, (time.time() - 60,) * 2)
+    return str(path)
+
+
+def test_a_file_is_parsed_once_and_again_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+
+    def count(file: Path, path: str, read: Any = row_files._read) -> Any:
+        parsed.append(path)
+        return read(file, path)
+
+    monkeypatch.setattr(row_files, "_read", count)
+    # The time of the last change of an inode cannot be set back.
+    monkeypatch.setattr(row_files, "SETTLED_SECONDS", -1.0)
+    path = settled(tmp_path / "my.jsonl", '{"prompt": "1"}\n')
+    first, second = read_rows(path), read_rows(path)
+    assert first == second
+    assert first[0][1] is second[0][1]
+    first.clear()  # a caller's own list
+    assert len(read_rows(path)) == 1
+    assert len(parsed) == 1
+    (tmp_path / "my.jsonl").write_text('{"prompt": "2"}\n')
+    assert read_rows(path)[0][1] == {"prompt": "2"}
+    assert len(parsed) == 2
+    (tmp_path / "my.jsonl").unlink()
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_rows(path)
+
+
+def test_a_file_that_changed_just_now_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "my.jsonl"
+    for number in range(20):
+        # Of one size, within the resolution of the file system's clock.
+        path.write_text(f'{{"prompt": "{number % 10}"}}\n')
+        assert read_rows(str(path))[0][1] == {"prompt": str(number % 10)}
+
+
+def test_one_name_is_another_file_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_files, "SETTLED_SECONDS", -1.0)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        settled(tmp_path / name / "my.jsonl", f'{{"prompt": "{name}"}}\n')
+        monkeypatch.chdir(tmp_path / name)
+        assert read_rows("my.jsonl")[0][1] == {"prompt": name}
