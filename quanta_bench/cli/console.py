@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
+    from quanta_bench.runs.sweep import Elsewhere
     from quanta_bench.spec import EvaluationSpec, TrainingSpec
     from quanta_bench.suites.request import Request
 
@@ -222,21 +223,23 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()
     forecast = Forecast(request, pools)
-    found, failures = sweep(
-        request.grid,
-        store,
-        shown,
-        lambda cells: render.on_screen(
-            forecast.fill(make_table(request, cells, store)), notes=False
-        ),
-        pools=pools,
-        fresh=fresh,
-        at_once=read_jobs(options.jobs),
-        most=read_together(options.together),
-        devices=Devices.of(options.devices, options.strategy),
-        allow_overlap=options.allow_overlap,
-        loggers=read_loggers(options.loggers or ()),
-    )
+    with launching(options, shown) as elsewhere:
+        found, failures = sweep(
+            request.grid,
+            store,
+            shown,
+            lambda cells: render.on_screen(
+                forecast.fill(make_table(request, cells, store)), notes=False
+            ),
+            pools=pools,
+            fresh=fresh,
+            at_once=read_jobs(options.jobs),
+            most=read_together(options.together),
+            devices=Devices.of(options.devices, options.strategy),
+            allow_overlap=options.allow_overlap,
+            loggers=read_loggers(options.loggers or ()),
+            elsewhere=elsewhere,
+        )
     if canary.is_due((result for cells in found for result in cells.everything()), store.root):
         shown.print("Computing the canary of this machine and its packages, once.", style="dim")
         canary.ensure(store.root)
@@ -264,6 +267,31 @@ def _nothing_stored(request: Request, store: Store, options: SuiteOptions) -> st
     ]
     asked = f"No run of {name}{f', size {here},' if here else ''} is stored in {store.root}"
     return f"{asked}; there are runs of {' and '.join(found)}." if found else f"{asked}."
+
+
+@contextmanager
+def launching(options: SuiteOptions, shown: Console) -> Iterator[Elsewhere | None]:
+    """What computes runs on a cluster that the options name; ``None`` if this machine does.
+
+    Raises:
+        BenchError: the cluster cannot be reached.
+    """
+    launcher = options.make_launcher(lambda text: shown.print(text, markup=False, highlight=False))
+    if launcher is None:
+        yield None
+        return
+    from quanta_bench.launchers.launch import Detached, Launch, settle_precision
+
+    shown.print(f"Looking for the cluster of {options.launcher}.", style="dim")
+    launcher.connect()
+    settle_precision(launcher)
+    try:
+        yield Launch(launcher, wait=not options.no_wait)
+    except Detached as detached:
+        shown.print(str(detached), markup=False, highlight=False)
+        raise typer.Exit from None
+    finally:
+        launcher.close()
 
 
 def check_results(folder: Path) -> None:

@@ -22,6 +22,7 @@ from quanta_bench.cli.command_lines import HELP_WIDTH, folded
 from quanta_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from quanta_bench.launchers.launch import Launcher
     from quanta_bench.runs.sweep import Fresh
     from quanta_bench.suites.choice import Choice
 
@@ -188,6 +189,30 @@ class SuiteOptions:
     ] = "1"
     devices: DeviceCount = 1
     strategy: Strategy = ""
+    launcher: Annotated[
+        str,
+        typer.Option(
+            "--launcher", help="Where runs are computed: local (this machine), ray or slurm."
+        ),
+    ] = "local"
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers", help="With ray or slurm: the most workers at once, a number or auto."
+        ),
+    ] = "auto"
+    launcher_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--launcher-set",
+            metavar="KEY=VALUE",
+            help="With ray or slurm: partition=gpu, gpus=1, memory=24. Repeat it for several.",
+        ),
+    ] = None
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", help="With slurm: submit the workers and do not wait for them."),
+    ] = False
     fresh: FreshOption = ""
     allow_overlap: AllowOverlap = False
     loggers: Loggers = None
@@ -220,6 +245,7 @@ class SuiteOptions:
         if self.gpu and not self.dry_run:
             raise UsageError("--gpu needs --dry-run; runs use the GPU of this machine.")
         read_loggers(self.loggers or ())
+        self._check_launcher()
         jobs, together = read_jobs(self.jobs), read_together(self.together)
         if self.devices == 1 and not self.strategy:
             return
@@ -232,6 +258,32 @@ class SuiteOptions:
                     f"--devices {count} gives each run all {count} devices, and {flag} {number} "
                     f"computes {number} runs at once: take one of the two."
                 )
+
+    def _check_launcher(self) -> None:
+        from quanta_bench.launchers.choice import LOCAL
+
+        self.make_launcher(lambda text: None)
+        if self.no_wait and self.launcher != "slurm":
+            raise UsageError("--no-wait needs --launcher slurm: others end with the command.")
+        if self.launcher != LOCAL and self.together != "1":
+            raise UsageError("--together needs --launcher local; workers train each run alone.")
+        if self.launcher != LOCAL and (self.devices != 1 or self.strategy):
+            raise UsageError("--devices needs --launcher local; a worker uses one device.")
+
+    def make_launcher(self, say: Callable[[str], None]) -> Launcher | None:
+        """What computes runs in place of this command; ``None`` if it does so itself.
+
+        Args:
+            say: tells the user something.
+
+        Raises:
+            UsageError: the launcher, its settings or the number of workers are refused.
+        """
+        from quanta_bench.launchers.choice import make_launcher, read_workers
+        from quanta_bench.suites.choice import parse_settings
+
+        settings = parse_settings(self.launcher_settings or [])
+        return make_launcher(self.launcher, read_workers(self.workers), settings, say)
 
     def choice(self) -> Choice:
         """What the options select and override.

@@ -8,7 +8,6 @@ import typer
 
 from quanta_bench.cli import completion
 from quanta_bench.cli.options import TableOptions, examples, takes_options
-from quanta_bench.errors import UsageError
 
 EXAMPLES = examples(
     "quanta-bench table 3",
@@ -16,6 +15,7 @@ EXAMPLES = examples(
     "quanta-bench table 3 --model local:my-model --rows all",
     "quanta-bench table 2 --profile paper --dry-run --gpu h100-80gb",
     "quanta-bench table my-suite.yaml --results my-results",
+    "quanta-bench table 3 --launcher slurm --workers 8 --launcher-set partition=gpu",
 )
 
 
@@ -28,9 +28,6 @@ def table(
             help="3, table3, D1, H, or the path of a suite of your own.",
         ),
     ],
-    launcher: Annotated[
-        str, typer.Option("--launcher", help="Where runs are computed: local.")
-    ] = "local",
     *,
     options: TableOptions,
 ) -> None:
@@ -40,12 +37,6 @@ def table(
     D1 and H train nothing: D1 lists the data sets with their sizes, H shows sample outputs of
     finished runs.
     """
-    if launcher in ("ray", "slurm"):
-        raise UsageError(
-            f"The launcher {launcher!r} is not built yet; runs are computed on this machine."
-        )
-    if launcher != "local":
-        raise UsageError(f"There is no launcher {launcher!r}. Known: local.")
     from quanta_bench.cli import appendix
 
     without_runs = appendix.find(name)

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -87,6 +87,30 @@ class _Seen(NamedTuple):
     beat: tuple[int, int]
 
 
+class Heart:
+    """Calls a function every `HEARTBEAT_SECONDS`, in a thread of its own.
+
+    Args:
+        beat: the function.
+        name: name of the thread.
+    """
+
+    def __init__(self, beat: Callable[[], None], name: str) -> None:
+        self._beat = beat
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; a beat in progress ends first."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
+            self._beat()
+
+
 class Lease:
     """A lease of this process.
 
@@ -98,9 +122,7 @@ class Lease:
         self.lost = False
         self._path = path
         self._owner = owner
-        self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name=f"lease {path.stem}", daemon=True)
-        self._heart.start()
+        self._heart = Heart(self._beat, f"lease {path.stem}")
 
     def check(self) -> None:
         """Raise an error if the lease is lost, as far as the last heartbeat knows.
@@ -121,17 +143,15 @@ class Lease:
 
     def release(self) -> None:
         """End the lease."""
-        self._ended.set()
-        self._heart.join()
+        self._heart.stop()
         seen = _read(self._path)
         if seen is not None and seen.owner == self._owner:
             self._path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            # A server that does not answer may do so at the next beat.
-            with suppress(OSError):
-                self._renew()
+        # A server that does not answer may do so at the next beat.
+        with suppress(OSError):
+            self._renew()
 
     def _renew(self) -> None:
         try:
@@ -156,6 +176,7 @@ class Leases:
         self.folder = folder
         self._held: dict[str, Lease] = {}
         self._watched: dict[str, tuple[_Seen, float]] = {}
+        self._alive: set[str] = set()
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:
@@ -195,11 +216,17 @@ class Leases:
         seen = _read(path)
         if seen is None:
             self._watched.pop(name, None)
+            self._alive.discard(name)
             return True
         if not self._has_ended(name, seen):
             return False
+        self._alive.discard(name)
         _remove(path, seen)
         return _read(path) is None
+
+    def is_alive(self, name: str) -> bool:
+        """Whether `is_free` has seen a sign of a lease's owner since the lease was first seen."""
+        return name in self._alive
 
     def names(self) -> list[str]:
         """The names of all leases, ended or not."""
@@ -223,6 +250,8 @@ class Leases:
             return True
         known, since = self._watched.get(name, (None, 0.0))
         if known != seen:
+            if known is not None:
+                self._alive.add(name)
             self._watched[name] = seen, monotonic()
             return False
         return monotonic() - since > (seen.owner.seconds if seen.owner else EXPIRY_SECONDS)

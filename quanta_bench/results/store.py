@@ -148,6 +148,16 @@ class Store:
         """The names of all finished runs, unread."""
         return sorted(path.parent.name for path in (self.root / "runs").glob("*/result.json"))
 
+    def listed(self) -> set[str]:
+        """The names of all folders of runs, by a single listing, which a network file system takes
+        better than a look into each; a folder is whole unless it was damaged later.
+        """
+        try:
+            names = (path.name for path in (self.root / "runs").iterdir())
+            return {name for name in names if not name.startswith(".")}
+        except FileNotFoundError:
+            return set()
+
     def results(self) -> Iterator[Result]:
         """All finished runs, by name; one that cannot be read is left out, with a notice."""
         for run in self.runs():

@@ -8,6 +8,7 @@ result is read, or given up, so that it is computed here.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol
@@ -47,16 +48,17 @@ class Claims:
     Args:
         batches: in the order of computation.
         is_free: whether nobody computes the training of a run, by index.
-        rank: sort key of batches, evaluated whenever one is asked for; the lowest comes first.
+        rank: sort key of batches, evaluated whenever one is asked for; the lowest comes first. By
+            default they come in the order given.
     """
 
     def __init__(
         self,
         batches: Sequence[Sequence[int]],
         is_free: Callable[[int], bool] = lambda run: True,
-        rank: Callable[[Sequence[int]], Any] = lambda batch: 0,
+        rank: Callable[[Sequence[int]], Any] | None = None,
     ) -> None:
-        self._ready: list[Batch] = [list(batch) for batch in batches]
+        self._ready: deque[Batch] = deque(list(batch) for batch in batches)
         self._put_off: list[Batch] = []
         self._looked = monotonic()
         self._is_free = is_free
@@ -87,6 +89,8 @@ class Claims:
             self._put_off = [batch for batch in self._put_off if batch not in free]
         if not self._ready:
             return None
+        if self._rank is None:
+            return self._ready.popleft()
         batch = min(self._ready, key=self._rank)
         self._ready.remove(batch)
         return batch
@@ -94,7 +98,7 @@ class Claims:
     def put_back(self, batch: Batch) -> None:
         """Return what is left of a batch, to be tried first among equals."""
         if batch:
-            self._ready.insert(0, batch)
+            self._ready.appendleft(batch)
 
     def postpone(self, batch: Batch) -> None:
         """Return a batch whose training another process computes."""
@@ -114,8 +118,8 @@ class Observer(Protocol):
     def fail(self, run: PendingRun, line: RunLine, error: Exception) -> bool:
         """An attempt failed; returns whether to try once more."""
 
-    def wait(self, runs: Sequence[PendingRun]) -> None:
-        """Other processes compute all runs that are left."""
+    def wait(self, runs: Sequence[PendingRun]) -> bool:
+        """Other processes compute all runs that are left; returns whether to wait for them."""
 
 
 def is_worth_retrying(error: Exception) -> bool:
@@ -125,17 +129,23 @@ def is_worth_retrying(error: Exception) -> bool:
 
 
 def compute_all(
-    runs: Sequence[PendingRun], runner: Runner, observer: Observer, most: int = 1
+    runs: Sequence[PendingRun],
+    runner: Runner,
+    observer: Observer,
+    most: int = 1,
+    skip: Callable[[PendingRun], bool] = lambda run: False,
 ) -> None:
     """Compute runs in this process, one after another, together with others on the same store.
 
-    Returns when each run has a result or has failed, in whatever process.
+    Returns when each run has a result or has failed, in whatever process; or when the observer does
+    not want to wait for those that others compute.
 
     Args:
         runs: the runs.
         runner: computes them.
         observer: is told.
         most: how many are trained together in common passes.
+        skip: whether to leave a run out, asked when its turn comes.
     """
 
     def is_free(number: int) -> bool:
@@ -148,10 +158,13 @@ def compute_all(
     while claims:
         batch = claims.next()
         if batch is None:
-            observer.wait([runs[number] for number in claims.put_off])
+            if not observer.wait([runs[number] for number in claims.put_off]):
+                return
             time.sleep(claims.poll_seconds)
             continue
         (number,) = batch
+        if skip(runs[number]):
+            continue
         group = groups.pop(number, [])
         if len(group) > 1:
             lines |= {member: observer.start(runs[member]) for member in group}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -66,6 +67,10 @@ class Runner:
             stores.
         strategy: how they share it; recorded.
         loggers: names of the loggers that trainings are followed in.
+        outdated: stored results that do not count, because they are to be computed again: the
+            checksum of each, by run.
+        attempt: a context around each computation of a run, entered with the run's name while the
+            lease of its training is held.
     """
 
     def __init__(
@@ -78,6 +83,8 @@ class Runner:
         group: Group = ALONE,
         strategy: str = "",
         loggers: Sequence[str] = (),
+        outdated: Mapping[str, str] | None = None,
+        attempt: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.store = store
         self.jobs = jobs
@@ -86,6 +93,8 @@ class Runner:
         self.loggers = loggers
         self.reporter = reporter
         self.pools = pools or Pools()
+        self.outdated = dict(outdated or {})
+        self.attempt = attempt
         self.overlaps = Overlaps(self.pools)
         self.renewed: set[str] = set()
         self._identities: dict[str, Identity] = {}
@@ -155,6 +164,8 @@ class Runner:
                 check_identity(folder, planned, names, result.training, result)
         except DamagedError as error:
             self.store.set_aside(folder, error)
+            return None
+        if result is not None and self.outdated.get(names.run) == result.checksum:
             return None
         return result and relocated(result, planned.training, planned.evaluation)
 
@@ -245,7 +256,8 @@ class Runner:
                 self.renew(names.training)
             elif (stored := self.stored_result(planned, names)) is not None:
                 return stored  # another process has finished it meanwhile
-            return self.compute_share(planned, names)
+            with self.attempt(names.run):
+                return self.compute_share(planned, names)
 
     def renew(self, training: str) -> None:
         """Forget a training, so that it is computed again: once for several evaluations of it."""

@@ -17,7 +17,13 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs import together
 from quanta_bench.runs.availability import without_absent
 from quanta_bench.runs.cells import Cells
-from quanta_bench.runs.claims import AGAIN, Claims, compute_all, is_worth_retrying
+from quanta_bench.runs.claims import (
+    AGAIN,
+    Claims,
+    Observer,
+    compute_all,
+    is_worth_retrying,
+)
 from quanta_bench.runs.devices import ONE, Devices
 from quanta_bench.runs.estimates import DurationEstimator, work
 from quanta_bench.runs.identity import PlannedRow, PlannedRun
@@ -40,6 +46,9 @@ from quanta_bench.suites.grid import GridRow
 Fresh = Literal["", "all", "stale"]
 """Which stored runs to recompute."""
 
+Elsewhere = Callable[[Sequence[PendingRun], Runner, Observer], None]
+"""Computes runs into the runner's store by processes that are not this command's."""
+
 
 def sweep(
     rows: Sequence[GridRow],
@@ -55,6 +64,7 @@ def sweep(
     allow_overlap: bool = False,
     loggers: tuple[str, ...] = (),
     accept: Callable[[PendingRun, Exception], bool] = lambda run, error: False,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[list[Cells], list[str]]:
     """Compute the runs of a grid whose results are not stored yet.
 
@@ -82,6 +92,7 @@ def sweep(
         loggers: names of the loggers that trainings are followed in.
         accept: called with a run that failed and its error; if it returns true, the failure is an
             outcome like others, and there is no message about it.
+        elsewhere: computes the runs in place of processes of this command, on a cluster.
 
     Returns:
         The rows with their results, and a message for each run that failed.
@@ -99,7 +110,7 @@ def sweep(
     if devices.count > 1:
         at_once = most = 1
     with WorkerPool() as pool:
-        at_once, most = together.settle(at_once, most)
+        at_once, most = (1, 1) if elsewhere else together.settle(at_once, most)
         _start_early(pool, planned, store, fresh == "all", at_once)
         planned = without_absent(planned, runner.pools)
         cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
@@ -114,7 +125,9 @@ def sweep(
         schedule = Schedule.of(pending, at_once)
         with Screen(console, [run.work for run in pending], lambda: draw(cells)) as screen:
             board = _Board(screen, estimator, accept, runner, failures)
-            if schedule.jobs == 1:
+            if elsewhere is not None:
+                elsewhere(pending, runner, board)
+            elif schedule.jobs == 1:
                 pool.close()
                 compute_all(pending, runner, board, most)
             else:
@@ -224,12 +237,13 @@ class _Board:
         self.estimator.observe(run.planned.label, run.work, result)
         line.finish()
 
-    def wait(self, runs: Sequence[PendingRun]) -> None:
-        """Say once of each set of runs that other processes compute them."""
+    def wait(self, runs: Sequence[PendingRun]) -> bool:
+        """Say once of each set of runs that other processes compute them, and wait for them."""
         names = {run.name for run in runs}
         if not names <= self._waits:
             self.screen.tell(f"Waiting for other processes: {', '.join(sorted(names))}.")
         self._waits = names
+        return True
 
     def fail(self, run: PendingRun, line: RunLine, error: Exception) -> bool:
         """Record that an attempt failed; raise if the others would fail too.

@@ -1,0 +1,1 @@
+"""Compute a table by processes that a cluster starts: Ray, or SLURM."""
