@@ -6,16 +6,22 @@ The processes are forked, because importing torch anew would take seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from animals import write_data
 from tiny_models import tiny_gpt2, tiny_llama
 from torch import nn
 
+from quanta_bench.data.pools import Pools
+from quanta_bench.evaluation.evaluators import Context, answer
+from quanta_bench.models.loading import ModelRef, load_model
 from quanta_bench.models.sharding import blocks, in_step, is_sharded, shard
 from quanta_bench.plugins import build_method
+from quanta_bench.spec import EvaluationSpec
 from quanta_bench.utils.process_group import ALONE, joined
 
 LORA = {"r": 2, "target_modules": ("q_proj", "v_proj")}
@@ -174,3 +180,23 @@ def test_a_model_that_is_not_sharded_passes_as_it_likes() -> None:
     with in_step(model, ALONE):
         model(input_ids=IDS)
     assert not model._forward_pre_hooks
+
+
+def test_answers_are_generated_by_a_sharded_model(tiny_model: Path, tmp_path: Path) -> None:
+    """By the base model inside the adapted one, three items by one process and two by the other."""
+    base = load_model(ModelRef(".", f"local:{tiny_model}"), torch.float32)
+    method = build_method("lora", LORA)
+    model = method.adapt(base.model, 0).eval()
+    data = write_data(tmp_path, test=5)
+    ((task, examples),) = Pools().sample((f"jsonl:{data}",), "embedded", "test", 5, 0)
+    spec = EvaluationSpec(tasks=("x",), max_length=256)
+    cpu = torch.device("cpu")
+    context = Context(model, base.tokenizer, spec, True, True, cpu, lambda count: None)
+    expected = [item.detail["text"] for item in answer(context, task, examples)]
+
+    def work(group: Any) -> list[str]:
+        shard(model, method.trainable(model).values(), group)
+        judged = answer(replace(context, group=group), task, examples)
+        return [item.detail["text"] for item in judged]
+
+    assert in_two_processes(work, tmp_path) == [expected, expected]
