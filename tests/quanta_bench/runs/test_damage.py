@@ -301,7 +301,7 @@ def test_results_of_other_code_are_marked_and_renewed_alone(
     table = make_table(damaged.request, cells, Store(damaged.root))
     base, lora = table.rows[-2:]
     assert (base.stale, lora.stale) == ([], ["the method lora has changed"])
-    assert "| LoRA † |" in render.as_markdown(table)
+    assert "| LoRA †" in render.as_markdown(table)
     assert any("--fresh stale" in note for note in sentences(table))
     cells, failed, _, computed = damaged.again("stale")
     assert (failed, computed) == ([], 2)
