@@ -108,7 +108,6 @@ def test_generated_answers_are_those_of_one_process(
         "training.train_items": 9,
         "training.validation_items": 3,
         "evaluation.items": 5,
-        "evaluation.max_new_tokens": 6,
     }
     source = f"local:{llm_adapters}"
     wanted = job("lora", ["piqa"], settings, 0, f"local:{tiny_model}", source)
