@@ -180,7 +180,8 @@ def test_the_commands_that_print_or_plan_do_so(
     if "--chat-template" in words:  # that of the embedded model
         request.getfixturevalue("offline")
     if "--stored" in words:  # it writes the table beside its runs
-        shutil.copytree(ROOT / "results" / "study", tmp_path / "results" / "study")
+        results = "results/study" if "--results" in words else "results/local/embedded"
+        shutil.copytree(ROOT / "results" / "study", tmp_path / results)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     for page in ("tutorial", "methods", "data-and-models", "own-data"):
