@@ -10,6 +10,7 @@ import typer
 
 from quanta_bench.cli.options import DataSource, Json, comma_separated, examples
 from quanta_bench.errors import UsageError, near
+from quanta_bench.plugins import short_reference
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -64,7 +65,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model by lm-evaluation-harness, and show its scores beside ours.
+    """Score a model by lm-evaluation-harness beside this suite.
 
     By default both score the same items with the same prompts, which needs no hub.
     """
@@ -125,7 +126,7 @@ def _on_screen(subject: Subject, made: Comparison) -> RenderableType:
         table.add_column(heading, right=True)
     for row in made.rows:
         table.add_row(
-            row.task,
+            short_reference(row.task),
             row.metric,
             _number(row.ours, ".4f"),
             f"{row.theirs:.4f}",

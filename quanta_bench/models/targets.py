@@ -85,7 +85,11 @@ def with_counterparts(model: str, settings: Mapping[str, Any]) -> dict[str, Any]
         if isinstance(value, Mapping):
             if inner := with_counterparts(model, value):
                 changed[key] = {**value, **inner}
-        elif isinstance(value, (list, tuple, set)) and set(value) & COUNTERPARTS.keys():
+        elif (
+            isinstance(value, (list, tuple, set))
+            and all(isinstance(name, str) for name in value)
+            and set(value) & COUNTERPARTS.keys()
+        ):
             named = tuple(value) if not isinstance(value, set) else tuple(sorted(value))
             found = counterparts(model, named)
             if found != named:

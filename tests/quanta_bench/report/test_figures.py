@@ -279,7 +279,7 @@ def test_similarity_from_the_command_line(call: Call, suite: Path, tmp_path: Pat
     before = (results / "similar.svg").read_bytes()
     status, out, err = call("figure", suite, "--results", results)
     assert status == 0, err
-    assert "similar.svg" in out.replace("\n", "")
+    assert "similar.svg" in err.replace("\n", "")
     assert (results / "similar.svg").read_bytes() == before
 
 

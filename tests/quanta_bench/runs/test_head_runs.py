@@ -179,7 +179,7 @@ def test_a_strangers_task_joins_in(
             return (example.fields["text"],)
 
     modules = ("plugins", "data.pools", "training.objectives", "suites.compatibility")
-    for module in (*modules, "protocols.head"):
+    for module in (*modules, "protocols.head", "runs.runner"):
         monkeypatch.setattr(f"quanta_bench.{module}.find_task", lambda _: Ends())
     runs = runner(tmp_path)
     result = runs.run(make("ends", epochs=2))

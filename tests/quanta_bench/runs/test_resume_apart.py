@@ -76,7 +76,7 @@ def table(
 
 
 def count(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    compute, train = Runner._compute, trainer.train
+    compute, train = Runner.compute_share, trainer.train
 
     def computed(self: Runner, job: Any, names: Any) -> Any:
         found = compute(self, job, names)
@@ -88,7 +88,7 @@ def count(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
         table.trained += 1
         return train(*args, **options)
 
-    monkeypatch.setattr(Runner, "_compute", computed)
+    monkeypatch.setattr(Runner, "compute_share", computed)
     monkeypatch.setattr(trainer, "train", trained)
 
 
