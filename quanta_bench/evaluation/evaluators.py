@@ -260,7 +260,6 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     bounds = {"max_length": spec.max_length, "max_new_tokens": most}
     widths = {i: len(read_context(context.tokenizer, prompts[i], **bounds)[0]) for i in own}
     order = sorted(own, key=lambda i: -widths[i])
-    cuts = _generation_cuts(context, most, [widths[i] for i in order])
     judged: dict[int, Judged] = {}
     write = partial(
         generate,
@@ -274,7 +273,8 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
         advance=context.advance,
     )
     with in_step(context.model, context.group):
-        for cut in cuts:
+        # How a model decodes is tried out by passes too.
+        for cut in _generation_cuts(context, most, [widths[i] for i in order]):
             chunk = order[cut]
             try:
                 answers = context.in_halves(write, [prompts[i] for i in chunk])

@@ -18,6 +18,7 @@ from torch import nn
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.evaluation.evaluators import Context, answer
+from quanta_bench.models import capabilities
 from quanta_bench.models.loading import ModelRef, load_model
 from quanta_bench.models.sharding import blocks, in_step, is_sharded, shard
 from quanta_bench.plugins import build_method
@@ -182,19 +183,23 @@ def test_a_model_that_is_not_sharded_passes_as_it_likes() -> None:
     assert not model._forward_pre_hooks
 
 
-def test_answers_are_generated_by_a_sharded_model(tiny_model: Path, tmp_path: Path) -> None:
-    """By the base model inside the adapted one, three items by one process and two by the other."""
+@pytest.mark.parametrize("count", [1, 5])
+def test_answers_are_generated_by_a_sharded_model(
+    count: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    """By the base model inside the adapted one; of a single item, one process has none."""
     base = load_model(ModelRef(".", f"local:{tiny_model}"), torch.float32)
     method = build_method("lora", LORA)
     model = method.adapt(base.model, 0).eval()
-    data = write_data(tmp_path, test=5)
-    ((task, examples),) = Pools().sample((f"jsonl:{data}",), "embedded", "test", 5, 0)
+    data = write_data(tmp_path, test=count)
+    ((task, examples),) = Pools().sample((f"jsonl:{data}",), "embedded", "test", count, 0)
     spec = EvaluationSpec(tasks=("x",), max_length=256)
     cpu = torch.device("cpu")
     context = Context(model, base.tokenizer, spec, True, True, cpu, lambda count: None)
     expected = [item.detail["text"] for item in answer(context, task, examples)]
 
     def work(group: Any) -> list[str]:
+        capabilities._decoding.clear()  # how to decode is found out again
         shard(model, method.trainable(model).values(), group)
         judged = answer(replace(context, group=group), task, examples)
         return [item.detail["text"] for item in judged]
