@@ -12,7 +12,10 @@ from finished_runs import FinishedRuns
 pytest.importorskip("lm_eval")
 
 
-def test_both_scorers_stand_in_one_table(finished: FinishedRuns, bench: Bench) -> None:
+def test_both_scorers_stand_in_one_table(
+    finished: FinishedRuns, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")  # the task is named by the path of its file
     run = finished("lora")
     folder = run.store.run_folder(run.result.run)
     words = ["eval", folder, "--with", "lm-eval", "--items", "4"]

@@ -48,8 +48,9 @@ def test_each_format_is_written_and_said(
 
 
 def test_pefts_rows_are_shown_beside_ours(
-    finished: FinishedRuns, bench: Bench, tmp_path: Path
+    finished: FinishedRuns, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # the experiment is named by the path of its data
     run = finished("lora")
     (tmp_path / "a.json").write_text(json.dumps(PEFT_FILE))
     words = ["results", run.store.root, "--beside", tmp_path]

@@ -87,9 +87,10 @@ def test_a_run_of_another_process_is_left_to_it_and_taken_from_it(
         runs[run.name] += 1
         finish(self, run, *rest)
 
-    def give_up(self: Any, held: Any) -> None:
-        wait(self, held)
+    def give_up(self: Any, held: Any) -> bool:
+        waits = wait(self, held)
         done.set()
+        return waits
 
     monkeypatch.setattr(sweeps._Board, "finish", count)
     monkeypatch.setattr(sweeps._Board, "wait", give_up)
