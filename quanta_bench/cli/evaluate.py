@@ -10,7 +10,6 @@ import typer
 
 from quanta_bench.cli.options import DataSource, Json, comma_separated, examples
 from quanta_bench.errors import UsageError, near
-from quanta_bench.plugins import short_reference
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -117,6 +116,7 @@ def _on_screen(subject: Subject, made: Comparison) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from quanta_bench.plugins import short_reference
     from quanta_bench.utils.fitted_table import FittedTable
 
     table = FittedTable(f"{subject.name} by two scorers")
