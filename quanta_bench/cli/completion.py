@@ -44,7 +44,10 @@ def tables(incomplete: str) -> list[str]:
 
 def profiles(incomplete: str) -> list[str]:
     """Names of the profiles of shipped suites."""
-    return _beginning(incomplete, ("embedded", "paper"))
+    from quanta_bench.suites.loading import load_suite, shipped
+
+    names = {name for suite in shipped() for name in load_suite(suite).profiles}
+    return _beginning(incomplete, sorted(names))
 
 
 def loggers(incomplete: str) -> list[str]:

@@ -58,12 +58,17 @@ def tune(
     suite with the chosen rates, for `quanta-bench table`. The same command resumes.
     """
     from quanta_bench.cli import console
+    from quanta_bench.launchers.choice import LOCAL
     from quanta_bench.report.appendix import TABLES
     from quanta_bench.tuning import trials
     from quanta_bench.tuning.rates import MOST, parse_rates
 
     if options.stored:
         raise UsageError("--stored does not apply to tune, which computes no finished run again.")
+    if options.launcher != LOCAL:
+        raise UsageError(
+            "--launcher does not apply to tune, which decides on this machine what to try next."
+        )
     rates = parse_rates(options.rates)
     most = options.max_rates if options.max_rates is not None else max(MOST, len(rates))
     if most < max(2, len(rates)):

@@ -45,6 +45,7 @@ def test_every_help_page_ends_with_examples_that_are_understood(name: str, bench
         ("tasks boo", {"boolq"}),
         ("table tableF", {"tableF5", "tableF6", "tableF7"}),
         ("table 3 --profile p", {"paper"}),
+        ("table 3 --profile o", {"one-gpu"}),
     ],
 )
 def test_a_shell_completes_commands_and_names(

@@ -269,6 +269,7 @@ def test_a_plan_names_the_rates_and_computes_nothing(
         (["3", "--max-rates", "1"], "give at least 2"),
         (["3", "--methods", "none"], "table3 has nothing to tune. Base model: does not train."),
         (["3", "--stored"], "--stored does not apply to tune"),
+        (["3", "--launcher", "ray"], "--launcher does not apply to tune"),
         (["D1"], "Table D1 trains nothing to tune."),
         (["figure4"], "figure4 is a figure"),
         (["33"], "There is no table '33'."),
