@@ -116,7 +116,6 @@ def _on_screen(subject: Subject, made: Comparison) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from quanta_bench.plugins import short_reference
     from quanta_bench.utils.fitted_table import FittedTable
 
     table = FittedTable(f"{subject.name} by two scorers")
@@ -126,7 +125,7 @@ def _on_screen(subject: Subject, made: Comparison) -> RenderableType:
         table.add_column(heading, right=True)
     for row in made.rows:
         table.add_row(
-            short_reference(row.task),
+            row.task,
             row.metric,
             _number(row.ours, ".4f"),
             f"{row.theirs:.4f}",

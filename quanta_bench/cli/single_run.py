@@ -126,12 +126,11 @@ def compute(
         planned = PlannedRun.of(job)
         stored = runner.find(planned)
         again = fresh == "all" or (fresh == "stale" and runner.is_stale(planned, stored))
-        if (again or stored is None) and not allow_overlap:
-            check_overlap(runner, planned)
-        if again or stored is None:
+        if stored is None or again:
+            if not allow_overlap:
+                check_overlap(runner, planned)
             store.check_writable()
             store.remove_litter()
-        if stored is None or again:
             stored = compute_or_wait(planned, runner, screen.tell, fresh=again)
         line.finish()
     print_notices(store, console)

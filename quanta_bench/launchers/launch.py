@@ -8,6 +8,7 @@ from typing import Protocol
 from quanta_bench.errors import BenchError
 from quanta_bench.launchers.order import Order, remove_finished
 from quanta_bench.launchers.watch import Watch, Workers
+from quanta_bench.models.precision import automatic
 from quanta_bench.runs.claims import Observer
 from quanta_bench.runs.runner import Runner
 from quanta_bench.runs.schedule import PendingRun
@@ -65,7 +66,7 @@ class Launch:
             Detached: it does not wait.
         """
         remove_finished(runner.store.root)
-        order = Order.make(runs, runner, dtype=_dtype(), threads=self._launcher.threads)
+        order = Order.make(runs, runner, dtype=automatic(), threads=self._launcher.threads)
         workers = self._launcher.launch(order, runs)
         if not self._wait:
             batches = range(len(order.batches))
@@ -121,8 +122,6 @@ def settle_precision(launcher: Launcher) -> None:
         precision.settle(this_device().type, getattr(torch, launcher.dtype))
 
 
-def _dtype() -> str:
-    from quanta_bench.models.precision import dtype_name, fast_dtype
-    from quanta_bench.utils.device import this_device
-
-    return dtype_name(fast_dtype(this_device().type))
+def last_line(text: str) -> str:
+    """The last line of a text with anything in it; empty without one."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

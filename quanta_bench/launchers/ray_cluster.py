@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from quanta_bench.errors import BenchError, OutOfMemoryError
-from quanta_bench.launchers.launch import Patience
+from quanta_bench.launchers.launch import Patience, last_line
 from quanta_bench.launchers.order import Order
 from quanta_bench.launchers.worker import work
 from quanta_bench.runs.concurrency import available_resources
@@ -228,7 +228,7 @@ class RayWorkers:
                 self._ran_out(number, error)
             except ray.exceptions.RayError as error:
                 lost += 1
-                self._patience.problem = f"The last one said: {_last_line(error)}"
+                self._patience.problem = f"The last one said: {_last_words(error)}"
         return lost
 
     def _ran_out(self, number: int, error: Exception) -> None:
@@ -236,10 +236,9 @@ class RayWorkers:
         for run in self._order.batches[number]:
             name = self._order.runs[run].run
             if self._order.ledger.history(name).open:
-                self._order.ledger.fail(name, OutOfMemoryError(_last_line(error)))
+                self._order.ledger.fail(name, OutOfMemoryError(_last_words(error)))
                 return
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _last_words(error: Exception) -> str:
+    return last_line(str(error)) or type(error).__name__

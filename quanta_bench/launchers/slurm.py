@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from quanta_bench.errors import BenchError
-from quanta_bench.launchers.launch import Patience
+from quanta_bench.launchers.launch import Patience, last_line
 from quanta_bench.launchers.order import Order
 from quanta_bench.launchers.watch import wanted
 from quanta_bench.launchers.worker import work
@@ -225,10 +225,7 @@ class SlurmWorkers:
                 [self._most] * count,
             )
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            raise BenchError(
-                f"SLURM refused the workers: {lines[-1] if lines else error}"
-            ) from error
+            raise BenchError(f"SLURM refused the workers: {last_line(str(error))}") from error
         self._say(f"{self}.")
 
     def _parameters(self) -> dict[str, Any]:
@@ -273,10 +270,9 @@ class SlurmWorkers:
         """The last line that the last worker with anything to say wrote."""
         logs = sorted((self._order.folder / "slurm").glob("*.err"), key=os.path.getmtime)
         for path in reversed(logs):
-            lines = path.read_text("utf-8", errors="replace").splitlines()
-            lines = [line.strip() for line in lines if line.strip()]
-            if lines:
-                return f"One wrote: {lines[-1]} (in {path})"
+            line = last_line(path.read_text("utf-8", errors="replace"))
+            if line:
+                return f"One wrote: {line} (in {path})"
         return ""
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from quanta_bench.utils.device import this_device
+
 ROUNDS = 20
 """Matrix products timed on a CPU for each dtype, a millisecond or two each."""
 
@@ -29,6 +31,11 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
 def dtype_name(dtype: torch.dtype) -> str:
     """A dtype without its module, as records and settings have it: ``bfloat16``."""
     return str(dtype).removeprefix("torch.")
+
+
+def automatic() -> str:
+    """The name of the dtype that ``precision="auto"`` stands for on this machine."""
+    return dtype_name(fast_dtype(this_device().type))
 
 
 def settle(device: str, dtype: torch.dtype) -> None:

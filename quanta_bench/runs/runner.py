@@ -29,7 +29,7 @@ from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.loading import LoadedModel, is_here, model_fingerprint
-from quanta_bench.models.precision import arithmetic, dtype_name, fast_dtype
+from quanta_bench.models.precision import arithmetic, automatic
 from quanta_bench.models.sharding import is_sharded, shard
 from quanta_bench.plugins import find_protocol, find_task, plugin_packages
 from quanta_bench.results.environment import environment
@@ -114,7 +114,7 @@ class Runner:
     def identify(self, planned: PlannedRun) -> Identity:
         """The names of a run here. Reads data and hashes the model, but computes nothing."""
         if planned.key not in self._identities:
-            self._identities[planned.key] = self._identify(planned, _fastest())
+            self._identities[planned.key] = self._identify(planned, automatic())
         return self._identities[planned.key]
 
     def _identify(self, planned: PlannedRun, fastest: str, *, by_place: bool = False) -> Identity:
@@ -136,10 +136,10 @@ class Runner:
         names = self.identify(planned)
         result = self.stored_result(planned, names)
         if result is None and planned.training.precision == "auto":
-            other = "float32" if _fastest() == "bfloat16" else "bfloat16"
+            other = "float32" if automatic() == "bfloat16" else "bfloat16"
             result = self.stored_result(planned, self._identify(planned, other))
         if result is None and planned.names_places:
-            earlier = self._identify(planned, _fastest(), by_place=True)
+            earlier = self._identify(planned, automatic(), by_place=True)
             result = self.stored_result(planned, earlier)
         if result is None:
             # Damage in a training is reported before anything is computed.
@@ -489,8 +489,3 @@ def _alone_in_process() -> bool:
     global _computed
     _computed += 1
     return _computed == 1 or torch.cuda.is_available()
-
-
-def _fastest() -> str:
-    """The dtype that ``precision="auto"`` stands for here."""
-    return dtype_name(fast_dtype(this_device().type))

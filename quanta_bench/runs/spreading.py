@@ -48,6 +48,7 @@ from quanta_bench.utils.processes import (
     Raised,
     Reply,
     close_all,
+    printed_lines,
 )
 
 SECONDS_FOR_THE_CAUSE = 5.0
@@ -129,7 +130,7 @@ class SpreadRunner(Runner):
                         member.call(take_part, settings, seat, order, tells=True)
                     _watch(members, self._report)
                 finally:
-                    for line in _lines(logs[0]):
+                    for line in printed_lines(logs[0]):
                         self.store.notice(line)
 
     def _report(self, progress: Progress) -> None:
@@ -295,11 +296,3 @@ def _reply(member: ChildProcess, rank: int, count: int) -> Reply:
         raise RunKilledError(
             f"Process {rank + 1} of the {count} that computed it {error}."
         ) from None
-
-
-def _lines(log: IO[bytes]) -> list[str]:
-    """What a process printed."""
-    size = os.fstat(log.fileno()).st_size
-    # pread, because the process writes through the same open file.
-    text = os.pread(log.fileno(), size, 0).decode(errors="replace")
-    return [line.rstrip() for line in text.splitlines() if line.strip()]

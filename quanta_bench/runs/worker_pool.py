@@ -25,6 +25,7 @@ from quanta_bench.utils.processes import (
     Raised,
     Returned,
     close_all,
+    printed_lines,
 )
 
 
@@ -100,10 +101,7 @@ class _Worker:
 
     def printed(self) -> list[str]:
         """The lines that libraries printed."""
-        # pread, because the worker writes through the same open file.
-        size = os.fstat(self.log.fileno()).st_size
-        text = os.pread(self.log.fileno(), size, 0).decode(errors="replace")
-        return [line.rstrip() for line in text.splitlines() if line.strip()]
+        return printed_lines(self.log)
 
 
 class WorkerPool:

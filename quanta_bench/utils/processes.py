@@ -44,6 +44,14 @@ LONGEST_END = 30.0
 _MAIN = "import sys; from quanta_bench.utils.processes import serve; serve(int(sys.argv[1]))"
 
 
+def printed_lines(log: IO[bytes]) -> list[str]:
+    """The lines that a child has printed into a log which it still writes to."""
+    # pread, because the child writes through the same open file.
+    size = os.fstat(log.fileno()).st_size
+    text = os.pread(log.fileno(), size, 0).decode(errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
 @dataclass(frozen=True)
 class Message:
     """What a call hands to its ``tell``."""
