@@ -10,6 +10,8 @@ from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
 from quanta_bench.export.stored import StoredRun
 from quanta_bench.plugins import find_protocol
+from quanta_bench.report.prompts import context_seen
+from quanta_bench.results.records import Result
 from quanta_bench.task import Example, Task
 
 
@@ -66,15 +68,19 @@ def asked(run: StoredRun, reference: str, pools: Pools) -> tuple[Task, list[Aske
         )
     examples = {example.id: example for example in pool.examples}
     return pool.task, [
-        _asked(pool.task, spec.protocol, examples[line["id"]], line)
+        _asked(result, reference, pool.task, examples[line["id"]], line)
         for line in lines
         if line["task"] == reference
     ]
 
 
-def _asked(task: Task, protocol: str, example: Example, line: Mapping[str, Any]) -> Asked:
+def _asked(
+    result: Result, reference: str, task: Task, example: Example, line: Mapping[str, Any]
+) -> Asked:
+    protocol = result.evaluation.protocol
     if not find_protocol(protocol).prompts:
         return Asked(example, "\n".join(task.texts(example)), (), line)
-    prompt = task.prompt(example, protocol)
+    text, _ = context_seen(result, reference, task, example)
     compared = task.kind != "perplexity" and "log_likelihoods" in line
-    return Asked(example, prompt.context, prompt.candidates if compared else (), line)
+    choices = task.prompt(example, protocol).candidates if compared else ()
+    return Asked(example, text, choices, line)

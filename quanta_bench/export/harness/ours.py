@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quanta_bench.data.chat import uses_chat
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.evaluation import decisions, evaluators
@@ -28,10 +29,16 @@ def own_task(subject: Subject, reference: str, items: int | None, pools: Pools) 
         pools: where items come from.
 
     Raises:
-        UsageError: there is no such task, or none of its protocols has prompts.
+        UsageError: there is no such task, none of its protocols has prompts, or its prompts are in
+            a chat template.
         BenchError: the run's items are not what they were.
         SourceError: the data cannot be read.
     """
+    if uses_chat(find_task(reference), subject.spec.chat_template):
+        raise UsageError(
+            f"The prompts of {reference} are in the model's chat template here, and "
+            "lm-evaluation-harness would read them without it: the scores could not be compared."
+        )
     run = subject.run
     if run is not None and reference in run.result.tasks:
         task, lines = asked(run, reference, pools)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,13 @@ def test_a_task_of_lm_evals_own_kind_with_data_of_this_machine(
 
 
 @pytest.mark.slow  # lm-eval reads its 14,000 tasks to name the nearest: 8 s of processor time
+def test_prompts_in_a_chat_template_are_not_compared(finished: FinishedRuns) -> None:
+    subject = of_run(finished("lora"))
+    chats = replace(subject, spec=subject.spec.model_copy(update={"chat_template": True}))
+    with pytest.raises(UsageError, match="chat template here, and lm-evaluation-harness would"):
+        comparison.compare(chats, [], items=2, include=None)
+
+
 def test_a_misspelt_task_has_a_near_one(finished: FinishedRuns) -> None:
     with pytest.raises(UsageError, match=r"no task 'hellaswog'. Did you mean .*'hellaswag'"):
         compare(finished("lora"), "hellaswog")
