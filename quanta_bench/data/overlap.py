@@ -8,21 +8,19 @@ punctuation, by the share of a test text's five-word sequences that one training
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import find_protocol
 from quanta_bench.spec import EvaluationSpec, TrainingSpec, canonical
 from quanta_bench.task import Example, Split, Task
-from quanta_bench.utils.cache import cache_folder, keep
-from quanta_bench.utils.fingerprint import text_digest
+from quanta_bench.utils.remembered import remembered
 
 Words = tuple[str, ...]
 
@@ -133,18 +131,16 @@ class Overlaps:
             canonical([training.protocol, evaluation.protocol, evaluation.split]),
             canonical([len(pool.examples) for pool in (*trained, *scored.values())]),
         ]
-        path = cache_folder() / FOLDER / f"{text_digest(*parts)[:32]}.json"
-        found = _read(path, scored)
-        if found is None:
-            found = overlapping(
+        return remembered(
+            FOLDER,
+            tuple(parts),
+            lambda: overlapping(
                 [(pool.task, pool.examples) for pool in trained],
                 training.protocol,
                 {name: (pool.task, pool.examples) for name, pool in scored.items()},
                 evaluation.protocol,
-            )
-            text = json.dumps(found)
-            keep(path, json.dumps([text_digest(text), text]).encode())
-        return found
+            ),
+        )
 
     def check(self, training: TrainingSpec, evaluation: EvaluationSpec) -> None:
         """Refuse to score items of which too many are in the training data.
@@ -163,17 +159,6 @@ class Overlaps:
                     f"be. Train on other data, leave {name} out, or score it all the same with "
                     "--allow-overlap; the table will say so."
                 )
-
-
-def _read(path: Path, scored: Collection[str]) -> dict[str, list[str]] | None:
-    """A cached overlap; ``None`` if there is none, or it is damaged."""
-    try:
-        digest, text = json.loads(path.read_bytes())
-        found = json.loads(text)
-    except (OSError, ValueError, TypeError):
-        return None
-    whole = digest == text_digest(text) and found.keys() == set(scored)
-    return cast("dict[str, list[str]]", found) if whole else None
 
 
 class _Index:

@@ -22,6 +22,7 @@ from quanta_bench.models.folders import read_configuration
 from quanta_bench.plugins import build_method
 from quanta_bench.sources.names import read_words
 from quanta_bench.spec import Denominator, canonical
+from quanta_bench.utils.fingerprint import file_digest, text_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -210,17 +211,47 @@ class Counts:
         return self._counts[key]
 
 
+def configuration_digest(name: str) -> str:
+    """A hash of the configuration of a model of `meta_model`. Imports no library of models.
+
+    Raises:
+        UsageError: no such model is shipped.
+        SourceError: the folder has no configuration, or it cannot be read.
+    """
+    path = _file(name)
+    if path is None:
+        return text_digest(canonical(_description(name)))
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error}.") from error
+
+
 def _configuration(name: str) -> tuple[str, Any]:
     """The class of a model and its configuration."""
+    path = _file(name)
+    return _shipped(name) if path is None else _from_file(path)
+
+
+def _file(name: str) -> Path | None:
+    """The file of a model's configuration; ``None`` if it is shipped.
+
+    Raises:
+        UsageError: it is neither shipped nor here.
+        SourceError: the folder has none.
+    """
     if name.startswith("local:"):
-        return _from_file(read_words(name)[1] / "config.json")
+        path = read_words(name)[1] / "config.json"
+        if not path.is_file():
+            raise SourceError(f"There is no model in {path.parent}: config.json is missing.")
+        return path
     try:
-        return _shipped(name)
+        _description(name)
     except UsageError:
-        path = _downloaded(name)
-        if path is None:
+        if (downloaded := _downloaded(name)) is None:
             raise
-        return _from_file(path)
+        return downloaded
+    return None
 
 
 def fetch_configuration(name: str, revision: str = "main") -> None:
@@ -267,8 +298,6 @@ def _from_file(path: Path) -> tuple[str, Any]:
     """The class of a model and its configuration, from its folder's ``config.json``."""
     import transformers
 
-    if not path.is_file():
-        raise SourceError(f"There is no model in {path.parent}: config.json is missing.")
     content = read_configuration(path)
     kind = str(content.get("model_type"))
     if kind not in transformers.CONFIG_MAPPING:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from quanta_bench.models.meta import meta_model
+from quanta_bench.models.meta import configuration_digest, meta_model
+from quanta_bench.utils.remembered import code_here, remembered
 
 FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "in_proj_qkv")
 """One layer that computes queries, keys and values."""
@@ -57,7 +58,7 @@ def counterparts(model: str, names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         BenchError: the model's configuration is not known.
     """
-    modules, linear = _names_of(model)
+    modules, linear = module_names(model)
     found: list[str] = []
     for name in names:
         if name not in COUNTERPARTS or _is_named(name, modules):
@@ -98,13 +99,26 @@ def with_counterparts(model: str, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 @lru_cache(maxsize=16)
-def _names_of(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of a model's modules, and of the linear layers in its repeated blocks."""
+def module_names(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of a model's modules, and of the linear layers in its repeated blocks.
+
+    They are remembered: building a model without weights imports torch, which takes seconds.
+
+    Raises:
+        BenchError: raised by :func:`quanta_bench.models.meta.meta_model`.
+    """
+    # All layers of the models whose configurations are shipped are alike.
+    layers = None if model.startswith("local:") else 1
+    parts = (configuration_digest(model), str(layers), code_here())
+    modules, linear = remembered("modules", parts, lambda: _built_names(model, layers))
+    return tuple(modules), tuple(linear)
+
+
+def _built_names(model: str, layers: int | None) -> tuple[list[str], list[str]]:
+    """Build a model without weights; see `module_names`."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    # All layers of the models whose configurations are shipped are alike.
-    layers = None if model.startswith("local:") else 1
     modules = dict(meta_model(model, layers).named_modules())
     linear = [
         name
@@ -113,7 +127,7 @@ def _names_of(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         and re.search(r"\.\d+\.", name)
         and "router" not in name  # it chooses experts
     ]
-    return tuple(modules), tuple(linear)
+    return list(modules), linear
 
 
 def _is_named(name: str, modules: Iterable[str]) -> bool:

@@ -13,16 +13,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.models.meta import meta_model
+from quanta_bench.models.meta import configuration_digest, meta_model
 from quanta_bench.models.nearest import count_on, nearest_size
-from quanta_bench.models.targets import as_llama, with_counterparts
+from quanta_bench.models.targets import as_llama, module_names, with_counterparts
 from quanta_bench.plugins import METHODS, build_method
+from quanta_bench.results.provenance import source_hash
+from quanta_bench.spec import canonical
 from quanta_bench.suites.overrides import relabelled, short_form
 from quanta_bench.suites.schema import RowSpec
+from quanta_bench.utils.remembered import code_here, remembered
 
 CHOSEN = "chosen for the width of this model"
 FOUND = "found for this model"
 """The origin of a setting that was chosen here."""
+
+FOLDER = "fits"
+"""In the cache folder: what was found to fit a model, as counting takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
         UsageError: the settings do not fit, and no size of the method does.
     """
     try:
-        base = meta_model(model)
+        module_names(model)
     except UsageError:
         if model.startswith("local:"):
             raise  # its configuration is missing or unreadable
@@ -65,32 +71,23 @@ def fitted(row: RowSpec, model: str, original: str, kept: Collection[str] = ()) 
     reason = _refusal(model, row)
     if not reason:
         return Fitted(row, _found_note(label, written, found))
-    share = _share(original, written)
-    sizes = [
-        {**row.settings, **size}
-        for size in METHODS.get(row.method).sizes(as_llama(model, found) if found else base)
-        if not set(size) & set(kept)
-    ]
-    # If the original share is unknown, take the smallest size.
-    nearest = nearest_size(
-        model,
-        row.method,
-        sizes,
-        lambda count: count.of_base / share if share else 1 + count.of_base,
-    )
-    if nearest.count is None:
+    settings = _nearest_settings(row, model, written, original, found, kept)
+    if settings is None:
         raise UsageError(f"{row.label}: {reason}")
     changed = {
-        name: value for name, value in nearest.settings.items() if value != row.settings.get(name)
+        name: value
+        for name, value in settings.items()
+        if canonical(value) != canonical(row.settings.get(name))  # a tuple is a list there
     }
-    label = relabelled(row.label, row.settings, nearest.settings)
+    settings = {**row.settings, **changed}
+    label = relabelled(row.label, row.settings, settings)
     note = (
         f"{label}: {_listed(changed)} instead of {_listed(row.settings, changed)}, which "
         "does not fit this model; of the sizes that fit, its trainable share is nearest."
     )
     row = row.model_copy(
         update={
-            "settings": nearest.settings,
+            "settings": settings,
             "label": label,
             "origin": {**row.origin, **dict.fromkeys(changed, CHOSEN)},
             "printed": "",
@@ -163,7 +160,7 @@ def check_fits(row: RowSpec, model: str) -> None:
         UsageError: says why; a model whose configuration is not here passes.
     """
     try:
-        meta_model(model)
+        module_names(model)
     except BenchError:
         return
     reason = _refusal(model, row)
@@ -175,14 +172,76 @@ def _refusal(model: str, row: RowSpec) -> str:
     """Why a row's method refuses a model; empty if it does not."""
     # A classification head exists only once the model is loaded, and does not depend on widths.
     settings = {key: value for key, value in row.settings.items() if key != "modules_to_save"}
-    try:
-        count_on(model, row.method, settings)
-    except UsageError as error:
-        return str(error)
-    except BenchError:
-        # It cannot be counted without weights; whether it fits shows when the model is loaded.
+
+    def compute() -> str:
+        try:
+            count_on(model, row.method, settings)
+        except UsageError as error:
+            return str(error)
+        except BenchError:
+            # It cannot be counted without weights; whether it fits shows when the model is loaded.
+            return ""
         return ""
-    return ""
+
+    if row.method not in METHODS:
+        return compute()
+    return remembered(FOLDER, ("refusal", *_depends(model, row.method, settings)), compute)
+
+
+def _nearest_settings(
+    row: RowSpec,
+    model: str,
+    written: RowSpec,
+    original: str,
+    found: Mapping[str, Any],
+    kept: Collection[str],
+) -> dict[str, Any] | None:
+    """The settings of the size of a row's method that is nearest on a model.
+
+    Args:
+        row: the row, which does not fit.
+        model: the model.
+        written: the row as it was written for the original model.
+        original: that model.
+        found: the layers that `row` names in place of those of `written`.
+        kept: names of settings that stay.
+
+    Returns:
+        ``None`` if no size fits.
+    """
+
+    def compute() -> dict[str, Any] | None:
+        share = _share(original, written)
+        base = as_llama(model, found) if found else meta_model(model)
+        sizes = [
+            {**row.settings, **size}
+            for size in METHODS.get(row.method).sizes(base)
+            if not set(size) & set(kept)
+        ]
+        # If the original share is unknown, take the smallest size.
+        nearest = nearest_size(
+            model,
+            row.method,
+            sizes,
+            lambda count: count.of_base / share if share else 1 + count.of_base,
+        )
+        return None if nearest.count is None else nearest.settings
+
+    try:
+        of_original = configuration_digest(original)
+    except BenchError:
+        of_original = ""
+    parts = (
+        *("size", *_depends(model, row.method, row.settings)),
+        *(of_original, canonical(written.settings), canonical(found), canonical(sorted(kept))),
+    )
+    return remembered(FOLDER, parts, compute)
+
+
+def _depends(model: str, method: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What decides whether a method's settings fit a model."""
+    source = source_hash(METHODS.module(method))
+    return configuration_digest(model), method, canonical(settings), source, code_here()
 
 
 def _share(model: str, row: RowSpec) -> float | None:
