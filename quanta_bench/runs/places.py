@@ -7,6 +7,7 @@ from another working directory, leaves a run's name as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import PurePath, PureWindowsPath
 from typing import Any, TypeVar
 
@@ -160,6 +161,7 @@ def _placed(spec: Spec, folder_name: Callable[[str], str]) -> Spec:
     return spec if changed == spec else changed
 
 
+@lru_cache(maxsize=4096)  # the runs of a table name the same few places
 def _last(path: str) -> str:
     """The last part of a path of any system; empty for the working directory itself."""
     return PurePath(*PureWindowsPath(path).parts[-1:]).name

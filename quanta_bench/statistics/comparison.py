@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special  # scipy.stats takes half a second to import
 
 from quanta_bench.statistics.noise import Noise, noise
 from quanta_bench.statistics.pooling import diverging, pool, seed_means, unlike, with_training
@@ -92,8 +92,9 @@ def power(effect: float, error: Noise, alpha: float = 0.05) -> float:
         return 1.0 if effect else alpha
     critical, shift = error.quantile(alpha), abs(effect) / error.standard_error
     places = (np.arange(500) + 0.5) / 500
-    bounds = critical * np.sqrt(stats.chi2.ppf(places, error.df) / error.df)
-    return float((stats.norm.sf(bounds - shift) + stats.norm.cdf(-bounds - shift)).mean())
+    chi2 = 2 * special.gammaincinv(error.df / 2, places)
+    bounds = critical * np.sqrt(chi2 / error.df)
+    return float((special.ndtr(shift - bounds) + special.ndtr(-bounds - shift)).mean())
 
 
 def smallest_difference(error: Noise, alpha: float = 0.05, wanted: float = 0.8) -> float:

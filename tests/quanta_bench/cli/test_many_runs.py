@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,26 @@ def test_each_file_is_read_once_whatever_the_number_of_rows(
     assert {f"{run}/items" for run in runs} <= counted.keys()
     assert set(counted.values()) == {1}
     assert ("model" in counted) == (words == ())
+
+
+IMPORTED = """
+import sys
+from quanta_bench.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print([name for name in ("torch", "transformers", "peft", "lightning") if name in sys.modules])
+"""
+
+
+def test_a_table_of_stored_runs_imports_no_library_of_models(many: Path) -> None:
+    """Importing them takes longer than reading all of the runs."""
+    words = ("table", many / "many.yaml", "--results", many / "r", "--stored")
+    call = [sys.executable, "-c", IMPORTED, *map(str, words)]
+    # What the model has and which rows fit was found when the fixture made the runs.
+    said = subprocess.run(call, check=True, capture_output=True, text=True)
+    assert said.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_long_table_is_shown_in_part_and_written_whole(

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from quanta_bench.errors import UsageError
+from quanta_bench.models import nearest, targets
 from quanta_bench.models.meta import meta_model
 from quanta_bench.plugins import METHODS
+from quanta_bench.suites import fitting
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.request import make_request
@@ -111,3 +113,30 @@ def test_a_method_that_no_size_fits_leaves_its_row_empty(tmp_path: Path) -> None
 def test_a_model_without_a_configuration_here_is_left_to_its_loading() -> None:
     made = rows("", Choice(model="hub:someone/some-model", methods=("quanta",)))
     assert made["quanta"].spec.settings == dict(METHODS.get("quanta").rows["embedded"].config)
+
+
+def test_what_was_found_is_found_again_without_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All methods: those that fit, those of which a size is chosen, and one that no size fits."""
+    monkeypatch.setenv("QUANTA_BENCH_CACHE", str(tmp_path / "cache"))
+    WIDTHS[134] = (1, 1)
+    choices = [
+        Choice(model=folder(tmp_path, width), all_rows=True, seeds=(0,)) for width in (80, 134)
+    ]
+    first = [rows(str(choice.model), choice) for choice in choices]
+    assert first[0]["quanta"].note
+    assert first[1]["quanta"].missing
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("a model is built again")
+
+    for module in (fitting, nearest, targets):
+        monkeypatch.setattr(module, "meta_model", refuse)
+    targets.module_names.cache_clear()
+    assert [rows(str(choice.model), choice) for choice in choices] == first
+    # Another configuration in the same folder is another model.
+    (tmp_path / "80" / "config.json").write_bytes((tmp_path / "134" / "config.json").read_bytes())
+    targets.module_names.cache_clear()
+    again = rows(str(choices[0].model), choices[0])
+    assert again["quanta"].missing == first[1]["quanta"].missing
