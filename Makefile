@@ -17,7 +17,7 @@ BENCH := $(VENV)/bin/quanta-bench
 BOOTSTRAP = $(PYTHON) -I quanta_bench/bootstrap.py --folder $(VENV) \
 	$(if $(LOWEST),--constraints constraints-lowest.txt) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 SUITE_WORDS = --profile $(PROFILE) $(if $(SIZE),--size $(SIZE)) $(if $(ROWS),--rows $(ROWS)) $(ARGS)
-TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 tableD1 tableH qpa sums forgetting
+TABLES := table1 table2 table3 table4 tableF5 tableF6 tableF7 tableD1 tableH qpa qtha sums forgetting
 FIGURES := figure2 figure4 sums-figure
 OTHERS := params report fetch doctor verify tune list
 

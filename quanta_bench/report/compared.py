@@ -137,7 +137,7 @@ def compare_rows(
         for key in titles
     }
     for key, single in evidence.across_columns(by_column, fixed, reference, rows).items():
-        places = 2 if any(found[label, key].lower_is_better for label in by_column[key]) else 1
+        places = max(found[label, key].decimals for label in by_column[key])
         lines += [Line(titles[key], False, one, places) for one in single]
     if not lines:
         raise BenchError(

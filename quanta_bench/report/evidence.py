@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from quanta_bench.plugins import METHODS, find_task
+from quanta_bench.report import training_loss
 from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.predictions import ItemScores
 from quanta_bench.results.records import Result, TaskResult
@@ -50,17 +51,26 @@ class Evidence:
         scores: taken apart by seed and item.
         items: of each seed, a hash of the names of its items; rows with the same can be paired.
         lower_is_better: whether a lower score is better, as of perplexities.
+        decimals: how many are shown.
     """
 
     seeds: tuple[int, ...]
     scores: Scores
     items: tuple[str, ...]
     lower_is_better: bool = False
+    decimals: int = 1
 
 
 def scale(scored: TaskResult) -> float:
     """What a stored score is multiplied by in tables: 100 for fractions."""
     return 1.0 if scored.kind == "perplexity" else 100.0
+
+
+def decimals(column: ColumnSpec, results: Sequence[Result]) -> int:
+    """How many decimals of a column's values are shown."""
+    if column.of_training:
+        return training_loss.DECIMALS
+    return 2 if all(r.tasks[column.task].kind == "perplexity" for r in results) else 1
 
 
 def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) -> Evidence | None:
@@ -72,9 +82,13 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
         store: where their predictions are stored.
 
     Returns:
-        ``None`` if predictions are not stored, or if they do not determine the metric.
+        ``None`` if predictions are not stored, or if they do not determine the metric; of a loss in
+        training, if a row did not train.
     """
     runs = list(results.values())
+    if column.of_training:
+        losses = training_loss.by_step(runs)
+        return losses and Evidence(tuple(results), *losses, True, decimals(column, runs))
     items = [stored_items(result, store).get(column.task) for result in runs]
     known = [one for one in items if one is not None and one.ids]
     if not runs or len(known) < len(runs):
@@ -91,7 +105,9 @@ def evidence(column: ColumnSpec, results: Mapping[int, Result], store: Store) ->
             return None
         made = found
     names = tuple(hashlib.sha256("\0".join(one.ids).encode()).hexdigest() for one in known)
-    return Evidence(tuple(results), made.times(scale(scored)), names, scored.kind == "perplexity")
+    lower = scored.kind == "perplexity"
+    scores = made.times(scale(scored))
+    return Evidence(tuple(results), scores, names, lower, decimals(column, runs))
 
 
 def stored_items(result: Result, store: Store) -> Mapping[str, ItemScores]:

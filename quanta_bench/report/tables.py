@@ -13,7 +13,7 @@ from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.evaluation import stats
 from quanta_bench.models.meta import Count
 from quanta_bench.plugins import METHODS, task_title
-from quanta_bench.report import conclusions, evidence, failed, notes
+from quanta_bench.report import conclusions, evidence, failed, notes, training_loss
 from quanta_bench.report.constant_answers import constant_notes, constant_row
 from quanta_bench.report.screen_notes import CAVEATS
 from quanta_bench.report.table import Column, Cost, Table, TableRow, Value
@@ -85,10 +85,18 @@ def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
         key=spec.key,
         task=spec.task,
         title=spec.title or f"{title} {spec.metric}".rstrip(),
-        items=scored.items if scored else 0,
+        items=_items(spec, results),
         untouched=spec.untouched,
-        lower_is_better=scored is not None and scored.kind == "perplexity",
+        lower_is_better=spec.of_training or (scored is not None and scored.kind == "perplexity"),
     )
+
+
+def _items(spec: ColumnSpec, results: Sequence[Result]) -> int:
+    """Number of items behind a column's values; 0 as long as there is none."""
+    of_task = [result for result in results if spec.task in result.tasks]
+    if spec.of_training:
+        return max(map(training_loss.items, of_task), default=0)
+    return of_task[0].tasks[spec.task].items if of_task else 0
 
 
 def _row(cell: Cells) -> TableRow:
@@ -175,17 +183,16 @@ def _fill(
         error = _item_error(by_key[key], scored, store)
         if error is None:
             rows[number].without_error.append(key)
-        perplexity = all(result.tasks[by_key[key].task].kind == "perplexity" for result in scored)
+        rests_on = evidence.evidence(by_key[key], dict(zip(group.seed, scored, strict=True)), store)
         value = Value(
             mean=mean,
             deviation=None if math.isnan(deviation) else deviation,
             standard_error=_known(error),
             seeds=dict(zip(group.seed, group.value, strict=True)),
-            decimals=2 if perplexity else 1,
-            groups=max(result.tasks[by_key[key].task].groups for result in scored),
+            decimals=evidence.decimals(by_key[key], scored),
+            groups=max(_groups(by_key[key], result) for result in scored),
         )
         rows[number].cells[key] = value
-        rests_on = evidence.evidence(by_key[key], dict(zip(group.seed, scored, strict=True)), store)
         if rests_on is not None:
             found[number, key] = rests_on
             value.seed_errors = evidence.own_errors(rests_on)
@@ -209,6 +216,13 @@ def _fill(
                 _bound_average(value, [rows[number].cells[key] for key in keys])
     _set_margins(rows, found)
     return found
+
+
+def _groups(column: ColumnSpec, result: Result) -> int:
+    """Number of groups of related items behind a result's value: of a training, its steps."""
+    if column.of_training:
+        return len(training_loss.losses(result))
+    return result.tasks[column.task].groups
 
 
 def _set_margins(
@@ -268,17 +282,18 @@ def _values(
     """
     for column in columns:
         for result in runs.values():
-            if column.task in result.tasks:
+            if column.task in result.tasks and not column.of_training:
                 _metric(result.tasks[column.task], column)
     requested = pd.DataFrame(list(runs), columns=["row", "seed", "run"])
     named = pd.DataFrame(
         [(column.key, column.task, column.metric) for column in columns],
         columns=["column", "task", "named"],
     )
-    measured = frames.metrics({result.run: result for result in runs.values()}.values())
+    results = {result.run: result for result in runs.values()}.values()
+    measured = pd.concat([frames.metrics(results), training_loss.frame(results)])
     values = requested.merge(named, how="cross").merge(measured, on=["run", "task"])
     values = values[(values.metric == values.named) | ((values.named == "") & values.main)]
-    scale = np.where(values.kind == "perplexity", 1.0, 100.0)
+    scale = np.where(values.kind.isin(["perplexity", training_loss.KIND]), 1.0, 100.0)
     return values.assign(value=values.value * scale)[["row", "seed", "run", "column", "value"]]
 
 
@@ -322,6 +337,8 @@ def _item_error(column: ColumnSpec, results: Sequence[Result], store: Store) -> 
         The error in the table's unit; NaN if undefined, as with a single group; ``None`` if the
         predictions it needs are not stored.
     """
+    if column.of_training:
+        return training_loss.error(results)
     tasks = [result.tasks[column.task] for result in results]
     scale = evidence.scale(tasks[0])
     # A run records only the error of its task's main metric.

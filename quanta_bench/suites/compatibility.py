@@ -8,7 +8,7 @@ from typing import get_args
 from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.plugins import METHODS, find_protocol, find_task, is_registered
 from quanta_bench.spec import EvaluationSpec, Normaliser, TrainingSpec
-from quanta_bench.suites.schema import ColumnSpec, Suite
+from quanta_bench.suites.schema import TRAINING_LOSS, ColumnSpec, Suite
 from quanta_bench.task import Task
 
 
@@ -95,7 +95,7 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
         for reference in evaluation.tasks:
             protocols.setdefault(reference, set()).add(evaluation.protocol)
     for column in columns:
-        if not column.metric or not is_registered(column.task):
+        if column.metric in ("", TRAINING_LOSS) or not is_registered(column.task):
             continue
         task = find_task(column.task)
         for protocol in sorted(protocols.get(column.task, ())):

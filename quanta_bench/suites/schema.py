@@ -10,6 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from quanta_bench.errors import did_you_mean
 from quanta_bench.spec import Denominator, Frozen
 
+TRAINING_LOSS = "training_loss"
+"""The metric of a column that shows the loss in training, which every trained task has."""
+
 NAME = r"^[\w-]+$"
 LONGEST_NAME = 100
 """Names that become parts of file names, and the characters of the longest."""
@@ -83,7 +86,8 @@ class ColumnSpec(Frozen):
 
     Attributes:
         task: the task, one of the suite's.
-        metric: which of its metrics; empty for its main one.
+        metric: which of its metrics, or ``training_loss`` for the loss of the training that it was
+            scored after, see :mod:`quanta_bench.report.training_loss`; empty for its main one.
         title: heading; empty for the task's own, and the metric's name where one is named.
         untouched: whether it shows what training on other tasks cost: it enters no average, and
             is compared with the base model.
@@ -98,6 +102,11 @@ class ColumnSpec(Frozen):
     def key(self) -> str:
         """The column's name in a table's data."""
         return f"{self.task}/{self.metric}" if self.metric else self.task
+
+    @property
+    def of_training(self) -> bool:
+        """Whether it shows the loss in training, and no score."""
+        return self.metric == TRAINING_LOSS
 
 
 class AverageSpec(Frozen):

@@ -207,7 +207,8 @@ def _columns(suite: Suite, rows: Sequence[Tunable]) -> tuple[tuple[ColumnSpec, .
         task for tunable in rows for _, evaluation in tunable.row.jobs for task in evaluation.tasks
     )
     averaged = [key for average in suite.shown_averages for key in average.columns]
-    own = [column for column in suite.shown_columns if not column.untouched]
+    # A loss in training says nothing of items that were not trained on.
+    own = [c for c in suite.shown_columns if not (c.untouched or c.of_training)]
     shown = [column for column in own if not averaged or column.key in averaged]
     kept = tuple(column for column in shown if column.task in trained)
     if len(kept) == len(shown):
