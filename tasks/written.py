@@ -15,7 +15,7 @@ from tasks.instructions import CPsyCounD, GSM8KRationales, InstructionTask
 from tasks.metrics import TEXT_METRICS
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
 
 class WrittenAnswer(Task):
@@ -84,6 +84,6 @@ class CPsyCounDWritten(WrittenAnswer):
 @cache
 def _bleu(tokenizer: str) -> BLEU:
     # Loading it takes a tenth of a second, which listings need not wait for.
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(effective_order=True, tokenize=tokenizer)

@@ -11,8 +11,8 @@ from quanta_bench.testing.tasks import SPLITS, TaskBattery
 OWN_FILES = {"file", "jsonl"}
 SCORED_ONLY = {"running_text", "wikipedia_text"}
 ELSEWHERE = {
-    "aqua", "cola", "commonsense170k", "cpsycound", "math10k", "mawps", "r1_distill_sft", "stsb",
-    "svamp", "wikitext2",
+    "aqua", "cola", "commonsense170k", "cpsycound", "cpsycound_written", "math10k", "mawps",
+    "r1_distill_sft", "stsb", "svamp", "wikitext2",
 }  # fmt: skip
 EMBEDDED = sorted(set(TASKS.names()) - OWN_FILES - SCORED_ONLY - ELSEWHERE)
 
