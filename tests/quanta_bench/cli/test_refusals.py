@@ -20,7 +20,7 @@ FIGURES = sorted(["figure2", "figure4", "sums-figure", *EXPERIMENTS.names()])
         (["table", "3", "--sede", "0"], "--sede"),
         (
             ["table", "33"],
-            "There is no table '33'. Known: forgetting, qpa, sums, table1, table2, table3, ",
+            "There is no table '33'. Known: forgetting, qpa, qtha, sums, table1, table2, table3, ",
         ),
         (["table", "33"], "tableD1, tableF5, tableF6, tableF7, tableH. A suite"),
         (["figure", "33"], f"There is no figure '33'. Known: {', '.join(FIGURES)}. A suite"),
