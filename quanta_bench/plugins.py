@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from quanta_bench.benchmark import Benchmark
@@ -60,12 +59,6 @@ def is_registered(reference: str) -> bool:
 def task_title(reference: str) -> str:
     """The heading of a task's column; the task's own name where it is not registered."""
     return find_task(reference).title if is_registered(reference) else reference
-
-
-def short_reference(reference: str) -> str:
-    """A task reference for a narrow column: of a file's path its name alone."""
-    name, colon, argument = reference.partition(":")
-    return f"{name}{colon}{Path(argument).name}"
 
 
 def plugin_packages() -> set[str]:

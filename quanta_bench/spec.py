@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -44,6 +45,14 @@ class ModelSpec(Frozen):
     name: str = "smollm2-135m"
     source: str = "embedded"
     revision: str = "main"
+
+    @property
+    def title(self) -> str:
+        """Its name for people: of a folder that is named whole, the folder's own."""
+        if self.name != ".":
+            return self.name
+        folder = Path(self.source.partition(":")[2])
+        return folder.name or folder.resolve().name or self.name
 
     @classmethod
     def from_reference(cls, reference: str) -> ModelSpec:

@@ -71,7 +71,10 @@ class Page:
         from rich.padding import Padding
         from rich.text import Text
 
-        parts: list[RenderableType] = [Text(f"{self.name}: {self.title}", style="bold")]
+        from quanta_bench.references import portable_task
+
+        name = portable_task(self.name)
+        parts: list[RenderableType] = [Text(f"{name}: {self.title}", style="bold")]
         for paragraph in self.about:
             parts += [Text(), Text(paragraph)]
         for section in self.sections:
@@ -100,7 +103,7 @@ class _Commands:
 
         for command in self.commands:
             for line in folded(command, options.max_width):
-                yield Text(line, overflow="fold")
+                yield Text(line, no_wrap=True, overflow="ignore")
 
 
 def paragraphs(kind: type) -> list[str]:

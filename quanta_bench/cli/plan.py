@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quanta_bench.costs.gpu_hours import Cost
-from quanta_bench.costs.plan import Plan, PlanRow
+from quanta_bench.costs.plan import TASKS, Plan, PlanRow
+from quanta_bench.references import short_names
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.utils.fitted_table import FittedTable
 
@@ -51,9 +52,10 @@ def on_screen(plan: Plan) -> RenderableType:
         for heading in ("Setting", "Value", "Origin"):
             settings.add_column(heading, label=heading == "Setting", prose=heading != "Setting")
         for setting in [*first.settings, *first.training]:
-            settings.add_row(setting.name, str(setting.value), setting.origin)
+            value = _tasks(setting.value) if setting.name == "tasks" else str(setting.value)
+            settings.add_row(setting.name, value, setting.origin)
         parts += [Text(), settings]
-    parts.append(Text(f"\nScored on {', '.join(plan.tasks)}: {_scored(plan.evaluation)}."))
+    parts.append(Text(f"\nScored on {_tasks(plan.tasks)}: {_scored(plan.evaluation)}."))
     parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
     return Group(*parts)
 
@@ -77,10 +79,16 @@ def _scored(evaluation: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _tasks(references: Sequence[str]) -> str:
+    return TASKS.join(short_names(references).values())
+
+
 def _by_task(value: Any, none: str = "none") -> str:
     """A setting; one that differs among tasks is a mapping, and says whose each value is."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{_by_task(of, none)} ({task})" for task, of in value.items())
+        return ", ".join(
+            f"{_by_task(of, none)} ({_tasks(task.split(TASKS))})" for task, of in value.items()
+        )
     return none if value is None else str(value)
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from quanta_bench.errors import UsageError
 from quanta_bench.method import Row
 from quanta_bench.plugins import METHODS, find_protocol, find_task
+from quanta_bench.references import short_names
 from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.results.store import Store
@@ -143,11 +144,12 @@ def on_screen(result: Result, results: Path) -> RenderableType:
     for heading in ("Task", "Metric", "Value", "Standard error", "Chance", "Items"):
         label = heading in ("Task", "Metric")
         table.add_column(heading, right=not label, label=label)
+    short = short_names(result.tasks)
     for name, task in result.tasks.items():
         shown = task.metrics[task.metric]
         chance = "–" if task.chance is None else f"{task.chance:.3f}"
         table.add_row(
-            name,
+            short[name],
             task.metric,
             f"{shown:.3f}",
             "–" if task.standard_error is None else f"{task.standard_error:.3f}",
@@ -173,8 +175,8 @@ def on_screen(result: Result, results: Path) -> RenderableType:
     changes = stale(result)
     if changes:
         lines.append(f"Stale: {', '.join(changes)}; --fresh stale computes it again.")
-    lines.append(f"Stored in {results / 'runs' / result.run}")
-    return Group(table, "", *map(Text, lines))
+    stored = Text(f"Stored in {results / 'runs' / result.run}", overflow="ignore")
+    return Group(table, "", *map(Text, lines), stored)
 
 
 def _steady(training: TrainingRecord) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from quanta_bench.errors import BenchError
 from quanta_bench.models.meta import adapt_quietly, meta_model, quantities
 from quanta_bench.plugins import build_method
+from quanta_bench.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -177,7 +178,7 @@ def on_screen(params: Params) -> RenderableType:
         per_token = f"{added} multiply-adds added, over a sequence of {over}, not merged"
     head = f", {params.head:,} a classification head's" if params.head else ""
     lines = {
-        "Model": f"{params.model}, {params.base:,} parameters",
+        "Model": f"{_model(params.model)}, {params.base:,} parameters",
         "Method": params.method + (f" ({settings})" if settings else ""),
         "Trained": f"{params.trainable:,} parameters, {params.added:,} of them added{head}",
         "% of base": f"{params.percent_of_base:.4g}",
@@ -189,6 +190,12 @@ def on_screen(params: Params) -> RenderableType:
     for name, text in lines.items():
         grid.add_row(name, Text(text))
     return Group(grid)
+
+
+def _model(name: str) -> str:
+    """A model's name in a narrow column: of a local folder its own alone."""
+    is_local = name.startswith("local:")
+    return f"{ModelSpec.from_reference(name).title} (local folder)" if is_local else name
 
 
 def _by_module(ranks: list[Rank]) -> list[list[Rank]]:

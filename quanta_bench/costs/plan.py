@@ -21,6 +21,8 @@ from quanta_bench.suites.request import Request
 
 DEFAULT = "the suite's default"
 METHOD_DEFAULT = "the method's default"
+TASKS = ", "
+"""Between tasks that a value is for."""
 
 
 class Setting(BaseModel):
@@ -130,7 +132,8 @@ def make_plan(request: Request, gpu: str = "") -> Plan:
         costs = Costs(find_gpu(gpu), counts)
         for shown, row in zip(rows, grid, strict=True):
             _estimate(shown, row, costs)
-        notes += assumptions(costs.gpu, grid)
+        if any(row.cost is not None for row in rows):
+            notes += assumptions(costs.gpu, grid)
     estimated = [row for row in rows if row.cost is not None]
     return Plan(
         name=suite.name,
@@ -203,7 +206,7 @@ def _row(row: GridRow, profile: str, counts: Counts) -> PlanRow:
     shown = PlanRow(
         label=row.spec.label or row.spec.method,
         method=row.spec.method,
-        model=row.model.name,
+        model=row.model.title,
         printed=row.spec.printed,
         quoted=row.spec.quoted,
         seeds=list(row.seeds),
@@ -256,7 +259,7 @@ def _merge_specs(specs: Sequence[TrainingSpec | EvaluationSpec]) -> dict[str, An
     merged: dict[str, Any] = {}
     for name, value in dumped[0].items():
         same = all(spec[name] == value for spec in dumped)
-        by_task = {", ".join(spec["tasks"]): spec[name] for spec in dumped}
+        by_task = {TASKS.join(spec["tasks"]): spec[name] for spec in dumped}
         merged[name] = value if same else {task: of for task, of in by_task.items() if of != ""}
     return merged
 

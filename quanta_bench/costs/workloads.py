@@ -17,6 +17,7 @@ from quanta_bench.data.encoding import encode, encode_pair
 from quanta_bench.data.windows import TRAINING_OVERLAP, scoring_overlap, spans
 from quanta_bench.errors import UsageError
 from quanta_bench.plugins import find_protocol
+from quanta_bench.references import short_names
 from quanta_bench.spec import Frozen
 from quanta_bench.task import Example, Split, Task
 from quanta_bench.utils.yaml import parse_yaml
@@ -114,17 +115,18 @@ def parts(
     Raises:
         UsageError: the lengths or the number of items are not known.
     """
+    name = short_names([task])[task]
     workload = workloads().get(task.partition(":")[0])
     if workload is None:
-        raise UsageError(f"the lengths of the task {task!r} are not known")
+        raise UsageError(f"the lengths of the task {name!r} are not known")
     if split not in workload.items and sample is None:
-        raise UsageError(f"how many {split} items the task {task!r} has is not known")
+        raise UsageError(f"how many {split} items the task {name!r} has is not known")
     available = workload.items.get(split, sample or 0)
     items = available if sample is None else min(available, sample)
     if not workload.mixture:
         if protocol not in workload.lengths:
             raise UsageError(
-                f"the lengths of the task {task!r} under the protocol {protocol!r} are not known"
+                f"the lengths of the task {name!r} under the protocol {protocol!r} are not known"
             )
         return [(items, workload.lengths[protocol])]
     total = sum(workload.mixture.values())

@@ -13,7 +13,9 @@ from scipy import stats
 
 from quanta_bench import __version__
 from quanta_bench.plugins import METHODS, find_protocol, is_registered
+from quanta_bench.references import portable_task, short_names
 from quanta_bench.results.records import Result, TaskResult
+from quanta_bench.runs.places import by_last_names
 from quanta_bench.sources.wheels import MODEL_WHEEL
 from quanta_bench.utils.escaping import markdown, markdown_code
 from quanta_bench.utils.folders import whole_file
@@ -130,6 +132,7 @@ def eval_results(result: Result) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     found = []
+    short = short_names(result.tasks)
     kind = "text-generation" if find_protocol(result.protocol["put"]).prompts else (
         "text-classification"
     )  # fmt: skip
@@ -141,10 +144,10 @@ def eval_results(result: Result) -> list[EvalResult]:
         found.append(
             EvalResult(
                 task_type=kind,
-                dataset_type=names[0] if names else score.task,
+                dataset_type=names[0] if names else short[score.task],
                 dataset_name=score.title,
                 dataset_split=result.evaluation.split,
-                dataset_args={"source": result.evaluation.source},
+                dataset_args={"source": by_last_names(result.evaluation).source},
                 metric_type=score.metric,
                 metric_name=f"{score.metric} ({result.protocol['put']})",
                 metric_value=score.value,
@@ -164,11 +167,11 @@ def hub_entries(result: Result) -> list[EvalResultEntry]:
 
     if result.evaluation.items is not None:
         return []
-    data = hub_data(result)
+    data, short = hub_data(result), short_names(result.tasks)
     return [
         EvalResultEntry(
             dataset_id=data[score.task][0],
-            task_id=score.task,
+            task_id=short[score.task],
             value=score.value,
             notes=f"{score.metric}, quanta-bench {__version__}, protocol {result.protocol['put']}",
         )
@@ -198,7 +201,8 @@ def _words(run: StoredRun, form: Form, name: str, base: str) -> dict[str, Any]:
     """The variables of the template."""
     result = run.result
     record = result.training
-    spec = record.spec
+    # A card is read on other machines.
+    spec = by_last_names(record.spec)
     title = METHODS.get(spec.method).title
     return {
         "name": markdown(name),
@@ -207,19 +211,22 @@ def _words(run: StoredRun, form: Form, name: str, base: str) -> dict[str, Any]:
         "method": markdown(title),
         "base": markdown(record.model),
         "base_path": base,
-        "outputs": _outputs(spec.tasks) if form != "merged" else 0,
+        "outputs": _outputs(record.spec.tasks) if form != "merged" else 0,
         "settings": ", ".join(f"{k}={v}" for k, v in record.settings.items() if v is not None),
-        "tasks": ", ".join(markdown(task) for task in spec.tasks),
+        "tasks": ", ".join(markdown(portable_task(task)) for task in spec.tasks),
         "record": record,
         "spec": spec,
         "share": f"{100 * record.trainable_parameters / record.base_parameters:.3g}",
         "put": result.protocol["put"],
         "chat": result.protocol.get("chat_template", ""),
         "scoring": find_protocol(result.protocol["put"]).scoring(result.evaluation.normaliser),
-        "evaluation": result.evaluation,
+        "evaluation": by_last_names(result.evaluation),
         "rows": [_row(score) for score in scores(result)],
-        "forgetting": {markdown(task): f"{value:.2f}" for task, value in result.forgetting.items()},
-        "command": run.command,
+        "forgetting": {
+            markdown(portable_task(task)): f"{value:.2f}"
+            for task, value in result.forgetting.items()
+        },
+        "command": run.portable_command,
         "version": __version__,
         "commit": record.environment.git_commit[:12],
         "packages": {

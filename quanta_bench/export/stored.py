@@ -11,6 +11,7 @@ from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.report.page.commands import run_command
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
+from quanta_bench.runs.places import by_last_names, relocated
 
 Form = Literal["adapter", "unmerged", "merged"]
 """How a run is exported: as an adapter that `peft` knows, as one that it knows once
@@ -30,6 +31,13 @@ class StoredRun:
     def command(self) -> str:
         """The command that computes the run again."""
         return run_command(self.result)
+
+    @property
+    def portable_command(self) -> str:
+        """The same without the folders of the user's own files and models, for others to read."""
+        result = self.result
+        evaluation = by_last_names(result.evaluation)
+        return run_command(relocated(result, by_last_names(result.training.spec), evaluation))
 
     def adapter(self) -> Path:
         """The folder of what was trained, its files checked against their hashes.

@@ -39,9 +39,9 @@ def notes(
     Returns:
         Sentences by heading, the most important first; empty headings are left out.
     """
-    several = len({cell.row.model.name for cell in cells}) > 1
+    several = len({cell.row.model.title for cell in cells}) > 1
     named = [
-        (_name(cell.row.spec.label or cell.row.spec.method, cell.row.model.name, several), cell)
+        (_name(cell.row.spec.label or cell.row.spec.method, cell.row.model.title, several), cell)
         for cell in cells
     ]
     results = [(name, cell.everything()) for name, cell in named]

@@ -13,6 +13,7 @@ from quanta_bench.errors import UsageError, did_you_mean
 from quanta_bench.evaluation import stats
 from quanta_bench.models.meta import Count
 from quanta_bench.plugins import METHODS, task_title
+from quanta_bench.references import apart
 from quanta_bench.report import conclusions, evidence, failed, notes, training_loss
 from quanta_bench.report.constant_answers import constant_notes, constant_row
 from quanta_bench.report.screen_notes import CAVEATS
@@ -33,7 +34,7 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
     """The table of a request, from the results so far."""
     suite, profile = request.suite, request.profile
     everything = [result for cell in cells for result in cell.everything()]
-    columns = [_column(spec, everything) for spec in suite.shown_columns]
+    columns = _columns(suite.shown_columns, everything)
     rows = [_row(cell) for cell in cells]
     found = _fill(rows, cells, suite, store)
     for row, cell in zip(rows, cells, strict=True):
@@ -78,9 +79,19 @@ def _with_caveats(by_heading: dict[str, list[str]], caveats: list[str]) -> dict[
     return by_heading | ({CAVEATS: both} if both else {})
 
 
-def _column(spec: ColumnSpec, results: Sequence[Result]) -> Column:
-    scored = next((r.tasks[spec.task] for r in results if spec.task in r.tasks), None)
-    title = scored.title if scored else task_title(spec.task)
+def _columns(specs: Sequence[ColumnSpec], results: Sequence[Result]) -> list[Column]:
+    scored = {
+        spec.task: next((r.tasks[spec.task] for r in results if spec.task in r.tasks), None)
+        for spec in specs
+    }
+    # Two files of a user's own may have one name.
+    titles = apart(
+        {task: found.title if found else task_title(task) for task, found in scored.items()}
+    )
+    return [_column(spec, titles[spec.task], scored[spec.task]) for spec in specs]
+
+
+def _column(spec: ColumnSpec, title: str, scored: TaskResult | None) -> Column:
     return Column(
         key=spec.key,
         task=spec.task,
@@ -106,7 +117,7 @@ def _row(cell: Cells) -> TableRow:
     row = TableRow(
         label=spec.label or spec.method,
         method=spec.method,
-        model=cell.row.model.name,
+        model=cell.row.model.title,
         denominator=cell.row.denominator,
         wanted_seeds=len(cell.row.seeds),
         done_seeds=cell.complete,

@@ -7,12 +7,9 @@ from another working directory, leaves a run's name as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from pathlib import PurePath, PureWindowsPath
 from typing import Any, TypeVar
 
-from quanta_bench.errors import BenchError
-from quanta_bench.plugins import TASKS
+from quanta_bench.references import last_part, portable_task, reads_own_file
 from quanta_bench.results.integrity import sealed
 from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.results.store import Store
@@ -33,7 +30,7 @@ def without_places(spec: Spec) -> Spec:
 
 def by_last_names(spec: Spec) -> Spec:
     """A spec with the last part of each place, to match results without reading any content."""
-    return _placed(spec, _last)
+    return _placed(spec, last_part)
 
 
 def names_places(spec: TrainingSpec | EvaluationSpec) -> bool:
@@ -44,7 +41,9 @@ def names_places(spec: TrainingSpec | EvaluationSpec) -> bool:
         sources.append(spec.forgetting_source)
     else:
         sources.append(spec.model.source)
-    return any(source.startswith(f"{LOCAL}:") for source in sources) or any(map(_has_file, tasks))
+    return any(source.startswith(f"{LOCAL}:") for source in sources) or any(
+        map(reads_own_file, tasks)
+    )
 
 
 def specs_key(training: TrainingSpec, evaluation: EvaluationSpec) -> str:
@@ -58,12 +57,6 @@ def specs_key(training: TrainingSpec, evaluation: EvaluationSpec) -> str:
             by_last_names(evaluation).model_dump(mode="json", exclude={"tasks"}),
         ]
     )
-
-
-def portable_task(reference: str) -> str:
-    """A task without the folder of the user's own file that it reads."""
-    name, _, argument = reference.partition(":")
-    return f"{name}:{_last(argument)}" if _has_file(reference) else reference
 
 
 def portable_data(spec: TrainingSpec | EvaluationSpec, data: dict[str, Any]) -> Any:
@@ -159,18 +152,3 @@ def _placed(spec: Spec, folder_name: Callable[[str], str]) -> Spec:
         )
     changed = spec.model_copy(update=changes)
     return spec if changed == spec else changed
-
-
-@lru_cache(maxsize=4096)  # the runs of a table name the same few places
-def _last(path: str) -> str:
-    """The last part of a path of any system; empty for the working directory itself."""
-    return PurePath(*PureWindowsPath(path).parts[-1:]).name
-
-
-def _has_file(reference: str) -> bool:
-    """Whether a task reads a file of the user's own, which is its argument."""
-    name, colon, _ = reference.partition(":")
-    try:
-        return bool(colon) and name in TASKS and not TASKS.get(name).reads_source
-    except BenchError:
-        return False

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from quanta_bench.models import embedded
 from quanta_bench.models.loading import is_here
+from quanta_bench.references import portable_task
 from quanta_bench.results.provenance import stale
 from quanta_bench.results.records import Result
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.identity import PlannedRow, PlannedRun, model_reference
-from quanta_bench.runs.places import portable_task, relocated, specs_key
+from quanta_bench.runs.places import relocated, specs_key
 from quanta_bench.runs.sources import data_sources, model_sources
 from quanta_bench.sources.wheels import DATA_WHEEL
 from quanta_bench.suites.grid import GridRow

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
+from quanta_bench.references import short_names
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -79,18 +80,18 @@ class LoggedRun:
     def of(cls, record: TrainingRecord) -> LoggedRun:
         """Of the training that a record describes."""
         spec = record.spec
-        seed = spec.seeds.init
+        seed, tasks = spec.seeds.init, [*short_names(spec.tasks).values()]
         return cls(
             name=f"{spec.method}-seed{seed}-{record.id}",
             tags={
                 "method": spec.method,
-                "task": ",".join(spec.tasks),
+                "task": ",".join(tasks),
                 "seed": str(seed),
                 "row": record.label,
                 "model": record.model,
                 "training": record.id,
             },
-            labels=[spec.method, *spec.tasks, f"seed {seed}"],
+            labels=[spec.method, *tasks, f"seed {seed}"],
             settings=dict(_flat(spec.model_dump(mode="json"))),
         )
 

@@ -89,7 +89,7 @@ def _row_study(
     return RowStudy(
         label=spec.label,
         method=spec.method,
-        model=tunable.row.model.name,
+        model=tunable.row.model.title,
         present=tunable.present,
         settings=settings_of(tunable.row.jobs),
         base_score=scores.score_of(base, plan.columns, store)[0] if base.complete else None,

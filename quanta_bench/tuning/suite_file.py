@@ -40,7 +40,7 @@ def tuned_suite(request: Request, choice: Choice, study: Study, source: str) -> 
         profile |= {"model": model.name, "model_source": model.source, "about": "", "notes": []}
     found = {(row.label, row.model): row for row in study.rows if row.chosen is not None}
     profile["rows"] = [
-        _row(row, choice, found.get((row.spec.label, row.model.name)), study)
+        _row(row, choice, found.get((row.spec.label, row.model.title)), study)
         for row in request.grid
         if not row.missing
     ]

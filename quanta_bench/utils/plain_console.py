@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from quanta_bench.utils.escaping import printable
 
@@ -13,8 +15,15 @@ from quanta_bench.utils.escaping import printable
 class PlainConsole(Console):
     """A Rich console that shows control characters instead of sending them to the terminal.
 
-    Rich takes out a few control characters of a text and lets escape sequences pass.
+    Rich takes out a few control characters of a text and lets escape sequences pass. It also breaks
+    words that are longer than a line, or cuts them off; here a path can be copied from a message.
     """
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print as Rich does, whole words of messages on one line, and nothing cut off."""
+        if all(isinstance(shown, str | Text) for shown in objects):
+            how.setdefault("overflow", "ignore")
+        super().print(*objects, **{"crop": False, **how})
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -24,12 +24,15 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.export.card import half_interval, hub_data
 from quanta_bench.export.formats.items import Asked, asked
 from quanta_bench.export.formats.measures import base_name, measure, normaliser
-from quanta_bench.export.formats.names import COLLECTION, model_name, portable
+from quanta_bench.export.formats.names import COLLECTION, model_name
 from quanta_bench.export.formats.options import Options
 from quanta_bench.export.stored import StoredRun
 from quanta_bench.plugins import find_protocol
+from quanta_bench.references import short_names
 from quanta_bench.results.records import Result, TaskResult
+from quanta_bench.runs.places import by_last_names
 from quanta_bench.utils.folders import whole_file
+from quanta_bench.utils.portable import portable
 
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSION = "0.3.0"
@@ -106,7 +109,7 @@ def aggregate(run: StoredRun, task: str, options: Options) -> dict[str, Any]:
     spec = result.training.spec
     return {
         "schema_version": VERSION,
-        "evaluation_id": f"{task}/{model}/{now}",
+        "evaluation_id": f"{_name(result, task)}/{model}/{now}",
         "retrieved_timestamp": now,
         "source_metadata": {
             "source_name": COLLECTION,
@@ -140,7 +143,9 @@ def aggregate(run: StoredRun, task: str, options: Options) -> dict[str, Any]:
                     "base_parameters": result.training.base_parameters,
                     "method": spec.method,
                     "settings": result.training.settings or spec.settings,
-                    "training": spec.model_dump(mode="json", exclude={"settings", "method"}),
+                    "training": by_last_names(spec).model_dump(
+                        mode="json", exclude={"settings", "method"}
+                    ),
                     "trained_parameters": result.training.trainable_parameters,
                 }
             ),
@@ -171,12 +176,12 @@ def _score(run: StoredRun, task: str, metric: str) -> dict[str, Any]:
     details: dict[str, Any] = {"groups": found.groups, "main": metric == found.metric}
     if metric == found.metric and found.chance is not None:
         details["chance"] = found.chance
-    arguments: dict[str, Any] = {"execution_command": run.command}
+    arguments: dict[str, Any] = {"execution_command": run.portable_command}
     if found.max_new_tokens is not None:
         arguments |= {"temperature": 0, "max_tokens": found.max_new_tokens}
     return {
         "evaluation_result_id": metric,
-        "evaluation_name": task,
+        "evaluation_name": _name(result, task),
         "source_data": _source(result, task),
         "metric_config": {
             "evaluation_description": find_protocol(spec.protocol).scoring(
@@ -213,7 +218,12 @@ def _source(result: Result, task: str) -> dict[str, Any]:
     common = {
         "dataset_name": found.title,
         "additional_details": _strings(
-            {"source": spec.source, "split": spec.split, "sample": spec.sample, **found.data}
+            {
+                "source": by_last_names(spec).source,
+                "split": spec.split,
+                "sample": spec.sample,
+                **found.data,
+            }
         ),
     }
     if names:
@@ -233,7 +243,7 @@ def _samples(
     """A line for each item of the main metric, where single items have it and an answer."""
     metric = run.result.tasks[task].metric
     _, items = asked(run, task, pools)
-    lines = list(_lines(items, task, metric, record))
+    lines = list(_lines(items, _name(run.result, task), metric, record))
     for line in lines:
         check(line, "instance_level_eval")
     return lines
@@ -277,9 +287,13 @@ def _lines(
         }
 
 
+def _name(result: Result, task: str) -> str:
+    return short_names(result.tasks)[task]
+
+
 def _uuid(result: Result, task: str) -> uuid.UUID:
     """The name of a file: the schema asks for version 4, and the same run has the same."""
-    content = f"{result.checksum or result.run}/{task}".encode()
+    content = f"{result.checksum or result.run}/{_name(result, task)}".encode()
     return uuid.UUID(bytes=hashlib.sha256(content).digest()[:16], version=4)
 
 

@@ -7,17 +7,19 @@ named ``quanta_bench_NAME``, since our prompts and items are not those of its ta
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from quanta_bench.errors import UsageError
 from quanta_bench.export.formats.measures import base_name, measure, normaliser
-from quanta_bench.export.formats.names import model_name, portable, written
+from quanta_bench.export.formats.names import model_name, written
 from quanta_bench.export.formats.options import Options
 from quanta_bench.export.stored import StoredRun
+from quanta_bench.references import short_names
 from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.utils.folders import whole_file
+from quanta_bench.utils.portable import portable
 
 PREFIX = "quanta_bench_"
 """What our tasks' names start with, so that none is taken for one of theirs."""
@@ -25,6 +27,11 @@ NAMES = {"accuracy": "acc", "matthews": "mcc"}
 """Metrics that are theirs under another name, where candidates are compared."""
 FILTERS = {"sum": "none", "byte_mean": "byte_mean", "token_mean": "token_mean"}
 """Their filter of a metric, by our normaliser: a plain ``acc`` is by summed likelihood there."""
+
+
+def task_names(references: Iterable[str]) -> dict[str, str]:
+    """The names of our tasks in lm-eval."""
+    return {task: PREFIX + portable(name) for task, name in short_names(references).items()}
 
 
 def write(runs: Sequence[StoredRun], folder: Path, options: Options) -> list[Path]:
@@ -52,8 +59,9 @@ def record(run: StoredRun) -> dict[str, Any]:
     """A run's scores as ``simple_evaluate`` returns them and ``EvaluationTracker`` writes them."""
     result = run.result
     spec, environment = result.evaluation, result.evaluation_environment
-    tasks = {PREFIX + portable(name): found for name, found in result.tasks.items()}
-    named = dict(zip(tasks, result.tasks, strict=True))
+    names, short = task_names(result.tasks), short_names(result.tasks)
+    tasks = {names[task]: found for task, found in result.tasks.items()}
+    named = {names[task]: short[task] for task in result.tasks}
     model = model_name(result)
     return {
         "results": {
@@ -61,7 +69,9 @@ def record(run: StoredRun) -> dict[str, Any]:
             for name, found in tasks.items()
         },
         "group_subtasks": {name: [] for name in tasks},
-        "configs": {name: _config(found, named[name], result) for name, found in tasks.items()},
+        "configs": {
+            name: _config(found, name, named[name], result) for name, found in tasks.items()
+        },
         "versions": {name: found.data.get("template", 1) for name, found in tasks.items()},
         "n-shot": dict.fromkeys(tasks, 0),
         "higher_is_better": {
@@ -142,12 +152,12 @@ def _metrics(found: TaskResult, result: Result) -> dict[str, Any]:
     return made
 
 
-def _config(found: TaskResult, task: str, result: Result) -> dict[str, Any]:
+def _config(found: TaskResult, name: str, alias: str, result: Result) -> dict[str, Any]:
     spec = result.evaluation
     kinds = {"generate": "generate_until", "perplexity": "loglikelihood_rolling"}
     return {
-        "task": PREFIX + portable(task),
-        "task_alias": task,
+        "task": name,
+        "task_alias": alias,
         "dataset_path": f"quanta-bench:{spec.source}",
         "test_split": spec.split,
         "output_type": kinds.get(found.kind, "multiple_choice"),

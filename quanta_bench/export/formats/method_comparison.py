@@ -16,11 +16,13 @@ from typing import Any
 
 from quanta_bench.errors import UsageError
 from quanta_bench.export.formats.measures import measure
-from quanta_bench.export.formats.names import portable, run_name, written
+from quanta_bench.export.formats.names import run_name, written
 from quanta_bench.export.formats.options import Options
 from quanta_bench.export.stored import StoredRun
+from quanta_bench.references import short_names
 from quanta_bench.results.records import Environment, Result
 from quanta_bench.utils.folders import whole_file
+from quanta_bench.utils.portable import portable
 
 LOSSES = 50
 """Steps whose mean is the "train loss" of an entry; theirs is the mean between two evaluations."""
@@ -65,6 +67,7 @@ def method_comparison(run: StoredRun) -> list[dict[str, Any]]:
 def _record(run: StoredRun, task: str) -> dict[str, Any]:
     result = run.result
     training, found = result.training, result.tasks[task]
+    name = short_names(result.tasks)[task]
     spec = training.spec
     packages = training.environment.packages
     accelerator = _accelerator(training.environment)
@@ -75,7 +78,7 @@ def _record(run: StoredRun, task: str) -> dict[str, Any]:
             "created_at": written(run).isoformat(timespec="seconds"),
             "total_time": training.seconds + result.evaluation_seconds,
             "experiment_name": "/".join(
-                (portable(spec.method), f"{run_name(result)}-{portable(task)}")
+                (portable(spec.method), f"{run_name(result)}-{portable(name)}")
             ),
             "peft_branch": f"quanta-bench {packages.get('quanta-bench', '')}".strip(),
             "peft_worktree_is_dirty": training.environment.git_dirty,
@@ -97,7 +100,7 @@ def _record(run: StoredRun, task: str) -> dict[str, Any]:
         "meta_info": {
             "model_info": {"sha": training.model_fingerprint, "created_at": None},
             "dataset_info": {
-                task: {"sha": "".join(found.data.get("content", {}).values()) or None,
+                name: {"sha": "".join(found.data.get("content", {}).values()) or None,
                        "created_at": None}
             },
             "package_info": {

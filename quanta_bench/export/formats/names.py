@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import re
 from pathlib import PurePath
 
 from quanta_bench.export.stored import StoredRun
 from quanta_bench.results.records import Result
+from quanta_bench.utils.portable import portable
 
 COLLECTION = "quanta-bench"
 """Under what name tools file the results of this suite."""
@@ -24,11 +24,6 @@ def run_name(result: Result) -> str:
     return portable(f"{_base(result)}-{result.run}")
 
 
-def portable(text: str) -> str:
-    """A text as one component of a path on any system, and of a name on the hub."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
-
-
 def written(run: StoredRun) -> datetime.datetime:
     """When a run's record was written, in UTC, by the time of its file: the record has none."""
     path = run.store.run_folder(run.result.run) / "result.json"
@@ -36,6 +31,4 @@ def written(run: StoredRun) -> datetime.datetime:
 
 
 def _base(result: Result) -> str:
-    model = result.training.spec.model
-    name = model.source.partition(":")[2] if model.name == "." else model.name
-    return PurePath(name).name
+    return PurePath(result.training.spec.model.title).name

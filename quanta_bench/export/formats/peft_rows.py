@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from quanta_bench.errors import UsageError
 from quanta_bench.export.formats.method_comparison import method_comparison
 from quanta_bench.export.stored import StoredRun
-from quanta_bench.plugins import short_reference
+from quanta_bench.references import short_names
 from quanta_bench.utils.fitted_table import FittedTable
 from quanta_bench.utils.json_text import parse_json
 from quanta_bench.utils.settings import problems
@@ -178,7 +178,7 @@ def _row(file: _File, by: Literal["peft", "quanta-bench"]) -> Row | None:
         by=by,
         kind=run.peft_config.peft_type if run.peft_config else "full-finetuning",
         model=run.train_config.model_id,
-        data=", ".join(map(short_reference, file.meta_info.dataset_info)),
+        data=", ".join(short_names(file.meta_info.dataset_info).values()),
         accuracy=last.accuracy,
         loss=last.loss,
         trained=train.num_trainable_params,

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, UsageError, near
 from quanta_bench.evaluation import decisions, evaluators
-from quanta_bench.export.formats.lm_eval_results import PREFIX
+from quanta_bench.export.formats.lm_eval_results import PREFIX, task_names
 from quanta_bench.export.harness.ours import own_task
 from quanta_bench.export.harness.subject import Subject
 from quanta_bench.export.harness.tasks import OwnTask
@@ -107,7 +108,8 @@ def compare(
         UsageError: no task is named, or lm-eval has none of that name.
         BenchError: lm-eval cannot read a task's data, or cannot score it.
     """
-    names = names or [PREFIX + task for task in subject.spec.tasks]
+    known = {name: task for task, name in task_names(subject.spec.tasks).items()}
+    names = names or [*known]
     if not names:
         raise UsageError(
             "A folder has no tasks of its own: name some with --tasks, lm-eval's by their names "
@@ -115,11 +117,11 @@ def compare(
         )
     pools = Pools()
     with subject.scoring():
-        own = [
-            own_task(subject, name.removeprefix(PREFIX), items, pools)
-            for name in names
-            if name.startswith(PREFIX)
+        asked = [
+            known.get(name, name.removeprefix(PREFIX)) for name in names if name.startswith(PREFIX)
         ]
+        named = task_names([*subject.spec.tasks, *asked])
+        own = [own_task(subject, task, named[task], items, pools) for task in asked]
         others = [name for name in names if not name.startswith(PREFIX)]
         results = _evaluate(subject, own, others, items, include)
     by_name = {one.name: one for one in own}
@@ -148,7 +150,7 @@ def _evaluate(
         from lm_eval.api.task import ConfigurableTask
         from lm_eval.models.huggingface import HFLM
 
-        manager = _manager(others, include, [PREFIX + task for task in subject.spec.tasks])
+        manager = _manager(others, include, [*task_names(subject.spec.tasks).values()])
         lm = HFLM(
             pretrained=subject.model,
             tokenizer=subject.tokenizer,
@@ -203,18 +205,36 @@ def _manager(others: Sequence[str], include: Path | None, ours: Sequence[str]) -
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without its log, its libraries' warnings and, where no one watches, its progress bars."""
+    """Without its log, its libraries' warnings and, where no one watches, its progress bars.
+
+    Nor what git writes to the process's standard error, which lm-eval asks for a commit wherever it
+    runs.
+    """
     log = logging.getLogger("lm_eval")
     level = log.level
     with warnings.catch_warnings(), contextlib.ExitStack() as stack, quiet_libraries():
         warnings.simplefilter("ignore")
         log.setLevel(logging.ERROR)
-        if not sys.stderr.isatty():
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        shown = io.StringIO() if not sys.stderr.isatty() else os.fdopen(os.dup(2), "w")
+        stack.enter_context(contextlib.redirect_stderr(stack.enter_context(shown)))
+        stack.enter_context(_no_standard_error())
         try:
             yield
         finally:
             log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Nowhere is where child processes write their messages."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _rows(

@@ -19,12 +19,15 @@ from quanta_bench.task import Answer, Task
 from quanta_bench.utils.device import this_device
 
 
-def own_task(subject: Subject, reference: str, items: int | None, pools: Pools) -> OwnTask:
+def own_task(
+    subject: Subject, reference: str, name: str, items: int | None, pools: Pools
+) -> OwnTask:
     """A task of ours with its items as our scorer judges them.
 
     Args:
         subject: the model.
         reference: the task.
+        name: its name in lm-eval.
         items: how many items at most; ``None`` for those of the run.
         pools: where items come from.
 
@@ -48,7 +51,7 @@ def own_task(subject: Subject, reference: str, items: int | None, pools: Pools) 
     else:
         task, protocol, judged = _computed(subject, reference, items, pools)
     prompts = [task.prompt(item.example, protocol) for item in judged]
-    return OwnTask(reference, task, prompts, judged)
+    return OwnTask(reference, name, task, prompts, judged)
 
 
 def _judged(task: Task, spec: EvaluationSpec, one: Asked, bound: int | None) -> Judged:

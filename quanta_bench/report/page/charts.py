@@ -10,6 +10,7 @@ from typing import Any
 
 from quanta_bench.errors import BenchError
 from quanta_bench.plugins import METHODS
+from quanta_bench.references import short_names
 from quanta_bench.report.page.front import pareto_front
 from quanta_bench.report.page.grids import Known
 from quanta_bench.report.rate_study import RowStudy, Study
@@ -223,7 +224,7 @@ def learning_curves(
 
 def _trained_on(result: Result) -> str:
     tasks = result.training.spec.tasks
-    what = tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"
+    what = short_names(tasks)[tasks[0]] if len(tasks) == 1 else f"{len(tasks)} tasks"
     return f"trained on {what} ({result.training.train_items:,} items)"
 
 

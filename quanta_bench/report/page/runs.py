@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from quanta_bench.references import short_names
 from quanta_bench.report.page.commands import run_command, table_command
 from quanta_bench.report.page.grids import Cell, Grid, Heading, Known, Line
 from quanta_bench.report.tables import STALE
@@ -56,7 +57,8 @@ def run_grid(frame: pd.DataFrame, *, full: bool) -> tuple[Grid, list[str]]:
         Heading("Peak memory", "GB"),
         Heading("Run", number=False),
     ]
-    lines = [_run_line(line) for line in shown.to_dict("records")]
+    names = short_names(shown["task"].unique())
+    lines = [_run_line({**line, "task": names[line["task"]]}) for line in shown.to_dict("records")]
     notes = {
         "": [
             "Fractions are in percent. The interval behind a value is 1.96 standard errors over "

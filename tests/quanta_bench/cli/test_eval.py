@@ -15,17 +15,28 @@ pytest.importorskip("lm_eval")
 def test_both_scorers_stand_in_one_table(
     finished: FinishedRuns, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "250")  # the task is named by the path of its file
+    monkeypatch.setenv("COLUMNS", "80")
     run = finished("lora")
     folder = run.store.run_folder(run.result.run)
     words = ["eval", folder, "--with", "lm-eval", "--items", "4"]
     done = bench(*words)
     assert done.status == 0, done.err
-    for word in (run.result.run, "quanta-bench", "lm-eval", "acc_bytes", "+0.0000", "nats"):
+    assert max(map(len, done.out.splitlines())) <= 80
+    for word in (
+        run.result.run,
+        "quanta_bench_animals",
+        "quanta-bench",
+        "lm-eval",
+        "acc_bytes",
+        "+0.0000",
+        "nats",
+    ):
         assert word in done.out
     # Its log and its progress bars are for those who watch.
     assert done.err == "Loading packages.\n"
-    said = json.loads(bench(*words, "--json").out)
+    # The name in the table is one that --tasks takes.
+    said = json.loads(bench(*words, "--json", "--tasks", "quanta_bench_animals").out)
+    assert {row["task"] for row in said["rows"]} == {"quanta_bench_animals"}
     assert said["model"] == run.result.run
     assert {row["metric"] for row in said["rows"]} == {"acc", "acc_bytes"}
     assert all(row["difference"] == 0 and row["items"] == 4 for row in said["rows"])

@@ -38,7 +38,11 @@ def test_the_hubs_reader_finds_scores_base_and_library(
     assert f"{task.metrics['accuracy']:.3f} ± {half:.3f}" in text
     assert text.count("| 8 |") == 1  # the items of the test split
     assert "<built-in" not in text
-    assert run.command in text
+    assert run.portable_command in text
+    # A merged model needs nothing of this machine, whose folders are not in its card.
+    assert "--task jsonl:animals.jsonl --model local:" in text
+    (reference,) = run.result.tasks
+    assert str(Path(reference.removeprefix("jsonl:")).parent) not in text
     assert "QuanTA" in text
     assert 'AutoModelForCausalLM.from_pretrained("my-model")' in text
     assert "PeftModel" not in text

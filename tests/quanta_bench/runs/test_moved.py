@@ -11,7 +11,7 @@ from animals import write_data
 from quanta_bench.cli.single_run import job
 from quanta_bench.results.store import Store
 from quanta_bench.runs.identity import Identity, PlannedRun
-from quanta_bench.runs.places import by_last_names, portable_task, without_places
+from quanta_bench.runs.places import by_last_names, without_places
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
 from quanta_bench.spec import EvaluationSpec, Job, ModelSpec, TrainingSpec, identity
@@ -113,20 +113,6 @@ def test_runs_without_places_keep_the_names_that_they_had() -> None:
     assert without_places(evaluation) is evaluation
     hub = training.model_copy(update={"model": ModelSpec(name="a/b", source="hub")})
     assert without_places(hub) is hub
-
-
-@pytest.mark.parametrize(
-    ("reference", "bare"),
-    [
-        ("boolq", "boolq"),
-        ("jsonl:/a/b/c.jsonl", "jsonl:c.jsonl"),
-        ("file:c.csv", "file:c.csv"),
-        (r"file:C:\data\c.csv", "file:c.csv"),
-        ("not_registered:/a/b", "not_registered:/a/b"),
-    ],
-)
-def test_a_file_is_named_without_its_folder(reference: str, bare: str) -> None:
-    assert portable_task(reference) == bare
 
 
 def test_a_model_in_a_folder_of_models_is_named_by_neither() -> None:

@@ -66,19 +66,23 @@ def test_scores_intervals_and_settings_are_the_records(
     run = finished("lora")
     (path,) = eee.write([run], tmp_path, Options("me"))
     (record,) = read(tmp_path)
-    ((name, task),) = run.result.tasks.items()
+    (task,) = run.result.tasks.values()
     model = record["model_info"]
     assert model["id"] == "/".join(path.relative_to(tmp_path).parts[2:4])
     assert json.loads(model["additional_details"]["settings"])["r"] == 2
     by_name = {one["metric_config"]["metric_name"]: one for one in record["evaluation_results"]}
     assert {key: one["score_details"]["score"] for key, one in by_name.items()} == task.metrics
-    assert all(one["evaluation_name"] == name for one in by_name.values())
+    assert all(one["evaluation_name"] == "animals" for one in by_name.values())
     spread = by_name["accuracy"]["score_details"]["uncertainty"]
     assert task.standard_error is not None
     half = stats.t(task.groups - 1).ppf(0.975) * task.standard_error
     assert spread["confidence_interval"]["upper"] == pytest.approx(task.metrics["accuracy"] + half)
     command = by_name["accuracy"]["generation_config"]["generation_args"]["execution_command"]
-    assert command == run.command
+    assert command == run.portable_command
+    # Others read it: no folder of this machine is in it.
+    (reference,) = run.result.tasks
+    assert reference.startswith("jsonl:/")
+    assert str(Path(reference.removeprefix("jsonl:")).parent) not in path.read_text()
 
 
 def test_perplexities_are_lower_the_better_and_have_no_upper_end(tmp_path: Path) -> None:
