@@ -80,18 +80,19 @@ def _with_caveats(by_heading: dict[str, list[str]], caveats: list[str]) -> dict[
 
 
 def _columns(specs: Sequence[ColumnSpec], results: Sequence[Result]) -> list[Column]:
-    scored = {
-        spec.task: next((r.tasks[spec.task] for r in results if spec.task in r.tasks), None)
-        for spec in specs
-    }
+    scored = {task: found for result in reversed(results) for task, found in result.tasks.items()}
     # Two files of a user's own may have one name.
     titles = apart(
-        {task: found.title if found else task_title(task) for task, found in scored.items()}
+        {
+            spec.task: scored[spec.task].title if spec.task in scored else task_title(spec.task)
+            for spec in specs
+        }
     )
-    return [_column(spec, titles[spec.task], scored[spec.task]) for spec in specs]
+    return [_column(spec, titles[spec.task], results) for spec in specs]
 
 
-def _column(spec: ColumnSpec, title: str, scored: TaskResult | None) -> Column:
+def _column(spec: ColumnSpec, title: str, results: Sequence[Result]) -> Column:
+    scored = next((r.tasks[spec.task] for r in results if spec.task in r.tasks), None)
     return Column(
         key=spec.key,
         task=spec.task,
