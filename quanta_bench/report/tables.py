@@ -44,7 +44,7 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         constant_row(suite.shown_columns, suite.shown_averages, everything, store),
     ]
     untouched = {column.key: column.title for column in columns if column.untouched}
-    compared = conclusions.mark(rows, found, untouched)
+    compared = conclusions.mark(rows, found, untouched) + training_loss.notes(columns)
     constant = constant_notes(
         [(row.label, cell.everything()) for row, cell in zip(rows, cells, strict=True)],
         suite.shown_columns,

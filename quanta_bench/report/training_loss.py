@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from quanta_bench.evaluation import stats
+from quanta_bench.report.table import Column
 from quanta_bench.results.records import Result
 from quanta_bench.spec import canonical
 from quanta_bench.statistics.scores import Scores, of_items
@@ -73,6 +74,18 @@ def error(results: Sequence[Result]) -> float:
             for values in map(losses, results)
         ]
     )
+
+
+def notes(columns: Iterable[Column]) -> list[str]:
+    """What a table says of the columns that show a loss in training."""
+    titles = [column.title for column in columns if column.key.endswith(f"/{TRAINING_LOSS}")]
+    if not titles:
+        return []
+    return [
+        f"{', '.join(titles)}: the mean over the second half of a training's steps, in nats a "
+        "token; its error is that over steps, and rows are paired step by step. No test item is "
+        "read."
+    ]
 
 
 def by_step(results: Sequence[Result]) -> tuple[Scores, tuple[str, ...]] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from results_by_hand import Bench, items, suite
+from results_by_hand import Bench, items, sentences, suite
 from scipy import stats
 
 from quanta_bench.report import render, training_loss
@@ -50,6 +50,7 @@ def test_it_is_the_mean_over_the_second_half_of_the_steps(bench: Bench) -> None:
     assert (column.title, column.items, column.lower_is_better) == ("Loss", 24, True)
     assert table.rows[0].label == "Chance"
     assert KEY not in table.rows[0].cells
+    assert any(note.startswith("Loss: the mean over the second half") for note in sentences(table))
 
 
 def test_a_smaller_last_batch_and_odd_numbers_of_steps(bench: Bench) -> None:
