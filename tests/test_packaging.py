@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from paths import ROOT
 
@@ -38,6 +40,20 @@ def test_this_python_is_among_those_declared() -> None:
     declared = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: " in line}
     assert declared == {"3.11", "3.12", "3.13"}
     assert running in declared, "tested here, so declare it"
+
+
+def test_the_lowest_versions_that_are_tested_are_those_declared() -> None:
+    """`make test LOWEST=1` would otherwise test something newer than what pip may choose."""
+    lines = (ROOT / "constraints-lowest.txt").read_text("utf-8").splitlines()
+    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    tested = {canonicalize_name(name): Version(pin) for name, pin in pins}
+    wrong = {}
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        (bound,) = (each.version for each in requirement.specifier if each.operator == ">=")
+        pin = tested.get(canonicalize_name(requirement.name))
+        if pin != Version(bound):
+            wrong[requirement.name] = (bound, pin)
+    assert not wrong
 
 
 def run(*words: str | Path, cwd: Path) -> str:
