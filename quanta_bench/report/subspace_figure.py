@@ -75,18 +75,20 @@ def choose(request: Request) -> Comparison:
         raise UsageError(
             f"{request.suite.name} names no pairs or no modules for the profile {name!r}."
         )
-    rows = {row.spec.label: row for row in request.grid}
+    # A pair names its rows as the suite does; on another model, or with `--set`, a row's label has
+    # other sizes.
+    rows = {row.written: row for row in request.grid}
     known = {row.label for row in request.profile.rows} | set(rows)
-    pairs, notes = [], []
-    for pair in drawing.pairs[name]:
-        reasons = [_reason(label, rows, known) for label in pair]
+    pairs: list[tuple[str, str]] = []
+    notes = []
+    for first, second in drawing.pairs[name]:
+        reasons = [_reason(label, rows, known) for label in (first, second)]
         obstacles = [reason for reason in reasons if reason]
         if obstacles:
-            notes.append(
-                f"{' and '.join(pair)} are not compared: {'; '.join(dict.fromkeys(obstacles))}"
-            )
+            listed = "; ".join(dict.fromkeys(obstacles))
+            notes.append(f"{first} and {second} are not compared: {listed}")
         else:
-            pairs.append(pair)
+            pairs.append((rows[first].spec.label, rows[second].spec.label))
     if not pairs:
         raise UsageError(f"{request.suite.name}: nothing is left to compare. {' '.join(notes)}")
     return Comparison(tuple(pairs), drawing.modules[name], drawing.vectors, tuple(notes))

@@ -51,8 +51,7 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         store,
     )
     return Table(
-        # A size of the user's choice does not overwrite the files of the default one.
-        name=suite.name if request.size in ("", profile.size) else f"{suite.name}-{request.size}",
+        name=request.file_name,
         title=suite.title,
         profile=request.profile_name,
         averages=[average.title for average in suite.shown_averages],

@@ -46,6 +46,7 @@ class GridRow:
         reference: the row of whose trained parameters the share is taken, if it is taken so.
         absent: tasks that the source cannot fill, each with the reason; no job has them.
         note: what of the row is not as the suite has it, and why; or empty.
+        written: the row's label in the suite, which other settings may have changed in `spec`.
     """
 
     spec: RowSpec
@@ -58,6 +59,7 @@ class GridRow:
     reference: RowSpec | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    written: str = ""
 
     @property
     def parts(self) -> int:
@@ -86,6 +88,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
     rows = []
     for row, named in zip(selected, written, strict=True):
         model = _model(profile, row, choice)
+        label = row.label
         try:
             row, note = _on_model(row, model, profile, choice, overrides, named)
         except UsageError as error:
@@ -145,6 +148,7 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
                 denominator=denominator,
                 reference=_reference(profile, profile_name, row),
                 note=note,
+                written=label,
             )
         )
     model = _model(profile, RowSpec(method=""), choice)
@@ -231,6 +235,7 @@ def _missing_row(
         seeds=seeds,
         origin={},
         denominator=profile.denominator,
+        written=row.label,
         missing=reason.removeprefix(f"{row.label}: ").rstrip("."),
     )
 

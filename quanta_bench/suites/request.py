@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from quanta_bench.errors import UsageError
 from quanta_bench.suites import loading
@@ -24,6 +26,7 @@ class Request:
             others, and with a note for each row that was changed to fit.
         size: the size by name, or empty for the profile's default.
         grid: the rows with their jobs.
+        model: the user's model in place of the suite's, or empty.
     """
 
     suite: Suite
@@ -31,6 +34,17 @@ class Request:
     profile: Profile
     size: str
     grid: list[GridRow]
+    model: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The name of the table's files, without a suffix: ``table3-full``.
+
+        A size or a model of the user's choice does not overwrite the files of the default one.
+        """
+        size = "" if self.size == self.profile.size else self.size
+        model = "" if self.model == self.profile.model else _short_name(self.model)
+        return "-".join(filter(None, (self.suite.name, size, model)))
 
     @classmethod
     def of(cls, suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> Request:
@@ -55,7 +69,17 @@ class Request:
         check_columns(suite, evaluations)
         notes = tuple(row.note for row in rows if row.note)
         profile = profile.model_copy(update={"notes": (*profile.notes, *notes)})
-        return cls(suite, profile_name, profile, choice.size, rows)
+        return cls(suite, profile_name, profile, choice.size, rows, choice.model)
+
+
+def _short_name(model: str) -> str:
+    """``Llama-3.2-1B`` of ``hub:meta-llama/Llama-3.2-1B@main``; of a folder its own name."""
+    kind, colon, place = model.partition(":")
+    if kind == "local":
+        name = Path(place).expanduser().absolute().name
+    else:
+        name = (place if colon else model).partition("@")[0].rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", name)[:60].strip("-.")
 
 
 def make_request(

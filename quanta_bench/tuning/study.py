@@ -170,12 +170,11 @@ def describe(
         most: the largest number of rates of a row.
     """
     suite, size = request.suite, request.size
-    name = suite.name if size in ("", request.profile.size) else f"{suite.name}-{size}"
     text = any(tunable.has_text for tunable in plan.rows)
     columns = ", ".join(column.key for column in plan.columns)
     several = len(plan.columns) > 1
     return Study(
-        name=f"tune-{name}",
+        name=f"tune-{request.file_name}",
         suite=suite.name,
         profile=request.profile_name,
         size=size or request.profile.size,

@@ -100,7 +100,8 @@ def table_command(table: Table, row: TableRow, folder: str) -> str:
     """``quanta-bench table`` for a row of a shipped suite, at the suite's own settings.
 
     Returns:
-        Empty for a row that is not computed, and for a table that is no shipped suite's.
+        Empty for a row that is not computed, and for a table that is no shipped suite's or is on
+        another model than the suite's.
     """
     name = table.name.removesuffix("-partial")
     suites = [suite for suite in _shipped() if name == suite or name.startswith(f"{suite}-")]
@@ -108,11 +109,13 @@ def table_command(table: Table, row: TableRow, folder: str) -> str:
     profile = suite.profiles.get(table.profile) if suite else None
     if suite is None or profile is None or not row.method:
         return ""
+    size = name.removeprefix(suite.name).removeprefix("-")
+    if size and size not in profile.sizes:
+        return ""
     words = ["quanta-bench", "figure" if suite.figure else "table", suite.name]
     if table.profile != "embedded":
         words += ["--profile", table.profile]
-    size = name.removeprefix(suite.name).removeprefix("-")
-    if size in profile.sizes:
+    if size:
         words += ["--size", size]
     extra = row.method not in {spec.method for spec in profile.rows}
     words += ["--methods", f"{'+' if extra else ''}{row.method}"]

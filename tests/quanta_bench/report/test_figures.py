@@ -335,6 +335,28 @@ def test_a_table_is_no_figure(kind: str, name: str, said: str) -> None:
         make_request("3", "figure", "embedded", Choice(), check=False)
 
 
+def test_pairs_are_compared_on_another_model_and_with_other_settings(tmp_path: Path) -> None:
+    from transformers import LlamaConfig
+
+    from quanta_bench.report.subspace_figure import choose
+
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=128, intermediate_size=64, num_attention_heads=4
+    )
+    config.save_pretrained(tmp_path)
+    plain = choose(make_request("2", "figure", "embedded", Choice(), check=True))
+    for choice in (
+        Choice(model=f"local:{tmp_path}"),
+        Choice(settings={"quanta.dims": [9, 8, 8]}),
+    ):
+        request = make_request("2", "figure", "embedded", choice, check=True)
+        chosen = choose(request)
+        assert not chosen.notes
+        assert len(chosen.pairs) == len(plain.pairs)
+        assert chosen.pairs != plain.pairs
+        assert set(chosen.labels) == {row.spec.label for row in request.grid}
+
+
 def test_shipped_figures_name_rows_and_modules_that_are_there() -> None:
     from quanta_bench.models.meta import meta_model
     from quanta_bench.report.subspace_figure import choose
