@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from quanta_bench.costs.gpu_hours import Cost
-from quanta_bench.costs.plan import TASKS, Plan, PlanRow
+from quanta_bench.costs.plan import TASKS, Plan, PlanRow, Setting
 from quanta_bench.references import short_names
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.utils.fitted_table import FittedTable
@@ -17,47 +17,75 @@ from quanta_bench.utils.fitted_table import FittedTable
 
 def on_screen(plan: Plan) -> RenderableType:
     """The plan as Rich draws it: the rows, then each distinct set of hyper-parameters."""
-    rows = FittedTable(f"{plan.title}: plan of the profile {plan.profile!r}")
-    numbers = ("Trained", "%", *(("GPU-hours a seed", "GPU memory") if plan.gpu else ()))
-    computed = ("Items at once",) if plan.gpu else ()
-    headings = ("Model", "Row", *numbers[:2], "Printed", "Verdict", "Seeds", *numbers[2:])
-    for heading in (*headings, *computed, "Figures in the paper"):
-        rows.add_column(
-            heading,
-            right=heading in numbers,
-            label=heading in ("Model", "Row"),
-            prose=heading in ("Verdict", "Seeds", "Items at once", "Figures in the paper"),
-        )
+    parts: list[RenderableType] = [_rows(plan)]
     groups: dict[str, list[PlanRow]] = {}
     for row in plan.rows:
-        rows.add_row(
-            row.model,
-            row.label,
-            "–" if row.trainable is None else f"{row.trainable:,}",
-            "–" if row.percent is None else f"{row.percent:.4g}",
-            row.printed or "–",
-            row.missing or row.verdict,
-            " ".join(map(str, row.seeds)),
-            *(_cost(row.cost) if plan.gpu else ()),
-            f"quoted from {row.quoted}" if row.quoted else "its own" if row.printed else "",
-        )
-        if not row.missing:
-            key = str((row.settings, row.training))
-            groups.setdefault(key, []).append(row)
-    parts: list[RenderableType] = [rows]
-    for members in groups.values():
-        first = members[0]
+        # What never trains has no settings of training to tell.
+        if not row.missing and row.trainable != 0:
+            groups.setdefault(str((row.settings, row.training)), []).append(row)
+    each = [[*members[0].settings, *members[0].training] for members in groups.values()]
+    shared = [setting for setting in each[0] if all(setting in own for own in each)] if each else []
+    if len(each) > 1 and shared:
+        parts += [Text(), _settings("All rows", shared)]
+    else:
+        shared = []
+    for members, settings in zip(groups.values(), each, strict=True):
         names = ", ".join(f"{row.label} ({row.model})" for row in members)
-        settings = FittedTable(names)
-        for heading in ("Setting", "Value", "Origin"):
-            settings.add_column(heading, label=heading == "Setting", prose=heading != "Setting")
-        for setting in [*first.settings, *first.training]:
-            value = _tasks(setting.value) if setting.name == "tasks" else str(setting.value)
-            settings.add_row(setting.name, value, setting.origin)
-        parts += [Text(), settings]
+        own = [setting for setting in settings if setting not in shared]
+        if own:
+            parts += [Text(), _settings(names, own)]
     parts.append(Text(f"\nScored on {_tasks(plan.tasks)}: {_scored(plan.evaluation)}."))
     parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
     return Group(*parts)
+
+
+def _rows(plan: Plan) -> FittedTable:
+    """Parameters, seeds and costs; no column that is empty for every row."""
+    lines = [
+        {
+            "Model": row.model,
+            "Row": row.label,
+            "Trained": "–" if row.trainable is None else f"{row.trainable:,}",
+            "%": "–" if row.percent is None else f"{row.percent:.4g}",
+            "Printed": row.printed,
+            "Verdict": row.missing or row.verdict,
+            "Seeds": " ".join(map(str, row.seeds)),
+            **(_cost(row.cost) if plan.gpu else {}),
+            "Figures in the paper": (
+                f"quoted from {row.quoted}" if row.quoted else "its own" if row.printed else ""
+            ),
+        }
+        for row in plan.rows
+    ]
+    used = (
+        [heading for heading in lines[0] if any(line[heading] for line in lines)] if lines else []
+    )
+    table = FittedTable(f"{plan.title}: plan of the profile {plan.profile!r}")
+    for heading in used:
+        table.add_column(
+            heading,
+            right=heading in ("Trained", "%", "GPU-hours a seed", "GPU memory"),
+            label=heading in ("Model", "Row"),
+            prose=heading in ("Verdict", "Seeds", "Items at once", "Figures in the paper"),
+        )
+    for line in lines:
+        table.add_row(*(line[heading] or "–" for heading in used))
+    return table
+
+
+def _settings(title: str, settings: Sequence[Setting]) -> FittedTable:
+    table = FittedTable(title)
+    for heading in ("Setting", "Value", "Origin"):
+        table.add_column(heading, label=heading == "Setting", prose=heading != "Setting")
+    for setting in settings:
+        value = setting.value
+        listed = isinstance(value, (list, tuple)) and value
+        if setting.name == "tasks":
+            shown = _tasks(value)
+        else:
+            shown = ", ".join(map(str, value)) if listed else str(value)
+        table.add_row(setting.name, shown, setting.origin)
+    return table
 
 
 def _scored(evaluation: Mapping[str, Any]) -> str:
@@ -115,16 +143,17 @@ def _row_notes(plan: Plan) -> list[str]:
     return notes
 
 
-def _cost(cost: Cost | None) -> tuple[str, str, str]:
+def _cost(cost: Cost | None) -> dict[str, str]:
     if cost is None:
-        return "–", "–", "–"
+        return {"GPU-hours a seed": "", "GPU memory": "", "Items at once": ""}
     most = f"{cost.memory_bytes / 1e9:,.0f} GB"
     if cost.gpus > 1:
         most += f", {cost.gpus} GPUs"
     at_once = f"{cost.items} of {cost.batch_items}" if cost.items else "–"
     if cost.recomputed:
         at_once += ", recomputed"
-    return _hours(cost.gpu_hours), most, at_once
+    hours = _hours(cost.gpu_hours)
+    return {"GPU-hours a seed": hours, "GPU memory": most, "Items at once": at_once}
 
 
 def _hours(hours: float) -> str:
