@@ -26,7 +26,7 @@ def on_screen(plan: Plan) -> RenderableType:
     each = [[*members[0].settings, *members[0].training] for members in groups.values()]
     shared = [setting for setting in each[0] if all(setting in own for own in each)] if each else []
     if len(each) > 1 and shared:
-        parts += [Text(), _settings("All rows", shared)]
+        parts += [Text(), _settings("All trained rows", shared)]
     else:
         shared = []
     for members, settings in zip(groups.values(), each, strict=True):

@@ -358,3 +358,17 @@ def test_every_column_of_a_plan_has_a_heading() -> None:
     heading, body = verdicts[: verdicts.index("\n─")].splitlines()[-1], verdicts.splitlines()
     line = next(line for line in body if " agrees " in line)
     assert line.index("agrees") == heading.index("Verdict")
+
+
+def test_a_plan_shows_what_rows_share_once_and_no_empty_column() -> None:
+    made = make(Choice(methods=("none", "lora", "quanta")), "embedded")
+    text = drawn(made)
+    assert "Verdict" not in text
+    assert "Printed" not in text
+    shared, *own = text.split("All trained rows", 1)[1].split("\nScored on")[0].split("\n\n")
+    assert "batch_size" in shared
+    assert len(own) == 2
+    for group, label in zip(own, ("LoRA r=8", "QuanTA 6-6-4-4"), strict=True):
+        assert group.strip().startswith(label)
+        assert "learning_rate" in group
+        assert "batch_size" not in group
