@@ -104,6 +104,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with such a model whose tokenizer has a chat template."""
+    from tiny_models import save_chat_llama
+
+    folder = tmp_path_factory.mktemp("chat_model")
+    save_chat_llama(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random two-layer masked language model and its tokenizer."""
     from tiny_models import save_roberta

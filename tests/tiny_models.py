@@ -17,7 +17,14 @@ from transformers import (
 
 from quanta_bench.testing.models import tiny_llama
 
-__all__ = ["byte_tokenizer", "save_llama", "save_roberta", "tiny_gpt2", "tiny_llama"]
+__all__ = [
+    "byte_tokenizer",
+    "save_chat_llama",
+    "save_llama",
+    "save_roberta",
+    "tiny_gpt2",
+    "tiny_llama",
+]
 
 
 def tiny_gpt2(*, seed: int = 0, **config: Any) -> GPT2LMHeadModel:
@@ -63,6 +70,22 @@ def save_llama(folder: Path, **config: Any) -> None:
         eos_token_id=1,
         tie_word_embeddings=True,
         **config,
+    ).save_pretrained(folder)
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>"
+    "{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
+)
+
+
+def save_chat_llama(folder: Path) -> None:
+    """Write a LLaMA with 512 positions, and the tokenizer of bytes with a chat template."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    tiny_llama(
+        vocab_size=len(tokenizer), max_position_embeddings=512, bos_token_id=0, eos_token_id=1
     ).save_pretrained(folder)
 
 

@@ -21,6 +21,7 @@ SCORERS = ("lm-eval",)
 
 EXAMPLES = examples(
     "quanta-bench eval RUN --with lm-eval",
+    "quanta-bench eval RUN --with lm-eval --to both-scorers",
     "quanta-bench eval RUN --with lm-eval --tasks arc_easy,hellaswag --items 100",
     "quanta-bench eval my-model --with lm-eval --tasks quanta_bench_piqa,piqa",
 )
@@ -55,6 +56,12 @@ def evaluate(
             "--include-path", metavar="DIR", help="Tasks of your own for lm-eval, as YAML."
         ),
     ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="DIR", help="Write lm-eval's own files, and ours in its format beside."
+        ),
+    ] = None,
     source: DataSource = "embedded",
     results: Annotated[
         Path | None,
@@ -81,11 +88,14 @@ def evaluate(
     screen.print("Loading packages.", style="dim")
     subject = _subject(model, results, source)
     with console.working("Scoring with lm-evaluation-harness"):
-        made = comparison.compare(subject, comma_separated(tasks), items=items, include=include)
+        made = comparison.compare(
+            subject, comma_separated(tasks), items=items, include=include, to=to
+        )
     data = [{**dataclasses.asdict(row), "difference": row.difference} for row in made.rows]
+    files = {name: [str(path) for path in of] for name, of in made.files.items()}
     output.show(
-        {"model": subject.name, "rows": data, "notes": made.notes},
-        _on_screen(subject, made),
+        {"model": subject.name, "rows": data, "notes": made.notes, "files": files},
+        _on_screen(subject, made, to or Path()),
         as_json=as_json,
     )
 
@@ -112,7 +122,7 @@ def _subject(model: str, results: Path | None, source: str) -> Subject:
         return subject.of_run(run)
 
 
-def _on_screen(subject: Subject, made: Comparison) -> RenderableType:
+def _on_screen(subject: Subject, made: Comparison, to: Path) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -133,7 +143,13 @@ def _on_screen(subject: Subject, made: Comparison) -> RenderableType:
             _number(row.error, ".4f"),
             f"{row.items:,}",
         )
-    return Group(table, "", *map(Text, made.notes))
+    notes = [*made.notes]
+    if made.files:
+        count = sum(map(len, made.files.values()))
+        notes.append(
+            f"Written: {count} files in {' and '.join(str(to / name) for name in made.files)}."
+        )
+    return Group(table, "", *(Text(note, overflow="ignore") for note in notes))
 
 
 def _number(value: float | None, form: str) -> str:

@@ -16,6 +16,7 @@ from quanta_bench.export.formats.options import Options
 EXAMPLES = examples(
     "quanta-bench results results/local/embedded --as lm-eval --to lm-eval-results",
     "quanta-bench results RUN --as eee --organization NAME --items --to every-eval-ever",
+    "quanta-bench results RUN --as lm-eval --items --to lm-eval-results",
     "quanta-bench results RUN --as hub --to my-model",
     "quanta-bench results results/local/embedded --beside MetaMathQA/results",
 )
@@ -50,7 +51,8 @@ def results(
     items: Annotated[
         bool,
         typer.Option(
-            "--items", help="With eee: what each item was asked and answered too; reads the data."
+            "--items",
+            help="With eee and lm-eval: what each item was asked and answered too; reads the data.",
         ),
     ] = False,
     beside: Annotated[

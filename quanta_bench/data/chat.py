@@ -104,7 +104,7 @@ def closing_token(tokenizer: Any, prompt: Prompt) -> int | None:
 
 def _around(tokenizer: Any, asked: str) -> tuple[str, str]:
     """What a template writes before an answer, and after it to the end of the turn."""
-    template = _template(tokenizer)
+    template = template_of(tokenizer)
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": ANSWER}]
     try:
         whole = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
@@ -122,7 +122,7 @@ def _around(tokenizer: Any, asked: str) -> tuple[str, str]:
     return context, _turn_end(tokenizer, after)
 
 
-def _template(tokenizer: Any) -> str:
+def template_of(tokenizer: Any) -> str:
     """The tokenizer's template, on a fixed date.
 
     Raises:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quanta_bench.data.chat import uses_chat
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
 from quanta_bench.export.stored import StoredRun
 from quanta_bench.plugins import find_protocol
 from quanta_bench.report.prompts import context_seen
 from quanta_bench.results.records import Result
-from quanta_bench.task import Example, Task
+from quanta_bench.task import Example, Prompt, Task
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,22 @@ class Asked:
 
     Attributes:
         example: the item.
-        text: what the model read.
+        text: what the model read before an answer.
         choices: the candidates that were compared; none where an answer was written or predicted.
+        target: the right continuation, or the text that was predicted.
         line: its line of the run's predictions.
     """
 
     example: Example
     text: str
     choices: tuple[str, ...]
+    target: str
     line: Mapping[str, Any]
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the model was asked, as a prompt."""
+        return Prompt(self.text, self.choices, self.target)
 
     @property
     def reference(self) -> str:
@@ -79,8 +87,12 @@ def _asked(
 ) -> Asked:
     protocol = result.evaluation.protocol
     if not find_protocol(protocol).prompts:
-        return Asked(example, "\n".join(task.texts(example)), (), line)
+        return Asked(example, "\n".join(task.texts(example)), (), "", line)
     text, _ = context_seen(result, reference, task, example)
+    prompt = task.prompt(example, protocol)
     compared = task.kind != "perplexity" and "log_likelihoods" in line
-    choices = task.prompt(example, protocol).candidates if compared else ()
-    return Asked(example, text, choices, line)
+    choices, target = prompt.candidates if compared else (), prompt.target
+    if uses_chat(task, result.evaluation.chat_template):
+        # The template writes what stands before an answer.
+        choices, target = tuple(choice.strip() for choice in choices), target.strip()
+    return Asked(example, text, choices, target, line)

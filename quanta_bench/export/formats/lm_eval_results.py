@@ -6,16 +6,21 @@ named ``quanta_bench_NAME``, since our prompts and items are not those of its ta
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from quanta_bench.errors import UsageError
+from quanta_bench.data.chat import template_of
+from quanta_bench.data.pools import Pools
+from quanta_bench.export.formats.lm_eval_samples import samples, task_hash
 from quanta_bench.export.formats.measures import base_name, measure, normaliser
 from quanta_bench.export.formats.names import model_name, written
 from quanta_bench.export.formats.options import Options
 from quanta_bench.export.stored import StoredRun
+from quanta_bench.models.loading import ModelRef, load_tokenizer
 from quanta_bench.references import short_names
 from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.utils.folders import whole_file
@@ -35,29 +40,50 @@ def task_names(references: Iterable[str]) -> dict[str, str]:
 
 
 def write(runs: Sequence[StoredRun], folder: Path, options: Options) -> list[Path]:
-    """Write a file a run; a run's file always has the same name.
+    """Write a file a run and, with items, one for each of its tasks; names are always the same.
 
     Raises:
-        UsageError: items are asked for, which this format is not written with.
+        BenchError: items are asked for and not stored, or their data have changed since.
+        SourceError: the data, or the model's tokenizer, cannot be read.
     """
-    if options.items:
-        raise UsageError("lm-eval's results are written without items: leave out --items.")
-    paths = []
+    pools, dates = Pools(), set[tuple[Path, str]]()
+    paths: list[Path] = []
     for run in runs:
-        date = written(run).replace(tzinfo=None).isoformat().replace(":", "-")
+        place, moment = folder / model_name(run.result), written(run).replace(tzinfo=None)
+        # Two scorings of a model; readers tell their files of items apart by the date alone.
+        while (place, _date(moment)) in dates:
+            moment += datetime.timedelta(microseconds=1)
+        date = _date(moment)
+        dates.add((place, date))
+        names, lines = task_names(run.result.tasks), {}
+        if options.items:
+            lines = {
+                names[task]: samples(run, task, _metric_names(found, run.result), pools)
+                for task, found in run.result.tasks.items()
+            }
         # The date comes last, where its readers look for it; the same model may be scored twice.
         scoring = run.result.run.rpartition("-")[2]
-        path = folder / model_name(run.result) / f"results_{scoring}_{date}.json"
-        text = json.dumps(record(run), indent=2, ensure_ascii=False, allow_nan=False)
-        with whole_file(path) as stream:
-            stream.write(f"{text}\n".encode())
-        paths.append(path)
+        made = record(run) | {"task_hashes": {name: task_hash(of) for name, of in lines.items()}}
+        text = json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False)
+        files = {place / f"results_{scoring}_{date}.json": f"{text}\n"}
+        for name, of_task in lines.items():
+            texts = [json.dumps(line, ensure_ascii=False, allow_nan=False) for line in of_task]
+            files[place / f"samples_{name}_{date}.jsonl"] = "".join(f"{one}\n" for one in texts)
+        for path, content in files.items():
+            with whole_file(path) as stream:
+                stream.write(content.encode())
+        paths += files
     return paths
 
 
 def record(run: StoredRun) -> dict[str, Any]:
-    """A run's scores as ``simple_evaluate`` returns them and ``EvaluationTracker`` writes them."""
+    """A run's scores as ``simple_evaluate`` returns them and ``EvaluationTracker`` writes them.
+
+    Raises:
+        SourceError: prompts are in the model's chat template, and its tokenizer cannot be read.
+    """
     result = run.result
+    template = _chat_template(result)
     spec, environment = result.evaluation, result.evaluation_environment
     names, short = task_names(result.tasks), short_names(result.tasks)
     tasks = {names[task]: found for task, found in result.tasks.items()}
@@ -117,10 +143,28 @@ def record(run: StoredRun) -> dict[str, Any]:
         "model_name": model,
         "model_name_sanitized": model,
         "system_instruction": None,
-        "chat_template": None,
+        "system_instruction_sha": None,
+        "fewshot_as_multiturn": False,
+        "chat_template": template,
+        "chat_template_sha": template and hashlib.sha256(template.encode()).hexdigest(),
         "task_hashes": {},
         "total_evaluation_time_seconds": str(result.evaluation_seconds),
     }
+
+
+def _chat_template(result: Result) -> str | None:
+    """The template that prompts are put in, where any task's are."""
+    if "scoring" not in result.protocol.get("chat_template", ""):
+        return None
+    return template_of(load_tokenizer(ModelRef(**result.training.spec.model.model_dump())))
+
+
+def _metric_names(found: TaskResult, result: Result) -> dict[str, tuple[str, str]]:
+    return {metric: theirs(metric, found, result) for metric in found.metrics}
+
+
+def _date(moment: datetime.datetime) -> str:
+    return moment.isoformat().replace(":", "-")
 
 
 def theirs(metric: str, found: TaskResult, result: Result) -> tuple[str, str]:

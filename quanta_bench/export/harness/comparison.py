@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError, UsageError, near
 from quanta_bench.evaluation import decisions, evaluators
 from quanta_bench.export.formats.lm_eval_results import PREFIX, task_names
+from quanta_bench.export.harness import saving
 from quanta_bench.export.harness.ours import own_task
 from quanta_bench.export.harness.subject import Subject
 from quanta_bench.export.harness.tasks import OwnTask
 from quanta_bench.utils.device import this_device
+from quanta_bench.utils.portable import portable
 from quanta_bench.utils.quiet import quiet_libraries
 
 BATCH = 8
@@ -74,10 +76,12 @@ class Comparison:
     Attributes:
         rows: a row a task and metric.
         notes: what is known item by item, a sentence each.
+        files: that were written, by the name of their scorer.
     """
 
     rows: list[Row]
     notes: list[str]
+    files: Mapping[str, list[Path]] = field(default_factory=dict)
 
 
 def check_installed() -> None:
@@ -93,7 +97,12 @@ def check_installed() -> None:
 
 
 def compare(
-    subject: Subject, names: Sequence[str], *, items: int | None, include: Path | None
+    subject: Subject,
+    names: Sequence[str],
+    *,
+    items: int | None,
+    include: Path | None,
+    to: Path | None = None,
 ) -> Comparison:
     """Score a model's tasks with both.
 
@@ -103,6 +112,7 @@ def compare(
             all tasks of the run.
         items: how many items of each at most.
         include: a folder of the user's own tasks for lm-eval.
+        to: a folder to write both scorers' results to.
 
     Raises:
         UsageError: no task is named, or lm-eval has none of that name.
@@ -123,7 +133,8 @@ def compare(
         named = task_names([*subject.spec.tasks, *asked])
         own = [own_task(subject, task, named[task], items, pools) for task in asked]
         others = [name for name in names if not name.startswith(PREFIX)]
-        results = _evaluate(subject, own, others, items, include)
+        tracked = None if to is None else saving.tracker(to)
+        results = _evaluate(subject, own, others, items, include, tracked)
     by_name = {one.name: one for one in own}
     rows: list[Row] = []
     for name in results["results"]:
@@ -134,7 +145,11 @@ def compare(
             "lm-eval's own tasks have prompts and items of their own, so our score of the task of "
             "that name is of others; acc_norm is by characters there and by bytes here."
         )
-    return Comparison(rows, notes)
+    files: Mapping[str, list[Path]] = {}
+    if to is not None:
+        with _quiet():
+            files = saving.save(tracked, results, subject, to)
+    return Comparison(rows, notes, files)
 
 
 def _evaluate(
@@ -143,6 +158,7 @@ def _evaluate(
     others: Sequence[str],
     items: int | None,
     include: Path | None,
+    tracked: Any,
 ) -> dict[str, Any]:
     """What ``simple_evaluate`` returns."""
     with _quiet():
@@ -164,6 +180,9 @@ def _evaluate(
             # Ours have as many items as are to be scored.
             found = simple_evaluate(
                 lm,
+                # For its records alone: the model is in memory.
+                model_args={"pretrained": portable(Path(subject.name).name)},
+                evaluation_tracker=tracked,
                 tasks=[*tasks, *others],
                 limit=items,
                 task_manager=manager,

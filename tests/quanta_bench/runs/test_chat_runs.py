@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from animals import write_data
-from tiny_models import tiny_llama
 
 from quanta_bench.cli.main import app
 from quanta_bench.cli.options import read_settings
@@ -25,25 +24,7 @@ from quanta_bench.runs.identity import PlannedRun
 from quanta_bench.runs.progress import Silent
 from quanta_bench.runs.runner import Runner
 
-TEMPLATE = (
-    "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>"
-    "{% endfor %}{% if add_generation_prompt %}<s>assistant: {% endif %}"
-)
 SETTINGS = {"r": 2, "training.validations": 1, "training.precision": "float32"}
-
-
-@pytest.fixture(scope="module")
-def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny_models import byte_tokenizer
-
-    folder = tmp_path_factory.mktemp("chat_model")
-    tokenizer: Any = byte_tokenizer()
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    tiny_llama(
-        vocab_size=len(tokenizer), max_position_embeddings=512, bos_token_id=0, eos_token_id=1
-    ).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from animals import write_data
 from eee_package import eee_package
 from finished_runs import FinishedRuns
 from paths import ROOT
 from pip_download import SourceMissingError
 
-from quanta_bench.errors import UsageError
+from quanta_bench.cli.single_run import job
+from quanta_bench.data.pools import Pools
 from quanta_bench.export.formats import lm_eval_results
 from quanta_bench.export.formats.options import Options
 from quanta_bench.export.stored import StoredRun, find_runs
+from quanta_bench.results.store import Store
+from quanta_bench.runs.progress import Silent
+from quanta_bench.runs.runner import Runner
 
 
 def cells(run: StoredRun, folder: Path) -> list[list[str]]:
@@ -105,6 +113,77 @@ def test_its_own_search_finds_the_latest_file(finished: FinishedRuns, tmp_path: 
     assert utils.get_latest_filename(names) == str(path)
 
 
-def test_items_are_not_written(finished: FinishedRuns, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="without items"):
-        lm_eval_results.write([finished("lora")], tmp_path, Options(items=True))
+def test_readers_find_each_items_line(finished: FinishedRuns, tmp_path: Path) -> None:
+    """By lm-eval's own rules for names, and by pandas."""
+    utils = pytest.importorskip("lm_eval.utils")
+    run = finished("lora")
+    (task,) = run.result.tasks.values()
+    paths = lm_eval_results.write([run], tmp_path, Options(items=True))
+    (results,) = utils.get_results_filenames([*map(str, paths)])
+    (items,) = utils.get_sample_results_filenames([*map(str, paths)])
+    assert utils.get_file_task_name(Path(items).name) == "quanta_bench_animals"
+    found = utils.get_file_datetime(Path(results).name).removesuffix(".json")
+    assert utils.get_file_datetime(Path(items).name) == found
+    frame = pd.read_json(items, lines=True)
+    plain = frame[frame["filter"] == "none"]
+    assert len(plain) == task.items
+    assert plain["acc"].mean() == pytest.approx(task.metrics["accuracy/sum"])
+    assert plain["acc_bytes"].mean() == pytest.approx(task.metrics["accuracy/byte_mean"])
+    by_token = frame[frame["filter"] == "token_mean"]
+    assert by_token["acc"].mean() == pytest.approx(task.metrics["accuracy/token_mean"])
+
+
+def test_two_scorings_of_a_model_have_files_of_their_own(
+    finished: FinishedRuns, tmp_path: Path
+) -> None:
+    runs = [finished("lora"), finished("lora", **{"r": 2, "evaluation.normaliser": "sum"})]
+    assert len({run.result.training.id for run in runs}) == 1
+    for run in runs:
+        os.utime(run.store.run_folder(run.result.run) / "result.json", (1e9, 1e9))
+    paths = lm_eval_results.write(runs, tmp_path, Options(items=True))
+    assert len({path.name for path in paths}) == 4
+    assert lm_eval_results.write(runs, tmp_path, Options(items=True)) == paths
+
+
+def test_a_chat_template_is_recorded_as_its_tracker_does(chat_model: Path, tmp_path: Path) -> None:
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    data = write_data(tmp_path)
+    settings = {"evaluation.chat_template": True}
+    asked = job("none", [f"jsonl:{data}"], settings, 0, f"local:{chat_model}", "embedded")
+    store = Store(tmp_path / "results")
+    run = StoredRun(store, Runner(store, Silent(), Pools()).run(asked))
+    path, items = lm_eval_results.write([run], tmp_path / "out", Options(items=True))
+    record = json.loads(path.read_text())
+    lm = HFLM(
+        pretrained=AutoModelForCausalLM.from_pretrained(chat_model),
+        tokenizer=AutoTokenizer.from_pretrained(chat_model),
+        device="cpu",
+    )
+    tracker = GeneralConfigTracker()
+    tracker.log_experiment_args("hf", "", None, lm.chat_template(True), False)
+    for field in (
+        "chat_template",
+        "chat_template_sha",
+        "system_instruction",
+        "system_instruction_sha",
+        "fewshot_as_multiturn",
+    ):
+        assert record[field] == getattr(tracker, field), field
+    assert len(record["chat_template"]) > 100
+    assert asdict(tracker).keys() <= record.keys()
+    # An item's request is what it would have made of the question.
+    lines = [json.loads(line) for line in items.read_text().splitlines()]
+    pool = Pools().get(f"jsonl:{data}", "embedded", "test")
+    (example,) = [one for one in pool.examples if one.id == lines[0]["doc"]["id"]]
+    context, answer = lines[0]["arguments"]["gen_args_0"].values()
+    turn = [{"role": "user", "content": example.fields["prompt"]}]
+    assert context == lm.apply_chat_template(turn)
+    assert answer in example.fields["choices"]
+
+
+def test_without_a_chat_template_none_is_recorded(finished: FinishedRuns) -> None:
+    record = lm_eval_results.record(finished("lora"))
+    assert record["chat_template"] is record["chat_template_sha"] is None
