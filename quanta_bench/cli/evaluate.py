@@ -143,13 +143,12 @@ def _on_screen(subject: Subject, made: Comparison, to: Path) -> RenderableType:
             _number(row.error, ".4f"),
             f"{row.items:,}",
         )
-    notes = [*made.notes]
+    written: list[Text] = []
     if made.files:
         count = sum(map(len, made.files.values()))
-        notes.append(
-            f"Written: {count} files in {' and '.join(str(to / name) for name in made.files)}."
-        )
-    return Group(table, "", *(Text(note, overflow="ignore") for note in notes))
+        folders = " and ".join(str(to / name) for name in made.files)
+        written.append(Text(f"Written: {count} files in {folders}.", overflow="ignore"))
+    return Group(table, "", *map(Text, made.notes), *written)
 
 
 def _number(value: float | None, form: str) -> str:

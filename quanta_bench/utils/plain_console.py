@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.text import Text
 
 from quanta_bench.utils.escaping import printable
 
@@ -20,8 +20,12 @@ class PlainConsole(Console):
     """
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Print as Rich does, whole words of messages on one line, and nothing cut off."""
-        if all(isinstance(shown, str | Text) for shown in objects):
+        """Print as Rich does, nothing cut off, and no word of a message broken."""
+        if any(isinstance(shown, str) and _is_long(shown, self.width) for shown in objects):
+            objects = tuple(
+                whole_words(shown, self.width) if isinstance(shown, str) else shown
+                for shown in objects
+            )
             how.setdefault("overflow", "ignore")
         super().print(*objects, **{"crop": False, **how})
 
@@ -34,3 +38,22 @@ class PlainConsole(Console):
                 yield segment
             else:
                 yield segment._replace(text=printable(segment.text))
+
+
+def whole_words(text: str, width: int) -> str:
+    """A text in lines that fit, broken between words alone: a long word is a line of its own."""
+    lines = []
+    for line in text.split("\n"):
+        made, *words = line.split(" ")
+        for word in words:
+            if made.strip() and cell_len(f"{made} {word}") > width:
+                lines.append(made)
+                made = word
+            else:
+                made = f"{made} {word}"
+        lines.append(made)
+    return "\n".join(lines)
+
+
+def _is_long(text: str, width: int) -> bool:
+    return any(cell_len(word) > width for word in text.split())
