@@ -22,14 +22,14 @@ FIGURES := figure2 figure4 sums-figure
 OTHERS := params report fetch doctor verify tune list
 
 .DEFAULT_GOAL := list
-.PHONY: setup setup-dev setup-bench setup-docs $(TABLES) $(FIGURES) figure1 $(OTHERS) bench test lint audit
-.PHONY: docs readme pictures
+.PHONY: setup setup-dev setup-bench setup-docs setup-release $(TABLES) $(FIGURES) figure1 $(OTHERS) bench test lint audit
+.PHONY: docs readme pictures dist
 
 setup:
 	@$(BOOTSTRAP)
 
-# What tests and lint need, what benchmarks do, and what the site does.
-setup-dev setup-bench setup-docs: setup-%:
+# What tests and lint need, what benchmarks do, what the site and what a release does.
+setup-dev setup-bench setup-docs setup-release: setup-%:
 	@$(BOOTSTRAP) --extra $*
 
 $(TABLES): setup
@@ -62,6 +62,12 @@ audit: setup-dev
 docs: setup-docs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict $(ARGS)
 	@echo "The site is in site/: open site/index.html, or serve it: $(VENV)/bin/python -m mkdocs serve"
+
+# The source archive and the wheel of a release, in dist/, as an index would take them.
+dist: setup-release
+	@rm -rf dist
+	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(VENV)/bin/python -m build $(ARGS)
+	@$(VENV)/bin/python -m twine check --strict dist/*
 
 # Renew the tables of README.md and docs/ from the results that they show, and the pictures of docs/.
 readme: setup

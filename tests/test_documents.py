@@ -278,12 +278,6 @@ def test_the_licence_is_the_one_that_is_declared() -> None:
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-def test_the_changelog_has_the_present_version() -> None:
-    from quanta_bench import __version__
-
-    assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
-
-
 # --- examples ---------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -27,6 +28,20 @@ def test_the_version_is_written_once() -> None:
     assert "version" in PROJECT["dynamic"]
     assert PYPROJECT["tool"]["hatch"]["version"]["path"] == "quanta_bench/__init__.py"
     assert str(Version(quanta_bench.__version__)) == quanta_bench.__version__
+
+
+def test_the_latest_release_of_the_changelog_is_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    form = r"^## \[(.+?)\] - (unreleased|\d{4}-\d\d-\d\d)$"
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    found = [re.fullmatch(form, heading) for heading in headings]
+    assert all(found), headings
+    releases = [match.groups() for match in found if match]
+    assert releases[0][0] == quanta_bench.__version__
+    versions = [Version(version) for version, _ in releases]
+    assert versions == sorted(set(versions), reverse=True)
+    # Only what comes next may be without a date.
+    assert all(date != "unreleased" for _, date in releases[1:])
 
 
 def test_every_package_says_that_it_is_typed() -> None:
@@ -74,13 +89,15 @@ def test_the_source_archive_makes_a_wheel_that_computes_table_3_elsewhere(tmp_pa
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    run(*pip, "install", "build", cwd=tmp_path)
+    tools = ("--constraint", ROOT / "constraints.txt", "build", "twine")
+    run(*pip, "install", *tools, cwd=tmp_path)
     run(python, "-m", "build", "--sdist", "--outdir", tmp_path, ROOT, cwd=tmp_path)
     (archive,) = tmp_path.glob("*.tar.gz")
     run(*pip, "wheel", "--no-deps", archive, cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     assert quanta_bench.__version__ in wheel.name
     assert quanta_bench.__version__ in archive.name
+    run(python, "-m", "twine", "check", "--strict", archive, wheel, cwd=tmp_path)
     run(*pip, "install", "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
 
     bench = python.parent / "quanta-bench"
@@ -96,6 +113,10 @@ def test_the_source_archive_makes_a_wheel_that_computes_table_3_elsewhere(tmp_pa
         )
         for word in ("--set", setting)
     ]
+    planned = run(
+        bench, "table", "3", "--methods", "lora", "--seeds", "0", "--dry-run", cwd=tmp_path
+    )
+    assert "LoRA r=8" in planned
     rows = ("--methods", "none,lora", "--seeds", "0")
     said = run(bench, "table", "3", *rows, "--published", *few, cwd=tmp_path)
     assert "LoRA r=8" in said
