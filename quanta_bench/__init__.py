@@ -12,3 +12,7 @@ os.environ.setdefault("USE_HUB_KERNELS", "NO")
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # At each pass through a layer of 8 bits it says that it casts the input.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+# Where it is installed, peft imports it: it says that its GPU kernels cannot be loaded on a
+# processor, and torch that it registers its enumerations as former releases needed.
+logging.getLogger("torchao").setLevel(logging.CRITICAL)
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)

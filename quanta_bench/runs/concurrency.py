@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from quanta_bench.errors import UsageError
+from quanta_bench.errors import UsageError, near
 
 VARIABLE = "QUANTA_BENCH_JOBS"
 AUTO = "auto"
@@ -51,11 +51,16 @@ def read_jobs(text: str) -> int | None:
     Raises:
         UsageError: the text is neither a positive number nor ``auto``.
     """
+    return _number_or_auto("--jobs", text)
+
+
+def _number_or_auto(option: str, text: str) -> int | None:
     if text == AUTO:
         return None
     if text.isascii() and text.isdecimal() and len(text) < 5 and int(text) > 0:
         return int(text)
-    raise UsageError(f"--jobs takes a number of runs from 1 on, or {AUTO}, not {text!r}.")
+    message = f"{option} takes a number of runs from 1 on, or {AUTO}, not {text[:20]!r}. "
+    raise UsageError((message + near(text.lower(), [AUTO])).rstrip())
 
 
 def runs_at_once(resources: Resources, memory: Sequence[float | None]) -> int:
@@ -85,11 +90,7 @@ def read_together(text: str) -> int | None:
     Raises:
         UsageError: the text is neither a positive number nor ``auto``.
     """
-    if text == AUTO:
-        return None
-    if text.isascii() and text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise UsageError(f"--together takes a number of runs from 1 on, or {AUTO}, not {text!r}.")
+    return _number_or_auto("--together", text)
 
 
 def runs_together(device: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,14 @@ def bitsandbytes(**settings: Any) -> Any:
     return BitsAndBytesConfig(**settings)
 
 
+NO_TORCHAO = (
+    "torchao is not in the extra dev, as every import of peft would import it too: "
+    "pip install torchao==0.18.0"
+)
+
+
 def torchao() -> Any:
-    quantization = pytest.importorskip("torchao.quantization")
+    quantization = pytest.importorskip("torchao.quantization", reason=NO_TORCHAO)
     from transformers import TorchAoConfig
 
     return TorchAoConfig(quantization.Int8WeightOnlyConfig())
@@ -240,3 +248,12 @@ def test_weights_that_cannot_be_dequantised_are_refused() -> None:
     model[0].weight = nn.Parameter(packed, requires_grad=False)
     with pytest.raises(BenchError, match="in a form that peft cannot dequantise"):
         dequantise(model)
+
+
+def test_torchao_says_nothing_of_its_own_where_peft_imports_it() -> None:
+    pytest.importorskip("torchao", reason=NO_TORCHAO)
+    program = "import quanta_bench, torchao"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
