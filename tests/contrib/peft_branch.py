@@ -41,8 +41,10 @@ def lay_over(folder: Path) -> None:
     (stub / "__init__.py").write_text(DIFFUSERS)
 
 
-def run(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run Python with the branch's `peft`, without a network, on one thread."""
+def run(
+    folder: Path, words: list[str], where: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with the branch's `peft`, without a network, on one thread; there, or where."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(str(folder / part) for part in ("src", "stubs")),
@@ -53,7 +55,7 @@ def run(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
         del environment[name]
     return subprocess.run(
         [sys.executable, *words],
-        cwd=folder,
+        cwd=where or folder,
         env=environment,
         capture_output=True,
         text=True,

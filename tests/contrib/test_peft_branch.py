@@ -7,6 +7,7 @@ what needs it is skipped where it cannot be had.
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 """By name: the base model and the settings of this project's adapter."""
 
+EXAMPLE = CONTRIB / "examples" / "quanta_finetuning" / "quanta_finetuning.py"
 FILES = ["config", "custom_models", "initialization", "quantization", "decoder_models"]
 FILES += ["encoder_decoder_models", "feature_extraction_models", "seq_classifier"]
 RULES = ["--select", "E,F,I,UP,W", "--ignore", "E501,UP007,UP045"]
@@ -108,7 +110,7 @@ def test_files_are_in_the_style_of_peft(branch: Path, tmp_path: Path) -> None:
     config = tmp_path / "pyproject.toml"
     # Any version of ruff will do; a newer one has further rules by default.
     config.write_text("\n".join(line for line in rules if "required-version" not in line))
-    ours = ["src/peft/tuners/quanta"]
+    ours = ["src/peft/tuners/quanta", str(EXAMPLE.parent)]
     changed = ["src/peft/__init__.py", "src/peft/tuners/__init__.py", "src/peft/utils"]
     changed += [f"tests/test_{name}.py" for name in FILES]
     for words in (["check", *RULES, *ours], ["format", "--check", *ours, *changed]):
@@ -138,6 +140,30 @@ def test_an_experiment_fits_its_model(folder: Path) -> None:
     square = sum((m * n) ** 2 for m, n in itertools.combinations(dims, 2))
     trained, _ = model.get_nb_trainable_parameters()
     assert trained == 2 * (2 * square - (dims[0] * dims[1]) ** 2 * 2 // 3)
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
+def test_the_example_trains_an_adapter(
+    branch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tiny_models import save_llama
+
+    save_llama(tmp_path / "base")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = [{"text": f"Animal {n} says moo"} for n in range(16)]
+    (tmp_path / "data" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["--base_model", "base", "--data_path", "data", "--num_epochs", "2"]
+    words += ["--target_modules", "q_proj", "v_proj", "--dims", "4", "4", "4", "--cutoff_len", "16"]
+    done = run(branch, [str(EXAMPLE), *words, "--output_dir", "adapter"], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Two layers of three gates of (4 x 4)^2; in v_proj one of them halves the width.
+    assert f"trainable params: {2 * (6 * 256 - 128):,} " in done.stdout
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "base").eval()
+    before = logits(base)
+    # It is trained, since an adapter starts as the base, and this project loads it.
+    model: nn.Module = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    assert not torch.allclose(logits(model), before, atol=1e-3)
 
 
 @pytest.mark.slow
