@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 SHARES = Fractions(train=0.6, validation=0.2)
 MAPPINGS = (".yaml", ".yml")
 
+Rows = list[dict[str, Any]]
+
 
 class JsonLines(Task):
     """Rows from your own file: JSON lines, a JSON list, CSV, TSV or Parquet.
@@ -84,20 +86,36 @@ class JsonLines(Task):
         self._parts: tuple[tuple[Location, Split | None], ...] = ((UserRows(argument), None),)
         if Path(argument).suffix.lower() in MAPPINGS:
             self._take(argument)
-        rows = [
-            (place, self._normalised(row, location, place))
-            for location, _ in self._parts
-            if isinstance(location, UserRows)
-            for place, row in read_rows(location.path)
-        ]
-        # All rows of a file are of one kind; the first row decides which.
-        chooses = "choices" in rows[0][1] if rows else self._mapping and self._mapping.chooses
+        self._items: dict[tuple[Location, Split | None], tuple[Rows, list[Example]]] = {}
+        self._choose_kind(bool(self._mapping and self._mapping.chooses))
+        self._read_files()
+
+    def _choose_kind(self, chooses: bool) -> None:
         self.kind = "choice" if chooses else "generate"
-        self.protocols = ("choice-text",) if self.kind == "choice" else ("generate",)
-        for place, row in rows:
-            self._example(row, place, "")
-            if ("split" in row) != ("split" in rows[0][1]):
-                raise UsageError(f"{place}: either all rows have the key 'split' or none has.")
+        self.protocols = ("choice-text",) if chooses else ("generate",)
+
+    def _read_files(self) -> None:
+        """Make the items of the user's files, by which all of their rows are checked.
+
+        Raises:
+            UsageError: a file cannot be read, or a row is refused.
+        """
+        first: Mapping[str, Any] = {}
+        for location, of in self._parts:
+            if not isinstance(location, UserRows):
+                continue
+            rows = read_rows(location.path)
+            items = []
+            for number, (place, row) in enumerate(rows):
+                values = self._normalised(row, location, place)
+                if not first:
+                    # All rows of a file are of one kind; the first row decides which.
+                    first = values
+                    self._choose_kind("choices" in values)
+                items.append(self._example(values, place, self._name(of, number)))
+                if ("split" in values) != ("split" in first):
+                    raise UsageError(f"{place}: either all rows have the key 'split' or none has.")
+            self._items[location, of] = [row for _, row in rows], items
 
     def _take(self, path: str) -> None:
         """Take what a mapping says of the task."""
@@ -156,10 +174,12 @@ class JsonLines(Task):
     def _read(self, source: Source, location: Location, of: Split | None) -> list[Example]:
         """The items of one location."""
         rows = source.rows(location)
-        prefix = f"{of}/" if of else ""
-        return parse_once(
-            source, f"{self.reference} {prefix}", rows, lambda: self._items(rows, location, prefix)
-        )
+        read, items = self._items.get((location, of), (None, []))
+        if read == rows:
+            return items
+        # Rows of the hub, or of a file that has changed since.
+        key = f"{self.reference} {of or ''}"
+        return parse_once(source, key, rows, lambda: self._made(rows, location, of))
 
     def _normalised(self, row: Mapping[str, Any], location: Location, place: str) -> dict[str, Any]:
         """A row without absent values, with text cells parsed into lists where needed."""
@@ -179,15 +199,19 @@ class JsonLines(Task):
             values["answer"] = int(answer)
         return values
 
-    def _items(
-        self, rows: Sequence[Mapping[str, Any]], location: Location, prefix: str
+    def _name(self, of: Split | None, number: int) -> str:
+        """The name of an item: its place in a file or a split."""
+        return f"{self.name}/{of}/{number}" if of else f"{self.name}/{number}"
+
+    def _made(
+        self, rows: Sequence[Mapping[str, Any]], location: Location, of: Split | None
     ) -> list[Example]:
         where = location.path if isinstance(location, UserRows) else self._path
         items = []
         for number, row in enumerate(rows):
             place = f"{where}, row {number + 1}"
-            name = f"{self.name}/{prefix}{number}"
-            items.append(self._example(self._normalised(row, location, place), place, name))
+            values = self._normalised(row, location, place)
+            items.append(self._example(values, place, self._name(of, number)))
         return items
 
     def _example(self, row: Mapping[str, Any], place: str, name: str) -> Example:
@@ -308,10 +332,12 @@ def text_of(row: Mapping[str, Any], key: str, place: str) -> str:
 
 def unicode_text(text: str, key: str, place: str) -> str:
     """Reject a text with an unpaired surrogate, which no tokenizer can encode."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         raise UsageError(
             f"{place}: {key!r} holds half of a surrogate pair, which is no Unicode text: {text!a}."
-        )
+        ) from None
     return text
 
 

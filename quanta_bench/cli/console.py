@@ -18,7 +18,7 @@ import typer
 
 from quanta_bench.cli.options import SuiteOptions, read_fresh
 from quanta_bench.errors import BenchError, UsageError
-from quanta_bench.utils.quiet import settle_libraries
+from quanta_bench.utils.quiet import settle_libraries, without_collection
 from quanta_bench.utils.verbosity import is_quiet
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def read_request(
     options.check()
     if not options.dry_run:
         progress().print("Loading packages.", style="dim")
-    with working("Reading the suite"):
+    with working("Reading the suite"), without_collection():
         if not (options.dry_run or options.stored):
             fetch_configuration(options.model)
         return make_request(
@@ -207,18 +207,20 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     shown = progress()
     fresh = read_fresh(options.fresh)
     if options.stored or (not fresh and not content_is_here(request.grid)):
-        found = stored_cells(request.grid, store, partial=options.stored)
+        with without_collection():
+            found = stored_cells(request.grid, store, partial=options.stored)
         if found is not None:
             return found, []
         if options.stored:
             raise UsageError(_nothing_stored(request, store, options))
 
     # What computes imports torch and Lightning, which takes seconds.
-    from quanta_bench.runs import canary
-    from quanta_bench.runs.concurrency import read_jobs, read_together
-    from quanta_bench.runs.devices import Devices
-    from quanta_bench.runs.sweep import sweep
-    from quanta_bench.training.loggers import read_loggers
+    with without_collection():
+        from quanta_bench.runs import canary
+        from quanta_bench.runs.concurrency import read_jobs, read_together
+        from quanta_bench.runs.devices import Devices
+        from quanta_bench.runs.sweep import sweep
+        from quanta_bench.training.loggers import read_loggers
 
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
     pools = Pools()

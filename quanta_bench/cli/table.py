@@ -8,6 +8,7 @@ import typer
 
 from quanta_bench.cli import completion
 from quanta_bench.cli.options import TableOptions, examples, takes_options
+from quanta_bench.utils.quiet import without_collection
 
 EXAMPLES = examples(
     "quanta-bench table 3",
@@ -56,15 +57,17 @@ def _compute(name: str, options: TableOptions) -> None:
         console.show_plan(request, as_json=options.as_json, gpu=options.gpu)
         return
 
-    from quanta_bench.report import render
-    from quanta_bench.report.tables import make_table
-    from quanta_bench.results.published import published_table
-    from quanta_bench.results.store import Store
+    with without_collection():
+        from quanta_bench.report import render
+        from quanta_bench.report.tables import make_table
+        from quanta_bench.results.published import published_table
+        from quanta_bench.results.store import Store
 
     store = Store(options.folder)
     cells, failed = console.compute(request, store, options)
-    finished = make_table(request, cells, store)
-    paths = render.write(finished, store.root)
+    with without_collection():
+        finished = make_table(request, cells, store)
+        paths = render.write(finished, store.root)
     if options.as_json:
         typer.echo(render.as_json(finished), nl=False)
     else:

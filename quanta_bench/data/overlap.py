@@ -8,10 +8,12 @@ punctuation, by the share of a test text's five-word sequences that one training
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ FOLDER = "overlaps"
 """In the cache folder."""
 
 
+@lru_cache(maxsize=1024)  # items share candidates, and a prompt shows fields
 def words(text: str) -> Words:
     """Words and operators of a text: compatible forms, small letters, no punctuation."""
     return tuple(re.findall(r"\w+|[-+*/=<>^%]", unicodedata.normalize("NFKC", text).casefold()))
@@ -164,43 +167,54 @@ class Overlaps:
 class _Index:
     """Test texts, and which of them training texts hold.
 
+    A text that holds k of n sequences holds at least one of any n - k + 1 of them. So a test text
+    is looked up by that many alone, those that the fewest test texts have, and compared only with
+    texts that hold one of these (prefix filtering, Chaudhuri, Ganti and Kaushik 2006). Else all
+    items that begin with the same instruction would be compared with each other.
+
     Attributes:
         again: the test texts found so far.
     """
 
     def __init__(self, texts: Iterable[Words]) -> None:
-        self._texts = list(texts)
-        self._exact = set(self._texts)
-        self._holders: dict[Words, list[int]] = defaultdict(list)
-        self._wanted: list[float] = []
+        self._exact = set(texts)
+        long = [text for text in self._exact if len(text) >= LONG]
+        common = Counter(shingle for text in long for shingle in _shingles(text))
+        self._keys: dict[Words, tuple[Words, ...]] = {}
+        self._by_key: dict[Words, set[Words]] = defaultdict(set)
         self.again: set[Words] = set()
-        for number, text in enumerate(self._texts):
-            shingles = _shingles(text) if len(text) >= LONG else set()
-            self._wanted.append(NEAR * len(shingles))
-            for shingle in shingles:
-                self._holders[shingle].append(number)
+        for text in long:
+            rare = sorted(_shingles(text), key=common.__getitem__)
+            self._keys[text] = tuple(rare[: len(rare) - math.ceil(NEAR * len(rare)) + 1])
+            for key in self._keys[text]:
+                self._by_key[key].add(text)
 
     def add(self, texts: Iterable[str]) -> None:
         """Look for test texts in the long ones among an item's texts."""
-        for text in texts:
-            split = words(text)
+        for split in map(words, texts):
             if len(split) < LONG:
                 continue
-            hits = Counter[int]()
-            for shingle in _shingles(split):
-                if shingle in self._holders:
-                    hits.update(self._holders[shingle])
-            self.again |= {
-                self._texts[number] for number, n in hits.items() if n >= self._wanted[number]
-            }
+            held = _shingles(split)
+            near = [self._by_key[key] for key in held & self._by_key.keys()]
+            for text in set().union(*near):
+                wanted = _shingles(text)
+                if len(wanted & held) >= NEAR * len(wanted):
+                    self._find(text)
 
     def add_exact(self, texts: Iterable[Words]) -> None:
         """Look for the very texts, which may be short."""
         self.again |= self._exact.intersection(texts)
 
+    def _find(self, text: Words) -> None:
+        """Note a text, which need not be compared again."""
+        self.again.add(text)
+        for key in self._keys[text]:
+            self._by_key[key].discard(text)
 
-def _shingles(text: Words) -> set[Words]:
-    return {text[start : start + SHINGLE] for start in range(len(text) - SHINGLE + 1)}
+
+@lru_cache(maxsize=256)
+def _shingles(text: Words) -> frozenset[Words]:
+    return frozenset(text[start : start + SHINGLE] for start in range(len(text) - SHINGLE + 1))
 
 
 def _texts(task: Task, item: Example, protocol: str) -> list[Words]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from quanta_bench.errors import BenchError
@@ -45,6 +46,8 @@ class Pools:
     def __init__(self) -> None:
         self._pools: dict[tuple[str, str, Split], Pool] = {}
         self._sources: dict[str, tuple[DataSource, KeptRows]] = {}
+        # All runs of a seed have the same items, and ranking all of a large pool takes a while.
+        self._draw = lru_cache(maxsize=64)(self._drawn)
 
     def get(self, reference: str, source: str, split: Split) -> Pool:
         """All items of a task's split.
@@ -76,7 +79,13 @@ class Pools:
     ) -> list[tuple[Task, list[Example]]]:
         """Each task with a sample of its split (:func:`draw`); raises what :meth:`get` raises."""
         pools = [self.get(reference, source, split) for reference in references]
-        return [(pool.task, draw(pool.examples, count, seed)) for pool in pools]
+        drawn = (self._draw(reference, source, split, count, seed) for reference in references)
+        return [(pool.task, list(items)) for pool, items in zip(pools, drawn, strict=True)]
+
+    def _drawn(
+        self, reference: str, source: str, split: Split, count: int | None, seed: int
+    ) -> Sequence[Example]:
+        return draw(self.get(reference, source, split).examples, count, seed)
 
 
 def draw(examples: Sequence[Example], count: int | None, seed: int) -> list[Example]:

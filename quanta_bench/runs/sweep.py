@@ -42,6 +42,7 @@ from quanta_bench.runs.worker_pool import (
     WorkerPool,
 )
 from quanta_bench.suites.grid import GridRow
+from quanta_bench.utils.quiet import without_collection
 
 Fresh = Literal["", "all", "stale"]
 """Which stored runs to recompute."""
@@ -113,7 +114,8 @@ def sweep(
         at_once, most = (1, 1) if elsewhere else together.settle(at_once, most)
         _start_early(pool, planned, store, fresh == "all", at_once)
         planned = without_absent(planned, runner.pools)
-        cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
+        with without_collection():
+            cells, pending, estimator, failures = _find_finished(planned, runner, fresh)
         told = print_notices(store, console)
         if not pending:
             return cells, failures

@@ -62,9 +62,9 @@ def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     not know (dates, bytes) enter as their ``repr``.
     """
     digest = hashlib.sha256()
+    encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=repr)
     for row in rows:
-        text = json.dumps(row, sort_keys=True, separators=(",", ":"), default=repr)
-        digest.update(text.encode() + b"\n")
+        digest.update(encoder.encode(row).encode() + b"\n")
     return digest.hexdigest()
 
 

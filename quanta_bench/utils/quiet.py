@@ -51,10 +51,11 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Leave cycles of garbage where they are: for short work on models without weights, and timing.
+    """Leave cycles of garbage where they are: for short work, and for timing.
 
-    Looking for them again and again takes a fifth of the time of importing large libraries and of
-    putting adapters into such models, and falls on whatever is being timed.
+    Looking for them again and again takes a fifth of the time of importing large libraries, of
+    putting adapters into models without weights, and of reading thousands of records, and falls on
+    whatever is being timed.
     """
     enabled = gc.isenabled()
     gc.disable()

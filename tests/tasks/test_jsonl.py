@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from quanta_bench.data.pools import Pools
 from quanta_bench.plugins import find_protocol, find_task
 from quanta_bench.sources import rows as sources
-from quanta_bench.sources.rows import LocalData
+from quanta_bench.sources.rows import KeptRows, LocalData
 from quanta_bench.task import Prompt, UsageError, UserRows, same_text
 from tasks import jsonl
 from tasks.jsonl import JsonLines, UserFile
@@ -318,3 +318,36 @@ def test_a_file_is_parsed_once_in_a_command(
             assert find_task(f"jsonl:{path}").title == "mine"
             assert pools.get(f"jsonl:{path}", "embedded", split).examples  # type: ignore[arg-type]
     assert calls == {"task": 1, "source": 1}
+
+
+def test_each_row_is_made_into_an_item_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the file stays as it is: items are those of the rows that a run is named by."""
+    path = tmp_path / "mine.jsonl"
+    rows = [{**CHOICE, "prompt": f"p{n}"} for n in range(40)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    made: list[str] = []
+    example = JsonLines._example
+
+    def counting(task: JsonLines, row: Any, place: str, name: str) -> Any:
+        made.append(name)
+        return example(task, row, place, name)
+
+    monkeypatch.setattr(JsonLines, "_example", counting)
+    task = JsonLines(str(path))
+
+    def everything() -> list[Any]:
+        source = KeptRows(LocalData(tmp_path))
+        splits = ("train", "validation", "test")
+        return [item for split in splits for item in task.examples(source, split)]  # type: ignore[arg-type]
+
+    found = [everything(), everything()]
+    assert made == [f"jsonl/{n}" for n in range(40)]
+    assert found[0] == found[1]
+    # A file that was changed since is read as it is now.
+    path.write_text("\n".join(map(json.dumps, [*rows[1:], {**rows[0], "prompt": "new"}])))
+    assert {item.fields["prompt"] for item in everything()} == {
+        *(f"p{n}" for n in range(1, 40)),
+        "new",
+    }

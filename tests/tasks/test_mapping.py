@@ -15,6 +15,7 @@ from paths import ROOT
 from quanta_bench.sources.rows import KeptRows, LocalData
 from quanta_bench.task import HubRows, MissingDataError, Prompt, UsageError
 from quanta_bench.testing.tasks import TaskBattery
+from tasks import mapping
 from tasks.jsonl import UserFile
 from tasks.metrics import CHOICE_METRICS, TEXT_METRICS
 
@@ -63,6 +64,30 @@ def test_choices_and_answer(folder: Path, choices: str, answer: str) -> None:
     number = int(found[0].fields["prompt"].split()[-1])
     expected = Prompt(f"Review: film {number}", (" bad", " good"), (" bad", " good")[number % 2])
     assert task.prompt(found[0], "choice-text") == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("plain", "plain"),
+        ("two\\nlines\\n", "two\nlines\n"),
+        ("with {# a comment #}words", "with words"),
+        ("{{ '{{' }} braces", "{{ braces"),
+        ("{% raw %}{{ text }}{% endraw %}", "{{ text }}"),
+        ("{% set x = 2 %}{{ x }} times", "2 times"),
+        ("{% if label %}one{% else %}other{% endif %}", "one"),
+        ("", ""),
+    ],
+)
+def test_a_template_is_filled_as_jinja_fills_it(folder: Path, template: str, text: str) -> None:
+    """Also one that is the same in every row, and is filled once."""
+    from jinja2.sandbox import SandboxedEnvironment
+
+    made = mapping._compile(template.replace("\\n", "\n"), expression=False)
+    row = {"text": "film", "label": 1}
+    reference = SandboxedEnvironment(keep_trailing_newline=True)
+    assert made(row) == text
+    assert made(row) == reference.from_string(template.replace("\\n", "\n")).render(row)
 
 
 def test_the_cells_of_csv_and_several_targets(folder: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quanta_bench.data import overlap
-from quanta_bench.data.overlap import Overlaps, words
+from quanta_bench.data.overlap import Overlaps, Words, words
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
 from quanta_bench.spec import EvaluationSpec, TrainingSpec
@@ -95,6 +95,66 @@ def test_answers_that_items_share_do_not_count() -> None:
 def test_every_text_is_found_in_itself(texts: list[str]) -> None:
     items = [item(str(n), text) for n, text in enumerate(texts)]
     assert found(items, items) == sorted(one.id for one in items)
+
+
+def held(test: Words, train: Words) -> bool:
+    """The definition, without an index: the share of a text's sequences that another one holds."""
+    sequences = [
+        {text[n : n + overlap.SHINGLE] for n in range(len(text) - overlap.SHINGLE + 1)}
+        for text in (test, train)
+    ]
+    return len(sequences[0] & sequences[1]) >= overlap.NEAR * len(sequences[0])
+
+
+letters = st.text(alphabet="abc", min_size=overlap.LONG, max_size=24)
+
+
+@given(
+    st.lists(letters, min_size=1, max_size=8),
+    st.lists(letters, min_size=1, max_size=8),
+    st.text(alphabet="abc", max_size=24),
+)
+def test_the_same_texts_are_found_as_by_comparing_all(
+    train: list[str], test: list[str], common: str
+) -> None:
+    """Of few words, so that parts repeat, and with one beginning, as of an instruction."""
+    train, test = ([" ".join(common + text) for text in texts] for texts in (train, test))
+    index = overlap._Index(map(words, test))
+    for text in train:
+        index.add([text])
+    expected = {
+        one for one in map(words, test) if any(held(one, other) for other in map(words, train))
+    }
+    assert index.again == expected
+
+
+@pytest.mark.parametrize("share", [0, 30, 74, 76, 90])
+def test_what_all_items_share_is_not_compared_item_by_item(
+    share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items of a hundred words of which so many are an instruction, or nearly all of it."""
+    instruction = " ".join(f"i{n}" for n in range(share))
+
+    def texts(name: str, count: int) -> list[str]:
+        return [
+            f"{instruction} " + " ".join(f"{name}{k}w{n}" for n in range(100 - share))
+            for k in range(count)
+        ]
+
+    index = overlap._Index(map(words, texts("test", 200)))
+    calls = 0
+    shingles = overlap._shingles
+
+    def count(text: Words) -> frozenset[Words]:
+        nonlocal calls
+        calls += 1
+        return shingles(text)
+
+    monkeypatch.setattr(overlap, "_shingles", count)
+    index.add(texts("train", 200))
+    assert len(index.again) == (200 if share > 80 else 0)
+    # Each training text once, and a test text until it is found; all pairs would be 40,000.
+    assert calls <= 400
 
 
 @given(st.text(), st.text())
