@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
+    from quanta_bench.runs.contents import Contents
     from quanta_bench.runs.sweep import Elsewhere
     from quanta_bench.spec import EvaluationSpec, TrainingSpec
     from quanta_bench.suites.request import Request
@@ -201,18 +202,20 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     from quanta_bench.report import render
     from quanta_bench.report.forecast import Forecast
     from quanta_bench.report.tables import make_table
+    from quanta_bench.runs.contents import Contents
     from quanta_bench.runs.stored import content_is_here, stored_cells
 
     settle_libraries()
     shown = progress()
     fresh = read_fresh(options.fresh)
     if options.stored or (not fresh and not content_is_here(request.grid)):
+        contents = Contents()
         with without_collection():
-            found = stored_cells(request.grid, store, partial=options.stored)
+            found = stored_cells(request.grid, store, partial=options.stored, contents=contents)
         if found is not None:
             return found, []
         if options.stored:
-            raise UsageError(_nothing_stored(request, store, options))
+            raise UsageError(_nothing_stored(request, store, options, contents))
 
     # What computes imports torch and Lightning, which takes seconds.
     with without_collection():
@@ -248,13 +251,19 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     return found, failures
 
 
-def _nothing_stored(request: Request, store: Store, options: SuiteOptions) -> str:
+def _nothing_stored(
+    request: Request, store: Store, options: SuiteOptions, contents: Contents
+) -> str:
     """That no run of a request is stored, and at which other sizes there are some."""
+    from quanta_bench.runs.contents import others_in
     from quanta_bench.runs.stored import stored_cells
     from quanta_bench.suites.request import Request
 
     name, profile = request.suite.name, request.profile
     here = request.size or profile.size
+    asked = f"No run of {name}{f', size {here},' if here else ''} is stored in {store.root}"
+    if contents.changed:
+        return f"{asked}. {others_in(contents.changed)}"
     choices = {
         size: dataclasses.replace(options.choice(), size=size)
         for size in profile.sizes
@@ -267,7 +276,6 @@ def _nothing_stored(request: Request, store: Store, options: SuiteOptions) -> st
             Request.of(request.suite, request.profile_name, choice).grid, store, partial=True
         )
     ]
-    asked = f"No run of {name}{f', size {here},' if here else ''} is stored in {store.root}"
     return f"{asked}; there are runs of {' and '.join(found)}." if found else f"{asked}."
 
 

@@ -98,7 +98,6 @@ def with_counterparts(model: str, settings: Mapping[str, Any]) -> dict[str, Any]
     return changed
 
 
-@lru_cache(maxsize=16)
 def module_names(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of a model's modules, and of the linear layers in its repeated blocks.
 
@@ -107,9 +106,14 @@ def module_names(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         BenchError: raised by :func:`quanta_bench.models.meta.meta_model`.
     """
+    return _module_names(model, configuration_digest(model))
+
+
+@lru_cache(maxsize=16)
+def _module_names(model: str, digest: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     # All layers of the models whose configurations are shipped are alike.
     layers = None if model.startswith("local:") else 1
-    parts = (configuration_digest(model), str(layers), code_here())
+    parts = (digest, str(layers), code_here())
     modules, linear = remembered("modules", parts, lambda: _built_names(model, layers))
     return tuple(modules), tuple(linear)
 

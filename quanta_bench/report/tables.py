@@ -16,6 +16,7 @@ from quanta_bench.plugins import METHODS, task_title
 from quanta_bench.references import apart
 from quanta_bench.report import conclusions, evidence, failed, notes, training_loss
 from quanta_bench.report.constant_answers import constant_notes, constant_row
+from quanta_bench.report.found import found_by_specs
 from quanta_bench.report.screen_notes import CAVEATS
 from quanta_bench.report.table import Column, Cost, Table, TableRow, Value
 from quanta_bench.results import canary, frames
@@ -63,7 +64,7 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
                 *failed.causes(rows),
                 *failed.halved(rows, cells),
                 *_stale_rows(rows),
-                *_not_compared(cells),
+                *found_by_specs(cells),
                 *_without_errors(rows, columns),
                 *canary.notes(everything, canary.of_folder(store.root)),
                 *constant,
@@ -419,15 +420,6 @@ def _stale_rows(rows: Sequence[TableRow]) -> list[str]:
     return [
         f"{STALE} Stale, computed by another version of the code: {listed}. --fresh stale computes "
         "these rows again."
-    ]
-
-
-def _not_compared(cells: Iterable[Cells]) -> list[str]:
-    if not any(cell.by_spec for cell in cells):
-        return []
-    return [
-        "Results were found by their specs; whether model and data are still the same was not "
-        "checked."
     ]
 
 

@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +27,9 @@ class Failure(BaseModel):
         process: in which process.
         specs: hash of the run's specs, by which it is known without its model and data; empty in
             files of earlier versions.
+        model: content hash of its base model; empty in files of earlier versions, as what follows.
+        training_data: fingerprints of its training data, by task and split.
+        evaluation_data: fingerprints of its scored data, by task.
     """
 
     kind: str
@@ -34,9 +38,12 @@ class Failure(BaseModel):
     host: str
     process: int
     specs: str = ""
+    model: str = ""
+    training_data: dict[str, Any] = {}
+    evaluation_data: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, error: BaseException, specs: str = "") -> Failure:
+    def of(cls, error: BaseException, specs: str = "", **content: Any) -> Failure:
         """The failure that an error stands for, here and now."""
         return cls(
             kind=type(error).__name__,
@@ -45,6 +52,7 @@ class Failure(BaseModel):
             host=socket.gethostname(),
             process=os.getpid(),
             specs=text_digest(specs) if specs else "",
+            **content,
         )
 
 
@@ -66,19 +74,24 @@ class Failures:
         except (OSError, ValueError, TypeError, ValidationError):
             return []
 
-    def by_specs(self) -> dict[str, Failure]:
+    def by_specs(self) -> dict[str, list[Failure]]:
         """The last failed attempt of each run that has one, by the hash of its specs."""
-        last = (self.of(path.stem)[-1:] for path in sorted(self.folder.glob("*.json")))
-        return {one.specs: one for found in last for one in found if one.specs}
+        found: dict[str, list[Failure]] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            for last in self.of(path.stem)[-1:]:
+                if last.specs:
+                    found.setdefault(last.specs, []).append(last)
+        return found
 
-    def add(self, run: str, error: BaseException, specs: str = "") -> None:
+    def add(self, run: str, error: BaseException, specs: str = "", **content: Any) -> None:
         """Note a failed attempt; without room for it, the message to the user has to do.
 
         Args:
             run: the run's name.
             error: why it failed.
             specs: a text of its specs, equal for runs that are the same.
+            content: what of its content a `Failure` has.
         """
-        known = [one.model_dump() for one in (*self.of(run), Failure.of(error, specs))]
+        known = [one.model_dump() for one in (*self.of(run), Failure.of(error, specs, **content))]
         with suppress(OSError), whole_file(self.folder / f"{run}.json") as stream:
             stream.write(json.dumps(known, indent=1).encode())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from quanta_bench.results.records import Result
 from quanta_bench.suites.grid import GridRow
+
+if TYPE_CHECKING:
+    from quanta_bench.runs.contents import Contents
 
 
 @dataclass
@@ -15,14 +19,16 @@ class Cells:
     Attributes:
         row: the row.
         results: finished runs by seed: one, or one per task if tasks are trained separately.
-        by_spec: whether results were matched by their specs only, without comparing the content
-            of model and data.
+        by_spec: whether results were matched by their specs, without comparing the content of
+            model and data, except that of the places of the user's own in `contents`.
+        contents: what of such places was compared, could not be, and has changed.
         failed: why runs have no result, a sentence each.
     """
 
     row: GridRow
     results: dict[int, list[Result]]
     by_spec: bool = False
+    contents: Contents | None = None
     failed: list[str] = field(default_factory=list)
 
     @property

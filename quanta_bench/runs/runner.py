@@ -242,7 +242,12 @@ class Runner:
         names = self._identities.get(planned.key)
         if names is not None:
             self.store.failures.add(
-                names.run, error, specs_key(planned.training, planned.evaluation)
+                names.run,
+                error,
+                specs_key(planned.training, planned.evaluation),
+                model=names.model,
+                training_data=names.training_data,
+                evaluation_data=names.evaluation_data,
             )
 
     def find_or_compute(self, planned: PlannedRun, fresh: bool) -> Result:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from animals import write_data, write_suite
 from results_by_hand import sentences
 from rich.console import Console
 
+from quanta_bench.errors import SourceError
 from quanta_bench.report import render
 from quanta_bench.report.tables import make_table
 from quanta_bench.results import provenance
@@ -347,17 +349,18 @@ def test_a_finished_table_is_printed_without_model_and_data(
     """As on another machine: found by the specs, and the table says that this is all."""
 
     def refuse(*_: object) -> None:
-        raise AssertionError("read")
+        raise SourceError("there is none")
 
     monkeypatch.setattr(by_spec, "is_here", lambda _: False)
-    monkeypatch.setattr("quanta_bench.runs.identity.model_fingerprint", refuse)
+    monkeypatch.setattr("quanta_bench.runs.contents.model_fingerprint", refuse)
     monkeypatch.setattr("quanta_bench.data.pools.Pools.get", refuse)
     assert not by_spec.content_is_here(damaged.request.grid)
     cells = by_spec.stored_cells(damaged.request.grid, Store(damaged.root))
     assert cells is not None
     assert damaged.table(cells) == whole[1]
     notes = sentences(make_table(damaged.request, cells, Store(damaged.root)))
-    assert any("found by their specs" in note for note in notes)
+    assert any("found by their specs; whether" in note for note in notes)
+    assert any(re.match("Not readable here: jsonl:.*, local:", note) for note in notes)
     shutil.rmtree(damaged.run)
     assert by_spec.stored_cells(damaged.request.grid, Store(damaged.root)) is None
     some = by_spec.stored_cells(damaged.request.grid, Store(damaged.root), partial=True)

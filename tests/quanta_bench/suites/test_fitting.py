@@ -133,10 +133,9 @@ def test_what_was_found_is_found_again_without_a_model(
 
     for module in (fitting, nearest, targets):
         monkeypatch.setattr(module, "meta_model", refuse)
-    targets.module_names.cache_clear()
+    targets._module_names.cache_clear()
     assert [rows(str(choice.model), choice) for choice in choices] == first
     # Another configuration in the same folder is another model.
     (tmp_path / "80" / "config.json").write_bytes((tmp_path / "134" / "config.json").read_bytes())
-    targets.module_names.cache_clear()
     again = rows(str(choices[0].model), choices[0])
     assert again["quanta"].missing == first[1]["quanta"].missing
