@@ -348,6 +348,18 @@ def model_fingerprint(ref: ModelRef) -> str:
     return _fingerprint(ref, _folder(ref))
 
 
+def unchecked_fingerprint(ref: ModelRef) -> str:
+    """Content hash of a model in a local folder, whether or not it could be loaded.
+
+    That of `model_fingerprint`, which checks the folder first, by `transformers`.
+
+    Raises:
+        SourceError: there is no model.
+        OSError: a file cannot be read.
+    """
+    return _fingerprint(ref, _find(ref))
+
+
 def describe_model(ref: ModelRef) -> str:
     """A description of a model for captions."""
     kind, folder = read_words(ref.source)
@@ -360,10 +372,17 @@ def describe_model(ref: ModelRef) -> str:
 
 def _folder(ref: ModelRef) -> Path:
     """A model's folder, downloaded or converted if necessary, and checked to be safe to load."""
-    kind, root = read_words(ref.source)
-    if kind == "embedded":
+    if read_words(ref.source)[0] == "embedded":
         _check_embedded(ref)
         return embedded.model_folder()
+    folder = _find(ref)
+    check_folder(folder)
+    return folder
+
+
+def _find(ref: ModelRef) -> Path:
+    """The folder of a model that is not embedded, downloaded if necessary."""
+    kind, root = read_words(ref.source)
     folder = _snapshot(ref) if kind == "hub" else inside(root, ref.name)
     if not (folder / "config.json").is_file():
         known = sorted(path.parent.name for path in root.glob("*/config.json"))
@@ -371,7 +390,6 @@ def _folder(ref: ModelRef) -> Path:
             f"There is no model {ref.name!r} in {ref.source}: {folder}/config.json is missing."
             + (f" {did_you_mean(ref.name, known)}" if kind == "local" and known else "")
         )
-    check_folder(folder)
     return folder
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import BenchError
-from quanta_bench.models.loading import ModelRef, model_fingerprint
+from quanta_bench.models.loading import ModelRef, unchecked_fingerprint
 from quanta_bench.plugins import find_task
 from quanta_bench.references import portable_task, reads_own_file
 from quanta_bench.results.failures import Failure
@@ -85,7 +85,7 @@ class Contents:
         """The content hash of a model; ``None`` if it cannot be read."""
         if ref not in self._models:
             try:
-                self._models[ref] = model_fingerprint(ref)
+                self._models[ref] = unchecked_fingerprint(ref)
             except (BenchError, OSError):
                 self._models[ref] = None
             self._note(place, read=self._models[ref] is not None)

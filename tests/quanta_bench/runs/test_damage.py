@@ -352,7 +352,7 @@ def test_a_finished_table_is_printed_without_model_and_data(
         raise SourceError("there is none")
 
     monkeypatch.setattr(by_spec, "is_here", lambda _: False)
-    monkeypatch.setattr("quanta_bench.runs.contents.model_fingerprint", refuse)
+    monkeypatch.setattr("quanta_bench.runs.contents.unchecked_fingerprint", refuse)
     monkeypatch.setattr("quanta_bench.data.pools.Pools.get", refuse)
     assert not by_spec.content_is_here(damaged.request.grid)
     cells = by_spec.stored_cells(damaged.request.grid, Store(damaged.root))
