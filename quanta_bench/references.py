@@ -68,6 +68,12 @@ def apart(names: Mapping[str, str], taken: Iterable[str] = ()) -> dict[str, str]
     }
 
 
+def source_of(tasks: Iterable[str], source: str) -> str:
+    """Where the data of tasks come from, in words: files of the user's own have no source."""
+    named = [*tasks]
+    return "your own files" if named and all(map(reads_own_file, named)) else source
+
+
 def _short(reference: str) -> str:
     name, colon, argument = reference.partition(":")
     if not colon:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from quanta_bench.plugins import find_protocol, task_title
+from quanta_bench.references import source_of
 from quanta_bench.report import conclusions
 from quanta_bench.report.screen_notes import CAVEATS, SCORES, TRAINING
 from quanta_bench.results.records import Result
@@ -176,7 +177,8 @@ def _protocol(result: Result) -> str:
     protocol = result.protocol
     scoring = find_protocol(protocol["put"]).scoring(protocol["normaliser"])
     chat = _chat(result, "scoring")
-    return f"{protocol['put']}{chat}, {scoring}, data from {result.evaluation.source}"
+    source = source_of(result.tasks, result.evaluation.source)
+    return f"{protocol['put']}{chat}, {scoring}, data from {source}"
 
 
 def _chat(result: Result, part: str) -> str:
@@ -196,7 +198,7 @@ def _loss(result: Result) -> str:
     return (
         f"the loss {protocol['loss']!r} and the protocol {protocol['trained_as']}"
         f"{_chat(result, 'training')}, "
-        f"data from {result.training.spec.source}"
+        f"data from {source_of(result.training.spec.tasks, result.training.spec.source)}"
     )
 
 

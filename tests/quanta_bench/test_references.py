@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quanta_bench.plugins import TASKS
-from quanta_bench.references import apart, portable_task, short_names
+from quanta_bench.references import apart, portable_task, short_names, source_of
 from quanta_bench.utils.portable import portable
 
 
@@ -68,3 +68,16 @@ def test_columns_of_two_files_of_one_name_have_two_headings() -> None:
     assert told["piqa"] == "PIQA"
     assert len(set(told.values())) == 3
     assert all(told[key].startswith("set-") for key in titles if ":" in key)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "source"),
+    [
+        (["file:a.csv", "jsonl:b.jsonl"], "your own files"),
+        (["file:a.csv", "piqa"], "hub"),
+        (["piqa"], "hub"),
+        ([], "hub"),
+    ],
+)
+def test_files_of_the_users_own_have_no_source(tasks: list[str], source: str) -> None:
+    assert source_of(tasks, "hub") == source
