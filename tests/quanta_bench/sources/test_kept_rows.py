@@ -107,10 +107,10 @@ def test_each_row_is_parsed_once_for_all_splits(
 
     file = tmp_path / "my.jsonl"
     file.write_text("\n".join(json.dumps({"prompt": f"{n}", "target": "a"}) for n in range(30)))
-    parsed = count(JsonLines, "_items")
+    parsed = count(JsonLines, "_example")
     for split in ("train", "validation", "test"):
         assert pools.get(f"jsonl:{file}", "embedded", split).examples  # type: ignore[arg-type]
-    assert len(parsed) == 1
+    assert len(parsed) == 30
 
 
 def test_rows_that_are_read_anew_are_parsed_anew(folder: Path) -> None:
