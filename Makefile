@@ -54,7 +54,7 @@ test: setup-dev
 lint: setup-dev
 	@$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
 
-# Known vulnerabilities of the releases in constraints.txt. Needs a network that reaches api.osv.dev.
+# Known vulnerabilities of the releases in both files of constraints. Needs a network that reaches api.osv.dev.
 audit: setup-dev
 	@$(VENV)/bin/python .ci/audit.py $(ARGS)
 

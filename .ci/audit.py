@@ -1,4 +1,7 @@
-"""Look up every release of constraints.txt in a database of vulnerabilities, by pip-audit.
+"""Look up every release of the constraints in a database of vulnerabilities, by pip-audit.
+
+constraints.txt is what is installed here and tested; constraints-lowest.txt has the lower bounds of
+pyproject.toml, which a user may have installed.
 
 An audit that learnt nothing must not pass, and pip-audit's does: releases that its service does not
 know are skipped, and an empty answer is a clean one. So there has to be an answer on every release,
@@ -20,6 +23,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
+FILES = ("constraints.txt", "constraints-lowest.txt")
+
 VULNERABLE = "django==2.0"
 """A release with many published vulnerabilities, by which the database is tried."""
 
@@ -33,11 +38,11 @@ class NoAnswerError(Exception):
     """The audit learnt nothing, or not on every release."""
 
 
-def audit(requirements: Path, database: str, words: Sequence[str]) -> list[dict[str, Any]]:
-    """The releases of a file of exact requirements, each with its vulnerabilities.
+def audit(requirements: Sequence[str], database: str, words: Sequence[str]) -> list[dict[str, Any]]:
+    """The releases of exact requirements, each with its vulnerabilities.
 
     Args:
-        requirements: the file.
+        requirements: lines of a file of requirements.
         database: URL of a service that answers as OSV does.
         words: further words for pip-audit.
 
@@ -46,10 +51,12 @@ def audit(requirements: Path, database: str, words: Sequence[str]) -> list[dict[
             `VULNERABLE` is.
     """
     with tempfile.TemporaryDirectory() as folder:
-        known = Path(folder, "requirements.txt")
-        known.write_text(f"{VULNERABLE}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pip_audit"]
-        command += ["--requirement", str(known), "--requirement", str(requirements)]
+        # A file each: one that names a release twice is refused.
+        for name, lines in (("known", [VULNERABLE]), ("requirements", requirements)):
+            path = Path(folder, f"{name}.txt")
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            command += ["--requirement", str(path)]
         # Exact requirements: nothing is resolved, downloaded or installed.
         command += ["--no-deps", "--disable-pip", "--vulnerability-service", "osv"]
         command += ["--osv-url", database, "--format", "json", "--desc", "off"]
@@ -72,32 +79,58 @@ def audit(requirements: Path, database: str, words: Sequence[str]) -> list[dict[
 def main() -> int:
     """Audit, say what was found, and return the exit status."""
     parser = argparse.ArgumentParser(
-        description="Look up the releases of constraints.txt in a database of vulnerabilities.",
+        description="Look up the releases of the constraints in a database of vulnerabilities.",
         epilog="Further options are those of pip-audit, such as --ignore-vuln ID.",
     )
-    parser.add_argument("--constraints", type=Path, default=ROOT / "constraints.txt")
+    parser.add_argument(
+        "--constraints", type=Path, nargs="+", default=[ROOT / name for name in FILES],
+        help="files of exact releases",
+    )  # fmt: skip
     parser.add_argument("--database", default=DATABASE, help="URL of a service like OSV's")
     options, words = parser.parse_known_args()
+    releases: list[tuple[str, dict[str, Any]]] = []
+    seen: set[str] = set()
     try:
-        releases = audit(options.constraints, options.database, words)
-        if not releases:
-            raise NoAnswerError(f"{options.constraints} names no release")
+        for file in options.constraints:
+            lines = requirements_in(file)
+            new = [line for line in lines if line not in seen]
+            seen.update(lines)
+            found = audit(new, options.database, words) if new else []
+            releases += [(file.name, release) for release in found]
     except NoAnswerError as error:
         sys.stderr.write(
             f"Nothing was audited: {str(error).rstrip('.')}. The audit needs an answer of "
             f"{options.database} on every release, and so a network that reaches it.\n"
         )
         return UNKNOWN_STATUS
-    found = [release for release in releases if release["vulns"]]
-    for release in found:
+    vulnerable = [(file, release) for file, release in releases if release["vulns"]]
+    for file, release in vulnerable:
         for vulnerability in release["vulns"]:
             names = ", ".join([vulnerability["id"], *vulnerability.get("aliases", ())])
             fixed = ", ".join(vulnerability["fix_versions"]) or "no release"
             sys.stderr.write(
-                f"{release['name']} {release['version']}: {names}; mended in {fixed}.\n"
+                f"{file}: {release['name']} {release['version']}: {names}; mended in {fixed}.\n"
             )
-    print(f"{len(releases)} releases audited, {len(found)} with known vulnerabilities.")  # noqa: T201
-    return VULNERABLE_STATUS if found else 0
+    print(  # noqa: T201
+        f"{len(releases)} releases audited, {len(vulnerable)} with known vulnerabilities."
+    )
+    return VULNERABLE_STATUS if vulnerable else 0
+
+
+def requirements_in(file: Path) -> list[str]:
+    """The lines of a file of requirements that are no comments.
+
+    Raises:
+        NoAnswerError: there are none.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise NoAnswerError(f"{file} cannot be read: {error}") from None
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise NoAnswerError(f"{file} names no release")
+    return found
 
 
 if __name__ == "__main__":

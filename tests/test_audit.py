@@ -70,8 +70,12 @@ def served(answer: Answer) -> Iterator[str]:
 
 @pytest.fixture
 def audit(tmp_path: Path) -> Audit:
-    def run(answer: Answer, releases: str = CLEAN, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        answer: Answer, releases: str = CLEAN, *words: str, lowest: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         (tmp_path / "constraints.txt").write_text(releases)
+        if lowest is not None:
+            (tmp_path / "constraints-lowest.txt").write_text(lowest)
         with served(answer) as url:
             return audited(tmp_path, url, *words)
 
@@ -79,7 +83,8 @@ def audit(tmp_path: Path) -> Audit:
 
 
 def audited(folder: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, AUDIT, "--constraints", folder / "constraints.txt"]
+    files = sorted(folder.glob("constraints*.txt"), reverse=True)
+    command = [sys.executable, AUDIT, "--constraints", *files]
     return subprocess.run(
         [*map(str, command), "--database", url, *words], capture_output=True, text=True, check=False
     )
@@ -94,9 +99,33 @@ def test_releases_without_vulnerabilities_pass(audit: Audit) -> None:
 def test_a_vulnerable_release_fails_and_is_named(audit: Audit) -> None:
     done = audit(database, f"{CLEAN}pyyaml==5.3\n")
     assert done.returncode == 1
-    assert done.stderr == "pyyaml 5.3: PYSEC-2020-96; mended in 5.3.1.\n"
+    assert done.stderr == "constraints.txt: pyyaml 5.3: PYSEC-2020-96; mended in 5.3.1.\n"
     done = audit(database, f"{CLEAN}pyyaml==5.3\n", "--ignore-vuln", "PYSEC-2020-96")
     assert done.returncode == 0
+
+
+def test_a_lower_bound_is_audited_too(audit: Audit) -> None:
+    """Once where both files have a release, and once each where they have two of a package."""
+    asked: list[tuple[str, str]] = []
+
+    def answer(package: str, version: str) -> tuple[int, bytes]:
+        asked.append((package, version))
+        return database(package, version)
+
+    done = audit(answer, f"{CLEAN}pyyaml==6.0\n", lowest="numpy==1.9\nrich==14.3\npyyaml==5.3\n")
+    assert done.returncode == 1
+    assert done.stderr == "constraints-lowest.txt: pyyaml 5.3: PYSEC-2020-96; mended in 5.3.1.\n"
+    assert done.stdout == "5 releases audited, 1 with known vulnerabilities.\n"
+    counts = {one: asked.count(one) for one in asked if one[0] != "django"}
+    assert counts == {
+        ("numpy", "2.0.0"): 1,
+        ("rich", "14.3"): 1,
+        ("pyyaml", "6.0"): 1,
+        ("numpy", "1.9"): 1,
+        ("pyyaml", "5.3"): 1,
+    }
+    assert audit(database, CLEAN, lowest=CLEAN).returncode == 0
+    assert audit(database, CLEAN, lowest="# none\n").returncode == 2
 
 
 def broken_midway(package: str, version: str) -> tuple[int, bytes]:
@@ -137,8 +166,9 @@ def test_a_file_without_exact_releases_is_no_clean_audit(audit: Audit, releases:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_every_requirement_of_the_project_is_an_exact_release() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-lowest.txt"])
+def test_every_requirement_of_the_project_is_an_exact_release(file: str) -> None:
+    lines = (ROOT / file).read_text().splitlines()
     releases = [line for line in lines if line and not line.startswith("#")]
     assert len(releases) > 100
     assert all(line.count("==") == 1 and ";" not in line for line in releases)
