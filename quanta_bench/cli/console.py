@@ -24,6 +24,7 @@ from quanta_bench.utils.verbosity import is_quiet
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from quanta_bench.data.pools import Pools
     from quanta_bench.results.store import Store
     from quanta_bench.runs.cells import Cells
     from quanta_bench.runs.contents import Contents
@@ -208,7 +209,8 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
     settle_libraries()
     shown = progress()
     fresh = read_fresh(options.fresh)
-    if options.stored or (not fresh and not content_is_here(request.grid)):
+    here = not options.stored and content_is_here(request.grid)
+    if options.stored or not (fresh or here):
         contents = Contents()
         with without_collection():
             found = stored_cells(request.grid, store, partial=options.stored, contents=contents)
@@ -217,16 +219,22 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
         if options.stored:
             raise UsageError(_nothing_stored(request, store, options, contents))
 
+    pools = Pools()
+    if here and not fresh:
+        with working("Looking for finished runs"), without_collection():
+            found = _finished(request, store, pools)
+        if found is not None:
+            _keep_canary(found, store, shown)
+            return found, []
+
     # What computes imports torch and Lightning, which takes seconds.
     with without_collection():
-        from quanta_bench.runs import canary
         from quanta_bench.runs.concurrency import read_jobs, read_together
         from quanta_bench.runs.devices import Devices
         from quanta_bench.runs.sweep import sweep
         from quanta_bench.training.loggers import read_loggers
 
     fetch_for(shown, [job for row in request.grid if not row.missing for job in row.jobs])
-    pools = Pools()
     forecast = Forecast(request, pools)
     with launching(options, shown) as elsewhere:
         found, failures = sweep(
@@ -245,10 +253,39 @@ def compute(request: Request, store: Store, options: SuiteOptions) -> tuple[list
             loggers=read_loggers(options.loggers or ()),
             elsewhere=elsewhere,
         )
-    if canary.is_due((result for cells in found for result in cells.everything()), store.root):
+    _keep_canary(found, store, shown)
+    return found, failures
+
+
+def _keep_canary(found: Sequence[Cells], store: Store, shown: Console) -> None:
+    """Compute and store the canary of this stack, if it computed results and has none."""
+    from quanta_bench.results.canary import stored_for
+
+    results = [result for cells in found for result in cells.everything()]
+    if stored_for(results, store.root):
+        return
+    from quanta_bench.runs import canary
+
+    if canary.is_due(results, store.root):
         shown.print("Computing the canary of this machine and its packages, once.", style="dim")
         canary.ensure(store.root)
-    return found, failures
+
+
+def _finished(request: Request, store: Store, pools: Pools) -> list[Cells] | None:
+    """A request's results if nothing has to be computed for it; ``None`` also in doubt."""
+    from quanta_bench.runs.availability import without_absent
+    from quanta_bench.runs.finder import all_finished
+    from quanta_bench.runs.identity import PlannedRow
+
+    if not store.runs():
+        return None
+    try:
+        planned = without_absent([PlannedRow.of(row) for row in request.grid], pools)
+        found = all_finished(planned, store, pools)
+    except (BenchError, OSError):
+        return None  # what computes says what is wrong
+    # It says too what was found damaged.
+    return None if store.notices else found
 
 
 def _nothing_stored(

@@ -349,14 +349,16 @@ def model_fingerprint(ref: ModelRef) -> str:
 
 
 def unchecked_fingerprint(ref: ModelRef) -> str:
-    """Content hash of a model in a local folder, whether or not it could be loaded.
+    """Content hash of a base model, whether or not its folder could be loaded.
 
     That of `model_fingerprint`, which checks the folder first, by `transformers`.
 
     Raises:
-        SourceError: there is no model.
+        UsageError, SourceError: there is no such model.
         OSError: a file cannot be read.
     """
+    if read_words(ref.source)[0] == "embedded":
+        return model_fingerprint(ref)
     return _fingerprint(ref, _find(ref))
 
 

@@ -64,6 +64,12 @@ def read(path: Path) -> Canary | None:
         return None
 
 
+def stored_for(results: Iterable[Result], root: Path) -> bool:
+    """Whether a results folder has the canary of every stack that trained some of these results."""
+    stacks = {stack_of(result.training.environment) for result in results}
+    return all(read(root / FOLDER / f"{stack}.json") is not None for stack in stacks)
+
+
 def of_folder(root: Path) -> dict[str, Canary]:
     """The canaries of a results folder, by stack."""
     found = [read(path) for path in sorted((root / FOLDER).glob("*.json"))]

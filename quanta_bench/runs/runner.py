@@ -6,7 +6,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from typing import Any
 
 import torch
@@ -28,19 +27,20 @@ from quanta_bench.errors import (
 from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
-from quanta_bench.models.loading import LoadedModel, is_here, model_fingerprint
+from quanta_bench.models.loading import LoadedModel
 from quanta_bench.models.precision import arithmetic, automatic
 from quanta_bench.models.sharding import is_sharded, shard
 from quanta_bench.plugins import find_protocol, find_task, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
-from quanta_bench.results.provenance import code_versions, stale, stale_training
+from quanta_bench.results.provenance import code_versions
 from quanta_bench.results.records import Environment, Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
+from quanta_bench.runs.finder import Finder
 from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
-from quanta_bench.runs.identity import Identity, PlannedRun, check_identity
+from quanta_bench.runs.identity import Identity, PlannedRun
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
-from quanta_bench.runs.places import relocated, relocated_training, specs_key
+from quanta_bench.runs.places import specs_key
 from quanta_bench.runs.progress import Reporter
 from quanta_bench.spec import EvaluationSpec, Job, TrainingSpec
 from quanta_bench.task import Example, Task
@@ -55,7 +55,7 @@ from quanta_bench.utils.energy import energy_meter
 from quanta_bench.utils.process_group import ALONE, Group
 
 
-class Runner:
+class Runner(Finder):
     """Computes runs and stores them.
 
     Args:
@@ -86,20 +86,15 @@ class Runner:
         outdated: Mapping[str, str] | None = None,
         attempt: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self.store = store
+        super().__init__(store, pools or Pools(), outdated)
         self.jobs = jobs
         self.group = group
         self.strategy = strategy
         self.loggers = loggers
         self.reporter = reporter
-        self.pools = pools or Pools()
-        self.outdated = dict(outdated or {})
         self.attempt = attempt
         self.overlaps = Overlaps(self.pools)
         self.renewed: set[str] = set()
-        self._identities: dict[str, Identity] = {}
-        # The files of a model are hashed once for all of its runs.
-        self._fingerprint = cache(model_fingerprint)
 
     @property
     def sharded(self) -> bool:
@@ -111,77 +106,9 @@ class Runner:
         """Where and with what this process computes."""
         return environment(self.jobs, self.group.size, self.strategy)
 
-    def identify(self, planned: PlannedRun) -> Identity:
-        """The names of a run here. Reads data and hashes the model, but computes nothing."""
-        if planned.key not in self._identities:
-            self._identities[planned.key] = self._identify(planned, automatic())
-        return self._identities[planned.key]
-
-    def _identify(self, planned: PlannedRun, fastest: str, *, by_place: bool = False) -> Identity:
-        return planned.identify(self.pools, fastest, self._fingerprint, by_place=by_place)
-
-    def find(self, planned: PlannedRun) -> Result | None:
-        """A run's stored result, if any; damaged records are set aside.
-
-        With ``precision="auto"``, the result of a machine that chose another precision will do if
-        there is none of this one's; a table notes the precision of each row. A run that an earlier
-        version named by the places of its model and data will do too. Runs are named by the
-        model's content, so nothing is found while the model would have to be downloaded first.
-
-        Raises:
-            NewerSchemaError: a later version of the suite wrote it.
-        """
-        if not is_here(planned.model):
-            return None
-        names = self.identify(planned)
-        result = self.stored_result(planned, names)
-        if result is None and planned.training.precision == "auto":
-            other = "float32" if automatic() == "bfloat16" else "bfloat16"
-            result = self.stored_result(planned, self._identify(planned, other))
-        if result is None and planned.names_places:
-            earlier = self._identify(planned, automatic(), by_place=True)
-            result = self.stored_result(planned, earlier)
-        if result is None:
-            # Damage in a training is reported before anything is computed.
-            self.stored_training(planned, names)
-        return result
-
-    def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
-        """Whether a run's result, or the training it would score, comes from different code."""
-        if result is not None:
-            return bool(stale(result))
-        if not is_here(planned.model):
-            return False
-        record = self.stored_training(planned, self.identify(planned))
-        return record is not None and bool(stale_training(record))
-
-    def stored_result(self, planned: PlannedRun, names: Identity) -> Result | None:
-        """A stored result of these specs and this content, or ``None``."""
-        folder = self.store.run_folder(names.run)
-        try:
-            result = self.store.result(names.run)
-            if result is not None:
-                check_identity(folder, planned, names, result.training, result)
-        except DamagedError as error:
-            self.store.set_aside(folder, error)
-            return None
-        if result is not None and self.outdated.get(names.run) == result.checksum:
-            return None
-        return result and relocated(result, planned.training, planned.evaluation)
-
-    def stored_training(self, planned: PlannedRun, names: Identity) -> TrainingRecord | None:
-        """A stored training of this spec and content with an intact adapter, or ``None``."""
-        folder = self.store.training_folder(names.training)
-        try:
-            record = self.store.training(names.training)
-            if record is not None:
-                check_identity(folder, planned, names, record)
-                if planned.method.trains:
-                    self.store.adapter(record)
-        except DamagedError as error:
-            self.store.set_aside(folder, error)
-            return None
-        return record and relocated_training(record, planned.training)
+    def fastest(self) -> str:
+        """The dtype that this machine computes in by default."""
+        return automatic()
 
     def is_free(self, planned: PlannedRun) -> bool:
         """Whether no process computes a run's training, as far as its lease tells."""

@@ -18,6 +18,7 @@ from many_runs import finish, write_grid
 from quanta_bench.models import loading
 from quanta_bench.report.screen_rows import MOST_LINES, MOST_ROWS
 from quanta_bench.results import predictions, store
+from quanta_bench.runs.canary import ensure
 from quanta_bench.suites.choice import Choice
 from quanta_bench.suites.request import make_request
 
@@ -83,10 +84,14 @@ print([name for name in ("torch", "transformers", "peft", "lightning") if name i
 """
 
 
-def test_a_table_of_stored_runs_imports_no_library_of_models(many: Path) -> None:
+@pytest.mark.parametrize("words", [(), ("--stored",)], ids=["found", "stored"])
+def test_a_table_of_finished_runs_imports_no_library_of_models(
+    many: Path, words: tuple[str, ...], canary: None
+) -> None:
     """Importing them takes longer than reading all of the runs."""
-    words = ("table", many / "many.yaml", "--results", many / "r", "--stored")
-    call = [sys.executable, "-c", IMPORTED, *map(str, words)]
+    ensure(many / "r")
+    words = ("table", str(many / "many.yaml"), "--results", str(many / "r"), *words)
+    call = [sys.executable, "-c", IMPORTED, *words]
     # What the model has and which rows fit was found when the fixture made the runs.
     said = subprocess.run(call, check=True, capture_output=True, text=True)
     assert said.stdout.splitlines()[-1] == "[]"
