@@ -263,8 +263,8 @@ def set_up() -> None:
     parser.add_argument("--torch-index", help="package index to take torch from")
     parser.add_argument(
         "--extra",
-        choices=("dev", "bench", "docs"),
-        help="also what tests and lint, benchmarks, or the site need",
+        choices=("dev", "bench", "docs", "release"),
+        help="also what tests and lint, benchmarks, the site, or a release need",
     )
     parser.add_argument(
         "--constraints", default="constraints.txt", help="file of the project with the versions"

@@ -49,6 +49,20 @@ def test_every_package_says_that_it_is_typed() -> None:
         assert (ROOT / package / "py.typed").is_file()
 
 
+def test_make_sets_up_extras_that_there_are() -> None:
+    names = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    made = {name.removeprefix("setup-") for line in names for name in line.split()
+            if name.startswith("setup-")}  # fmt: skip
+    assert "release" in made
+    for extra in made:
+        assert extra in PROJECT["optional-dependencies"]
+        command = [sys.executable, "-I", ROOT / "quanta_bench" / "bootstrap.py"]
+        done = subprocess.run(
+            [*command, "--extra", extra, "--help"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_this_python_is_among_those_declared() -> None:
     running = "{}.{}".format(*sys.version_info)
     assert running in SpecifierSet(PROJECT["requires-python"])

@@ -121,7 +121,7 @@ def test_a_changed_file_renews_it(set_up: SetUp, name: str) -> None:
     assert set_up() == []
 
 
-@pytest.mark.parametrize("extra", ["dev", "bench"])
+@pytest.mark.parametrize("extra", ["dev", "bench", "release"])
 def test_tests_and_benchmarks_need_more_than_the_tables(set_up: SetUp, extra: str) -> None:
     set_up()
     assert set_up("--extra", extra)[-1][-1] == f"{set_up.root}[{extra}]"
