@@ -16,7 +16,9 @@ FIGURES = sorted(["figure2", "figure4", "sums-figure", *EXPERIMENTS.names()])
     ("words", "said"),
     [
         (["tabel", "3"], "quanta-bench: No such command 'tabel'. Did you mean 'table'?"),
-        (["table"], "quanta-bench: Missing argument 'name'. See `quanta-bench table --help`."),
+        # Older Typers say 'NAME'.
+        (["table"], "quanta-bench: Missing argument '"),
+        (["table"], "'. See `quanta-bench table --help`."),
         (["table", "3", "--sede", "0"], "--sede"),
         (
             ["table", "33"],
