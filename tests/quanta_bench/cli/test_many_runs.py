@@ -26,11 +26,13 @@ ROWS, SEEDS = 45, 2
 
 
 def make(folder: Path, model: Path, *, rows: int, seeds: int, items: int = 8) -> int:
-    """Finish all runs of a suite ``many.yaml``; returns how many there are."""
+    """Finish all runs of a suite ``many.yaml``, as a command does; returns how many there are."""
     data = write_data(folder, train=8, test=items)
     path = write_grid(folder / "many.yaml", data, model, rows=rows, seeds=seeds)
     request = make_request(str(path), "table", "embedded", Choice(), check=True)
-    return finish(request.grid, store.Store(folder / "r"))
+    count = finish(request.grid, store.Store(folder / "r"))
+    ensure(folder / "r")
+    return count
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +88,9 @@ print([name for name in ("torch", "transformers", "peft", "lightning") if name i
 
 @pytest.mark.parametrize("words", [(), ("--stored",)], ids=["found", "stored"])
 def test_a_table_of_finished_runs_imports_no_library_of_models(
-    many: Path, words: tuple[str, ...], canary: None
+    many: Path, words: tuple[str, ...]
 ) -> None:
     """Importing them takes longer than reading all of the runs."""
-    ensure(many / "r")
     words = ("table", str(many / "many.yaml"), "--results", str(many / "r"), *words)
     call = [sys.executable, "-c", IMPORTED, *words]
     # What the model has and which rows fit was found when the fixture made the runs.
