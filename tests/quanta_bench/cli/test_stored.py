@@ -11,7 +11,7 @@ from paths import STUDY
 
 from quanta_bench.cli import main
 
-TABLES = {"table3": "small", "qpa": "small", "sums": "medium"}
+TABLES = {"table3": "small", "qpa": "small", "qtha": "small", "sums": "medium"}
 
 
 @pytest.fixture(scope="module")
