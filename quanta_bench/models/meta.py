@@ -8,7 +8,6 @@ configuration is enough.
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -279,10 +278,14 @@ def _is_shipped(name: str) -> bool:
 def _downloaded(name: str) -> Path | None:
     """Where the configuration of a hub's model is, if an earlier download left it here."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if "/" not in name:
         return None
-    found = try_to_load_from_cache(name, "config.json")
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None  # no name of a hub's model
     return Path(found) if isinstance(found, str) else None
 
 

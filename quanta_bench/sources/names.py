@@ -72,6 +72,12 @@ def hub_failure(what: str, error: Exception) -> SourceError:
     """
     # The lines after the first give advice on the client's own options.
     reason = next(iter(str(error).strip().splitlines()), "no reason given")[:200]
+    # The client's error for a name that no hub takes. Its class is not imported for it.
+    if type(error).__name__ == "HFValidationError":
+        return SourceError(
+            f"{what} cannot be on a hub, whose names are OWNER/NAME: {reason.rstrip('.')}. "
+            "A folder of your own is local:DIR."
+        )
     # Offline, what was not downloaded is missing; a hub that fails may still have it.
     kind = MissingDataError if hub_is_off() else SourceError
     offline = " HF_HUB_OFFLINE is set, so only earlier downloads are used."

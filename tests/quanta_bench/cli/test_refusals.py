@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,17 @@ def test_a_failure_ends_with_status_1_and_says_where(bench: Bench, tmp_path: Pat
     )  # fmt: skip
     assert said.status == 1
     assert str(tmp_path) in said.both.replace(" ", "")
+
+
+@pytest.mark.parametrize("name", ["../model", "a/b/c", "x y/z", "a--b/c"])
+def test_a_name_that_no_hub_takes_is_said_to_be_one(
+    bench: Bench, tmp_path: Path, name: str
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    profile = {"model": name, "model_source": "hub", "rows": ["lora"]}
+    content = {"name": "own", "title": "Own", "tasks": ["piqa"], "profiles": {"embedded": profile}}
+    suite.write_text(json.dumps(content))
+    said = bench("table", suite, "--seeds", "0", "--results", tmp_path / "results")
+    assert said.status == 1
+    assert "cannot be on a hub, whose names are OWNER/NAME" in said.both
+    assert "unexpected" not in said.both
