@@ -17,7 +17,7 @@ def test_the_page_is_written_where_it_is_asked_for(bench: Bench, tmp_path: Path)
     said = bench("report", "--results", tmp_path / "results")
     assert (said.status, said.err) == (0, "")
     page = tmp_path / "results" / "report.html"
-    assert "Written: " in said.out
+    assert said.both.startswith(f"Written: {page} (")
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     # The page is no result, so it is not read the next time.
     again = bench("report", "--results", tmp_path / "results", "--to", tmp_path / "new" / "b.html")

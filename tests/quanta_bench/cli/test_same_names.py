@@ -58,12 +58,14 @@ def root(folders: Path, tmp_path: Path) -> Path:
 
 
 def table(bench: Bench, root: Path, model: str, data: str, *words: str) -> tuple[int, str, str]:
-    """The status of a command, what it said, and the table that it wrote."""
-    written = root / RESULTS / "animals.csv"
-    written.unlink(missing_ok=True)
+    """The status of a command, what it said with all notes of its table, and the table itself."""
+    written, noted = root / RESULTS / "animals.csv", root / RESULTS / "animals.md"
+    for path in (written, noted):
+        path.unlink(missing_ok=True)
     said = bench("table", suite(root, model, data), "--results", root / RESULTS, *words)
-    text = written.read_text() if written.exists() else ""
-    return said.status, said.both, text
+    text, notes = (path.read_text() if path.exists() else "" for path in (written, noted))
+    # The screen has room for the first notes.
+    return said.status, " ".join((said.both + " " + notes).split()), text
 
 
 @pytest.mark.parametrize(("model", "data"), [("b", "a"), ("a", "b")])
