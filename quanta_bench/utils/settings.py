@@ -139,7 +139,9 @@ def settings_of(model: type[BaseModel]) -> list[Setting]:
     return [
         Setting(
             name,
-            None if field.is_required() else as_yaml(field.get_default(call_default_factory=True)),
+            None
+            if field.is_required()
+            else as_yaml(field.get_default(call_default_factory=True, validated_data={})),
             _values(field),
             # A user writes YAML, where None is null.
             re.sub(r"\bNone\b", "null", field.description or meanings.get(name, "")),
