@@ -23,20 +23,31 @@ def on_screen(plan: Plan) -> RenderableType:
         # What never trains has no settings of training to tell.
         if not row.missing and row.trainable != 0:
             groups.setdefault(str((row.settings, row.training)), []).append(row)
-    each = [[*members[0].settings, *members[0].training] for members in groups.values()]
-    shared = [setting for setting in each[0] if all(setting in own for own in each)] if each else []
-    if len(each) > 1 and shared:
-        parts += [Text(), _settings("All trained rows", shared)]
-    else:
-        shared = []
-    for members, settings in zip(groups.values(), each, strict=True):
-        names = ", ".join(f"{row.label} ({row.model})" for row in members)
-        own = [setting for setting in settings if setting not in shared]
-        if own:
-            parts += [Text(), _settings(names, own)]
+    by_names = {
+        ", ".join(f"{row.label} ({row.model})" for row in members): [
+            *members[0].settings,
+            *members[0].training,
+        ]
+        for members in groups.values()
+    }
+    shared = _shared([*by_names.values()])
+    blocks = {"All trained rows": shared} | {
+        names: [setting for setting in own if setting not in shared]
+        for names, own in by_names.items()
+    }
+    for title, settings in blocks.items():
+        if settings:
+            parts += [Text(), _settings(title, settings)]
     parts.append(Text(f"\nScored on {_tasks(plan.tasks)}: {_scored(plan.evaluation)}."))
     parts += [Text(f"· {note}") for note in [*_row_notes(plan), *plan.notes]]
     return Group(*parts)
+
+
+def _shared(groups: Sequence[Sequence[Setting]]) -> list[Setting]:
+    """What several groups of rows have in common; nothing of a single group."""
+    if len(groups) < 2:
+        return []
+    return [setting for setting in groups[0] if all(setting in own for own in groups)]
 
 
 def _rows(plan: Plan) -> FittedTable:
@@ -57,9 +68,9 @@ def _rows(plan: Plan) -> FittedTable:
         }
         for row in plan.rows
     ]
-    used = (
-        [heading for heading in lines[0] if any(line[heading] for line in lines)] if lines else []
-    )
+    # Each line has all the headings.
+    headings = lines[0] if lines else {}
+    used = [heading for heading in headings if any(line[heading] for line in lines)]
     table = FittedTable(f"{plan.title}: plan of the profile {plan.profile!r}")
     for heading in used:
         table.add_column(
@@ -78,14 +89,17 @@ def _settings(title: str, settings: Sequence[Setting]) -> FittedTable:
     for heading in ("Setting", "Value", "Origin"):
         table.add_column(heading, label=heading == "Setting", prose=heading != "Setting")
     for setting in settings:
-        value = setting.value
-        listed = isinstance(value, (list, tuple)) and value
-        if setting.name == "tasks":
-            shown = _tasks(value)
-        else:
-            shown = ", ".join(map(str, value)) if listed else str(value)
-        table.add_row(setting.name, shown, setting.origin)
+        table.add_row(setting.name, _value(setting), setting.origin)
     return table
+
+
+def _value(setting: Setting) -> str:
+    value = setting.value
+    if setting.name == "tasks":
+        return _tasks(value)
+    if isinstance(value, (list, tuple)) and value:
+        return ", ".join(map(str, value))
+    return str(value)
 
 
 def _scored(evaluation: Mapping[str, Any]) -> str:

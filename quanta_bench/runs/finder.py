@@ -11,7 +11,6 @@ from functools import cache
 from quanta_bench.data.pools import Pools
 from quanta_bench.models.loading import is_here, model_fingerprint, unchecked_fingerprint
 from quanta_bench.results.integrity import DamagedError, NewerSchemaError
-from quanta_bench.results.provenance import stale, stale_training
 from quanta_bench.results.records import Result, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.cells import Cells
@@ -38,57 +37,11 @@ class Finder:
         self.store = store
         self.pools = pools
         self.outdated = dict(outdated or {})
-        self._identities: dict[str, Identity] = {}
         # The files of a model are hashed once for all of its runs.
         self._fingerprint = cache(model_fingerprint)
 
-    def fastest(self) -> str:
-        """The dtype that this machine computes in by default, a name of `DTYPES`."""
-        raise NotImplementedError
-
-    def identify(self, planned: PlannedRun) -> Identity:
-        """The names of a run here. Reads data and hashes the model, but computes nothing."""
-        if planned.key not in self._identities:
-            self._identities[planned.key] = self._identify(planned, self.fastest())
-        return self._identities[planned.key]
-
     def _identify(self, planned: PlannedRun, fastest: str, *, by_place: bool = False) -> Identity:
         return planned.identify(self.pools, fastest, self._fingerprint, by_place=by_place)
-
-    def find(self, planned: PlannedRun) -> Result | None:
-        """A run's stored result, if any; damaged records are set aside.
-
-        With ``precision="auto"``, the result of a machine that chose another precision will do if
-        there is none of this one's; a table notes the precision of each row. A run that an earlier
-        version named by the places of its model and data will do too. Runs are named by the
-        model's content, so nothing is found while the model would have to be downloaded first.
-
-        Raises:
-            NewerSchemaError: a later version of the suite wrote it.
-        """
-        if not is_here(planned.model):
-            return None
-        names = self.identify(planned)
-        result = self.stored_result(planned, names)
-        if result is None and planned.training.precision == "auto":
-            other = "float32" if self.fastest() == "bfloat16" else "bfloat16"
-            result = self.stored_result(planned, self._identify(planned, other))
-        if result is None and planned.names_places:
-            earlier = self._identify(planned, self.fastest(), by_place=True)
-            result = self.stored_result(planned, earlier)
-        if result is None:
-            # Damage in a training is reported before anything is computed.
-            self.stored_training(planned, names)
-        return result
-
-    def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
-        """Whether a run's result, or the training it would score, comes from different code."""
-        if result is not None:
-            return bool(stale(result))
-        if not is_here(planned.model):
-            return False
-        record = self.stored_training(planned, self.identify(planned))
-        return record is not None and bool(stale_training(record))
 
     def stored_result(self, planned: PlannedRun, names: Identity) -> Result | None:
         """A stored result of these specs and this content, or ``None``."""
@@ -137,7 +90,7 @@ class _Reader(Finder):
 
 
 def all_finished(rows: Sequence[PlannedRow], store: Store, pools: Pools) -> list[Cells] | None:
-    """The results of a grid, if every run is stored; those that `Finder.find` finds.
+    """The results of a grid, if every run is stored; those that `Runner.find` finds.
 
     Args:
         rows: the planned grid, without tasks that the source lacks.

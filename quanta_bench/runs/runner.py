@@ -27,13 +27,13 @@ from quanta_bench.errors import (
 from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
-from quanta_bench.models.loading import LoadedModel
+from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, automatic
 from quanta_bench.models.sharding import is_sharded, shard
 from quanta_bench.plugins import find_protocol, find_task, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
-from quanta_bench.results.provenance import code_versions
+from quanta_bench.results.provenance import code_versions, stale, stale_training
 from quanta_bench.results.records import Environment, Result, TaskResult, TrainingRecord
 from quanta_bench.results.store import Store
 from quanta_bench.runs.finder import Finder
@@ -95,6 +95,7 @@ class Runner(Finder):
         self.attempt = attempt
         self.overlaps = Overlaps(self.pools)
         self.renewed: set[str] = set()
+        self._identities: dict[str, Identity] = {}
 
     @property
     def sharded(self) -> bool:
@@ -106,9 +107,46 @@ class Runner(Finder):
         """Where and with what this process computes."""
         return environment(self.jobs, self.group.size, self.strategy)
 
-    def fastest(self) -> str:
-        """The dtype that this machine computes in by default."""
-        return automatic()
+    def identify(self, planned: PlannedRun) -> Identity:
+        """The names of a run here. Reads data and hashes the model, but computes nothing."""
+        if planned.key not in self._identities:
+            self._identities[planned.key] = self._identify(planned, automatic())
+        return self._identities[planned.key]
+
+    def find(self, planned: PlannedRun) -> Result | None:
+        """A run's stored result, if any; damaged records are set aside.
+
+        With ``precision="auto"``, the result of a machine that chose another precision will do if
+        there is none of this one's; a table notes the precision of each row. A run that an earlier
+        version named by the places of its model and data will do too. Runs are named by the
+        model's content, so nothing is found while the model would have to be downloaded first.
+
+        Raises:
+            NewerSchemaError: a later version of the suite wrote it.
+        """
+        if not is_here(planned.model):
+            return None
+        names = self.identify(planned)
+        result = self.stored_result(planned, names)
+        if result is None and planned.training.precision == "auto":
+            other = "float32" if automatic() == "bfloat16" else "bfloat16"
+            result = self.stored_result(planned, self._identify(planned, other))
+        if result is None and planned.names_places:
+            earlier = self._identify(planned, automatic(), by_place=True)
+            result = self.stored_result(planned, earlier)
+        if result is None:
+            # Damage in a training is reported before anything is computed.
+            self.stored_training(planned, names)
+        return result
+
+    def is_stale(self, planned: PlannedRun, result: Result | None) -> bool:
+        """Whether a run's result, or the training it would score, comes from different code."""
+        if result is not None:
+            return bool(stale(result))
+        if not is_here(planned.model):
+            return False
+        record = self.stored_training(planned, self.identify(planned))
+        return record is not None and bool(stale_training(record))
 
     def is_free(self, planned: PlannedRun) -> bool:
         """Whether no process computes a run's training, as far as its lease tells."""

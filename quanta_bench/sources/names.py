@@ -70,10 +70,12 @@ def hub_failure(what: str, error: Exception) -> SourceError:
         what: the model or data set, as the subject of a sentence.
         error: the exception that the hub's client raised.
     """
+    # Importing the client takes a while, and only failures of the hub come here.
+    from huggingface_hub.errors import HFValidationError
+
     # The lines after the first give advice on the client's own options.
     reason = next(iter(str(error).strip().splitlines()), "no reason given")[:200]
-    # The client's error for a name that no hub takes. Its class is not imported for it.
-    if type(error).__name__ == "HFValidationError":
+    if isinstance(error, HFValidationError):
         return SourceError(
             f"{what} cannot be on a hub, whose names are OWNER/NAME: {reason.rstrip('.')}. "
             "A folder of your own is local:DIR."

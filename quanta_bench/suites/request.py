@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 from quanta_bench.errors import UsageError
+from quanta_bench.spec import ModelSpec
 from quanta_bench.suites import loading
 from quanta_bench.suites.choice import NO_CHOICE, Choice
 from quanta_bench.suites.compatibility import check_columns, check_metrics
@@ -74,11 +75,7 @@ class Request:
 
 def _short_name(model: str) -> str:
     """``Llama-3.2-1B`` of ``hub:meta-llama/Llama-3.2-1B@main``; of a folder its own name."""
-    kind, colon, place = model.partition(":")
-    if kind == "local":
-        name = Path(place).expanduser().absolute().name
-    else:
-        name = (place if colon else model).partition("@")[0].rpartition("/")[2]
+    name = PurePath(ModelSpec.from_reference(model).title).name
     return re.sub(r"[^\w.-]+", "-", name)[:60].strip("-.")
 
 
