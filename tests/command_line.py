@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from quanta_bench.cli import main
+
 STOPPED = (1, 130)  # 130 is what shells and typer make of Ctrl-C
 
 
@@ -29,6 +33,19 @@ class Said:
 
 
 Bench = Callable[..., Said]
+
+
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path
+) -> Said:
+    """Run a command in this process."""
+    monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return Said(ended.value.code, out, err)
 
 
 def command(*words: str | Path) -> list[str]:

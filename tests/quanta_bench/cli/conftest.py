@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from animals import write_data, write_suite
-from command_line import Bench, Said
+from command_line import Bench, Said, run_here
 
-from quanta_bench.cli import main
 from quanta_bench.runs.canary import ensure
 
 
@@ -28,14 +26,9 @@ def bench(
     """Runs a command in this process."""
 
     def run(*words: str | Path) -> Said:
-        monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
-        monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert isinstance(ended.value.code, int)
-        return Said(ended.value.code, out, err)
+        said = run_here(monkeypatch, capsys, *words)
+        assert "Traceback" not in said.out + said.err
+        return said
 
     return run
 

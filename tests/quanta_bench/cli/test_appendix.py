@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import run_here
 
-from quanta_bench.cli import appendix, main
+from quanta_bench.cli import appendix
 
 
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path
 ) -> tuple[object, str, str]:
     """Status, output and errors of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
+    said = run_here(monkeypatch, capsys, *words)
+    return said.status, said.out, said.err
 
 
 @pytest.mark.parametrize("name", ["D1", "tableD1", "H", "tableH"])

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_line import run_here
 from results_by_hand import Bench, items
 from scipy import stats
 
-from quanta_bench.cli import main
 from quanta_bench.errors import UsageError
 from quanta_bench.report import figures, plots, subspace
 from quanta_bench.report.figure import Drawn
@@ -229,12 +229,8 @@ Call = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     def run(*words: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
-        monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        said = run_here(monkeypatch, capsys, *words)
+        return said.status, said.out, said.err
 
     return run
 

@@ -7,15 +7,14 @@ formats.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_line import run_here
 from glue_files import write_glue
 
-from quanta_bench.cli import main
 from quanta_bench.suites.loading import load_suite
 
 # The model is 64 wide.
@@ -85,13 +84,9 @@ def run(
         "--set", "training.precision=float32", "--set", "training.train_items=4",
         "--set", "training.validation_items=2", "--set", "evaluation.items=2",
     ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    out, err = capsys.readouterr()
-    assert ended.value.code == 0, err
-    table: dict[str, Any] = json.loads(out)
+    said = run_here(monkeypatch, capsys, *words)
+    assert said.status == 0, said.err
+    table: dict[str, Any] = json.loads(said.out)
     rows = [row for row in table["rows"] if row["method"]]
     assert [row["method"] for row in rows] == list(
         dict.fromkeys(r["method"] for r in paper["rows"])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_here
 
-from quanta_bench.cli import main
 from quanta_bench.plugins import find_task
 from quanta_bench.spec import meta_reference
 from quanta_bench.suites.grid import GridRow, grid
@@ -107,13 +106,9 @@ def test_its_own_data_from_files_to_cells(
         "--set", "training.train_items=16", "--set", "training.validation_items=2",
         "--set", "evaluation.items=2", "--set", "evaluation.max_new_tokens=16",
     ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    out, err = capsys.readouterr()
-    assert ended.value.code == 0, err
-    table = json.loads(out)
+    said = run_here(monkeypatch, capsys, *words)
+    assert said.status == 0, said.err
+    table = json.loads(said.out)
     found = {row["method"]: row for row in table["rows"]}
     scored = {"cpsycound", "cpsycound_written", "cpsycound_written/bleu"}
     assert set(found["none"]["cells"]) == scored

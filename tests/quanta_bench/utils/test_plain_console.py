@@ -8,7 +8,7 @@ import pytest
 
 from quanta_bench.utils.plain_console import PlainConsole, whole_words
 
-PATH = "/home/somebody/" + "a-folder-with-a-long-name/" * 4 + "table.md"
+PATH = "/somewhere/" + "a-folder-with-a-long-name/" * 4 + "table.md"
 
 
 def printed(*objects: object, width: int = 40) -> list[str]:
