@@ -76,6 +76,13 @@ class StackedLayer(nn.Module):
         self._tensors = [
             dict((*layer.named_parameters(), *layer.named_buffers())) for layer in layers
         ]
+        # Looking for tensors of two names takes longer than many a layer, so it is done once.
+        self._tied = any(
+            len([*layer.named_parameters(remove_duplicate=False)])
+            + len([*layer.named_buffers(remove_duplicate=False)])
+            > len(tensors)
+            for layer, tensors in zip(layers, self._tensors, strict=True)
+        )
         self._vectorised = dict.fromkeys(groups, True)
         self._fixed: dict[tuple[int, ...], dict[str, Tensor]] = {}
 
@@ -113,7 +120,11 @@ class StackedLayer(nn.Module):
         if self._vectorised[group]:
             try:
                 stacked = self._stacked(runs)
-                call = torch.vmap(lambda tensors, part: functional_call(layers[0], tensors, part))
+                call = torch.vmap(
+                    lambda tensors, part: functional_call(
+                        layers[0], tensors, part, tie_weights=self._tied
+                    )
+                )
                 return cast(Tensor, call(stacked, parts)).flatten(0, 1)
             except (RuntimeError, NotImplementedError) as error:
                 if isinstance(error, torch.OutOfMemoryError):
@@ -138,9 +149,39 @@ class StackedLayer(nn.Module):
                 if not tensors[0].requires_grad
             }
         return {
-            name: fixed[name] if name in fixed else torch.stack(tensors)
+            name: fixed[name] if name in fixed else _joined(tensors)
             for name, tensors in own.items()
         }
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """The trained tensors of several runs as one, along a new first axis.
+
+    It is a leaf of the graph. Its gradient is handed on to the runs' tensors as views, where the
+    gradient of ``torch.stack`` would be copied for each of them: for ten runs of LoRA a training
+    step would take a quarter more operations.
+    """
+    if not torch.is_grad_enabled():
+        return torch.stack(tensors)
+    with torch.no_grad():
+        joined = torch.stack(tensors)
+    joined.requires_grad_()
+
+    def hand_on(joined: Tensor) -> None:
+        if joined.grad is None:
+            return
+        parts, joined.grad = joined.grad.unbind(), None
+        sums: list[tuple[Tensor, Tensor]] = []
+        for tensor, part in zip(tensors, parts, strict=True):
+            if tensor.grad is None:
+                tensor.grad = part
+            else:
+                sums.append((tensor.grad, part))
+        if sums:
+            torch._foreach_add_([total for total, _ in sums], [part for _, part in sums])
+
+    joined.register_post_accumulate_grad_hook(hand_on)  # type: ignore[no-untyped-call]
+    return joined
 
 
 class StackedModel(nn.Module):
