@@ -165,7 +165,8 @@ class Method(ABC, Generic[C]):
     def frozen(self, model: nn.Module) -> AbstractContextManager[None]:
         """A block in which no weight changes: validation, scoring and generation run in it.
 
-        A method that derives tensors from its weights may keep them until the block ends.
+        A method that derives tensors from its weights may keep them until the block ends. One that
+        merges through layers of `peft` needs none of this: the suite keeps their merged weights.
         """
         return nullcontext()
 

@@ -27,6 +27,7 @@ from quanta_bench.errors import (
 from quanta_bench.evaluation import evaluators, limits, summary
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
+from quanta_bench.models.held_products import still
 from quanta_bench.models.loading import LoadedModel, is_here
 from quanta_bench.models.precision import arithmetic, automatic
 from quanta_bench.models.sharding import is_sharded, shard
@@ -391,7 +392,7 @@ class Runner(Finder):
         with (
             arithmetic(record.precision, device),
             finite_outputs(record),
-            method.frozen(model),
+            still(method, model),
         ):
             for reference, (task, examples) in scored.items():
                 task_start = time.perf_counter()

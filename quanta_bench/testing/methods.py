@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from quanta_bench.method import BenchError, Method, UsageError
+from quanta_bench.models.held_products import still
 from quanta_bench.plugins import METHODS
 from quanta_bench.testing.training import (
     IDS,
@@ -217,6 +218,27 @@ class MethodBattery:
         assert type(merged) is type(base_model())
         assert {name for name, _ in merged.named_parameters()} == set(run.base)
         torch.testing.assert_close(logits(merged), expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_scored_equals_unscored(self, dtype: torch.dtype) -> None:
+        """What is kept while weights stand still changes no output, no weight and no later pass."""
+        run = train(self.make(), dtype=dtype, steps=5)
+        weights = {name: value.clone() for name, value in run.model.state_dict().items()}
+        low = dtype is torch.bfloat16
+        with torch.autocast("cpu", dtype, enabled=low):
+            expected = logits(run.model)
+            with still(run.method, run.model):
+                # Layers see more vectors than they are wide.
+                inside = [logits(run.model) for _ in range(20)]
+            outside = logits(run.model)
+        for found in inside:
+            size = expected.abs().max()
+            assert (found - expected).abs().max() <= (0.02 if low else 1e-5) * size
+        assert torch.equal(outside, expected)
+        after = run.model.state_dict()
+        assert after.keys() == weights.keys()
+        assert all(torch.equal(after[name], value) for name, value in weights.items())
+        assert not any("forward" in vars(module) for module in run.model.modules())
 
     def test_count_without_weights_is_the_real_one(self) -> None:
         """A plan counts parameters on the meta device, where no weight takes memory."""

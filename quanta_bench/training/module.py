@@ -15,6 +15,7 @@ from quanta_bench.data.batch import Batch
 from quanta_bench.errors import BenchError, DivergedError, UsageError
 from quanta_bench.evaluation.decisions import NonFiniteError
 from quanta_bench.method import Method
+from quanta_bench.models.held_products import still
 from quanta_bench.models.sharding import in_step, is_sharded
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.datamodule import BenchData
@@ -253,7 +254,7 @@ class FineTuning(pl.LightningModule):
                 raise self._diverged(f"{name} has weights that are not finite", self.global_step)
         if not self.turn:
             # What a method derives from its weights is one run's; a pass in common has many.
-            self._validation.enter_context(self.method.frozen(self.model))
+            self._validation.enter_context(still(self.method, self.model))
         self._passes.enter_context(in_step(self.model, self.data.group))
 
     def on_validation_end(self) -> None:
@@ -313,7 +314,7 @@ class FineTuning(pl.LightningModule):
     def _metric(self) -> float:
         if not self.judge:
             return self.objective.metric(self._judged)
-        with self.method.frozen(self.model):
+        with still(self.method, self.model):
             return self.judge()
 
     def cpu(self) -> Self:

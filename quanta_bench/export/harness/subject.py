@@ -14,6 +14,7 @@ import torch
 from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.export.folder import CONFIG, WEIGHTS
 from quanta_bench.export.stored import StoredRun
+from quanta_bench.models.held_products import still
 from quanta_bench.models.loading import LoadedModel, ModelRef, load_model
 from quanta_bench.models.precision import arithmetic
 from quanta_bench.plugins import build_method, find_protocol
@@ -59,7 +60,7 @@ class Subject:
             if self.method is None:
                 yield
                 return
-            with self.method.frozen(self.model):
+            with still(self.method, self.model):
                 yield
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from quanta_bench.benchmark import Conditions
-from quanta_bench.benchmarks import generation, scoring, startup
+from quanta_bench.benchmarks import adapted, generation, scoring, startup
 from quanta_bench.benchmarks.materials import Materials
 from quanta_bench.errors import BenchError
 from quanta_bench.spec import EvaluationSpec
@@ -94,3 +94,26 @@ def test_commands_are_timed_and_a_failing_one_is_an_error(
     assert 0 < case.findings[0].value < case.findings[1].value
     with pytest.raises(BenchError, match="status 2"):
         startup.call("-m", "quanta_bench.cli.main", "no-such-command")
+
+
+def test_methods_that_merge_are_timed_beside_the_base(conditions: Conditions, exact: None) -> None:
+    scored, answered = adapted.Adapted().run(conditions).cases
+    assert [scored.title, answered.title] == [
+        "arc_easy, float32",
+        "basic_arithmetic, float32",
+    ]
+    for case in (scored, answered):
+        assert [side.name for side in case.sides] == ["base", "LoRA r=8", "DoRA r=8"]
+        assert [finding.title for finding in case.findings] == [
+            "time, LoRA r=8 / base",
+            "time, DoRA r=8 / base",
+        ]
+        assert all(len(side.seconds) == 2 and side.work == [4, 4] for side in case.sides)
+
+
+def test_a_method_that_does_not_merge_or_fit_is_not_timed(conditions: Conditions) -> None:
+    names = ["lora", "series", "prefix", "full", "none", "quanta"]
+    models = adapted.Models(Materials.of(conditions), torch.float32, names)
+    assert [*models.models] == ["base", "LoRA r=8"]
+    (note,) = models.notes
+    assert note.startswith("QuanTA 6-6-4-4 does not fit this model")
