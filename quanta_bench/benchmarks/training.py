@@ -35,6 +35,7 @@ from quanta_bench.benchmarks.materials import (
     row_settings,
     scratch,
 )
+from quanta_bench.benchmarks.padding import padding
 from quanta_bench.data.pools import Pools
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.spec import TrainingSpec
@@ -59,12 +60,14 @@ class Training(Benchmark):
     place = 10
 
     def run(self, conditions: Conditions) -> Outcome:
-        """Interleaved whole runs and, unless quick, loss curves and peak memory."""
+        """Interleaved whole runs and, unless quick, loss curves and peak memory; padding."""
         materials = Materials.of(conditions)
         cases = [speed(materials, conditions.choose(50, quick=4), conditions.tell)]
         if not conditions.quick:
             cases.append(curve(materials, 20, conditions.tell))
             cases.append(memory(materials, 16, conditions.tell))
+        conditions.tell("counting padding")
+        cases.append(padding(materials))
         return Outcome(cases=cases)
 
 

@@ -60,7 +60,12 @@ def by_tokens(
 
 
 def cheapest_cuts(
-    widths: Sequence[int], *, charge: float, budget: float = math.inf, most: int | None = None
+    widths: Sequence[int],
+    *,
+    charge: float,
+    budget: float = math.inf,
+    most: int | None = None,
+    rows: Sequence[int] | None = None,
 ) -> list[slice]:
     """Where to cut rows, sorted by width, into batches so that all cost the least.
 
@@ -72,11 +77,14 @@ def cheapest_cuts(
         charge: fixed cost of a batch, in tokens.
         budget: bound on a batch's tokens, padding counted; a row over it is a batch of its own.
         most: bound on a batch's rows.
+        rows: how many rows each width stands for, which stay together; one by default.
 
     Returns:
         The batches, in order.
     """
     width = np.array(widths, dtype=np.int64)
+    # before[i] rows stand before the i-th width.
+    before = np.concatenate([[0], np.cumsum([1] * len(width) if rows is None else rows)])
     # least[i] is the cost of the first i rows; the last batch among them starts at begins[i].
     least = np.zeros(len(width) + 1)
     begins = np.zeros(len(width) + 1, dtype=np.int64)
@@ -84,11 +92,12 @@ def cheapest_cuts(
     for end in range(1, len(width) + 1):
         # Widths only fall, so what is too early a start for one end is so for all later ones.
         while first < end - 1 and (
-            width[first] * (end - first) > budget or (most is not None and end - first > most)
+            width[first] * (before[end] - before[first]) > budget
+            or (most is not None and before[end] - before[first] > most)
         ):
             first += 1
         starts = np.arange(first, end)
-        costs = least[starts] + width[starts] * (end - starts) + charge
+        costs = least[starts] + width[starts] * (before[end] - before[starts]) + charge
         best = int(costs.argmin())
         least[end], begins[end] = costs[best], starts[best]
     cuts: list[slice] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
 from typing import Any, TypeVar, cast
 
 import torch
@@ -48,30 +47,45 @@ def replaced(base: nn.Module, adapted: nn.Module, prefix: str = "") -> dict[str,
 
 
 class Rows:
-    """The number of rows of each run in the pass that is being computed."""
+    """How the rows of the pass that is being computed are divided among runs.
 
-    def __init__(self) -> None:
-        self.counts: Sequence[int] = ()
+    Args:
+        groups: the number of each run's group.
+
+    Attributes:
+        blocks: runs of one group with equally many rows each, and that number, in the order in
+            which their rows stand.
+    """
+
+    def __init__(self, groups: Sequence[int]) -> None:
+        self.groups = tuple(groups)
+        self.blocks: list[tuple[tuple[int, ...], int]] = []
+
+    def divided(self, counts: Sequence[int]) -> list[tuple[tuple[int, ...], int]]:
+        """The blocks of a pass with this many rows of each run."""
+        blocks: dict[tuple[int, int], list[int]] = {}
+        for run, (group, count) in enumerate(zip(self.groups, counts, strict=True)):
+            if count:
+                blocks.setdefault((group, count), []).append(run)
+        return [(tuple(blocks[block]), block[1]) for block in sorted(blocks)]
 
 
 class StackedLayer(nn.Module):
     """The layers of several runs at one place, each applied to its own run's rows.
 
-    Neighbouring layers of one group, which differ in the values of their tensors only, are applied
-    by ``torch.vmap``: tensors that they share, such as the frozen weight, stay one, and all others
-    are stacked, so that a product with them is one batched product. What cannot be vectorised is
-    computed layer by layer.
+    Layers of one group, which differ in the values of their tensors only, are applied together by
+    ``torch.vmap`` if they have equally many rows: tensors that they share, such as the frozen
+    weight, stay one, and all others are stacked, so that a product with them is one batched
+    product. What cannot be vectorised is computed layer by layer.
 
     Args:
         layers: one a run. They are not submodules: they belong to their runs' models.
-        groups: the number of each run's group.
         rows: the rows of each run.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], groups: Sequence[int], rows: Rows) -> None:
+    def __init__(self, layers: Sequence[nn.Module], rows: Rows) -> None:
         super().__init__()
         self._layers = tuple(layers)
-        self._groups = tuple(groups)
         self._rows = rows
         self._tensors = [
             dict((*layer.named_parameters(), *layer.named_buffers())) for layer in layers
@@ -83,40 +97,26 @@ class StackedLayer(nn.Module):
             > len(tensors)
             for layer, tensors in zip(layers, self._tensors, strict=True)
         )
-        self._vectorised = dict.fromkeys(groups, True)
+        self._vectorised = dict.fromkeys(rows.groups, True)
         self._fixed: dict[tuple[int, ...], dict[str, Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(rows, ...)``, the first run's rows first."""
-        counts = self._rows.counts
-        if len(x) != sum(counts):
+        """Map ``(rows, ...)``, the rows of the first block first."""
+        blocks = self._rows.blocks
+        if len(x) != sum(len(runs) * count for runs, count in blocks):
             raise NotStackableError("a layer does not see the rows of a batch as they are")
-        ends = list(accumulate(counts))
-        outputs = []
-        for runs in self._neighbours(counts):
-            part = x[ends[runs[0]] - counts[runs[0]] : ends[runs[-1]]]
-            outputs.append(self._together(runs, part))
+        parts = torch.split(x, [len(runs) * count for runs, count in blocks])
+        outputs = [
+            self._together(runs, part) for (runs, _), part in zip(blocks, parts, strict=True)
+        ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-    def _neighbours(self, counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
-        """The runs that have rows, those of a group together where they have equally many."""
-        runs: list[int] = []
-        for run, count in enumerate(counts):
-            if not count:
-                continue
-            if runs and (count, self._groups[run]) != (counts[runs[0]], self._groups[runs[0]]):
-                yield tuple(runs)
-                runs = []
-            runs.append(run)
-        if runs:
-            yield tuple(runs)
 
     def _together(self, runs: tuple[int, ...], x: Tensor) -> Tensor:
         layers = [self._layers[run] for run in runs]
         if len(layers) == 1:
             return cast(Tensor, layers[0](x))
         parts = x.reshape(len(layers), -1, *x.shape[1:])
-        group = self._groups[runs[0]]
+        group = self._rows.groups[runs[0]]
         if self._vectorised[group]:
             try:
                 stacked = self._stacked(runs)
@@ -191,8 +191,7 @@ class StackedModel(nn.Module):
         base: the frozen base.
         twins: its twins, each adapted in place for a run.
         trained: the parameters that train in each.
-        groups: a number for each run, equal for runs whose adapters differ in values only. Runs of
-            a group should be neighbours.
+        groups: a number for each run, equal for runs whose adapters differ in values only.
 
     Raises:
         NotStackableError: a run trains a tensor of the base, or outside the layers it replaces.
@@ -206,7 +205,7 @@ class StackedModel(nn.Module):
         groups: Sequence[int],
     ) -> None:
         super().__init__()
-        self.rows = Rows()
+        self.rows = Rows(groups)
         self.model = twin(base)
         changed = [replaced(base, adapted) for adapted in twins]
         shared = {id(parameter) for parameter in base.parameters()}
@@ -222,16 +221,20 @@ class StackedModel(nn.Module):
                 continue  # within a layer that another run has replaced as a whole
             own = [adapted.get_submodule(name) for adapted in twins]
             parent, _, child = name.rpartition(".")
-            setattr(self.model.get_submodule(parent), child, StackedLayer(own, groups, self.rows))
+            setattr(self.model.get_submodule(parent), child, StackedLayer(own, self.rows))
+
+    def order(self, counts: Sequence[int]) -> list[int]:
+        """The runs in the order of their rows in a batch with this many rows of each run."""
+        return [run for runs, _ in self.rows.divided(counts) for run in runs]
 
     @contextmanager
     def of(self, counts: Sequence[int]) -> Iterator[Any]:
-        """The model for batches with this many rows of each run, in the runs' order."""
-        self.rows.counts = counts
+        """The model for batches with this many rows of each run, in the order of :meth:`order`."""
+        self.rows.blocks = self.rows.divided(counts)
         try:
             yield self.model
         finally:
-            self.rows.counts = ()
+            self.rows.blocks = []
 
 
 _ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)

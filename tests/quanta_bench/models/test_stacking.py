@@ -12,7 +12,7 @@ from tiny_models import tiny_llama
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from quanta_bench.models.stacking import StackedModel, twin
+from quanta_bench.models.stacking import Rows, StackedModel, twin
 from quanta_bench.plugins import build_method
 
 LAYERS, ROWS, LENGTH = 6, 2, 8
@@ -153,7 +153,7 @@ class Tied(nn.Module):
 
 @pytest.mark.parametrize("kind", [Plain, Tied])
 def test_gradients_of_several_passes_are_added_up_for_each_run(kind: Any) -> None:
-    """Passes that hold all runs, some or a single one, as micro-batches come."""
+    """Passes that hold all runs, some or a single one, with equally many rows or not."""
     torch.manual_seed(0)
     base = nn.Sequential(nn.Tanh(), nn.Linear(4, 4)).double().requires_grad_(False)
     twins = [twin(base) for _ in range(3)]
@@ -161,18 +161,22 @@ def test_gradients_of_several_passes_are_added_up_for_each_run(kind: Any) -> Non
         adapted[1] = kind(4, 4).double()
     trained = [[*adapted[1].parameters()] for adapted in twins]
     stack = StackedModel(base, twins, trained, [0] * 3)
-    inputs = torch.randn(3, 3, 2, 4, dtype=torch.float64)
-    present = [(0, 1, 2), (0, 1), (2,), (1, 2), (0, 1, 2)]
+    inputs = torch.randn(5, 3, 2, 4, dtype=torch.float64)
+    counts = [(2, 2, 2), (2, 2, 0), (0, 0, 2), (1, 2, 1), (2, 1, 0)]
 
-    for place, runs in enumerate(present):
-        rows = inputs[place % 3]
-        with stack.of([2 if run in runs else 0 for run in range(3)]) as model:
-            model(torch.cat([rows[run] for run in runs])).square().sum().backward()
+    for rows, count in zip(inputs, counts, strict=True):
+        with stack.of(count) as model:
+            batch = torch.cat([rows[run, : count[run]] for run in stack.order(count)])
+            model(batch).square().sum().backward()
     found = [[value.grad for value in values] for values in trained]
     for run, adapted in enumerate(twins):
         adapted.zero_grad()
-        for place, runs in enumerate(present):
-            if run in runs:
-                adapted(inputs[place % 3][run]).square().sum().backward()
+        for rows, count in zip(inputs, counts, strict=True):
+            adapted(rows[run, : count[run]]).square().sum().backward()
         for value, gradient in zip(trained[run], found[run], strict=True):
             torch.testing.assert_close(gradient, value.grad)
+
+
+def test_runs_with_equally_many_rows_stand_together() -> None:
+    rows = Rows([0, 0, 0, 1, 0])
+    assert rows.divided([8, 16, 8, 8, 0]) == [((0, 2), 8), ((1,), 16), ((3,), 8)]

@@ -15,7 +15,7 @@ from quanta_bench.models.stacking import StackedModel, twin
 from quanta_bench.plugins import build_method
 from quanta_bench.spec import Seeds, TrainingSpec
 from quanta_bench.training.datamodule import BenchData
-from quanta_bench.training.together import Passes, train_together
+from quanta_bench.training.together import Passes, passes_of, train_together
 from quanta_bench.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -141,6 +141,21 @@ def test_methods_and_rates_in_passes_of_a_few_rows(make, tmp_path):
         {"method": "krona"},
     ]
     compare(make, tmp_path, *runs, budget=400)
+
+
+@pytest.mark.parametrize("budget", [60, 400, 10_000])
+def test_every_micro_batch_is_in_one_pass_within_the_budget(budget):
+    shapes = [(4, 90), (4, 10), (4, 20), (4, 100), (4, 11), (4, 21), (4, 9)]
+    found = passes_of(shapes, budget)
+    assert sorted(number for numbers in found for number in numbers) == list(range(len(shapes)))
+    for numbers in found:
+        widest = max(shapes[number][1] for number in numbers)
+        assert len(numbers) == 1 or 4 * len(numbers) * widest <= budget
+
+
+def test_long_micro_batches_do_not_pad_short_ones():
+    shapes = [(4, 90), (4, 10), (4, 20), (4, 100), (4, 11), (4, 21), (4, 9)]
+    assert passes_of(shapes, 10_000) == [[3, 0], [5, 2, 4, 1, 6]]
 
 
 def test_a_run_that_diverges_ends_alone(make, tmp_path):
