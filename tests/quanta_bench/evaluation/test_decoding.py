@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -103,6 +104,44 @@ def test_rows_that_have_ended_are_no_longer_computed(pair, alone, monkeypatch):
     prompts = sum(len(pair[1].encode(text)) for text in TEXTS)
     assert sum(seen) <= prompts * 1.5 + sum(min(length, STEPS) - 1 for length in lengths)
     assert sum(done) == len(TEXTS)
+
+
+class Copies(TorchDispatchMode):
+    """Counts the bytes that copies and concatenations of keys, values and states write."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in ("cat", "copy_", "clone") and result.is_floating_point():
+            written = args[1] if name == "copy_" else result
+            self.bytes += written.numel() * written.element_size()
+        return result
+
+
+def test_a_token_copies_nothing_of_what_was_read_before(pair):
+    def copied(length, steps, **options):
+        inputs = {"input_ids": torch.full((3, length), 9), "attention_mask": torch.ones(3, length)}
+        with Copies() as copies:
+            pair[0].generate(
+                **inputs,
+                max_new_tokens=steps,
+                min_new_tokens=steps,
+                do_sample=False,
+                pad_token_id=0,
+                **options,
+            )
+        return copies.bytes
+
+    ours, growing = (
+        [copied(length, 20, **options) - copied(length, 2, **options) for length in (10, 100)]
+        for options in ({"custom_generate": decode}, {})
+    )
+    assert ours[0] == ours[1]
+    assert growing[1] - growing[0] > ours[0]
 
 
 @pytest.mark.parametrize(
