@@ -229,7 +229,7 @@ class MethodBattery:
             expected = logits(run.model)
             with still(run.method, run.model):
                 # Layers see more vectors than they are wide.
-                inside = [logits(run.model) for _ in range(20)]
+                inside = [logits(run.model) for _ in range(8)]
             outside = logits(run.model)
         for found in inside:
             size = expected.abs().max()
