@@ -283,7 +283,9 @@ def save(models: Path, made: Any) -> None:
 def test_an_encoder_is_no_causal_language_model(models: Path, kind: str) -> None:
     from transformers import AutoModelForMaskedLM
 
-    save(models, AutoModelForMaskedLM.from_config(tiny_config(kind)))
+    # With the usual 0.02 a token's effect on the others may be near the probe's tolerance.
+    config = tiny_config(kind, initializer_range=0.2)
+    save(models, AutoModelForMaskedLM.from_config(config))
     with pytest.raises(SourceError, match=r"it is bidirectional.*protocol head"):
         load_model(tiny(models), torch.float32)
 
