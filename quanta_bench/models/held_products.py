@@ -42,6 +42,9 @@ EXACT = (torch.float32, torch.float64)
 LOW = (torch.bfloat16, torch.float16)
 """Dtypes of autocast in which the update is kept apart."""
 
+LEAST = 64
+"""Vectors that a pass counts as at least: its operators cost about that much however few it has."""
+
 MARGIN = 1.5
 """How many times faster a pass with the update kept apart has to be than a layer's own: making the
 update takes time too, and the estimates are not exact."""
@@ -166,7 +169,7 @@ class HeldProduct:
         """What is kept for passes in a dtype; ``None`` if nothing is."""
         layer, weight = self._layer, self._layer.base_layer.weight
         if self._seen < x.shape[-1]:
-            self._seen += x.numel() // x.shape[-1]
+            self._seen += max(x.numel() // x.shape[-1], LEAST)
             return None
         key = (layer.active_adapters[0], dtype, weight.dtype, weight.device)
         if key not in self._products:
