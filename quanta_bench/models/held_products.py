@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
@@ -75,12 +76,12 @@ def still(method: Method[Any], model: nn.Module) -> Iterator[None]:
 
 def _layers(model: nn.Module) -> list[nn.Module]:
     """The tuner layers of a model that may be held."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
+    # A model without adapters needs no peft, which takes seconds to import.
+    peft = sys.modules.get("peft.tuners.tuners_utils")
     return [
         module
-        for module in model.modules()
-        if isinstance(module, BaseTunerLayer)
+        for module in (() if peft is None else model.modules())
+        if isinstance(module, peft.BaseTunerLayer)
         # A forward of its own is an enclosing block's, or that of a library that moves weights.
         and "forward" not in vars(module)
         # The layer already keeps what it needs until the method's own block ends.
