@@ -77,7 +77,7 @@ def still(method: Method[Any], model: nn.Module) -> Iterator[None]:
 def _layers(model: nn.Module) -> list[nn.Module]:
     """The tuner layers of a model that may be held."""
     # A model without adapters needs no peft, which takes seconds to import.
-    peft = sys.modules.get("peft.tuners.tuners_utils")
+    peft: Any = sys.modules.get("peft.tuners.tuners_utils")
     return [
         module
         for module in (() if peft is None else model.modules())
