@@ -160,12 +160,12 @@ def grid(suite: Suite, profile_name: str, choice: Choice = NO_CHOICE) -> list[Gr
 
 
 def chosen_profile(suite: Suite, name: str, choice: Choice) -> Profile:
-    """A suite's profile by name, with the random streams that the user lets seeds vary.
+    """A suite's profile by name, with the rows of its size and the streams that seeds vary.
 
     Raises:
         UsageError: there is no such profile or stream.
     """
-    profile = pick_profile(suite, name)
+    profile = pick_profile(suite, name).at(choice.size)
     streams = list(Seeds.model_fields)
     unknown = [stream for stream in choice.vary if stream not in streams]
     if unknown:

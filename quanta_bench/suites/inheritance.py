@@ -1,8 +1,9 @@
 """Inheritance between suites, so that what tables of the same data share is written once.
 
 A profile with ``like: table3`` inherits from the profile of the same name in that suite; its own
-keys override the inherited ones. A row in it with ``like: LABEL`` inherits in the same way from the
-other profile's row with that label on the same model.
+keys override the inherited ones, and its own rows those of inherited sizes too. A row in it with
+``like: LABEL`` inherits in the same way from the other profile's row with that label on the same
+model.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def _profile(name: str, own: Mapping[str, Any], load: Callable[[str], Any]) -> d
     other = profiles[name]
     merged = {**other, **own}
     del merged[KEY]
+    if "rows" in own and "sizes" not in own and isinstance(other.get("sizes"), dict):
+        merged["sizes"] = {name: _without_rows(size) for name, size in other["sizes"].items()}
     if isinstance(merged.get("rows"), list):
         merged["rows"] = [
             _row(row, merged.get("model"), other, f"{suite}, profile {name!r}")
@@ -56,6 +59,12 @@ def _profile(name: str, own: Mapping[str, Any], load: Callable[[str], Any]) -> d
             for row in merged["rows"]
         ]
     return merged
+
+
+def _without_rows(size: Any) -> Any:
+    if not isinstance(size, dict):
+        return size
+    return {key: value for key, value in size.items() if key != "rows"}
 
 
 def _row(own: Mapping[str, Any], default: Any, other: Mapping[str, Any], of: str) -> dict[str, Any]:

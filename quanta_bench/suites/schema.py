@@ -56,8 +56,15 @@ class RowSpec(Frozen):
     line: bool = False
 
 
+def rows_of(rows: Any) -> Any:
+    """Rows as a file has them, a bare name made a mapping."""
+    if not isinstance(rows, (list, tuple)):
+        return rows
+    return [{"method": row} if isinstance(row, str) else row for row in rows]
+
+
 class Size(Frozen):
-    """How much data and how many seeds.
+    """How much data and how many seeds, and rows whose settings hold for that much data.
 
     Attributes:
         about: what this size can and cannot show.
@@ -65,6 +72,7 @@ class Size(Frozen):
         training: training settings.
         evaluation: evaluation settings.
         untouched: evaluation settings of the profile's untouched tasks.
+        rows: rows in order, in place of the profile's.
     """
 
     about: str = ""
@@ -72,6 +80,12 @@ class Size(Frozen):
     training: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
     untouched: dict[str, Any] = Field(default_factory=dict)
+    rows: tuple[RowSpec, ...] = ()
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _bare_names(cls, rows: Any) -> Any:
+        return rows_of(rows)
 
 
 class Settings(Frozen):
@@ -161,7 +175,8 @@ class Profile(Frozen):
         origin: where each of those settings comes from.
         size: the default size.
         sizes: sizes by name.
-        rows: rows in order; a bare name is a method's default row.
+        rows: rows in order, of sizes without rows of their own; a bare name is a method's default
+            row.
         tasks: the tasks, in place of the suite's.
         columns: the columns, in place of the suite's.
         averages: the averages, in place of the suite's.
@@ -198,9 +213,7 @@ class Profile(Frozen):
     @field_validator("rows", mode="before")
     @classmethod
     def _bare_names(cls, rows: Any) -> Any:
-        if not isinstance(rows, (list, tuple)):
-            return rows
-        return [{"method": row} if isinstance(row, str) else row for row in rows]
+        return rows_of(rows)
 
     @model_validator(mode="after")
     def _settings_by_task(self) -> Profile:
@@ -211,6 +224,11 @@ class Profile(Frozen):
         if self.untouched and self.trained == "apart":
             raise ValueError("untouched needs 'trained: together': one model to score")
         return self
+
+    def at(self, size: str) -> Profile:
+        """The profile with the rows of one of its sizes; empty for its default size."""
+        chosen = self.sizes.get(size or self.size)
+        return self.model_copy(update={"rows": chosen.rows}) if chosen and chosen.rows else self
 
 
 class Suite(Frozen):

@@ -117,7 +117,7 @@ def table_command(table: Table, row: TableRow, folder: str) -> str:
         words += ["--profile", table.profile]
     if size:
         words += ["--size", size]
-    extra = row.method not in {spec.method for spec in profile.rows}
+    extra = row.method not in {spec.method for spec in profile.at(size).rows}
     words += ["--methods", f"{'+' if extra else ''}{row.method}"]
     if row.done_seeds:
         words += ["--seeds", ",".join(map(str, row.done_seeds))]

@@ -157,6 +157,36 @@ def test_sizes(mine: Suite) -> None:
     assert grid(mine, "embedded", Choice(size="huge", seeds=(0, 1)))[1].seeds == (0, 1)
 
 
+ROWS_BY_SIZE = SMALL.replace(
+    "{seeds: [6], training: {train_items: 999, batch_size: 9}}",
+    "{seeds: [6], rows: [dora, {method: lora, label: mine, training: {learning_rate: 0.25}}]}",
+)
+
+
+def test_a_size_has_rows_in_place_of_the_profiles(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(ROWS_BY_SIZE)
+    suite = load_suite(str(path))
+    tiny, huge = (grid(suite, "embedded", Choice(size=size)) for size in ("", "huge"))
+    assert [row.spec.method for row in tiny] == ["none", "lora"]
+    assert [row.spec.method for row in huge] == ["dora", "lora"]
+    default = METHODS.get("lora").rows["embedded"].training["learning_rate"]
+    assert [row.jobs[0][0].learning_rate for row in (tiny[1], huge[1])] == [default, 0.25]
+
+
+def test_own_rows_replace_those_of_inherited_sizes(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(ROWS_BY_SIZE)
+    path = tmp_path / "heir.yaml"
+    text = (
+        "name: heir\ntasks: [boolq]\nprofiles:\n  embedded: {{like: {parent}, size: huge{rows}}}\n"
+    )
+    methods = []
+    for rows in ("", ", rows: [none]"):
+        path.write_text(text.format(parent=tmp_path / "mine.yaml", rows=rows))
+        methods.append([row.spec.method for row in grid(load_suite(str(path)), "embedded")])
+    assert methods == [["dora", "lora"], ["none"]]
+
+
 def test_overrides_come_last(mine: Suite) -> None:
     settings = {"training.epochs": 7, "evaluation.items": 1, "training.learning_rate": 0.25}
     training, evaluation = grid(mine, "embedded", Choice(settings=settings))[1].jobs[0]
