@@ -54,7 +54,7 @@ def rates_of(device: torch.device) -> Rates:
     return CPU if device.type == "cpu" else GPU
 
 
-class Operators(TorchDispatchMode):
+class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums up the operators that are called inside; views cost nothing.
 
     Attributes:
@@ -62,7 +62,7 @@ class Operators(TorchDispatchMode):
     """
 
     def __init__(self, rates: Rates) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rates = rates
         self.seconds = 0.0
 
@@ -89,6 +89,7 @@ class Operators(TorchDispatchMode):
 
 def estimated_seconds(work: Callable[[], object], rates: Rates) -> float:
     """The estimated time of a call, which is made once."""
-    with Operators(rates) as operators:
+    operators = Operators(rates)
+    with operators:
         work()
     return operators.seconds
