@@ -157,9 +157,9 @@ def test_checkpoints_chosen_by_answers_cost_what_scoring_these_costs() -> None:
 @pytest.mark.parametrize(
     "run",
     [
-        "lora-1809d1d9002f-025a1254eae3",
-        "prefix-eaf0d06f83b0-025a1254eae3",
-        "prefix-27ebcc13e2f7-bf2961402a31",
+        "lora-775ce3bd9930-025a1254eae3",
+        "prefix-56b55382a5bb-025a1254eae3",
+        "prefix-8b9620de5f9a-bf2961402a31",
     ],
 )
 def test_tokens_are_those_of_runs_that_were_made(run: str) -> None:
