@@ -70,7 +70,7 @@ def test_a_method_passes_its_own_tests_before_it_is_installed(
     words = ["-q", "-p", "no:cacheprovider", "-k", "not fresh_process", str(folder)]
     words += ["-c", str(folder / "pyproject.toml")]
     assert pytest.main([*words, "--rootdir", str(folder)]) == 0
-    assert "12 passed, 1 skipped" in capsys.readouterr().out  # it is not registered yet
+    assert "14 passed, 1 skipped" in capsys.readouterr().out  # it is not registered yet
     check_style(folder)
 
 
