@@ -7,7 +7,7 @@ from typing import Any
 
 from quanta_bench.benchmark import Case, Finding
 from quanta_bench.benchmarks.materials import PROFILE, Materials
-from quanta_bench.data.bucketing import BATCH_CHARGE, by_tokens, cheapest_cuts
+from quanta_bench.data.bucketing import by_tokens, cuts_within
 from quanta_bench.data.loader import evaluation_tokens, training_tokens
 from quanta_bench.data.pools import Pools
 from quanta_bench.evaluation.decoding import MOST_ROWS
@@ -109,5 +109,5 @@ def scoring(
         widths = sorted((len(item.contexts[0]) for item in items), reverse=True)
         for start in range(0, len(widths), MOST_ROWS):
             rows = widths[start : start + MOST_ROWS]
-            for cut in cheapest_cuts(rows, charge=budget * BATCH_CHARGE, budget=budget):
+            for cut in cuts_within(rows, budget):
                 yield sum(rows[cut]), len(rows[cut]) * rows[cut][0]

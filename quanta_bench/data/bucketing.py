@@ -55,8 +55,19 @@ def by_tokens(
     """
     ordered = sorted(items, key=lambda item: (-item.cost(packed), item.task, item.example.id))
     widths = [item.cost(packed) for item in ordered]
-    cuts = cheapest_cuts(widths, budget=budget, charge=budget * BATCH_CHARGE, most=most)
-    return [ordered[cut] for cut in cuts]
+    return [ordered[cut] for cut in cuts_within(widths, budget, most=most)]
+
+
+def cuts_within(
+    widths: Sequence[int],
+    budget: int,
+    *,
+    most: int | None = None,
+    rows: Sequence[int] | None = None,
+) -> list[slice]:
+    """:func:`cheapest_cuts` within a budget of tokens, of which each batch costs a part."""
+    charge = budget * BATCH_CHARGE
+    return cheapest_cuts(widths, charge=charge, budget=budget, most=most, rows=rows)
 
 
 def cheapest_cuts(

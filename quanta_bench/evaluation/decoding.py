@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from quanta_bench.data.bucketing import BATCH_CHARGE, cheapest_cuts
+from quanta_bench.data.bucketing import cuts_within
 from quanta_bench.data.loader import evaluation_tokens
 
 FEWEST_ROWS = 16
@@ -163,8 +163,7 @@ def _read(model: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, list[Res
     lengths = mask.sum(-1)
     order = lengths.argsort(descending=True)
     back = order.argsort()
-    budget = evaluation_tokens(ids.device)
-    cuts = cheapest_cuts(lengths[order].tolist(), charge=budget * BATCH_CHARGE, budget=budget)
+    cuts = cuts_within(lengths[order].tolist(), evaluation_tokens(ids.device))
     logits: list[Tensor] = []
     parts: list[list[Any]] = []
     for cut in cuts:

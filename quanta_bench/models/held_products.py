@@ -82,9 +82,9 @@ def _layers(model: nn.Module) -> list[nn.Module]:
 
 
 class _Room:
-    """The bytes that a block may still take."""
+    """The bytes that a block may still take; none outside of a block."""
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int = 0) -> None:
         self.left = left
 
 
@@ -103,12 +103,12 @@ class HeldProduct:
 
     Args:
         layer: the layer.
-        room: what all layers of the block may take together; without it, nothing is held.
+        room: what all layers of the block may take together.
     """
 
     def __init__(self, layer: Any, room: _Room | None = None) -> None:
         self._layer = layer
-        self._room = room
+        self._room = room or _Room()
         self._seen = 0
         self._products: dict[tuple[str, torch.dtype, torch.device], _Product | None] = {}
 
@@ -123,8 +123,7 @@ class HeldProduct:
         """Whether this pass may be one product."""
         layer = self._layer
         return (
-            self._room is not None
-            and not torch.is_grad_enabled()
+            not torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
             and not layer.training
             and not layer.disable_adapters
@@ -149,10 +148,9 @@ class HeldProduct:
 
     def _make(self, count: int) -> _Product | None:
         """The layer merged, if as many bytes are left and it merges."""
-        room = self._room
-        product = _merged(self._layer) if room is not None and count <= room.left else None
-        if room is not None and product is not None:
-            room.left -= count
+        product = _merged(self._layer) if count <= self._room.left else None
+        if product is not None:
+            self._room.left -= count
         return product
 
     def __reduce__(self) -> tuple[type[HeldProduct], tuple[Any]]:

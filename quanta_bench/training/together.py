@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from quanta_bench.data.batch import Batch
-from quanta_bench.data.bucketing import BATCH_CHARGE, cheapest_cuts
+from quanta_bench.data.bucketing import cuts_within
 from quanta_bench.errors import BenchError
 from quanta_bench.models.stacking import StackedModel
 from quanta_bench.training.objectives import Judgement, Objective, shares
@@ -293,12 +293,8 @@ def passes_of(shapes: Sequence[tuple[int, int]], budget: int) -> list[list[int]]
         Their numbers, by pass.
     """
     order = sorted(range(len(shapes)), key=lambda number: -shapes[number][1])
-    cuts = cheapest_cuts(
-        [shapes[number][1] for number in order],
-        rows=[shapes[number][0] for number in order],
-        budget=budget,
-        charge=budget * BATCH_CHARGE,
-    )
+    widths = [shapes[number][1] for number in order]
+    cuts = cuts_within(widths, budget, rows=[shapes[number][0] for number in order])
     return [order[cut] for cut in cuts]
 
 
