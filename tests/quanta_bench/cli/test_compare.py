@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-from quanta_bench.cli import main
-
-
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str | Path
-) -> tuple[object, str]:
-    """Status and errors of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", "compare", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    return ended.value.code, capsys.readouterr().err
+from command_line import Bench
+from paths import STUDY
 
 
 @pytest.mark.parametrize(
@@ -45,58 +33,36 @@ def run(
     ],
 )
 def test_what_cannot_be_compared_is_said(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    status: int,
-    message: str,
+    bench: Bench, words: list[str], status: int, message: str
 ) -> None:
-    found, error = run(monkeypatch, capsys, *words, "--results", "nowhere")
-    assert found == status
-    assert message in error
-    assert "Traceback" not in error
+    said = bench("compare", *words, "--results", "nowhere")
+    assert said.status == status
+    assert message in said.err
 
 
-STUDY = Path(__file__).parents[3] / "results" / "study"
-
-
-def test_rows_of_equal_budget_are_compared(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["compare", "--table", "3", "--matched", "parameters", "--results", str(STUDY)]
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *words, "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    assert ended.value.code == 0
-    compared = {line["row"] for line in json.loads(capsys.readouterr().out)["differences"]}
+def test_rows_of_equal_budget_are_compared(bench: Bench) -> None:
+    words = ["compare", "--table", "3", "--matched", "parameters", "--results", STUDY]
+    said = bench(*words, "--json")
+    assert said.status == 0
+    compared = {line["row"] for line in json.loads(said.out)["differences"]}
     # LoRA's 460,800, 10 % more or less.
     assert compared == {"Prefix 40 tokens", "Series b=4", "Parallel b=8", "DoRA r=8"}
-    found, error = run(monkeypatch, capsys, *words[1:], "--reference", "quanta")
-    assert found == 2
-    assert "(205,440) within 10%. Nearest: Series b=4 414,720" in error
+    said = bench(*words, "--reference", "quanta")
+    assert said.status == 2
+    assert "(205,440) within 10%. Nearest: Series b=4 414,720" in said.err
 
 
-def test_rows_that_were_added_to_a_table_are_compared(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["compare", "lora", "+krona", "--table", "3", "--size", "full", "--results", str(STUDY)]
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *words, "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    assert ended.value.code == 0
-    compared = {line["row"] for line in json.loads(capsys.readouterr().out)["differences"]}
-    assert compared == {"KronA 64"}
+def test_rows_that_were_added_to_a_table_are_compared(bench: Bench) -> None:
+    words = ["compare", "lora", "+krona", "--table", "3", "--size", "full", "--results", STUDY]
+    said = bench(*words, "--json")
+    assert said.status == 0
+    assert {line["row"] for line in json.loads(said.out)["differences"]} == {"KronA 64"}
 
 
-def test_other_rows_of_the_table_lend_their_spread(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_rows_of_the_table_lend_their_spread(bench: Bench) -> None:
     """Two rows alone have one degree of freedom, and intervals of a hundred points."""
-    words = ["compare", "quanta", "lora", "--table", "3", "--results", str(STUDY), "--json"]
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *words])
-    with pytest.raises(SystemExit):
-        main.main()
-    lines = json.loads(capsys.readouterr().out)["differences"]
+    said = bench("compare", "quanta", "lora", "--table", "3", "--results", STUDY, "--json")
+    lines = json.loads(said.out)["differences"]
     assert {line["row"] for line in lines} == {"QuanTA 6-6-4-4"}
     (average,) = (line for line in lines if line["column"] == "Avg.")
     assert average["interval_high"] - average["interval_low"] < 25

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import Bench
 from paths import STUDY
-
-from quanta_bench.cli import main
 
 TABLES = {"table3": "small", "qpa": "small", "qtha": "small", "sums": "medium"}
 
@@ -19,13 +17,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("copy") / "study"
     shutil.copytree(STUDY, copy, ignore=shutil.ignore_patterns("trainings", "unfinished"))
     return copy
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(autouse=True)
@@ -42,29 +33,29 @@ def nothing_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_committed_table_is_printed(
-    name: str, study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_committed_table_is_printed(name: str, study: Path, bench: Bench) -> None:
     before = sorted((study / "runs").iterdir())
-    words = ("table", name, "--size", TABLES[name], "--stored", "--results", study)
-    assert call(monkeypatch, *words) == 0
-    out = capsys.readouterr().out
-    assert "Base model" in out
-    assert "LoRA" in out
+    said = bench("table", name, "--size", TABLES[name], "--stored", "--results", study)
+    assert said.status == 0
+    assert "Base model" in said.out
+    assert "LoRA" in said.out
     assert sorted((study / "runs").iterdir()) == before
 
 
 def test_an_empty_folder_and_contradictory_options_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bench: Bench
 ) -> None:
-    assert call(monkeypatch, "table", "3", "--stored", "--results", tmp_path / "none") == 2
-    assert "No run of table3, size small, is stored in" in capsys.readouterr().err
-    assert call(monkeypatch, "table", "3", "--stored", "--fresh", "--results", tmp_path) == 2
-    assert "take one" in capsys.readouterr().err
+    said = bench("table", "3", "--stored", "--results", tmp_path / "none")
+    assert said.status == 2
+    assert "No run of table3, size small, is stored in" in said.err
+    said = bench("table", "3", "--stored", "--fresh", "--results", tmp_path)
+    assert said.status == 2
+    assert "take one" in said.err
 
 
 def test_a_size_that_is_stored_is_named_where_another_was_asked_for(
-    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study: Path, bench: Bench
 ) -> None:
-    assert call(monkeypatch, "figure", "4", "--stored", "--results", study) == 2
-    assert "there are runs of --size full." in " ".join(capsys.readouterr().err.split())
+    said = bench("figure", "4", "--stored", "--results", study)
+    assert said.status == 2
+    assert "there are runs of --size full." in said.both

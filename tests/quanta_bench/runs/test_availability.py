@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_here
 
-from quanta_bench.cli.main import main
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import MissingDataError, SourceError
 from quanta_bench.runs.availability import without_absent
@@ -131,15 +130,11 @@ def test_the_command_says_it_in_one_sentence_and_fails(
     without_answer(folder / "dataset/piqa/test.json")
     file = tmp_path / "t.yaml"
     file.write_text(json.dumps(SUITE))
-    words = ["table", str(file), "--source", f"local:{folder}", "--results", str(tmp_path / "r")]
-    words += ["--model", f"local:{tiny_model}"]
-    monkeypatch.setattr(sys, "argv", ["quanta-bench", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert said.count("Row 5 of dataset/piqa/test.json") == 1
-    assert "Traceback" not in said
+    words = ["table", file, "--source", f"local:{folder}", "--results", tmp_path / "r"]
+    said = run_here(monkeypatch, capsys, *words, "--model", f"local:{tiny_model}")
+    assert said.status == 1
+    assert said.both.count("Row 5 of dataset/piqa/test.json") == 1
+    assert "Traceback" not in said.both
     assert not list((tmp_path / "r").glob("runs/*"))
 
 
