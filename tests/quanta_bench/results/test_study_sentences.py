@@ -16,6 +16,7 @@ TABLES = (
     ("table3", "full"),
     ("table3", "small"),
     ("qpa", "small"),
+    ("qpa", "medium"),
     ("qtha", "small"),
 )
 
@@ -26,7 +27,8 @@ SECTIONS = (
     "### Table 3, full",
     "## Table 3, 2026",
     "## sums",
-    "## qpa",
+    "## qpa, medium",
+    "## qpa, small",
     "## qtha",
 )
 
