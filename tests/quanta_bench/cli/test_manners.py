@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from command_line import Bench, command
+from command_line import Bench, command, run_here
 
 from quanta_bench.cli import checks, main
 from quanta_bench.cli.checks import FIRST_STEPS, Finding, next_steps
@@ -55,11 +54,9 @@ def test_a_shell_completes_commands_and_names(
     monkeypatch.setenv("_QUANTA_BENCH_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    monkeypatch.setattr(sys, "argv", ["quanta-bench"])
-    with pytest.raises(SystemExit) as ended:
-        main.main()
-    assert ended.value.code == 0
-    assert set(capsys.readouterr().out.split()) == completed
+    said = run_here(monkeypatch, capsys)
+    assert said.status == 0
+    assert set(said.out.split()) == completed
 
 
 def run(data: Path, model: Path, results: Path) -> list[str]:
@@ -129,13 +126,10 @@ def test_verbose_prints_the_traceback_of_an_unexpected_error(
 
     monkeypatch.setattr(checks, "check", fail)
     for words, traceback in ((["-v"], True), ([], False)):
-        monkeypatch.setattr(sys, "argv", ["quanta-bench", "doctor", *words])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        err = capsys.readouterr().err
-        assert ended.value.code == 1
-        assert "quanta-bench: unexpected RuntimeError: a fault" in err
-        assert ("Traceback (most recent call last)" in err) == traceback
+        said = run_here(monkeypatch, capsys, "doctor", *words)
+        assert said.status == 1
+        assert "quanta-bench: unexpected RuntimeError: a fault" in said.err
+        assert ("Traceback (most recent call last)" in said.err) == traceback
     assert verbosity.VARIABLE not in os.environ
 
 

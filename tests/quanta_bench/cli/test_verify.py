@@ -5,22 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from command_line import Bench
 from scipy import stats
 
 from quanta_bench import experiment, verification
-from quanta_bench.cli import main
 from quanta_bench.experiment import Curve, Experiment, Panel, Point
 from quanta_bench.plugins import EXPERIMENTS, VERIFICATIONS
 from quanta_bench.report.experiment_figure import interval
 from quanta_bench.verification import BenchError, Conditions, Finding, Outcome, Verification
-
-Said = tuple[int, str, str]
 
 
 class Fair(Verification):
@@ -61,30 +57,18 @@ class Straight(Experiment):
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def bench(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The command, where these checks and this experiment are the registered ones."""
     for check in (Fair, Unfair):
         monkeypatch.setitem(VERIFICATIONS._loaded, check.name, check)
     monkeypatch.setitem(EXPERIMENTS._loaded, "figure1", Straight)
-
-    def run(*words: str | Path) -> Said:
-        monkeypatch.setattr(sys, "argv", ["quanta-bench", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    return run
-
-
-Bench = Callable[..., Said]
+    return bench
 
 
 def test_a_check_that_passes_is_shown_with_all_it_found(bench: Bench) -> None:
-    status, out, _ = bench("verify", "ranks", "--seed", "2")
-    assert status == 0
-    words = " ".join(out.split())
+    said = bench("verify", "ranks", "--seed", "2")
+    assert said.status == 0
+    words = " ".join(said.out.split())
     assert "ranks Theorem 1 off by 100 2e-12 1e-09 pass" in words
     assert "ranks: A note [on it]." in words
     assert "1 of 1 checks passed (seed 2)." in words
@@ -95,17 +79,17 @@ def test_one_that_fails_is_named_and_ends_with_1(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, found: Any
 ) -> None:
     monkeypatch.setattr(Unfair, "found", found)
-    status, out, _ = bench("verify", "krona", "ranks")
-    assert status == 1
-    assert "FAIL" in out
-    assert "1 of 2 checks passed" in out
-    assert ("no room here" in out) == isinstance(found, BenchError)
+    said = bench("verify", "krona", "ranks")
+    assert said.status == 1
+    assert "FAIL" in said.out
+    assert "1 of 2 checks passed" in said.out
+    assert ("no room here" in said.out) == isinstance(found, BenchError)
 
 
 def test_json_has_every_finding(bench: Bench) -> None:
-    status, out, _ = bench("verify", "krona", "ranks", "--quick", "--json")
-    first, second = json.loads(out)
-    assert status == 1
+    said = bench("verify", "krona", "ranks", "--quick", "--json")
+    first, second = json.loads(said.out)
+    assert said.status == 1
     assert (first["name"], first["passed"], first["findings"][0]["cases"]) == ("ranks", True, 10)
     assert [finding["passed"] for finding in second["findings"]] == [True, False]
     assert second["findings"][1]["deviation"] is None
@@ -117,10 +101,10 @@ def test_a_check_without_cases_does_not_pass() -> None:
 
 
 def test_an_unknown_check_is_refused(bench: Bench) -> None:
-    status, _, err = bench("verify", "rank")
-    assert status == 2
-    assert "There is no check called 'rank'" in err
-    assert "ranks" in err
+    said = bench("verify", "rank")
+    assert said.status == 2
+    assert "There is no check called 'rank'" in said.err
+    assert "ranks" in said.err
 
 
 def test_the_registered_checks_are_listed() -> None:
@@ -138,10 +122,10 @@ def verification_classes() -> list[type[verification.Verification]]:
 
 
 def test_an_experiment_is_drawn_and_written(bench: Bench, tmp_path: Path) -> None:
-    status, out, err = bench("figure", "1", "--results", tmp_path)
-    assert status == 0, err
-    assert "drawing [lines]" in err
-    assert "A caption." in out
+    said = bench("figure", "1", "--results", tmp_path)
+    assert said.status == 0, said.err
+    assert "drawing [lines]" in said.err
+    assert "A caption." in said.out
     assert {path.name for path in tmp_path.iterdir()} == {
         f"figure1.{ending}" for ending in ("csv", "json", "png", "svg")
     }
@@ -157,14 +141,12 @@ def test_an_experiment_is_drawn_and_written(bench: Bench, tmp_path: Path) -> Non
 
 
 def test_seeds_and_json_of_an_experiment(bench: Bench, tmp_path: Path) -> None:
-    status, out, err = bench(
-        "figure", "figure1", "--seeds", "4", "--json", "--results", tmp_path, "--quick"
-    )
-    assert status == 0
-    found = json.loads(out)
+    said = bench("figure", "figure1", "--seeds", "4", "--json", "--results", tmp_path, "--quick")
+    assert said.status == 0
+    found = json.loads(said.out)
     assert found["points"][0]["values"] == [5]
     assert found["points"][0]["low"] is None
-    assert "drawing" in err
+    assert "drawing" in said.err
 
 
 @pytest.mark.parametrize(
@@ -180,9 +162,9 @@ def test_seeds_and_json_of_an_experiment(bench: Bench, tmp_path: Path) -> None:
 def test_what_an_experiment_does_not_take_is_refused(
     bench: Bench, words: tuple[str, ...], said: str
 ) -> None:
-    status, _, err = bench("figure", *words)
-    assert status == 2
-    assert said in err
+    found = bench("figure", *words)
+    assert found.status == 2
+    assert said in found.err
 
 
 def test_a_training_that_diverged_is_no_number(
@@ -193,10 +175,10 @@ def test_a_training_that_diverged_is_no_number(
         return experiment.Outcome([Panel("left", (curve,))], "across", "upward", "A caption.")
 
     monkeypatch.setattr(Straight, "run", run)
-    status, out, err = bench("figure", "1", "--json", "--results", tmp_path)
-    assert status == 0, err
-    (first, second) = json.loads(out)["points"]
-    assert "Infinity" not in out
+    said = bench("figure", "1", "--json", "--results", tmp_path)
+    assert said.status == 0, said.err
+    (first, second) = json.loads(said.out)["points"]
+    assert "Infinity" not in said.out
     assert (first["mean"], first["values"]) == (None, [None, 1.0])
     assert second["mean"] == 1.5
 

@@ -10,6 +10,10 @@ import pytest
 from command_line import run_here
 from paths import ROOT, STUDY
 
+from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.loading import load_suite
+from quanta_bench.suites.request import Request
+
 TABLES = (
     ("sums", "medium"),
     ("table2", "full"),
@@ -65,10 +69,8 @@ def compared(
     """All differences of finished rows of the committed tables from LoRA r=8, to 1, 2, 3 places."""
     differences = set()
     for name, size in TABLES:
-        # A table of its suite's own size has no size in its name.
-        file = STUDY / f"{name}-{size}.json"
-        file = file if file.exists() else STUDY / f"{name}.json"
-        rows = json.loads(file.read_text("utf-8"))["rows"]
+        table = Request.of(load_suite(name), "embedded", Choice(size=size)).file_name
+        rows = json.loads((STUDY / f"{table}.json").read_text("utf-8"))["rows"]
         labels = [
             row["label"]
             for row in rows
