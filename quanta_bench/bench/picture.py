@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 MET, MISSED, UNTARGETED = ("#0072B2", "o"), ("#D55E00", "X"), ("#555555", "s")
 """Colour and marker of a ratio; distinguishable with colour blindness and in greyscale."""
 
-WIDTH = 8.3
-"""Width of an A4 page, in inches."""
+WIDTH, HEIGHT = 8.3, 11.6
+"""Width and height of an A4 page, in inches."""
+
+MARGINS, LINE = 0.9, 0.165
+"""Height of title and legend, and of a line of a panel where the page has room, in inches."""
 
 MAX_LABEL = 80
 """Maximum length of a line's label, in characters."""
@@ -49,7 +52,8 @@ def overview(report: Report) -> Figure | None:
     if not panels:
         return None
     heights = [len(lines) + 3.5 for lines in panels.values()]
-    figure = Figure(figsize=(WIDTH, 0.165 * sum(heights) + 0.9), layout="constrained")
+    height = min(MARGINS + LINE * sum(heights), HEIGHT)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     for axes, (direction, lines) in zip(grid.flat, panels.items(), strict=True):
         _draw(axes, lines)

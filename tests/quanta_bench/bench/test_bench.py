@@ -400,10 +400,14 @@ def test_a_benchmark_without_targets_is_in_the_picture_all_the_same() -> None:
     assert [axes.get_title("right") for axes in figure.axes] == ["Ratios without a target"]
 
 
-def test_the_committed_report_is_drawn_on_one_page() -> None:
-    figure = overview(runner.read(STUDY / "bench" / "bench.json"))
-    assert figure is not None
-    assert figure.get_figheight() < 11.7  # A4
+def test_a_report_is_drawn_on_one_page() -> None:
+    findings = [Finding(title=f"t{n}", value=1.4, target=at_most(1.6)) for n in range(100)]
+    long = Outcome(cases=[Case(title="c", findings=findings)])
+    committed = runner.read(STUDY / "bench" / "bench.json")
+    for report in (committed, runner.Report(entries=[entry("a", outcome=long)])):
+        figure = overview(report)
+        assert figure is not None
+        assert figure.get_figheight() < 11.7  # A4
 
 
 def test_the_screen_and_markdown_say_the_same(tmp_path: Path) -> None:
