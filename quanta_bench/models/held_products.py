@@ -98,8 +98,9 @@ class _Product(NamedTuple):
 class HeldProduct:
     """The forward pass of a tuner layer inside of a block.
 
-    The merged weight is made once the layer has seen as many vectors as it is wide, because making
-    it costs about a pass of that many. A copy of the layer gets one that holds nothing.
+    The merged weight is made for the pass with which the layer has seen as many vectors as it is
+    wide, because making it costs about a pass of that many. A copy of the layer gets one that holds
+    nothing.
 
     Args:
         layer: the layer.
@@ -138,8 +139,8 @@ class HeldProduct:
 
     def _product(self, x: Tensor) -> _Product | None:
         layer, weight = self._layer, self._layer.base_layer.weight
+        self._seen += max(x.numel() // x.shape[-1], LEAST)
         if self._seen < x.shape[-1]:
-            self._seen += max(x.numel() // x.shape[-1], LEAST)
             return None
         key = (layer.active_adapters[0], weight.dtype, weight.device)
         if key not in self._products:

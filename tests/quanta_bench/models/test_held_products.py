@@ -179,12 +179,27 @@ def test_a_layer_that_sees_little_merges_nothing(monkeypatch: pytest.MonkeyPatch
     method, model = adapted("mora")
     made: list[Any] = []
     monkeypatch.setattr(held_products, "_merged", made.append)
+    monkeypatch.setattr(held_products, "LEAST", 1)
     with still(method, model):
         logits(model)
     assert made == []
     with warm(method, model):
         pass
     assert len(made) == 4  # once a layer
+
+
+@pytest.mark.parametrize(("fewer", "held"), [(1, False), (0, True)])
+def test_a_pass_of_as_many_vectors_as_a_layer_is_wide_is_held_at_once(
+    fewer: int, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_products, "LEAST", 1)
+    method, model = adapted("lora")
+    layer = layer_of(model)
+    width = layer.in_features
+    with still(method, model), torch.no_grad(), Products() as counter:
+        layer(torch.ones(width - fewer, width))
+    # W x, A x and B (A x); or B A for the merged weight, and W' x.
+    assert counter.count == (2 if held else 3)
 
 
 @pytest.mark.parametrize("name", ["lora", "dora", "krona"])
