@@ -11,8 +11,10 @@ from peft import get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from baselines.quanta import execution
 from baselines.quanta.circuit import Circuit
 from baselines.quanta.config import QuantaConfig
+from baselines.quanta.planning import Plan
 
 RANK = 8  # of LoRA in all benchmarks
 
@@ -104,6 +106,17 @@ class Work:
         gates = [nn.Parameter(self._randn(*shape) / 8) for shape in circuit.gate_shapes]
         return self._forward_backward(
             lambda x: circuit.apply(x, list(gates), recompute=False), gates
+        )
+
+    def planned(self, circuit: Circuit, plan: Plan) -> Call:
+        """The circuit by a plan, less a frozen copy of it, on top of the layer."""
+        gates = [nn.Parameter(self._randn(*shape) / 8) for shape in circuit.gate_shapes]
+        frozen = [gate.detach().clone() for gate in gates]
+        return self._forward_backward(
+            lambda x: execution.run(
+                plan, x, [gates, frozen], recompute=False, weight=self.layer.weight
+            ),
+            gates,
         )
 
     def lora(self) -> Call:
