@@ -35,14 +35,19 @@ def provenance(path: Path) -> str:
     records = [
         json.loads((path.parent / "runs" / run / "result.json").read_bytes()) for run in runs
     ]
-    commits = {record["evaluation_environment"]["git_commit"][:7] for record in records}
+    environments = [
+        environment
+        for record in records
+        for environment in (record["training"]["environment"], record["evaluation_environment"])
+    ]
+    commits = sorted({environment["git_commit"][:7] for environment in environments})
     folder = path.parent.relative_to(ROOT)
     # A table of another size than the suite's own has it in its name.
     suite, _, size = table["name"].partition("-")
     options = f" --size {size}" if size else ""
     return (
         f"`quanta-bench table {suite}{options} --stored --results {folder}` prints it whole; "
-        f"{len(set(runs))} runs of commit {', '.join(sorted(commits))}.\n"
+        f"{len(set(runs))} runs of commit{'s' * (len(commits) > 1)} {', '.join(commits)}.\n"
     )
 
 

@@ -172,8 +172,8 @@ class Conditions(Extent):
     """How to run a benchmark.
 
     Attributes:
-        quick: fewer rounds, cases and items: two minutes for all benchmarks together instead of
-            twenty.
+        quick: fewer rounds, cases and items: minutes for all benchmarks together instead of half
+            an hour.
         model: the base model of benchmarks that need one: ``smollm2-135m``,
             ``hub:NAME@REVISION`` or ``local:DIR``.
         source: the data source of such benchmarks: ``embedded``, ``hub`` or

@@ -37,10 +37,12 @@ OTHERS: Sequence[Variant] = (
     Variant("quanta", "QuanTA 9-8-8", {"dims": (9, 8, 8)}),
     Variant("dora"),
     Variant("krona"),
+    Variant("mora"),
     Variant("loretta_rep"),
     Variant("loretta_adp"),
     Variant("series"),
     Variant("parallel"),
+    Variant("qtha"),
 )
 MAX_RATIO = 1.15
 

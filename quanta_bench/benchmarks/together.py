@@ -49,9 +49,10 @@ class Together(Benchmark):
     def run(self, conditions: Conditions) -> Outcome:
         """A case for short items and one for longer ones."""
         materials = Materials.of(conditions)
-        methods = ("lora", "quanta") if materials.device.type == "cuda" else ("lora",)
+        cuda = materials.device.type == "cuda"
+        methods = ("lora", "quanta") if cuda else ("lora",)
         suites = conditions.choose(SUITES, quick=SUITES[:1])
-        rounds = conditions.choose(5, quick=1)
+        rounds = conditions.choose(5 if cuda else 3, quick=1)
         cases = [compare(materials, suite, methods, rounds, conditions) for suite in suites]
         return Outcome(
             cases=cases,
@@ -71,8 +72,10 @@ def compare(
 ) -> Case:
     """Time one run, all together and, on a processor, one after another."""
     conditions.tell(f"{suite}: loading")
-    runs = Runs(materials, suite, methods, items=conditions.choose(128, quick=32))
     cuda = materials.device.type == "cuda"
+    # On a processor the sample of a side with five runs would take minutes.
+    items = conditions.choose(128, quick=32) if cuda else conditions.choose(32, quick=16)
+    runs = Runs(materials, suite, methods, items)
     sides: dict[str, Callable[[], object]] = {ONE: runs.first, TOGETHER: runs.together}
     if not cuda:
         sides[AFTER] = runs.one_after_another

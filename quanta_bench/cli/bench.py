@@ -22,7 +22,7 @@ def bench(
         list[str] | None, typer.Argument(help="Benchmarks to run; all of them by default.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Run in two minutes instead of twenty.")
+        bool, typer.Option("--quick", help="Fewer rounds and items: minutes, not half an hour.")
     ] = False,
     model: ModelName = "smollm2-135m",
     source: DataSource = "embedded",
