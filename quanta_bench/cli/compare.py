@@ -18,7 +18,6 @@ from quanta_bench.cli.options import (
     StoredProfile,
     StoredSeeds,
     StoredSize,
-    StoredTable,
     comma_separated,
     examples,
     read_seeds,
@@ -45,6 +44,7 @@ EXAMPLES = examples(
     "quanta-bench compare quanta full lora --table 3 --reference full --results results/study",
     "quanta-bench compare lora +krona --table 3 --size full --results results/study",
     "quanta-bench compare --matched parameters --table 3",
+    "quanta-bench compare 'LoRA r=8' 'LoRA r=2' --table figure4",
 )
 
 
@@ -57,7 +57,10 @@ def compare(
         ),
     ] = None,
     *,
-    table: StoredTable,
+    table: Annotated[
+        str,
+        typer.Option("--table", help="3, table3, figure4, or the path of a suite of your own."),
+    ],
     results: StoredIn = None,
     reference: Annotated[
         str,
@@ -89,7 +92,7 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare rows of a table, paired over seeds and items.
+    """Compare rows of a table or of a figure of scores, paired over seeds and items.
 
     Effect, 95 % interval, p after Holm's correction, and the smallest difference that could have
     been shown. docs/statistics.md says how.
@@ -116,12 +119,16 @@ def compare(
         source=source,
         settings=parse_settings(settings or []),
     )
-    request = make_request(table, "table", profile, choice, check=True)
+    request = make_request(table, "", profile, choice, check=True)
+    drawn = request.suite.figure
+    if drawn is not None and drawn.kind != "parameters":
+        raise UsageError(f"{request.suite.name} draws updates, not scores: nothing to compare.")
     if not rows and not matched:
         raise UsageError(TOO_FEW)
     every = _labels(request.grid)
-    chosen = _rows(rows, request.grid, table) if rows or not matched else every
-    named = _rows([reference], request.grid, table) if reference else {}
+    where = f"Table {table}" if drawn is None else request.suite.name
+    chosen = _rows(rows, request.grid, where) if rows or not matched else every
+    named = _rows([reference], request.grid, where) if reference else {}
     if not named:
         named = {k: row for k, row in chosen.items() if row.spec.method == REFERENCE} or chosen
     against = next(iter(named))
@@ -140,7 +147,8 @@ def compare(
         for name, value in given
         if value and (name, value) != ("profile", "embedded")
     )
-    command = f"quanta-bench table {table}{options} --results {store.root}"
+    kind = "table" if drawn is None else "figure"
+    command = f"quanta-bench {kind} {table}{options} --results {store.root}"
     stored = zip(every, stored_rows(list(every.values()), store), strict=True)
     finished = {label: found for label, found in stored if found and found.complete}
     cells = {}
@@ -195,7 +203,7 @@ def _labels(grid: Sequence[GridRow]) -> dict[str, GridRow]:
     }
 
 
-def _rows(names: Sequence[str], grid: Sequence[GridRow], table: str) -> dict[str, GridRow]:
+def _rows(names: Sequence[str], grid: Sequence[GridRow], where: str) -> dict[str, GridRow]:
     """Rows of a table by label, found by label or by method.
 
     Raises:
@@ -208,11 +216,11 @@ def _rows(names: Sequence[str], grid: Sequence[GridRow], table: str) -> dict[str
         found = {name: labels[name]} if name in labels else of_method
         if len(found) > 1:
             raise UsageError(
-                f"Table {table} has several rows of {name!r}; name one by its label: "
+                f"{where} has several rows of {name!r}; name one by its label: "
                 f"{', '.join(repr(label) for label in found)}."
             )
         if not found:
             known = {*labels, *(row.spec.method for row in grid)}
-            raise UsageError(f"Table {table} has no row {name!r}. {did_you_mean(name, known)}")
+            raise UsageError(f"{where} has no row {name!r}. {did_you_mean(name, known)}")
         chosen.update(found)
     return chosen

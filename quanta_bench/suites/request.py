@@ -92,7 +92,7 @@ def make_request(
 
     Args:
         name: the suite: a number, a name or the path of a file.
-        kind: ``table`` or ``figure``.
+        kind: ``table`` or ``figure``; empty for either, a number alone then means a table.
         profile: the profile's name.
         choice: what the user selects and overrides.
         check: refuse a suite with a task that is not registered.
@@ -104,7 +104,7 @@ def make_request(
     """
     suite = loading.load_suite(name, kind, others)
     other = "table" if suite.figure is None else "figure"
-    if kind != other:
+    if kind and kind != other:
         raise UsageError(f"{suite.name} is a {other}: quanta-bench {other} {name}")
     if check:
         loading.check_tasks(suite)

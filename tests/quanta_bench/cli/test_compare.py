@@ -21,6 +21,13 @@ from paths import STUDY
         (["quanta", "lora", "--table", "33"], 2, "33"),
         (["none", "lora", "--table", "1"], 2, "several rows of 'lora'"),
         (["quanta", "lora"], 2, "--table"),
+        (["quanta", "lora", "--table", "figure2"], 2, "draws updates, not scores"),
+        (["quant", "lora", "--table", "figure4"], 2, "figure4 has no row 'quant'"),
+        (
+            ["full", "krona", "--table", "figure4"],
+            1,
+            "Compute it: quanta-bench figure figure4 --results nowhere --methods full",
+        ),
         (["+kronaa", "lora", "--table", "3"], 2, "Did you mean 'krona'"),
         (["krona", "lora", "--table", "3"], 2, "no row 'krona'"),
         (["+krona", "lora", "--table", "3"], 1, "--results nowhere --methods"),
@@ -50,6 +57,14 @@ def test_rows_of_equal_budget_are_compared(bench: Bench) -> None:
     said = bench(*words, "--reference", "quanta")
     assert said.status == 2
     assert "(205,440) within 10%. Nearest: Series b=4 414,720" in said.err
+
+
+def test_rows_of_a_figure_are_compared(bench: Bench) -> None:
+    words = ["LoRA r=8", "KronA 64", "--size", "full", "--results", STUDY, "--json"]
+    figure, table = (bench("compare", "--table", name, *words) for name in ("figure4", "2"))
+    (drawn,) = json.loads(figure.out)["differences"]
+    listed = json.loads(table.out)["differences"][0]
+    assert drawn["effect"] == pytest.approx(listed["effect"])
 
 
 def test_rows_that_were_added_to_a_table_are_compared(bench: Bench) -> None:
