@@ -23,9 +23,9 @@ LARGEST_GATE = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 64}
 """Maximum rows or columns of a gate that the kernels support, by dtype."""
 
 MOST_VECTORS = 4096
-"""Number of vectors up to which the kernels take less wall time than the planner's path for circuits
-with a gate above `USUAL_GATE`: the planner's larger products take less of the device's time, and its
-calls more of the host's."""
+"""Number of vectors up to which the kernels take less wall time than the planner's path for
+circuits with a gate above `USUAL_GATE`: the planner's larger products take less of the device's
+time, its calls more of the host's."""
 
 SMALL_GATE = 16384
 """Gate entries whose gradients one program accumulates in registers."""
