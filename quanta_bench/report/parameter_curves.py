@@ -67,7 +67,7 @@ def draw(request: Request, cells: Sequence[Cells], store: Store) -> Drawn:
         BenchError: no row has a result.
     """
     task = request.suite.tasks[0]
-    table = make_table(request, cells, store)
+    table = make_table(request, cells, store, marked=False)
     several = len({row.model for row in table.rows if row.method}) > 1
     plotted = []
     # The chance level, if the task has one, comes before the rows.

@@ -31,8 +31,17 @@ STALE = "†"
 """Marks the label of a row that was computed by different code."""
 
 
-def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
-    """The table of a request, from the results so far."""
+def make_table(
+    request: Request, cells: Sequence[Cells], store: Store, *, marked: bool = True
+) -> Table:
+    """The table of a request, from the results so far.
+
+    Args:
+        request: what is asked for.
+        cells: each row's results.
+        store: where predictions are.
+        marked: mark what differs, with notes that say how. A figure shows no marks.
+    """
     suite, profile = request.suite, request.profile
     everything = [result for cell in cells for result in cell.everything()]
     columns = _columns(suite.shown_columns, everything)
@@ -45,7 +54,9 @@ def make_table(request: Request, cells: Sequence[Cells], store: Store) -> Table:
         constant_row(suite.shown_columns, suite.shown_averages, everything, store),
     ]
     untouched = {column.key: column.title for column in columns if column.untouched}
-    compared = conclusions.mark(rows, found, untouched) + training_loss.notes(columns)
+    compared = training_loss.notes(columns)
+    if marked:
+        compared = conclusions.mark(rows, found, untouched) + compared
     constant = constant_notes(
         [(row.label, cell.everything()) for row, cell in zip(rows, cells, strict=True)],
         suite.shown_columns,

@@ -141,6 +141,13 @@ def test_the_picture_states_seeds_items_and_what_the_bars_are(
     assert f"{caption}." in made.notes["Scores"]
 
 
+def test_a_figure_explains_no_marks_since_it_shows_none(bench: Bench) -> None:
+    made = drawn(bench, *(4 * [{0: [1.0, 0.0, 1.0, 0.0], 1: [0.0, 1.0, 1.0, 0.0]}]))
+    said = " ".join(made.notes["Scores"])
+    assert "differs from" not in said
+    assert "letter" not in said
+
+
 def test_the_same_figure_is_the_same_svg_and_pyplot_is_left_alone(
     bench: Bench, tmp_path: Path
 ) -> None:
