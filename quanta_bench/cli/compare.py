@@ -92,7 +92,7 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare rows of a table or of a figure of scores, paired over seeds and items.
+    """Compare rows of a table or figure, paired over seeds and items.
 
     Effect, 95 % interval, p after Holm's correction, and the smallest difference that could have
     been shown. docs/statistics.md says how.
