@@ -48,7 +48,7 @@ class LayerBenchmark(Benchmark):
         dtypes = conditions.choose((torch.float32, torch.bfloat16), quick=(torch.bfloat16,))
         for width, dims, over_lora, over_bare in self.settings:
             for dtype in dtypes:
-                title = f"{width}, {'-'.join(map(str, dims))}, {_name(dtype)}"
+                title = f"{width}, {'-'.join(map(str, dims))}, {dtype_name(dtype)}"
                 conditions.tell(title)
                 cases.append(
                     self._case(conditions, title, width, dims, dtype, over_lora, over_bare)
@@ -250,5 +250,6 @@ def bound_over_lora(circuit: Circuit) -> float:
     return (2 * width * width + adapter) / (2 * width * width + 3 * 2 * RANK * width)
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype without its module, such as ``bfloat16``."""
     return str(dtype).removeprefix("torch.")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from baselines.quanta.benchmark import LayerBenchmark, dtype_name
 from baselines.quanta.circuit import Circuit
 from baselines.quanta.planning import Act, Rates, make_plan, planned_tokens
 from baselines.quanta.rates import rates_of
@@ -26,7 +27,10 @@ RUNS = SIZES[3], SIZES[2] * SIZES[3]
 GATE = 64
 """Rows and columns of a gate's matrix, at which arithmetic and memory traffic both matter."""
 
-CIRCUITS = ((4096, (16, 8, 8, 4)), (4096, (16, 16, 16)), (576, (9, 8, 8)), (576, (6, 6, 4, 4)))
+COLUMNS = 1024
+"""Of the large matrix whose product gives the time of a multiply-add."""
+
+CIRCUITS = tuple((width, dims) for width, dims, *_ in LayerBenchmark.settings)
 
 CALLS = 100
 """Operations on a few elements that are timed together."""
@@ -36,11 +40,11 @@ MOST = 1.1
 
 
 class Times(NamedTuple):
-    """Seconds of single operations.
+    """Seconds of the `operations`, in their order.
 
     Attributes:
-        arithmetic: a large matrix product, see `operations`.
-        call: an operation on a few elements.
+        arithmetic: the vectors times a matrix of `COLUMNS` columns.
+        calls: `CALLS` operations on a few elements.
         short, long: permuting axes behind the vectors, in runs of `RUNS`.
         copy: permuting their axes with the vectors last.
         turn: transposing all vectors.
@@ -48,7 +52,7 @@ class Times(NamedTuple):
     """
 
     arithmetic: float
-    call: float
+    calls: float
     short: float
     long: float
     copy: float
@@ -63,8 +67,8 @@ def rates_from(times: Times, elements: int) -> Rates:
         times: the times.
         elements: of all vectors together.
     """
-    multiply_add = times.arithmetic / (elements * math.prod(SIZES) / 4)
-    call = times.call / multiply_add
+    multiply_add = times.arithmetic / (elements * COLUMNS)
+    call = times.calls / CALLS / multiply_add
 
     def each(seconds: float) -> float:
         return max(0.0, seconds / multiply_add - call) / elements
@@ -95,7 +99,7 @@ class RatesBenchmark(Benchmark):
         tokens = 4096 if gpu else 512
         cases = []
         for dtype in dtypes[: conditions.choose(2, quick=1)]:
-            name = str(dtype).removeprefix("torch.")
+            name = dtype_name(dtype)
             conditions.tell(f"rates in {name}")
             case, measured = measure(conditions, device, dtype, f"rates, {name}", tokens)
             cases.append(case)
@@ -138,7 +142,7 @@ def measure(
     )
     elements = tokens * math.prod(SIZES)
     each = [
-        rates_from(Times(*seconds)._replace(call=seconds[1] / CALLS), elements)
+        rates_from(Times(*seconds), elements)
         for seconds in zip(*(side.seconds for side in sides), strict=True)
     ]
     assumed = rates_of(device.type)
@@ -162,7 +166,7 @@ def operations(tokens: int, dtype: torch.dtype, device: torch.device) -> dict[st
     """What is timed, in the order of `Times`: each once, but `CALLS` calls."""
     width = math.prod(SIZES)
     vectors = torch.ones(tokens, width, dtype=dtype, device=device)
-    matrix = torch.ones(width, width // 4, dtype=dtype, device=device)
+    matrix = torch.ones(width, COLUMNS, dtype=dtype, device=device)
     gate = torch.ones(GATE, GATE, dtype=dtype, device=device)
     few = torch.ones(8, dtype=dtype, device=device)
     first, last = vectors.view(tokens, *SIZES), vectors.view(*SIZES, tokens)

@@ -15,6 +15,7 @@ from quanta_bench.evaluation import evaluators
 from quanta_bench.method import Method
 from quanta_bench.models.capabilities import can_pack
 from quanta_bench.models.held_products import still
+from quanta_bench.models.precision import dtype_name
 from quanta_bench.models.stacking import twin
 from quanta_bench.plugins import METHODS
 from quanta_bench.spec import EvaluationSpec
@@ -130,7 +131,7 @@ def compare(models: Models, task: str, items: int, rounds: int) -> Case:
         unit="items",
     )
     return Case(
-        title=f"{task}, {str(models.dtype).removeprefix('torch.')}",
+        title=f"{task}, {dtype_name(models.dtype)}",
         sides=[base, *others],
         findings=[time_ratio(other, base, target=at_most(MAX_RATIO)) for other in others],
         notes=models.notes,

@@ -12,6 +12,7 @@ from quanta_bench.benchmarks.materials import Materials
 from quanta_bench.evaluation import evaluators
 from quanta_bench.evaluation.generation import cut_at, read_context
 from quanta_bench.models.loading import LoadedModel
+from quanta_bench.models.precision import dtype_name
 from quanta_bench.models.special_tokens import end_tokens, pad_token
 from quanta_bench.spec import EvaluationSpec
 from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Task
@@ -109,8 +110,7 @@ def compare(
     differing = sum(a != b for a, b in zip(texts[OURS], texts[SINGLE], strict=True))
     exact = dtype is torch.float32
     return Case(
-        title=f"{task.title}, answers of up to {task.max_new_tokens} tokens, "
-        f"{str(dtype).removeprefix('torch.')}",
+        title=f"{task.title}, answers of up to {task.max_new_tokens} tokens, {dtype_name(dtype)}",
         sides=[batched, single],
         findings=[
             speed_ratio(batched, single, by="total", target=at_least(5.0)),

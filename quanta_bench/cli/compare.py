@@ -147,8 +147,7 @@ def compare(
         for name, value in given
         if value and (name, value) != ("profile", "embedded")
     )
-    kind = "table" if drawn is None else "figure"
-    command = f"quanta-bench {kind} {table}{options} --results {store.root}"
+    command = f"quanta-bench {request.suite.kind} {table}{options} --results {store.root}"
     stored = zip(every, stored_rows(list(every.values()), store), strict=True)
     finished = {label: found for label, found in stored if found and found.complete}
     cells = {}

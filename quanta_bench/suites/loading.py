@@ -74,7 +74,7 @@ def _path(name: str, kind: str = "", others: Collection[str] = ()) -> Path:
 
 def _kind(name: str) -> str:
     """Whether a shipped suite is a ``table`` or a ``figure``."""
-    return "table" if load_suite(name).figure is None else "figure"
+    return load_suite(name).kind
 
 
 def _content(path: Path, within: tuple[Path, ...] = ()) -> Any:

@@ -103,9 +103,8 @@ def make_request(
             kind.
     """
     suite = loading.load_suite(name, kind, others)
-    other = "table" if suite.figure is None else "figure"
-    if kind and kind != other:
-        raise UsageError(f"{suite.name} is a {other}: quanta-bench {other} {name}")
+    if kind and kind != suite.kind:
+        raise UsageError(f"{suite.name} is a {suite.kind}: quanta-bench {suite.kind} {name}")
     if check:
         loading.check_tasks(suite)
     return Request.of(suite, profile, choice)

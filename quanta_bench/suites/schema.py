@@ -289,6 +289,11 @@ class Suite(Frozen):
         return suite.model_copy(update={"columns": tuple(columns)})
 
     @property
+    def kind(self) -> Literal["table", "figure"]:
+        """What it is, as the command line calls it."""
+        return "table" if self.figure is None else "figure"
+
+    @property
     def shown_columns(self) -> tuple[ColumnSpec, ...]:
         """The columns in order."""
         return self.columns or tuple(ColumnSpec(task=task) for task in self.tasks)

@@ -13,6 +13,7 @@ from baselines.quanta import Circuit, rates_benchmark
 from baselines.quanta.planning import Rates, _run, product_cost
 from baselines.quanta.rates import CPU
 from baselines.quanta.rates_benchmark import (
+    CALLS,
     GATE,
     LONG,
     SHORT,
@@ -41,7 +42,7 @@ def test_rates_explain_the_times_that_they_predict(rates: Rates, multiply_add: f
 
     predicted = [
         elements * math.prod(SIZES) / 4,
-        rates.call,
+        CALLS * rates.call,
         moved(SHORT),
         moved(LONG),
         rates.copy * elements + rates.call,
