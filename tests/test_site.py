@@ -48,7 +48,10 @@ def test_a_link_of_the_readme_leads_to_the_page_that_it_leads_to_on_a_code_host(
     text = (site / "index.html").read_text(encoding="utf-8")
     assert 'href="tutorial/"' in text
     assert 'href="results/study/"' in text
-    assert 'src="results/study/sums-figure-medium.png"' in text
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert pictures
+    for picture in pictures:
+        assert f'src="{picture}"' in text
 
 
 def test_the_reference_shows_docstrings_and_no_markup_of_another_tool(site: Path) -> None:
