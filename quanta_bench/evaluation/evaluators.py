@@ -21,10 +21,14 @@ from quanta_bench.data.tokenization import encode_items
 from quanta_bench.data.windows import encode_windows, scoring_overlap
 from quanta_bench.evaluation import decisions, likelihood
 from quanta_bench.evaluation.classification import head_outputs, judge_outputs
-from quanta_bench.evaluation.decoding import FEWEST_ROWS, decode, rows_together
-from quanta_bench.evaluation.generation import NonFiniteLogitsError, generate, read_context
+from quanta_bench.evaluation.decoding import FEWEST_ROWS, rows_together
+from quanta_bench.evaluation.generation import (
+    NonFiniteLogitsError,
+    fastest_decoding,
+    generate,
+    read_context,
+)
 from quanta_bench.evaluation.limits import answer_lengths, bound_on_new_tokens
-from quanta_bench.models.capabilities import decoding_of
 from quanta_bench.models.sharding import in_step, is_sharded
 from quanta_bench.models.special_tokens import pad_token
 from quanta_bench.plugins import find_protocol
@@ -301,7 +305,9 @@ def _generation_cuts(context: Context, most_new: int, widths: Sequence[int]) -> 
     if not widths:
         return []
     longest = widths[0] + most_new
-    mode = decoding_of(context.model, decode, cacheable=context.cached, length=longest)
+    mode = fastest_decoding(
+        context.model, max_new_tokens=most_new, length=longest, cacheable=context.cached
+    )
     if mode.joined:
         most = rows_together(mode.token_bytes * longest)
         # Prompts are read in batches of their own, so nothing is gained by answering few together.

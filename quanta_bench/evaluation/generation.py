@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import takewhile
 from typing import Any
@@ -20,9 +20,17 @@ from quanta_bench.data.chat import ChatPrompt, closing_token
 from quanta_bench.data.encoding import cut_context, encode_context
 from quanta_bench.errors import UsageError
 from quanta_bench.evaluation.decoding import decode
-from quanta_bench.models.capabilities import decoding_of
+from quanta_bench.evaluation.steps import Recorder, record_graph
+from quanta_bench.models.attention import is_sdpa
+from quanta_bench.models.capabilities import Decoding, decoding_of
 from quanta_bench.models.special_tokens import end_tokens, pad_token
 from quanta_bench.task import Prompt
+
+RECORDERS: Mapping[str, Recorder] = {"cuda": record_graph}
+"""What records a step of decoding, by type of device."""
+
+RECORDED_FROM = 16
+"""Shortest bound on answers, in tokens, with which steps are recorded, which takes four of them."""
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:
@@ -99,6 +107,39 @@ class _CheckLogits(LogitsProcessor):
         return scores
 
 
+def fastest_decoding(
+    model: Any, *, max_new_tokens: int, length: int, cacheable: bool = True
+) -> Decoding:
+    """The fastest way to generate that gives each prompt the same answer as alone.
+
+    Args:
+        model: a causal language model, adapted or not.
+        max_new_tokens: bound on an answer, in tokens.
+        length: tokens of the longest prompt with its answer.
+        cacheable: whether the method that adapted the model works with a cache.
+
+    Raises:
+        BenchError: the model cannot generate.
+    """
+    return decoding_of(
+        model,
+        decode,
+        recording=_recording(model, max_new_tokens),
+        cacheable=cacheable,
+        length=length,
+    )
+
+
+def _recording(model: Any, max_new_tokens: int) -> Callable[..., Tensor] | None:
+    """Decoding by replays of a recorded step, where that pays and a step is this device's alone."""
+    recorder = RECORDERS.get(model.device.type)
+    if recorder is None or max_new_tokens < RECORDED_FROM or not is_sdpa(model):
+        return None
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return None
+    return partial(decode, record=recorder)
+
+
 @torch.no_grad()
 def generate(
     model: nn.Module,
@@ -118,7 +159,7 @@ def generate(
     on what else is in its batch. (LLM-Adapters pads without a mask, and its batches of more than
     one give garbage.) Where the model allows it, they are read in smaller batches than answers are
     written in (:mod:`quanta_bench.evaluation.decoding`); where it does not even allow padding, each
-    is answered alone (:func:`quanta_bench.models.capabilities.decoding_of`).
+    is answered alone (:func:`fastest_decoding`).
 
     Args:
         model: a causal language model.
@@ -144,13 +185,16 @@ def generate(
     bounds = {"max_length": max_length, "max_new_tokens": max_new_tokens}
     contexts = [read_context(tokenizer, prompt, **bounds) for prompt in prompts]
     longest = max(len(row) for row, _ in contexts) + max_new_tokens
-    mode = decoding_of(model, decode, cacheable=use_cache, length=longest)
+    mode = fastest_decoding(
+        model, max_new_tokens=max_new_tokens, length=longest, cacheable=use_cache
+    )
     closings = [closing_token(tokenizer, prompt) for prompt in prompts]
     turn_ends = {token for token in closings if token is not None}
     options = _options(tokenizer, model, stop, turn_ends) | {"max_new_tokens": max_new_tokens}
     options |= {"use_cache": mode.cached}
     if mode.joined:
-        options["custom_generate"] = partial(decode, advance=advance)
+        loop = _recording(model, max_new_tokens) if mode.recorded else None
+        options["custom_generate"] = partial(loop or decode, advance=advance)
     rows = [row for row, _ in contexts]
     texts: list[str] = []
     for group in [rows] if mode.batched else [[row] for row in rows]:

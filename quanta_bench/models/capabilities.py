@@ -157,12 +157,14 @@ class Decoding:
         batched: prompts of different lengths may share a left-padded batch.
         cached: a key/value cache may be used.
         token_bytes: size of the cache per token; 0 without a cache.
+        recorded: rows may be joined, and a step may be recorded and replayed.
     """
 
     joined: bool
     batched: bool
     cached: bool
     token_bytes: int = 0
+    recorded: bool = False
 
 
 _decoding: WeakKeyDictionary[nn.Module, dict[Any, Decoding]] = WeakKeyDictionary()
@@ -170,13 +172,19 @@ _decoding: WeakKeyDictionary[nn.Module, dict[Any, Decoding]] = WeakKeyDictionary
 
 
 def decoding_of(
-    model: Any, joint: Callable[..., Tensor], *, cacheable: bool = True, length: int = 0
+    model: Any,
+    joint: Callable[..., Tensor],
+    *,
+    recording: Callable[..., Tensor] | None = None,
+    cacheable: bool = True,
+    length: int = 0,
 ) -> Decoding:
     """The fastest way to generate that gives each prompt the same answer as alone.
 
     Args:
         model: the model, adapted or not.
         joint: continues rows that were read separately; a ``custom_generate`` of ``transformers``.
+        recording: as ``joint``, by replays of a recorded step; tried first if given.
         cacheable: whether the method that adapted the model works with a cache.
         length: tokens of the longest prompt with its answer.
 
@@ -187,29 +195,36 @@ def decoding_of(
     limit = unscaled_length(model)
     # Cached keys have the frequencies of the length at which they were computed.
     cacheable = cacheable and (limit is None or length <= limit)
-    if cacheable not in known:
+    asked = cacheable, recording is not None
+    if asked not in known:
         with _evaluating(model):
-            known[cacheable] = _probe_decoding(model, joint, cacheable)
-    return known[cacheable]
+            known[asked] = _probe_decoding(model, joint, recording, cacheable)
+    return known[asked]
 
 
-def _probe_decoding(model: Any, joint: Callable[..., Tensor], cacheable: bool) -> Decoding:
+def _probe_decoding(
+    model: Any,
+    joint: Callable[..., Tensor],
+    recording: Callable[..., Tensor] | None,
+    cacheable: bool,
+) -> Decoding:
     prompts, answer = _prompts(model)
     plain = [_plain(model, torch.cat([prompt, answer]))[len(prompt) - 1 : -1] for prompt in prompts]
     apart = not virtual_tokens(model) and not has_windows(model)
     # Padding would push prepended trained vectors out of a window.
     padded = not virtual_tokens(model) or not has_windows(model)
+    loops = (recording, joint) if apart and cacheable else ()
     options_to_try = [
-        *([(True, True, True)] if apart and cacheable else []),
+        *((loop, True, True) for loop in loops if loop is not None),
         *(
-            (False, batched, cached)
+            (None, batched, cached)
             # A method's claim about the cache may be wrong, so the opposite is tried as well.
             for cached in (cacheable, not cacheable)
             for batched in ((True, False) if padded else (False,))
         ),
     ]
-    for joined, batched, cached in options_to_try:
-        options = {"custom_generate": joint} if joined else {}
+    for loop, batched, cached in options_to_try:
+        options = {} if loop is None else {"custom_generate": loop}
         try:
             groups = [prompts] if batched else [[prompt] for prompt in prompts]
             logits = [
@@ -223,7 +238,13 @@ def _probe_decoding(model: Any, joint: Callable[..., Tensor], cacheable: bool) -
             _agree(model, generated, expected)
             for generated, expected in zip(logits, plain, strict=True)
         ):
-            return Decoding(joined, batched, cached, _kept_bytes(model) if cached else 0)
+            return Decoding(
+                joined=loop is not None,
+                batched=batched,
+                cached=cached,
+                token_bytes=_kept_bytes(model) if cached else 0,
+                recorded=loop is not None and loop is recording,
+            )
     raise BenchError(
         f"{_name(model)} cannot generate answers: `generate` of transformers does not continue "
         "even a single prompt as the model's own forward pass does. Use a protocol that compares "

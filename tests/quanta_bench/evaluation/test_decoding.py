@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from recorders import computed_again, not_recorded, traced
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
@@ -20,9 +23,10 @@ from transformers import (
     StopStringCriteria,
 )
 
-from quanta_bench.evaluation import decoding
+from quanta_bench.evaluation import decoding, generation, steps
 from quanta_bench.evaluation.decoding import decode, rows_together
 from quanta_bench.models.capabilities import decoding_of
+from quanta_bench.task import Prompt
 
 TEXTS = ["a", "Who are you, and", "x y z " * 12, "1 + 1 =", "one " * 30, "?!", "Zq" * 50]
 STEPS = 40
@@ -69,16 +73,21 @@ def alone(pair):
     texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=9),
     budget=st.sampled_from([16, 100, 10_000]),
     ended=st.sampled_from([1, 3, 8]),
+    record=st.sampled_from([None, computed_again]),
 )
-def test_texts_do_not_depend_on_what_else_is_in_the_batch(pair, alone, texts, budget, ended):
+def test_texts_do_not_depend_on_what_else_is_in_the_batch(
+    pair, alone, texts, budget, ended, record
+):
     """However prompts are batched for reading, and whenever rows that have ended are dropped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "evaluation_tokens", lambda _: budget)
-        patch.setattr(decoding, "ENDED_PART", ended)
-        patch.setattr(decoding, "RESERVE", 7)
-        plain = continuations(*pair, texts, custom_generate=decode)
+        for kind in (steps.Steps, steps.RecordedSteps):
+            patch.setattr(kind, "ended_part", ended)
+        patch.setattr(steps, "RESERVE", 7)
+        own = partial(decode, record=record)
+        plain = continuations(*pair, texts, custom_generate=own)
         marks = stopping(pair[1], *"eEo")
-        stopped = continuations(*pair, texts, custom_generate=decode, stopping_criteria=marks)
+        stopped = continuations(*pair, texts, custom_generate=own, stopping_criteria=marks)
     assert plain == [alone[text][0] for text in texts]
     assert stopped == [alone[text][1] for text in texts]
 
@@ -87,14 +96,15 @@ def test_rows_that_have_ended_are_no_longer_computed(pair, alone, monkeypatch):
     lengths = [len(pair[1].encode(alone[text][1])) for text in TEXTS]
     assert len(set(lengths)) > 2
     seen, done = [], []
-    forward = decoding._forward
+    forward = steps.forward
 
     def counted(model, ids, mask, cache):
         seen.append(ids.numel())
         return forward(model, ids, mask, cache)
 
-    monkeypatch.setattr(decoding, "_forward", counted)
-    monkeypatch.setattr(decoding, "ENDED_PART", 100)
+    for module in (decoding, steps):
+        monkeypatch.setattr(module, "forward", counted)
+    monkeypatch.setattr(steps.Steps, "ended_part", 100)
 
     def own(*args, **kwargs):
         return decode(*args, **kwargs, advance=done.append)
@@ -190,6 +200,79 @@ def test_other_models_continue_alike(pair, kind):
     assert len(set(wanted)) > 1
     assert decoding_of(model, decode).joined
     assert continuations(model, tokenizer, TEXTS, custom_generate=decode) == wanted
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_replayed_step_reads_only_tensors(pair, alone, stopped):
+    """Replays of a trace write what the model writes alone, and few traces are made."""
+    made = []
+
+    def record(step):
+        made.append(traced(step))
+        return made[-1]
+
+    options = {"stopping_criteria": stopping(pair[1], *"eEo")} if stopped else {}
+    own = partial(decode, record=record)
+    assert continuations(*pair, TEXTS, custom_generate=own, **options) == [
+        alone[text][stopped] for text in TEXTS
+    ]
+    assert 1 <= len(made) <= (1 + math.log2(len(TEXTS)) if stopped else 1)
+
+
+def test_a_step_that_reads_more_than_tensors_would_be_seen(pair, alone):
+    """The control: a count that Python keeps is as old as the trace."""
+
+    class Forgetful(steps.RecordedSteps):
+        def __call__(self, tokens):
+            logits = super().__call__(tokens)
+            self._place = self._place.clone()
+            return logits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "RecordedSteps", Forgetful)
+        found = continuations(*pair, TEXTS, custom_generate=partial(decode, record=traced))
+    assert found != [alone[text][0] for text in TEXTS]
+
+
+def test_steps_are_recorded_where_a_model_proves_that_they_may(pair):
+    def mode(model, record):
+        return decoding_of(copy.deepcopy(model), decode, recording=partial(decode, record=record))
+
+    assert mode(pair[0], traced).recorded
+    assert mode(OTHERS["an adapter"](pair), traced).recorded
+    assert mode(OTHERS["learned positions"](pair), traced).recorded
+    assert mode(pair[0], not_recorded) == decoding_of(pair[0], decode)
+    # Slopes are made from a mask of two dimensions.
+    slopes = mode(OTHERS["slopes in place of positions"](pair), traced)
+    assert slopes.joined
+    assert not slopes.recorded
+
+
+@pytest.mark.parametrize(("bound", "recorded"), [(16, True), (15, False)])
+def test_steps_of_short_answers_are_not_recorded(pair, alone, monkeypatch, bound, recorded):
+    made = []
+
+    def record(step):
+        made.append(step)
+        return step
+
+    prompts = [Prompt(text) for text in TEXTS]
+    options = {"max_new_tokens": bound, "max_length": 400}
+    called = generation.generate(*pair, prompts, **options)
+    monkeypatch.setattr(generation, "RECORDERS", {"cpu": record})
+    assert generation.generate(*pair, prompts, **options) == called
+    assert bool(made) == recorded
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_graph_of_a_step_writes_what_calls_write(pair):
+    model = copy.deepcopy(pair[0]).cuda()
+    inputs = {name: tensor.cuda() for name, tensor in rows(pair[1], TEXTS).items()}
+    options = {"max_new_tokens": STEPS, "do_sample": False, "pad_token_id": 0}
+    own = partial(decode, record=steps.record_graph)
+    replayed = model.generate(**inputs, **options, custom_generate=own)
+    assert torch.equal(replayed, model.generate(**inputs, **options, custom_generate=decode))
+    assert generation.fastest_decoding(model, max_new_tokens=STEPS, length=400).recorded
 
 
 def test_the_number_of_rows_is_bound_by_what_they_keep(pair):

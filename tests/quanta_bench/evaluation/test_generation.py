@@ -117,7 +117,7 @@ def test_items_are_judged_alike_whatever_their_batches(pair, monkeypatch, most, 
     if not own:
         apart = Decoding(joined=False, batched=True, cached=True)
         for module in (evaluators, generation):
-            monkeypatch.setattr(module, "decoding_of", lambda *_, **options: apart)
+            monkeypatch.setattr(module, "fastest_decoding", lambda *_, **options: apart)
     judged = evaluators.evaluate(context, Drop(), examples)
     assert sum(done) == len(examples)
     prompts = [Drop().prompt(example, "generate").context for example in examples]

@@ -9,12 +9,14 @@ that shows it.
 from __future__ import annotations
 
 import json
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recorders import traced
 from tiny_architectures import ENCODERS, tiny
 from transformers import AutoTokenizer
 
@@ -54,6 +56,12 @@ CHOSEN = (
 )
 PROMPTS = ["2: say it", "A much longer prompt than the other one, or the third:", "x"]
 STEPS = 6
+
+# Of those that decode many rows together, the ones that make their own mask of two dimensions.
+NOT_REPLAYED = {"bloom", "mpt"}
+REPLAYED = [
+    kind for kind in CHOSEN if HELD[kind]["generates"] == "joined" and kind not in NOT_REPLAYED
+]
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +153,13 @@ def found(model: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", CHOSEN)
 def test_a_chosen_architecture(kind: str, tokenizer: Any) -> None:
     check(kind, tokenizer)
+
+
+@pytest.mark.parametrize("kind", REPLAYED)
+def test_a_replay_of_operations_decodes_as_the_model_does(kind: str) -> None:
+    """On a GPU a step is a graph: operations on tensors that were recorded once."""
+    recording = partial(decode, record=traced)
+    assert capabilities.decoding_of(build(kind), decode, recording=recording).recorded
 
 
 @pytest.mark.slow
