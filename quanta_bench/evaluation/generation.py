@@ -20,14 +20,15 @@ from quanta_bench.data.chat import ChatPrompt, closing_token
 from quanta_bench.data.encoding import cut_context, encode_context
 from quanta_bench.errors import UsageError
 from quanta_bench.evaluation.decoding import decode
-from quanta_bench.evaluation.steps import Recorder, record_graph
+from quanta_bench.evaluation.graphs import graph_or_calls, record_graph
+from quanta_bench.evaluation.steps import Recorder
 from quanta_bench.models.attention import is_sdpa
 from quanta_bench.models.capabilities import Decoding, decoding_of
 from quanta_bench.models.special_tokens import end_tokens, pad_token
 from quanta_bench.task import Prompt
 
-RECORDERS: Mapping[str, Recorder] = {"cuda": record_graph}
-"""What records a step of decoding, by type of device."""
+RECORDERS: Mapping[str, tuple[Recorder, Recorder]] = {"cuda": (record_graph, graph_or_calls)}
+"""What records a step of decoding, by type of device: to find out whether it can be, and after."""
 
 RECORDED_FROM = 16
 """Shortest bound on answers, in tokens, with which steps are recorded, which takes four of them."""
@@ -121,23 +122,23 @@ def fastest_decoding(
     Raises:
         BenchError: the model cannot generate.
     """
+    recorders = _recorders(model, max_new_tokens)
     return decoding_of(
         model,
         decode,
-        recording=_recording(model, max_new_tokens),
+        recording=None if recorders is None else partial(decode, record=recorders[0]),
         cacheable=cacheable,
         length=length,
     )
 
 
-def _recording(model: Any, max_new_tokens: int) -> Callable[..., Tensor] | None:
-    """Decoding by replays of a recorded step, where that pays and a step is this device's alone."""
-    recorder = RECORDERS.get(model.device.type)
-    if recorder is None or max_new_tokens < RECORDED_FROM or not is_sdpa(model):
+def _recorders(model: Any, max_new_tokens: int) -> tuple[Recorder, Recorder] | None:
+    """Those of the model's device, where recording pays and a step is this device's alone."""
+    if max_new_tokens < RECORDED_FROM or not is_sdpa(model):
         return None
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return None
-    return partial(decode, record=recorder)
+    return RECORDERS.get(model.device.type)
 
 
 @torch.no_grad()
@@ -193,8 +194,9 @@ def generate(
     options = _options(tokenizer, model, stop, turn_ends) | {"max_new_tokens": max_new_tokens}
     options |= {"use_cache": mode.cached}
     if mode.joined:
-        loop = _recording(model, max_new_tokens) if mode.recorded else None
-        options["custom_generate"] = partial(loop or decode, advance=advance)
+        recorders = _recorders(model, max_new_tokens) if mode.recorded else None
+        record = None if recorders is None else recorders[1]
+        options["custom_generate"] = partial(decode, advance=advance, record=record)
     rows = [row for row, _ in contexts]
     texts: list[str] = []
     for group in [rows] if mode.batched else [[row] for row in rows]:

@@ -188,6 +188,7 @@ class RecordedSteps:
             held = layers.pop(0).held()
             keys, values = (nn.functional.pad(tensor, (0, 0, 0, room)) for tensor in held)
             self._layers.append(FixedLayer(keys, values, self._place))
+        self._cache: DynamicCache | None = None
         self._replay: Callable[[], Tensor] | None = None
 
     def keep(self, rows: Tensor) -> None:
@@ -196,12 +197,14 @@ class RecordedSteps:
         Args:
             rows: (kept,) int64 numbers among the present rows.
         """
-        self._replay = None
+        self._replay = self._cache = None
         start = int(self._mask[rows, 0, 0].any(0).int().argmax())
         self._place = self._place - start
         self._mask = self._mask[rows, :, :, start:].contiguous()
         self._positions, self._tokens = self._positions[rows], self._tokens[rows]
-        self._layers = [layer.kept(rows, start, self._place) for layer in self._layers]
+        left, self._layers = self._layers[::-1], []
+        while left:
+            self._layers.append(left.pop().kept(rows, start, self._place))
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Add a token to each row.
@@ -232,48 +235,11 @@ class RecordedSteps:
         )
 
 
-def record_graph(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record a CUDA graph of a step on the current device.
-
-    Args:
-        step: reads and writes tensors of the device and nothing else, and may be repeated.
-
-    Returns:
-        A function that repeats the step and returns the same tensor each time.
-
-    Raises:
-        RuntimeError: the step waits for the device, or does something else that no graph can hold.
-    """
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        # Libraries allocate their workspaces in the first call, which must not be part of a graph.
-        step()
-        # A recording that fails leaves the allocator and the generators in disorder: fail before.
-        mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            step()
-        finally:
-            torch.cuda.set_sync_debug_mode(mode)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may allocate memory meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = step()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return result
-
-    return replay
-
-
 def forward(
     model: nn.Module,
     ids: Tensor,
     mask: Tensor,
-    cache: DynamicCache,
+    cache: DynamicCache | None,
     *,
     positions: Tensor | None = None,
 ) -> Tensor:

@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from quanta_bench.method import Method
 from quanta_bench.models.sharding import is_sharded
+from quanta_bench.utils.device import may_wait
 
 MOST_BYTES = 1 << 30
 """Bound on all merged weights of a block together. Of a larger model the layers that are called
@@ -144,6 +145,8 @@ class HeldProduct:
             return None
         key = (layer.active_adapters[0], weight.dtype, weight.device)
         if key not in self._products:
+            if not may_wait(x.device):
+                return None  # checking the weight would: a later pass makes it
             self._products[key] = self._make(weight.numel() * weight.element_size())
         return self._products[key]
 

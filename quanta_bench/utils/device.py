@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 
+WAITING_REFUSED = 2
+"""``torch.cuda.get_sync_debug_mode()`` where waiting for the device is an error."""
+
+
 def this_device() -> torch.device:
     """Where this machine computes: the GPU if there is one."""
     import torch
@@ -37,6 +41,17 @@ def synchronize(device: torch.device) -> None:
 
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def may_wait(device: torch.device) -> bool:
+    """Whether this thread may wait for the device: not while its work is recorded as a graph."""
+    import torch
+
+    if device.type != "cuda":
+        return True
+    return torch.cuda.get_sync_debug_mode() != WAITING_REFUSED and not (
+        torch.cuda.is_current_stream_capturing()
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

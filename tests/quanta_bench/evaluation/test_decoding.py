@@ -23,7 +23,7 @@ from transformers import (
     StopStringCriteria,
 )
 
-from quanta_bench.evaluation import decoding, generation, steps
+from quanta_bench.evaluation import decoding, generation, graphs, steps
 from quanta_bench.evaluation.decoding import decode, rows_together
 from quanta_bench.models.capabilities import decoding_of
 from quanta_bench.task import Prompt
@@ -259,9 +259,42 @@ def test_steps_of_short_answers_are_not_recorded(pair, alone, monkeypatch, bound
     prompts = [Prompt(text) for text in TEXTS]
     options = {"max_new_tokens": bound, "max_length": 400}
     called = generation.generate(*pair, prompts, **options)
-    monkeypatch.setattr(generation, "RECORDERS", {"cpu": record})
+    monkeypatch.setattr(generation, "RECORDERS", {"cpu": (record, record)})
     assert generation.generate(*pair, prompts, **options) == called
     assert bool(made) == recorded
+
+
+def test_a_step_that_is_refused_after_the_proof_is_called(pair, monkeypatch):
+    """A model proves itself on a few tokens; a batch of other shapes may still be refused."""
+    prompts = [Prompt(text) for text in TEXTS]
+    options = {"max_new_tokens": STEPS, "max_length": 400}
+    called = generation.generate(*pair, prompts, **options)
+    tried = []
+
+    def refuses(step):
+        tried.append(step)
+        not_recorded(step)
+
+    monkeypatch.setattr(graphs, "record_graph", refuses)
+    recorders = {"cpu": (computed_again, graphs.graph_or_calls)}
+    monkeypatch.setattr(generation, "RECORDERS", recorders)
+    assert generation.generate(copy.deepcopy(pair[0]), pair[1], prompts, **options) == called
+    assert tried
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_refusal(monkeypatch):
+    def runs_out(step):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(graphs, "record_graph", runs_out)
+    with pytest.raises(torch.OutOfMemoryError):
+        graphs.graph_or_calls(lambda: torch.zeros(()))
+
+
+def test_after_a_failed_recording_none_is_tried(monkeypatch):
+    monkeypatch.setattr(graphs, "_failures", ["operation not permitted"])
+    with pytest.raises(RuntimeError, match="operation not permitted"):
+        graphs.record_graph(lambda: torch.zeros(()))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -269,7 +302,7 @@ def test_a_graph_of_a_step_writes_what_calls_write(pair):
     model = copy.deepcopy(pair[0]).cuda()
     inputs = {name: tensor.cuda() for name, tensor in rows(pair[1], TEXTS).items()}
     options = {"max_new_tokens": STEPS, "do_sample": False, "pad_token_id": 0}
-    own = partial(decode, record=steps.record_graph)
+    own = partial(decode, record=graphs.record_graph)
     replayed = model.generate(**inputs, **options, custom_generate=own)
     assert torch.equal(replayed, model.generate(**inputs, **options, custom_generate=decode))
     assert generation.fastest_decoding(model, max_new_tokens=STEPS, length=400).recorded

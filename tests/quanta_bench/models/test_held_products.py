@@ -202,6 +202,21 @@ def test_a_pass_of_as_many_vectors_as_a_layer_is_wide_is_held_at_once(
     assert counter.count == (2 if held else 3)
 
 
+def test_nothing_is_merged_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a merged weight is finite is read from the device, which a graph cannot hold."""
+    method, model = adapted("lora")
+    whole = products(model)
+    made: list[Any] = []
+    monkeypatch.setattr(held_products, "_merged", made.append)
+    with still(method, model):
+        monkeypatch.setattr(held_products, "may_wait", lambda device: False)
+        assert products(model) == whole
+        assert made == []
+        monkeypatch.setattr(held_products, "may_wait", lambda device: True)
+        logits(model)
+    assert len(made) == 4
+
+
 @pytest.mark.parametrize("name", ["lora", "dora", "krona"])
 def test_what_a_merged_weight_does_not_give_is_computed_as_outside(name: str) -> None:
     method, model = adapted(name)
