@@ -247,7 +247,12 @@ class Training:
         context = evaluators.Context(
             self.model,
             self._base.tokenizer,
-            EvaluationSpec(tasks=spec.tasks, protocol=spec.protocol, max_length=spec.max_length),
+            EvaluationSpec(
+                tasks=spec.tasks,
+                protocol=spec.protocol,
+                max_length=spec.max_length,
+                chat_template=spec.chat_template,
+            ),
             packed=False,
             cached=bool(self.method.cacheable),
             device=self._device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,25 @@ def test_a_run_trains_and_scores_in_the_template_and_says_so(
     assert "chat_template" not in plain.protocol
     assert plain.run != result.run
     assert plain.training.id != result.training.id
+
+
+def test_a_checkpoint_is_chosen_by_answers_in_the_template(
+    data: str, chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[bool] = []
+
+    def mean_score(context: Any, samples: Any) -> float:
+        asked_for.append(context.spec.chat_template)
+        return 0.0
+
+    monkeypatch.setattr(evaluators, "mean_score", mean_score)
+    rows = [{"prompt": f"Say {n}", "target": str(n)} for n in range(60)]
+    (tmp_path / "say.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = {**SETTINGS, **read_settings(None, chat=True), "training.select": "score"}
+    tasks = [f"file:{tmp_path / 'say.jsonl'}"]
+    made = job("lora", tasks, settings, 0, f"local:{chat_model}", "embedded")
+    Runner(Store(tmp_path), Silent(), Pools()).run(made)
+    assert asked_for == [True]
 
 
 def test_the_template_enters_the_names_of_runs_alone_where_it_is_asked_for(
