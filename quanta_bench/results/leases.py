@@ -12,14 +12,13 @@ import errno
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import psutil
 from pydantic import BaseModel, ValidationError
@@ -31,6 +30,9 @@ HEARTBEAT_SECONDS = 10.0
 
 EXPIRY_SECONDS = 60.0
 """How long a watcher waits for a heartbeat; so long a process may be busy or a server hang."""
+
+_Right: TypeAlias = tuple[Path, int, int]
+"""A file that gives the right to remove a lease: path, inode and time of modification in ns."""
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -176,6 +178,7 @@ class Leases:
         self.folder = folder
         self._held: dict[str, Lease] = {}
         self._watched: dict[str, tuple[_Seen, float]] = {}
+        self._rights: dict[_Right, float] = {}
         self._alive: set[str] = set()
 
     @contextmanager
@@ -221,7 +224,7 @@ class Leases:
         if not self._has_ended(name, seen):
             return False
         self._alive.discard(name)
-        _remove(path, seen)
+        _remove(path, seen, self._rights)
         return _read(path) is None
 
     def is_alive(self, name: str) -> bool:
@@ -298,10 +301,15 @@ def _create_exclusively(path: Path, text: str) -> bool:
     return True
 
 
-def _remove(path: Path, seen: _Seen) -> None:
+def _remove(path: Path, seen: _Seen, rights: dict[_Right, float]) -> None:
     """Remove a lease that has ended, unless it is not the one that was seen any more.
 
     Who makes a file named after it may remove it, so that nobody removes its successor.
+
+    Args:
+        path: the lease.
+        seen: the lease as it was seen.
+        rights: when this process first saw each such file of another, by its own clock.
     """
     token = seen.owner.token if seen.owner else "damaged"
     right = path.with_name(f".{path.name}.part-{token}-removed")
@@ -310,7 +318,9 @@ def _remove(path: Path, seen: _Seen) -> None:
     except FileExistsError:
         # Its maker is at it, or was killed there.
         with suppress(FileNotFoundError):
-            if time.time() - right.stat().st_mtime > EXPIRY_SECONDS:
+            stat = right.stat()
+            since = rights.setdefault((right, stat.st_ino, stat.st_mtime_ns), monotonic())
+            if monotonic() - since > EXPIRY_SECONDS:
                 right.unlink()
         return
     try:
