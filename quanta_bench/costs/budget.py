@@ -15,9 +15,10 @@ from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from quanta_bench.errors import UsageError
+from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.models.meta import Count, meta_model
 from quanta_bench.models.nearest import distance, nearest_size
+from quanta_bench.models.targets import as_llama, default_counterparts
 from quanta_bench.plugins import METHODS
 from quanta_bench.spec import Denominator
 from quanta_bench.utils.fitted_table import FittedTable
@@ -127,7 +128,12 @@ def search(model: str, text: str, methods: Sequence[str] = (), denominator: str 
         plugins, unusable = {name: METHODS.get(name) for name in methods}, {}
     rows, single = [], []
     for name, method in plugins.items():
-        sizes = [dict(settings) for settings in method.sizes(base)]
+        try:
+            found = default_counterparts(model, name)
+        except BenchError:
+            found = {}  # why a method cannot be used is said of its sizes
+        layers = as_llama(model, found) if found else base
+        sizes = [{**found, **settings} for settings in method.sizes(layers)]
         if sizes:
             nearest = nearest_size(model, name, sizes, lambda count: budget.ratio(count, of))
             count = nearest.count

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from quanta_bench.errors import BenchError
 from quanta_bench.models.meta import adapt_quietly, meta_model, quantities
+from quanta_bench.models.targets import default_counterparts
 from quanta_bench.plugins import build_method
 from quanta_bench.spec import ModelSpec
 
@@ -86,18 +87,20 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
     Args:
         model: a name accepted by :func:`quanta_bench.models.meta.meta_model`.
         method: registered name of the method.
-        settings: its settings; those left out have the method's defaults.
+        settings: its settings; those left out have the method's defaults, where these name layers
+            of the model or those that stand for them.
 
     Raises:
         BenchError: an unknown model, method or setting, or settings that do not fit the model.
     """
+    from quanta_bench.models.capabilities import positions
     from quanta_bench.models.heads import classifies, head_of
 
-    built = build_method(method, settings)
+    built = build_method(method, {**settings, **default_counterparts(model, method, settings)})
     base = meta_model(model)
     own = {id(parameter): parameter.numel() for parameter in base.parameters()}
     head = sum(value.numel() for value in head_of(base).values()) if classifies(base) else 0
-    tokens = min(TOKENS, _longest(base))
+    tokens = min(TOKENS, positions(base) or TOKENS)
     work: float | None = None
     not_measured = ""
     before = _attempt(base, tokens, warm=False)
@@ -212,15 +215,6 @@ def _rank_text(ranks: list[Rank]) -> str:
     return (
         f"{first.module} ({first.modules} {'layer' if first.modules == 1 else 'layers'}): {bounds}"
     )
-
-
-def _longest(model: nn.Module) -> int:
-    """The length of the longest sequence that a model has positions for."""
-    config: Any = getattr(model, "config", None)
-    positions = getattr(config, "max_position_embeddings", None) or TOKENS
-    # Some models number positions starting after the padding token's index.
-    offset = getattr(config, "pad_token_id", None) or 0
-    return max(1, int(positions) - int(offset) - 1)
 
 
 def _attempt(model: nn.Module, tokens: int, *, warm: bool = True) -> int | str:

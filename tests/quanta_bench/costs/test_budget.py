@@ -70,10 +70,11 @@ def test_what_is_reported_is_counted_and_no_listed_size_is_nearer() -> None:
 
 
 def test_methods_that_do_not_fit_or_have_one_size_are_named() -> None:
-    found = search("gpt2", "1M", ["lora", "full"])
-    assert {row.method for row in found.methods if row.trainable is None} == {"lora", "full"}
+    found = search("gpt2", "1M", ["lora", "qpa", "full"])
+    assert {row.method for row in found.methods if row.trainable is None} == {"qpa", "full"}
     console = Console(width=200)
     with console.capture() as drawn:
         console.print(budget.on_screen(found))
-    assert "lora: target_modules: no module is called" in drawn.get()
+    assert "qpa: target_modules: no module is called" in drawn.get()
+    assert "c_attn" in drawn.get()
     assert "full: it has only one size" in drawn.get()

@@ -51,6 +51,21 @@ def test_quantas_work_is_the_papers() -> None:
     assert multiply_adds(adapted, 10) - before == 2 * 10 * 4 * 64 * pairs
 
 
+def test_default_layers_go_by_the_names_that_a_model_has() -> None:
+    found = describe("gpt2", "lora", {"r": 4})
+    assert found.settings["target_modules"] == ["c_attn"]
+    assert found.trainable == 12 * 4 * (768 + 3 * 768)
+    assert found.tokens == 512
+
+
+def test_a_padding_token_takes_no_positions(tiny_model: Path, tmp_path: Path) -> None:
+    """Only models with a table of positions number them after the padding token."""
+    config = json.loads((tiny_model / "config.json").read_text())
+    config |= {"pad_token_id": 250, "max_position_embeddings": 256}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert describe(f"local:{tmp_path}", "lora", {"r": 2}).tokens == 256
+
+
 def test_full_fine_tuning_adds_no_work() -> None:
     assert describe("smollm2-135m", "full", {}).multiply_adds == 0
 
