@@ -250,5 +250,8 @@ class Job:
 
 
 def meta_reference(model: ModelSpec) -> str:
-    """The name or folder by which :func:`quanta_bench.models.meta.meta_model` finds a model."""
-    return model.source if model.name == "." else model.name
+    """The name and revision, or folder, by which `quanta_bench.models.meta` finds a model."""
+    if model.name == ".":
+        return model.source
+    named = model.source == "hub" and model.revision != "main"
+    return f"{model.name}@{model.revision}" if named else model.name

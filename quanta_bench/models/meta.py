@@ -74,9 +74,10 @@ def meta_model(name: str, layers: int | None = None) -> nn.Module:
 
     Args:
         name: one of `known_models`, its name on the hub, that of another model on the hub whose
-            ``config.json`` was downloaded, or ``local:DIR`` for a folder in the hub's layout, of
-            which only ``config.json`` is read. Builds a sequence classifier if
-            the configuration names one, else a causal language model.
+            ``config.json`` was downloaded, with ``@REVISION`` unless it is that of ``main``, or
+            ``local:DIR`` for a folder in the hub's layout, of which only ``config.json`` is read.
+            Builds a sequence classifier if the configuration names one, else a causal language
+            model.
         layers: number of layers to build; by default the model's own.
 
     Raises:
@@ -276,14 +277,15 @@ def _is_shipped(name: str) -> bool:
 
 
 def _downloaded(name: str) -> Path | None:
-    """Where the configuration of a hub's model is, if an earlier download left it here."""
+    """Where the configuration of a hub's ``NAME`` or ``NAME@REVISION`` is, if it was downloaded."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     if "/" not in name:
         return None
     try:
-        found = try_to_load_from_cache(name, "config.json")
+        name, _, revision = name.partition("@")
+        found = try_to_load_from_cache(name, "config.json", revision=revision or None)
     except HFValidationError:
         return None  # no name of a hub's model
     return Path(found) if isinstance(found, str) else None
@@ -329,9 +331,10 @@ def _from_file(path: Path) -> tuple[str, Any]:
 def _description(name: str) -> dict[str, Any]:
     folder = files("quanta_bench.models").joinpath("configs")
     hub_names: list[str] = []
+    plain = name.partition("@")[0]
     for known in known_models():
         description: dict[str, Any] = json.loads(folder.joinpath(f"{known}.json").read_text())
-        if name in (known, description["hub"]):
+        if plain in (known, description["hub"]):
             return description
         hub_names.append(description["hub"])
     raise UsageError(

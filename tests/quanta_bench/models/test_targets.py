@@ -154,8 +154,9 @@ def test_what_the_user_names_in_a_run_stays(folders: Any, data: str) -> None:
     assert told
 
 
+@pytest.mark.parametrize("revision", ["main", "v2"])
 def test_a_hub_model_is_fitted_by_its_downloaded_configuration(
-    folders: Any, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Any, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str
 ) -> None:
     """The hub's client finds the file in its cache, as after a download."""
     from huggingface_hub import constants
@@ -163,9 +164,9 @@ def test_a_hub_model_is_fitted_by_its_downloaded_configuration(
     snapshot = tmp_path / "models--someone--tiny-gpt" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    (snapshot.parents[1] / "refs" / revision).write_text("0" * 40)
     content = Path(folders("gpt2").removeprefix("local:"), "config.json").read_text()
     (snapshot / "config.json").write_text(content)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    made = job("lora", [data], {}, 0, "hub:someone/tiny-gpt", "embedded")
+    made = job("lora", [data], {}, 0, f"hub:someone/tiny-gpt@{revision}", "embedded")
     assert made.training.settings["target_modules"] == ("c_attn",)
