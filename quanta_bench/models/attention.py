@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 NAME = "quanta_bench_sdpa"
 """The implementation's name; ``transformers`` treats any name that contains "sdpa" like sdpa."""
@@ -180,6 +181,7 @@ class _KeptProbabilities(torch.autograd.Function):
             return output.transpose(1, 2).to(query.dtype).contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, kept, seeing = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):

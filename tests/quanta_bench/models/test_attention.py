@@ -221,6 +221,18 @@ def test_a_model_has_the_loss_and_gradients_that_it_had(kind):
     )
 
 
+def test_a_second_derivative_is_an_error_and_not_wrong():
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG))
+    attention.use_kept_probabilities(model)
+    ids = torch.arange(3, 9)[None]
+    mask = torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    loss = model(input_ids=ids, attention_mask=mask, labels=ids).loss
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 def test_only_models_that_run_sdpa_are_changed():
     eager = AutoModelForCausalLM.from_config(LlamaConfig(**CONFIG), attn_implementation="eager")
     attention.use_kept_probabilities(eager)
