@@ -192,15 +192,19 @@ def encode(
     end = end_token(tokenizer)
     if closed and not closing and end is not None:
         pairs = [(context, [*tokens, end]) for context, tokens in pairs]
-    longest = max(len(continuation) for _, continuation in pairs)
+    sizes = [len(continuation) for _, continuation in pairs]
+    for text, size in zip(texts, sizes, strict=True):
+        if not size:
+            raise BenchError(f"Item {example.id}: the answer {text[:60]!r} has no token.")
     # One room for all: candidates are compared after the same context.
-    room = max_length - longest
-    for text, (_, continuation) in zip(texts, pairs, strict=True):
-        if not continuation or room < 1:
-            raise BenchError(
-                f"Item {example.id}: the answer {text[:60]!r} is {len(continuation)} tokens long; "
-                f"it needs at least 1 and at most {max_length - 1}."
-            )
+    room = max_length - max(sizes)
+    if room < 1:
+        text = texts[sizes.index(max(sizes))]
+        raise BenchError(
+            f"Item {example.id}: the answer {text[:60]!r} is {max(sizes)} tokens long and leaves "
+            f"none of max_length={max_length} for what comes before it. Raise max_length above "
+            f"{max(sizes)}."
+        )
     contexts = [cut_context(tokenizer, context, room, prompt) for context, _ in pairs]
     cut = max(len(context) - len(kept) for (context, _), kept in zip(pairs, contexts, strict=True))
     return Encoded(

@@ -265,29 +265,32 @@ def answer(context: Context, task: Task, examples: Sequence[Example]) -> list[Ju
     widths = {i: len(read_context(context.tokenizer, prompts[i], **bounds)[0]) for i in own}
     order = sorted(own, key=lambda i: -widths[i])
     judged: dict[int, Judged] = {}
-    write = partial(
-        generate,
-        context.model,
-        context.tokenizer,
-        max_length=spec.max_length,
-        max_new_tokens=most,
-        stop=task.stop,
-        use_cache=context.cached,
-        device=context.device,
-        advance=context.advance,
-    )
+
+    def write(chunk: Sequence[int]) -> list[tuple[str, int]]:
+        try:
+            return generate(
+                context.model,
+                context.tokenizer,
+                [prompts[i] for i in chunk],
+                max_length=spec.max_length,
+                max_new_tokens=most,
+                stop=task.stop,
+                use_cache=context.cached,
+                device=context.device,
+                advance=context.advance,
+            )
+        except NonFiniteLogitsError as error:
+            item = examples[chunk[error.prompt]]
+            raise decisions.NonFiniteError(
+                f"{task.reference}, item {item.id}: the largest logit of a generated token is "
+                f"{error.value}"
+            ) from None
+
     with in_step(context.model, context.group):
         # How a model decodes is tried out by passes too.
         for cut in _generation_cuts(context, most, [widths[i] for i in order]):
             chunk = order[cut]
-            try:
-                answers = context.in_halves(write, [prompts[i] for i in chunk])
-            except NonFiniteLogitsError as error:
-                item = examples[chunk[error.prompt]]
-                raise decisions.NonFiniteError(
-                    f"{task.reference}, item {item.id}: the largest logit of a generated token is "
-                    f"{error.value}"
-                ) from None
+            answers = context.in_halves(write, chunk)
             for i, (text, lost) in zip(chunk, answers, strict=True):
                 judged[i] = Judged(
                     examples[i],

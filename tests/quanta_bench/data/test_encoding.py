@@ -130,8 +130,13 @@ def test_a_tail_that_the_context_does_not_end_with_is_refused():
 
 
 def test_an_answer_that_does_not_fit_is_an_error(tokenizer):
-    with pytest.raises(BenchError, match="30 tokens long"):
-        encode(tokenizer, EXAMPLE, Prompt("hi", ("y" * 30, "n"), "n"), max_length=20)
+    with pytest.raises(BenchError, match=r"answer 'y{30}' is 30 tokens long.*max_length above 30"):
+        encode(tokenizer, EXAMPLE, Prompt("hi", ("n", "y" * 30), "n"), max_length=20)
+
+
+def test_an_answer_without_a_token_is_an_error(tokenizer):
+    with pytest.raises(BenchError, match="the answer '' has no token"):
+        encode(tokenizer, EXAMPLE, Prompt("hi", ("y", ""), "y"), max_length=20)
 
 
 def test_the_target_alone_for_language_modelling(tokenizer):

@@ -11,8 +11,8 @@ import torch
 from transformers import AddedToken
 
 from quanta_bench.errors import UsageError
-from quanta_bench.evaluation import evaluators, generation
-from quanta_bench.evaluation.generation import cut_at, generate
+from quanta_bench.evaluation import decisions, evaluators, generation
+from quanta_bench.evaluation.generation import NonFiniteLogitsError, cut_at, generate
 from quanta_bench.models.capabilities import Decoding
 from quanta_bench.models.special_tokens import end_tokens
 from quanta_bench.spec import EvaluationSpec
@@ -59,6 +59,36 @@ def test_answers_end_at_a_stop_string(pair):
 def test_the_first_of_several_stops_counts():
     assert cut_at("yes\nno. Q:", ("Q:", "\n", ".")) == "yes"
     assert cut_at("yes", ("Q:",)) == "yes"
+
+
+def test_an_answer_that_is_not_finite_is_blamed_on_its_item_also_in_the_second_half(
+    pair, monkeypatch
+):
+    examples = [
+        Example(name, name, {"passage": name, "question": "?", "answers": (("a",),)}, None, ("a",))
+        for name in ("first", "second", "third", "last")
+    ]
+    context = evaluators.Context(
+        *pair,
+        EvaluationSpec(tasks=("drop",), protocol="generate"),
+        packed=False,
+        cached=True,
+        device=torch.device("cpu"),
+        advance=lambda count: None,
+    )
+
+    def fails(model, tokenizer, prompts, **options):
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        names = [prompt.context for prompt in prompts]
+        found = [n for n, text in enumerate(names) if "last" in text]
+        if found:
+            raise NonFiniteLogitsError(found[0], float("nan"))
+        return [("a", 0)] * len(prompts)
+
+    monkeypatch.setattr(evaluators, "generate", fails)
+    with pytest.raises(decisions.NonFiniteError, match="drop, item last: the largest logit"):
+        evaluators.evaluate(context, Drop(), examples)
 
 
 def test_long_prompts_lose_their_left_end_and_are_counted(pair):
