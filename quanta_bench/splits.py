@@ -26,7 +26,10 @@ class Fractions:
 
     def __post_init__(self) -> None:
         if self.train < 0 or self.validation < 0 or self.train + self.validation > 1:
-            raise ValueError(f"train {self.train} and validation {self.validation} exceed 1")
+            raise ValueError(
+                f"train {self.train} and validation {self.validation} must each be at least 0, and "
+                "together at most 1"
+            )
 
 
 def position(group: str) -> float:

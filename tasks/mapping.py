@@ -171,7 +171,8 @@ class RowMapping:
         if template in row:
             raise UsageError(
                 f"{self.path}: {key!r} is the plain word {template!r}, which is a column; for its "
-                f'text write "{{{{ {template} }}}}".'
+                f'text write "{{{{ {template} }}}}", for the word itself '
+                f"\"{{{{ '{template}' }}}}\"."
             )
         return str(self._fill(key, template, row, place, expression=False))
 

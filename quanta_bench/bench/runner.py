@@ -188,7 +188,10 @@ def run(name: str, conditions: Conditions, log: Path) -> Entry:
     entry = entry.model_copy(update={"title": benchmark.title})
     missing = [package for package in benchmark.needs if not _installed(package)]
     if missing:
-        reason = f"{' and '.join(missing)} is not installed; `make bench` installs what it needs."
+        are = "is" if len(missing) == 1 else "are"
+        reason = (
+            f"{' and '.join(missing)} {are} not installed; `make bench` installs what it needs."
+        )
         return entry.model_copy(update={"status": "missing", "reason": reason})
     options = {
         "quick": conditions.quick,

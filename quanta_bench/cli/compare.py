@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -142,12 +143,11 @@ def compare(
         ("source", source),
         *(("set", setting) for setting in settings or []),
     ]
-    options = "".join(
-        f" --{name} {value}"
-        for name, value in given
-        if value and (name, value) != ("profile", "embedded")
-    )
-    command = f"quanta-bench {request.suite.kind} {table}{options} --results {store.root}"
+    words = ["quanta-bench", request.suite.kind, table]
+    for name, value in given:
+        if value and (name, value) != ("profile", "embedded"):
+            words += [f"--{name}", value]
+    command = shlex.join([*words, "--results", str(store.root)])
     stored = zip(every, stored_rows(list(every.values()), store), strict=True)
     finished = {label: found for label, found in stored if found and found.complete}
     cells = {}
@@ -159,7 +159,7 @@ def compare(
             wanted = f"+{method}" if f"+{method}" in added else method
             raise BenchError(
                 f"Not every run of {label!r} is in {store.root}. Compute it: {command} --methods "
-                f"{wanted}"
+                f"{shlex.quote(wanted)}"
             )
         cells[label] = finished[label]
     if matched:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.utils.counts import number_or_auto
 from quanta_bench.utils.settings import problems
 
 if TYPE_CHECKING:
@@ -23,13 +24,9 @@ def read_workers(text: str) -> int | None:
     """Parse ``--workers``: a number, or ``None`` for ``auto``.
 
     Raises:
-        UsageError: the text is neither a positive number nor ``auto``.
+        UsageError: the text is neither a number from 1 to 9999 nor ``auto``.
     """
-    if text == "auto":
-        return None
-    if text.isascii() and text.isdecimal() and len(text) < 5 and int(text) > 0:
-        return int(text)
-    raise UsageError(f"--workers takes a number from 1 to 9999, or auto, not {text!r}.")
+    return number_or_auto("--workers", text)
 
 
 def make_launcher(

@@ -15,10 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from quanta_bench.errors import UsageError, near
+from quanta_bench.utils.counts import number_or_auto
 
 VARIABLE = "QUANTA_BENCH_JOBS"
-AUTO = "auto"
 
 CORES_PER_RUN = 4
 """Up to this many cores, each gets its own run; beyond, this many cores share a run."""
@@ -49,18 +48,9 @@ def read_jobs(text: str) -> int | None:
     """Parse ``--jobs``: the number of concurrent runs, or ``None`` for ``auto``.
 
     Raises:
-        UsageError: the text is neither a positive number nor ``auto``.
+        UsageError: the text is neither a number from 1 to 9999 nor ``auto``.
     """
-    return _number_or_auto("--jobs", text)
-
-
-def _number_or_auto(option: str, text: str) -> int | None:
-    if text == AUTO:
-        return None
-    if text.isascii() and text.isdecimal() and len(text) < 5 and int(text) > 0:
-        return int(text)
-    message = f"{option} takes a number of runs from 1 on, or {AUTO}, not {text[:20]!r}. "
-    raise UsageError((message + near(text.lower(), [AUTO])).rstrip())
+    return number_or_auto("--jobs", text)
 
 
 def runs_at_once(resources: Resources, memory: Sequence[float | None]) -> int:
@@ -88,9 +78,9 @@ def read_together(text: str) -> int | None:
     """Parse ``--together``: how many runs are trained together, or ``None`` for ``auto``.
 
     Raises:
-        UsageError: the text is neither a positive number nor ``auto``.
+        UsageError: the text is neither a number from 1 to 9999 nor ``auto``.
     """
-    return _number_or_auto("--together", text)
+    return number_or_auto("--together", text)
 
 
 def runs_together(device: str) -> int:

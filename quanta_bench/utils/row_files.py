@@ -27,6 +27,9 @@ TEXT_TABLES = {".csv": ",", ".tsv": "\t"}
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".arrow", ".feather", ".orc", ".pkl", ".gz", ".zip")
 """Endings that cannot be JSON, refused before they are read as text."""
 
+LONGEST_CELL = 1 << 24
+"""Characters of a cell of CSV; Python's own bound of 131,072 is too low for a long text."""
+
 TAKEN = "JSON lines (.jsonl), a JSON list (.json), CSV (.csv), TSV (.tsv) or Parquet (.parquet)"
 
 
@@ -79,7 +82,12 @@ def _read(file: Path, path: str) -> Rows:
             raise UsageError(f"{path} cannot be read: a file of rows is {TAKEN}.")
         else:
             rows = list(_json(file, path))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is not in UTF-8 (byte {error.start} is {error.object[error.start]:#04x}). "
+            "Save it as UTF-8; a spreadsheet calls that 'CSV UTF-8'."
+        ) from error
+    except OSError as error:
         raise UsageError(f"{path} cannot be read: {error}.") from error
     if not rows:
         raise UsageError(f"{path} holds no rows.")
@@ -112,6 +120,7 @@ def _parse(text: str, path: str, line: int) -> Any:
 
 def _text_table(file: Path, path: str, separator: str) -> Iterator[tuple[str, dict[str, Any]]]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
+        csv.field_size_limit(LONGEST_CELL)
         reader = csv.reader(stream, delimiter=separator, strict=True)
         try:
             names = [name.strip() for name in next(reader, [])]

@@ -37,6 +37,11 @@ from paths import STUDY
             1,
             "Compute it: quanta-bench table 3 --seeds 0 --results nowhere --methods lora",
         ),
+        (
+            ["quanta", "lora", "--table", "3", "--set", "lora.target_modules=[q_proj, v_proj]"],
+            1,
+            "quanta-bench table 3 --set 'lora.target_modules=[q_proj, v_proj]' --results nowhere",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_said(

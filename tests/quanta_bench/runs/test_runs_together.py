@@ -84,5 +84,5 @@ def test_how_many_were_trained_together_is_recorded(computed: Any) -> None:
 def test_a_number_of_runs_or_auto() -> None:
     assert read_together("auto") is None
     assert read_together("5") == 5
-    with pytest.raises(UsageError, match="--together takes a number of runs from 1 on, or auto"):
+    with pytest.raises(UsageError, match="--together takes a number from 1 to 9999, or auto"):
         read_together("0")

@@ -52,7 +52,7 @@ def test_a_row_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
         ("a.csv", b"prompt,target\n", "a.csv holds no rows"),
         ("a.csv", b'prompt,target\n"x', "a.csv, line 2: "),
         ("a.csv", b"", "a.csv holds no rows"),
-        ("a.csv", b"prompt\n\xff", "a.csv cannot be read"),
+        ("a.csv", b"prompt\n\xff", "a.csv is not in UTF-8"),
         ("a.parquet", b"PAR1", "a.parquet is not Parquet"),
         ("a.xlsx", b"PK", "a file of rows is JSON lines (.jsonl)"),
         ("a.txt", b"prompt,target\nx,y", "a.txt, line 1: Expecting value. A file of rows is JSON"),
@@ -139,3 +139,15 @@ def test_one_name_is_another_file_in_another_folder(
         settled(tmp_path / name / "my.jsonl", f'{{"prompt": "{name}"}}\n')
         monkeypatch.chdir(tmp_path / name)
         assert read_rows("my.jsonl")[0][1] == {"prompt": name}
+
+
+def test_a_table_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "my.csv").write_bytes("prompt,target\ncaf\u00e9,coffee\n".encode("cp1252"))
+    with pytest.raises(UsageError, match=r"not in UTF-8 \(byte 17 is 0xe9\). Save it as UTF-8"):
+        read_rows(str(tmp_path / "my.csv"))
+
+
+def test_a_long_text_is_one_cell(tmp_path: Path) -> None:
+    (tmp_path / "my.csv").write_text(f"prompt\n{'long ' * 100_000}\n")
+    ((_, row),) = read_rows(str(tmp_path / "my.csv"))
+    assert len(row["prompt"]) == 500_000
