@@ -52,7 +52,8 @@ class TrainConfig(AdapterConfig):
             widths.
         start: ``"normal"``: normally distributed cores, such that the entries of each matrix have
             the standard deviation sqrt(1 / (in + out)), as published. ``"zero"``: the same, except
-            that the last core of the second matrix, and so the initial update, is zero.
+            that the last core and the bias of the second matrix, and so the initial update, are
+            zero.
 
     Raises:
         ValueError: A value that is out of range; the message names the field and the value.
@@ -178,7 +179,10 @@ class TrainBottleneck(Bottleneck):
         self.config = config
 
     def reset(self, generator: torch.Generator) -> None:
-        """Initialise both trains; see `TrainConfig.start`. Biases: uniform within 1 / sqrt(out)."""
+        """Initialise both trains; see `TrainConfig.start`.
+
+        Biases are uniform within 1 / sqrt(out); that of the second is zero for ``start="zero"``.
+        """
         self.config.reset(self.down, self.up, generator)
 
 
@@ -282,7 +286,7 @@ class LorettaAdp(LorettaMethod):
     """LoRETTA by adapters: h + U act(D h) replaces a layer's output h.
 
     The matrices of D and U are tensor trains as in the other form. Both have biases, initialised
-    uniformly within 1 / sqrt(width).
+    uniformly within 1 / sqrt(width); U's is zero for ``start="zero"``.
     """
 
     name = "loretta_adp"
