@@ -31,6 +31,7 @@ from quanta_bench.costs.memory import (
     fit,
     logit_bytes,
     optimizer_bytes,
+    step_bytes,
     weight_bytes,
 )
 from quanta_bench.costs.workloads import Lengths, parts, workloads
@@ -48,9 +49,6 @@ from quanta_bench.task import DEFAULT_NEW_TOKENS, Split
 
 UTILISATION = 0.4
 """Assumed fraction of a GPU's peak arithmetic and bandwidth that a run reaches."""
-
-STEP_BYTES = 28
-"""Per parameter, AdamW reads weight, gradient and two moments and writes three, in float32."""
 
 LOGIT_BYTES = 10
 """Bytes per logit in generation: bfloat16 once, and float32 twice for log-probabilities."""
@@ -277,7 +275,8 @@ class _Run:
         steps = math.ceil(items / spec.batch_size)
         micro_batches = math.ceil(spec.batch_size / self.fit.items)
         seconds = self._pass(tokens * each, 2 * steps * micro_batches)
-        seconds += steps * STEP_BYTES * self.trainable / self.bandwidth
+        step = step_bytes(self.training.optimizer, self.trainable)
+        seconds += steps * step / self.bandwidth
         seconds += min(spec.validations, steps) * self._validation_seconds()
         return seconds, tokens
 

@@ -24,6 +24,7 @@ Smaller ones lose more to launches and to reading weights than the third of a pa
 recomputation costs.
 """
 
+WEIGHT_BYTES = 4
 GRADIENT_BYTES = 4
 MOMENT_BYTES: dict[Optimizer, int] = {"adamw": 8, "adamw-8bit": 2}
 """Bytes of AdamW's two moments for each trained parameter."""
@@ -53,6 +54,11 @@ def weight_bytes(
     plain = 4 if wide else 2
     within = QUANTIZED_BYTES.get(quantization, plain)
     return round(within * (base - outside)) + plain * outside + 4 * added
+
+
+def step_bytes(optimizer: Optimizer, trainable: int) -> int:
+    """Bytes that a step reads and writes: a weight and its moments both, its gradient once."""
+    return (2 * WEIGHT_BYTES + GRADIENT_BYTES + 2 * MOMENT_BYTES[optimizer]) * trainable
 
 
 def optimizer_bytes(optimizer: Optimizer, trainable: int) -> int:
