@@ -1,6 +1,6 @@
 # Each target makes the environment it needs, then runs one command. `make list` says what there is.
 #   PYTHON=python3.12    the Python to set up with (3.11 or newer)
-#   PROFILE=paper        the profile of tables and figures (default: embedded; tables 2 to 4: one-gpu)
+#   PROFILE=paper        the profile of tables and figures (default: embedded; some have one-gpu too)
 #   SIZE=full            the size of a table or figure, as its suite names it
 #   ROWS=all             a row for every registered method
 #   ARGS="--seeds 0"     further words for the command

@@ -26,7 +26,7 @@ class SourceError(BenchError):
 
 
 class MissingDataError(SourceError):
-    """A source does not have the data that were asked for; what it has may be all right.
+    """A source does not have the data that were asked for; those that it has may be valid.
 
     A table leaves such a column out and says why. Any other :class:`SourceError` stops it: data
     that are there and cannot be read, or a source that is not there at all.

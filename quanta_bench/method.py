@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "YES",
     "BenchError",
     "Claim",
     "Method",
@@ -82,7 +83,7 @@ class Method(ABC, Generic[C]):
         title: the method's name in words.
         version: raised when the method computes something else; stored with every result.
         Config: the settings, a subclass of :class:`MethodConfig`.
-        rows: the default row in each profile (``"embedded"``, ``"paper"``).
+        rows: the default row in each profile (``"embedded"``, ``"one-gpu"``, ``"paper"``).
         search: for each tunable setting, the values a search tries.
         source: the paper and equation that define the method.
         footnote: printed under tables that show the method.
@@ -122,7 +123,8 @@ class Method(ABC, Generic[C]):
         """Build the method from plain settings.
 
         Raises:
-            UsageError: a key is unknown (the message names the near miss) or a value is refused.
+            UsageError: a key is unknown (the message names the closest known one), or a value is
+                refused.
         """
         known = list(cls.Config.model_fields)
         for key in settings:

@@ -2,8 +2,8 @@
 
 A protocol is one file: what it accepts, how its training items are encoded, what is minimised and
 how answers are scored. It is registered under ``quanta_bench.protocols``; the rest of the suite
-asks it and never compares its name. Its modules import torch only inside methods, so that plans and
-listings stay fast.
+asks it what it does and does not go by its name. Its modules import torch only inside methods, so
+that plans and listings stay fast.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def build(kind: type[TrainingSpec] | type[EvaluationSpec], values: Mapping[str, 
     """Validate plain values into a spec.
 
     Raises:
-        UsageError: an unknown key (the message names the near miss) or a refused value.
+        UsageError: an unknown key (the message names the closest known one) or a refused value.
     """
     from pydantic import ValidationError
 

@@ -14,8 +14,8 @@ EXAMPLES = examples("quanta-bench doctor", "quanta-bench doctor --json")
 def doctor(as_json: Json = False) -> None:
     """Check this machine and the installed plug-ins.
 
-    The sources of models and data are checked too. What to do next stands at the end. The exit
-    status is 1 if something is not as it has to be.
+    The sources of models and data are checked too. What to do next is said at the end. The exit
+    status is 1 if a check fails.
     """
     from rich.text import Text
 

@@ -51,7 +51,9 @@ def geometry(
     try:
         re.compile(modules)
     except re.error as error:
-        raise UsageError(f"--modules {modules!r} is no regular expression: {error}.") from None
+        raise UsageError(
+            f"--modules {modules!r} is not a valid regular expression: {error}."
+        ) from None
     console.progress().print("Loading packages.", style="dim")
     import torch
 

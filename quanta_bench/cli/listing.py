@@ -122,6 +122,8 @@ def models() -> Listing:
 
 def targets() -> Listing:
     """What ``make`` and the commands ``table`` and ``figure`` can make."""
+    suites = {name: load_suite(name) for name in shipped()}
+    profiles = dict.fromkeys(profile for suite in suites.values() for profile in suite.profiles)
     rows = [
         {
             "make": name,
@@ -129,7 +131,7 @@ def targets() -> Listing:
             "what": suite.title,
             "profiles": ", ".join(suite.profiles),
         }
-        for name, suite in ((name, load_suite(name)) for name in shipped())
+        for name, suite in suites.items()
     ]
     rows += [
         {
@@ -161,7 +163,7 @@ def targets() -> Listing:
             "make": "tune",
             "command": "quanta-bench tune SUITE",
             "what": "learning rates of a table's rows, chosen on validation items",
-            "profiles": "embedded, paper",
+            "profiles": ", ".join(profiles),
         },
         {
             "make": "params",

@@ -1,7 +1,7 @@
 """Test items whose text stands in the training data, of whatever task.
 
 A task's own splits keep related items apart. They cannot do so across tasks: a mixture may contain
-another task's test questions. So texts are compared as words, in small letters and without
+another task's test questions. So texts are compared as words, in lower case and without
 punctuation, by the share of a test text's five-word sequences that one training text holds
 (containment, Broder 1997).
 """
@@ -43,7 +43,7 @@ FOLDER = "overlaps"
 
 @lru_cache(maxsize=1024)  # items share candidates, and a prompt shows fields
 def words(text: str) -> Words:
-    """Words and operators of a text: compatible forms, small letters, no punctuation."""
+    """Words and operators of a text: compatible forms, lower case, no punctuation."""
     return tuple(re.findall(r"\w+|[-+*/=<>^%]", unicodedata.normalize("NFKC", text).casefold()))
 
 

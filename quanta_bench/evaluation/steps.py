@@ -192,7 +192,7 @@ class RecordedSteps:
         self._replay: Callable[[], Tensor] | None = None
 
     def keep(self, rows: Tensor) -> None:
-        """Keep only these rows, and record the next step anew.
+        """Keep only these rows, and record the next step again.
 
         Args:
             rows: (kept,) int64 numbers among the present rows.

@@ -128,7 +128,7 @@ class Claimant:
         return False
 
     def wait(self, runs: Sequence[PendingRun]) -> bool:
-        """Wait only until the others have given a sign of life: their runs are theirs to finish.
+        """Wait only until the others have shown that they are alive: they finish their own runs.
 
         A machine that does nothing is better given back. Who computes a run looks after those of
         the others when it is done, and the command replaces workers that are lost.

@@ -83,7 +83,7 @@ def dequantise(model: M, dtype: torch.dtype | None = None) -> M:
                 raise UsageError(
                     f"bitsandbytes has turned the weights of this {type(model).__name__} into a "
                     "form for inference alone, in its first pass in evaluation mode on this "
-                    "processor. Load the model anew and dequantise it before any pass."
+                    "processor. Load the model again and dequantise it before any pass."
                 )
             setattr(parent, name, _plain(layer, backend, dtype or torch.float32))
     if any(map(_is_integer, model.parameters())):

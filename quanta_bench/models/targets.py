@@ -51,7 +51,7 @@ def counterparts(model: str, names: Iterable[str]) -> tuple[str, ...]:
     Args:
         model: as :func:`quanta_bench.models.meta.meta_model` takes it.
         names: names of modules. Those that the model has, and those that are not LLaMA's, stay; a
-            part that it does not have, such as the gate of an MLP without one, falls away.
+            part that it does not have, such as the gate of an MLP without one, is dropped.
 
     Returns:
         Names without repetition. Where nothing is left, all linear layers of the model's blocks.

@@ -46,7 +46,7 @@ def constant_row(
 
 
 def _best(column: ColumnSpec, results: Sequence[Result], store: Store) -> float | None:
-    right: dict[str, str] = {}
+    right: dict[str, object] = {}
     metric = column.metric
     for result in results:
         scored = result.tasks.get(column.task)

@@ -325,7 +325,7 @@ def _check_columns(suite: Suite, by_task: Collection[str]) -> None:
     if both:
         raise ValueError(f"{sorted(both)} are trained on, so they are not untouched")
     if len(set(keys)) < len(keys):
-        raise ValueError(f"a column stands twice in {keys}")
+        raise ValueError(f"a column appears twice in {keys}")
 
 
 def _trained(columns: Iterable[ColumnSpec]) -> set[str]:

@@ -210,8 +210,8 @@ def train(
 ) -> TrainingOutcome:
     """Train an adapted model and leave it with the weights of its best validation.
 
-    In a group of processes, that of ``data``, each is called so and returns the same, but for
-    what it measured of itself.
+    In a group of processes, that of ``data``, each makes the same call and gets the same result,
+    apart from its own timings and memory.
 
     Args:
         model: the adapted model; changed in place.

@@ -78,7 +78,7 @@ def parse_rates(text: str) -> tuple[float, ...]:
         raise UsageError(f"--rates {text}: there is nothing to compare; give at least two.")
     for before, after in pairwise(words):
         if float(before) == float(after):
-            raise UsageError(f"--rates {text}: {after} stands twice.")
+            raise UsageError(f"--rates {text}: {after} is given twice.")
         if float(before) > float(after):
             raise UsageError(f"--rates {text}: {after} follows {before}; write the smallest first.")
     return rates

@@ -36,7 +36,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _DuplicateKeyError(f"the key {twice!r} stands twice in one object")
+        raise _DuplicateKeyError(f"the key {twice!r} appears twice in one object")
     return made
 
 

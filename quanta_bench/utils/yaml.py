@@ -86,8 +86,8 @@ def _check_size(node: yaml.Node, sizes: dict[int, int]) -> int:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """Refuse a key that stands twice: of two values for it PyYAML keeps the last."""
+    """Refuse a key that appears twice: of two values for it PyYAML keeps the last."""
     names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
     for number, (tag, name) in enumerate(names):
         if (tag, name) in names[:number]:
-            raise yaml.YAMLError(f"the key {name!r} stands twice in one mapping")
+            raise yaml.YAMLError(f"the key {name!r} appears twice in one mapping")

@@ -245,7 +245,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_standard_error() -> Iterator[None]:
-    """Nowhere is where child processes write their messages."""
+    """Discard what child processes write to standard error."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

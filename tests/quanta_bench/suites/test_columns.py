@@ -125,7 +125,7 @@ def test_a_profile_has_columns_of_its_own_and_the_others_keep_the_suites(bench: 
 )
 def test_a_profiles_columns_are_of_its_tasks(over: dict[str, Any]) -> None:
     profile = {"rows": ["lora"], **over}
-    with pytest.raises(ValidationError, match=r"not among|stands twice"):
+    with pytest.raises(ValidationError, match=r"not among|appears twice"):
         Suite.model_validate({"name": "t", "tasks": ["boolq"], "profiles": {"embedded": profile}})
 
 

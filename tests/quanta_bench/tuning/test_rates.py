@@ -67,7 +67,7 @@ def test_every_methods_default_row_is_surrounded_and_its_search_covered() -> Non
         ("1e-3,inf", "inf is no learning rate"),
         ("nan,1", "nan is no learning rate"),
         ("1e-3,1e-4", "1e-4 follows 1e-3; write the smallest first"),
-        ("1e-3,0.001", "0.001 stands twice"),
+        ("1e-3,0.001", "0.001 is given twice"),
         ("1e-3,,1e-2", "separated by commas"),
         ("fast,slow", "separated by commas"),
     ],

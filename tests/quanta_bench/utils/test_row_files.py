@@ -58,8 +58,8 @@ def test_a_row_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
         ("a.txt", b"prompt,target\nx,y", "a.txt, line 1: Expecting value. A file of rows is JSON"),
         ("a.jsonl", b"[" * 100_000, "nested too deeply"),
         ("a.jsonl", b'{"answer": ' + b"1" * 5000 + b"}", "a.jsonl, line 1: a number has too many"),
-        ("a.json", b'[\n{"answer": 0, "answer": 1}]', "the key 'answer' stands twice"),
-        ("a.jsonl", b'{}\n{"a": {"b": 1, "b": 1}}', "a.jsonl, line 2: the key 'b' stands twice"),
+        ("a.json", b'[\n{"answer": 0, "answer": 1}]', "the key 'answer' appears twice"),
+        ("a.jsonl", b'{}\n{"a": {"b": 1, "b": 1}}', "a.jsonl, line 2: the key 'b' appears twice"),
     ],
 )
 def test_what_cannot_be_read_is_named(
