@@ -21,6 +21,7 @@ from quanta_bench.export.formats.names import model_name, written
 from quanta_bench.export.formats.options import Options
 from quanta_bench.export.stored import StoredRun
 from quanta_bench.models.loading import ModelRef, load_tokenizer
+from quanta_bench.plugins import find_protocol
 from quanta_bench.references import short_names
 from quanta_bench.results.records import Result, TaskResult
 from quanta_bench.utils.folders import whole_file
@@ -174,7 +175,7 @@ def theirs(metric: str, found: TaskResult, result: Result) -> tuple[str, str]:
     alike there. It has none per token, which gets a filter of that name.
     """
     name, by = base_name(metric), normaliser(metric)
-    if found.kind == "generate":
+    if _is_generated(found, result):
         return ("exact_match" if name == "accuracy" else name), "none"
     if not by and f"{metric}/{result.evaluation.normaliser}" in found.metrics:
         by = result.evaluation.normaliser
@@ -182,6 +183,13 @@ def theirs(metric: str, found: TaskResult, result: Result) -> tuple[str, str]:
     if (name, by) == ("acc", "byte_mean"):
         return "acc_bytes", "none"
     return name, FILTERS.get(by, "none")
+
+
+def _is_generated(found: TaskResult, result: Result) -> bool:
+    """Whether a task's answers were generated, which the protocol decides where a task chooses."""
+    return found.kind == "generate" or (
+        found.kind != "perplexity" and find_protocol(result.evaluation.protocol).generates
+    )
 
 
 def _metrics(found: TaskResult, result: Result) -> dict[str, Any]:
@@ -198,13 +206,14 @@ def _metrics(found: TaskResult, result: Result) -> dict[str, Any]:
 
 def _config(found: TaskResult, name: str, alias: str, result: Result) -> dict[str, Any]:
     spec = result.evaluation
+    kind = "generate" if _is_generated(found, result) else found.kind
     kinds = {"generate": "generate_until", "perplexity": "loglikelihood_rolling"}
     return {
         "task": name,
         "task_alias": alias,
         "dataset_path": f"quanta-bench:{spec.source}",
         "test_split": spec.split,
-        "output_type": kinds.get(found.kind, "multiple_choice"),
+        "output_type": kinds.get(kind, "multiple_choice"),
         "num_fewshot": 0,
         "metric_list": [
             {"metric": theirs(metric, found, result)[0], "aggregation": "mean"}

@@ -68,6 +68,24 @@ def test_answers_and_perplexities_of_the_study_are_in_its_table(tmp_path: Path) 
     assert found["perplexity"][5] == "↓"
 
 
+def test_generated_answers_of_a_task_that_chooses_are_exact_matches(
+    llm_adapters: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = {"training.protocol": "generate"}
+    source = f"local:{llm_adapters}"
+    asked = job("none", ["piqa"], settings, 0, f"local:{tiny_model}", source)
+    store = Store(tmp_path / "results")
+    run = StoredRun(store, Runner(store, Silent(), Pools()).run(asked))
+    path, items = lm_eval_results.write([run], tmp_path / "out", Options(items=True))
+    record = json.loads(path.read_text())
+    config = record["configs"]["quanta_bench_piqa"]
+    assert config["output_type"] == "generate_until"
+    assert [one["metric"] for one in config["metric_list"]] == ["exact_match"]
+    assert "exact_match,none" in record["results"]["quanta_bench_piqa"]
+    assert record["higher_is_better"]["quanta_bench_piqa"] == {"exact_match": True}
+    assert {*json.loads(items.read_text().splitlines()[0])["metrics"]} == {"exact_match"}
+
+
 def test_none_of_our_tasks_is_taken_for_one_of_theirs(finished: FinishedRuns) -> None:
     record = lm_eval_results.record(finished("lora"))
     parts: list[dict[str, Any]] = [record[part] for part in ("results", "configs", "versions")]
