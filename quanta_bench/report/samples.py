@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from quanta_bench.data.pools import Pools, draw
 from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.evaluation.stats import mean
-from quanta_bench.plugins import METHODS, find_protocol, find_task, task_title
+from quanta_bench.plugins import METHODS, find_protocol, find_task
 from quanta_bench.report.appendix import TABLES
 from quanta_bench.report.prompts import context_seen
 from quanta_bench.results.records import Result
@@ -204,7 +204,9 @@ def take_samples(profile: str, store: Store, selection: Selection) -> Samples:
             tasks.append(_sample(compared, store, selection.items))
             notes += compared.notes
         except BenchError as error:
-            notes.append(f"{task_title(task)} is not shown: {error}")
+            # The stored title: the task itself may be a user's own file that is gone.
+            title = next(r.tasks[task].title for r in results if task in r.tasks)
+            notes.append(f"{title} is not shown: {error}")
     if not tasks:
         raise BenchError(" ".join(notes))
     return Samples(

@@ -232,6 +232,19 @@ def test_runs_of_other_data_are_not_shown(done: Done, tmp_path: Path) -> None:
         take_samples("embedded", store, Selection())
 
 
+def test_a_task_whose_file_is_gone_is_left_out_by_its_title(done: Done, tmp_path: Path) -> None:
+    def moved(result: Result) -> Result:
+        if done.written not in result.tasks:
+            return result
+        return result.model_copy(
+            update={"tasks": {"jsonl:/gone/sums.jsonl": result.tasks[done.written]}}
+        )
+
+    made = take_samples("embedded", copied(done, tmp_path, moved), Selection())
+    assert [task.task for task in made.tasks] == [done.choice]
+    assert any("sums is not shown: " in note and "/gone/sums.jsonl" in note for note in made.notes)
+
+
 def test_runs_without_predictions_are_left_out_and_counted(done: Done, tmp_path: Path) -> None:
     store = copied(done, tmp_path)
     first, *others = store.runs()
