@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def tuned_suite(request: Request, choice: Choice, study: Study, source: str) -> 
     found = {(row.label, row.model): row for row in study.rows if row.chosen is not None}
     profile["rows"] = [
         _row(row, choice, found.get((row.spec.label, row.model.title)), study)
+        | _relative_to(row, request.grid)
         for row in request.grid
         if not row.missing
     ]
@@ -82,6 +83,19 @@ def _row(row: GridRow, choice: Choice, found: RowStudy | None, study: Study) -> 
         }
     changed = spec.model_copy(update=update)
     return changed.model_dump(mode="json", exclude_defaults=True)
+
+
+def _relative_to(row: GridRow, grid: Sequence[GridRow]) -> dict[str, str]:
+    """The row that a row's share is relative to, by its label in the file; empty if left out."""
+    if row.reference is None:
+        return {}
+    labels = (
+        other.spec.label
+        for other in grid
+        if not other.missing
+        and (other.written, other.model.name) == (row.reference.label, row.model.name)
+    )
+    return {"relative_to": next(labels, "")}
 
 
 def _for_all(choice: Choice) -> Mapping[str, Any]:

@@ -171,3 +171,24 @@ def test_the_tuned_suite_keeps_what_the_command_line_chose(tmp_path: Path) -> No
         assert one.spec.label == other.spec.label
         assert runs(one) == runs(at(other, 0.5))
     assert set(marks(tuned).values()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "expected"),
+    [
+        ("qpa", Choice(size="medium", methods=("qpa",)), {""}),
+        ("qtha", Choice(methods=("qtha",)), {""}),
+        ("qpa", Choice(size="medium", settings={"lora.r": 16}), {"LoRA r=16"}),
+        ("qpa", Choice(size="medium"), {"LoRA r=8"}),
+    ],
+)
+def test_shares_are_relative_to_a_row_of_the_tuned_suite(
+    name: str, choice: Choice, expected: set[str], tmp_path: Path
+) -> None:
+    request = Request.of(load_suite(name), "embedded", choice)
+    content = suite_file.tuned_suite(request, choice, study := forged(request, 0.5), name)
+    path = suite_file.write(content, study, tmp_path, study.name)
+    tuned = Request.of(load_suite(str(path)), "embedded")
+    assert len(tuned.grid) == len(request.grid)
+    found = {row.spec.relative_to for row in tuned.grid if row.spec.method == name}
+    assert found == expected
