@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -79,6 +79,17 @@ def deviation(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def error_of_average(errors: Sequence[float]) -> float:
-    """Standard error of the average of independent tasks, from each task's own."""
-    return math.sqrt(sum(error**2 for error in errors)) / len(errors) if errors else math.nan
+def error_of_average(errors: Sequence[float], of: Sequence[Hashable] = ()) -> float:
+    """Standard error of an average, from the errors of its parts.
+
+    Args:
+        errors: a standard error each.
+        of: what the items of each part are; by default all are independent. Errors of the same
+            items add up, which is the most that they can do.
+    """
+    if not errors:
+        return math.nan
+    sums: dict[Hashable, float] = {}
+    for error, items in zip(errors, of or range(len(errors)), strict=True):
+        sums[items] = sums.get(items, 0.0) + error
+    return math.hypot(*sums.values()) / len(errors)

@@ -121,15 +121,18 @@ def compare_rows(
                 first = next(iter(scored.values())).tasks[column.task]
                 titles[column.key] = column.title or f"{first.title} {column.metric}".rstrip()
     lines: list[Line] = []
+    by_key = {column.key: column for column in suite.shown_columns}
     for average in suite.shown_averages:
         keys = average.columns
+        specs = [by_key[key] for key in keys]
         means = {
-            label: evidence.average([found.get((label, key)) for key in keys])
+            label: evidence.average(specs, [found.get((label, key)) for key in keys])
             for label in known_rows
         }
         known = {label: one for label, one in means.items() if one is not None}
+        places = max((one.decimals for one in known.values()), default=1)
         lines += [
-            Line(average.title, True, one)
+            Line(average.title, True, one, places)
             for one in evidence.differences(known, fixed, reference, rows)
         ]
     by_column = {

@@ -161,19 +161,39 @@ def _answers(items: ItemScores) -> list[Answer]:
     ]
 
 
-def average(columns: Sequence[Evidence | None]) -> Evidence | None:
-    """A row's mean over columns; ``None`` unless all have the same seeds."""
+def items_of(column: ColumnSpec) -> tuple[bool, str]:
+    """What the items of a column are: steps of the training, or the test items of a task."""
+    return column.of_training, column.task
+
+
+def average(specs: Sequence[ColumnSpec], columns: Sequence[Evidence | None]) -> Evidence | None:
+    """A row's mean over columns.
+
+    Args:
+        specs: the columns.
+        columns: the row's scores in each.
+
+    Returns:
+        ``None`` unless all have the same seeds, and two metrics of one task the same groups of
+        items.
+    """
     known = [column for column in columns if column is not None]
     if not known or len(known) < len(columns) or len({column.seeds for column in known}) > 1:
         return None
+    of = [items_of(spec) for spec in specs]
+    groups: dict[tuple[bool, str], tuple[str, ...]] = {}
+    for of_one, column in zip(of, known, strict=True):
+        if groups.setdefault(of_one, column.scores.groups) != column.scores.groups:
+            return None
     items = tuple(
         "/".join(column.items[number] for column in known) for number in range(len(known[0].seeds))
     )
     return Evidence(
         known[0].seeds,
-        taken_apart.average([c.scores for c in known]),
+        taken_apart.average([column.scores for column in known], of),
         items,
         all(column.lower_is_better for column in known),
+        max(column.decimals for column in known),
     )
 
 

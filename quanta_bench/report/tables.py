@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -228,15 +228,18 @@ def _fill(
         means = by_seed.reindex(columns=keys).dropna().mean(axis="columns")
         for row, of_seeds in means.groupby(level="row"):
             number = cast(int, row)
-            value = _average(rows[number], keys, of_seeds)
-            value.groups = sum(rows[number].cells[key].groups for key in keys)
+            of = {key: evidence.items_of(by_key[key]) for key in keys}
+            value = _average(rows[number], of, of_seeds)
+            value.groups = sum({of[key]: rows[number].cells[key].groups for key in keys}.values())
             rows[number].averages[average.title] = value
-            rests_on = evidence.average([found.get((number, key)) for key in keys])
+            rests_on = evidence.average(
+                [by_key[key] for key in keys], [found.get((number, key)) for key in keys]
+            )
             if rests_on is not None:
                 found[number, average.title] = rests_on
                 value.seed_errors = evidence.own_errors(rests_on)
             else:
-                _bound_average(value, [rows[number].cells[key] for key in keys])
+                _bound_average(value, [rows[number].cells[key] for key in keys], [*of.values()])
     _set_margins(rows, found)
     return found
 
@@ -277,17 +280,23 @@ def _bound(value: Value, row: TableRow, column: ColumnSpec, results: Sequence[Re
         row.bounds.append(column.key)
 
 
-def _bound_average(value: Value, columns: Sequence[Value]) -> None:
-    """Give an average the interval that its columns allow without predictions."""
+def _bound_average(value: Value, columns: Sequence[Value], of: Sequence[Hashable]) -> None:
+    """Give an average the interval that its columns allow without predictions.
+
+    Args:
+        value: the average.
+        columns: a row's values in its columns.
+        of: what the items of each are.
+    """
     for seed in value.seeds:
         known = [column.seed_errors[seed] for column in columns if seed in column.seed_errors]
         if len(known) == len(columns):
-            value.seed_errors[seed] = stats.error_of_average(known)
+            value.seed_errors[seed] = stats.error_of_average(known, of)
     # Each column has a mean of its own, which costs a degree of freedom.
     noise = evidence.from_results(
         list(value.seeds.values()),
         [value.seed_errors.get(seed) for seed in value.seeds],
-        value.groups - len(columns) + 1,
+        value.groups - len(set(of)) + 1,
     )
     value.margin = evidence.margin(noise)
 
@@ -320,15 +329,19 @@ def _values(
     return values.assign(value=values.value * scale)[["row", "seed", "run", "column", "value"]]
 
 
-def _average(row: TableRow, keys: Sequence[str], by_seed: pd.Series[float]) -> Value:
-    errors = [row.cells[key].standard_error for key in keys]
+def _average(row: TableRow, of: Mapping[str, Hashable], by_seed: pd.Series[float]) -> Value:
+    """A row's average over columns, given with what the items of each are."""
+    errors = [row.cells[key].standard_error for key in of]
     known = [error for error in errors if error is not None]
     return Value(
         mean=by_seed.mean(),
         deviation=by_seed.std() if len(by_seed) > 1 else None,
         # An average with an unknown part has an unknown error, not a smaller one.
-        standard_error=stats.error_of_average(known) if len(known) == len(errors) else None,
+        standard_error=(
+            stats.error_of_average(known, [*of.values()]) if len(known) == len(errors) else None
+        ),
         seeds=dict(zip(by_seed.index.get_level_values("seed"), by_seed, strict=True)),
+        decimals=max(row.cells[key].decimals for key in of),
     )
 
 

@@ -5,7 +5,7 @@ Everything here is linear: a difference of two rows and a mean over columns are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,20 +132,34 @@ def of_metric(
     return _column(means, parts, totals, blocks)
 
 
-def average(columns: Sequence[Scores]) -> Scores:
-    """The mean over columns of one row; their items are different ones.
+def average(columns: Sequence[Scores], of: Sequence[Hashable]) -> Scores:
+    """The mean over columns of one row.
+
+    Args:
+        columns: at least one, with the same seeds.
+        of: what each column's items are. Columns of the same, such as two metrics of a task, have
+            the same items, so that their errors add up; others are independent.
 
     Raises:
-        ValueError: they have different numbers of seeds, or there are none.
+        ValueError: they have different numbers of seeds, there are none, or columns of the same
+            items have other groups.
     """
     if not columns or len({column.seeds for column in columns}) > 1:
         raise ValueError("an average takes columns with the same seeds")
+    by_items: dict[Hashable, list[Scores]] = {}
+    for column, items in zip(columns, of, strict=True):
+        by_items.setdefault(items, []).append(column)
+    strata = list(by_items.values())
+    if any(column.groups != alike[0].groups for alike in strata for column in alike):
+        raise ValueError("columns of the same items have other groups")
+    parts = [np.sum([column.parts for column in alike], axis=0) for alike in strata]
+    totals = [np.sum([column.totals for column in alike], axis=0) for alike in strata]
     return Scores(
         np.mean([column.means for column in columns], axis=0),
-        np.concatenate([column.parts for column in columns], axis=1) / len(columns),
-        np.concatenate([column.totals for column in columns], axis=1) / len(columns),
-        tuple(f"{n}/{name}" for n, column in enumerate(columns) for name in column.groups),
-        np.concatenate([np.full(len(c.groups), n) for n, c in enumerate(columns)]),
+        np.concatenate(parts, axis=1) / len(columns),
+        np.concatenate(totals, axis=1) / len(columns),
+        tuple(f"{n}/{name}" for n, alike in enumerate(strata) for name in alike[0].groups),
+        np.concatenate([np.full(len(a[0].groups), n) for n, a in enumerate(strata)]),
     )
 
 

@@ -106,16 +106,15 @@ def _value(column: ColumnSpec, result: Result) -> float:
 def _error(columns: Sequence[ColumnSpec], found: ByColumn, store: Store) -> float | None:
     """Standard error of the mean over columns: of seeds and items, or of items for one seed."""
     known = [evidence.evidence(column, found[column.key], store) for column in columns]
-    distinct = len({column.task for column in columns}) == len(columns)
-    joint = evidence.average(known) if distinct else None
+    joint = evidence.average(columns, known)
     if joint is not None:
         return finite(noise(joint.scores).standard_error)
-    by_task: dict[str, float] = {}
-    for column, one in zip(columns, known, strict=True):
-        error = _bound(column, found[column.key]) if one is None else noise(one.scores)
-        # Columns of one task have the same items: their errors add up, at most.
-        by_task[column.task] = by_task.get(column.task, 0.0) + error.standard_error
-    return finite(math.hypot(*by_task.values()) / len(columns))
+    errors = [
+        _bound(column, found[column.key]) if one is None else noise(one.scores)
+        for column, one in zip(columns, known, strict=True)
+    ]
+    own = [error.standard_error for error in errors]
+    return finite(stats.error_of_average(own, [evidence.items_of(one) for one in columns]))
 
 
 def _bound(column: ColumnSpec, results: Mapping[int, Result]) -> Noise:

@@ -122,6 +122,8 @@ def test_the_error_of_an_average_is_that_of_independent_terms() -> None:
     # The average of 8 tasks with error 2 each: 2 / sqrt(8).
     assert stats.error_of_average([2.0] * 8) == pytest.approx(2 / math.sqrt(8))
     assert stats.error_of_average([3.0, 4.0]) == pytest.approx(2.5)
+    assert stats.error_of_average([3.0, 4.0], ["drop", "drop"]) == pytest.approx(3.5)
+    assert stats.error_of_average([1.0, 2.0, 4.0], ["a", "a", "b"]) == pytest.approx(5 / 3)
 
 
 @given(SCORES)

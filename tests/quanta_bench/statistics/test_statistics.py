@@ -106,10 +106,27 @@ def test_an_average_adds_the_errors_of_its_columns() -> None:
         scores.of_items([list(random.normal(size=n))], [[f"{k:02d}" for k in range(n)]])
         for n in (10, 20)
     ]
-    both = noise(scores.average(columns)).standard_error
+    both = noise(scores.average(columns, of=["one task", "another"])).standard_error
     assert both == pytest.approx(
         math.hypot(*(noise(column).standard_error for column in columns)) / 2
     )
+
+
+def test_an_average_of_two_metrics_of_the_same_items_has_the_error_of_the_items_average() -> None:
+    """F1 and exact match of an answer go together, so that their errors do not cancel."""
+    random = np.random.default_rng(5)
+    exact = random.integers(0, 2, 40).astype(float)
+    f1 = np.clip(exact + 0.2 * random.random(40), 0, 1)
+    groups = [f"{k:02d}" for k in range(40)]
+    columns = [scores.of_items([list(values)], [groups]) for values in (f1, exact)]
+    found = scores.average(columns, of=["drop", "drop"])
+    own = scores.of_items([list((f1 + exact) / 2)], [groups])
+    assert noise(found).standard_error == pytest.approx(noise(own).standard_error)
+    assert found.means == pytest.approx(own.means)
+    assert len(found.groups) == 40
+    other = scores.of_items([list(exact)], [[f"other {k:02d}" for k in range(40)]])
+    with pytest.raises(ValueError, match="other groups"):
+        scores.average([columns[0], other], of=["drop", "drop"])
 
 
 def test_two_rows_alone_are_compared_by_the_paired_t_of_their_seeds() -> None:
