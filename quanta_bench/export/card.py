@@ -204,14 +204,15 @@ def _words(run: StoredRun, form: Form, name: str, base: str) -> dict[str, Any]:
     # A card is read on other machines.
     spec = by_last_names(record.spec)
     title = METHODS.get(spec.method).title
+    head = not find_protocol(spec.protocol).prompts
     return {
         "name": markdown(name),
         "form": form,
-        "head": not find_protocol(spec.protocol).prompts,
+        "head": head,
         "method": markdown(title),
         "base": markdown(record.model),
         "base_path": base,
-        "outputs": _outputs(record.spec.tasks) if form != "merged" else 0,
+        "outputs": _outputs(record.spec.tasks) if head and form != "merged" else 0,
         "settings": ", ".join(f"{k}={v}" for k, v in record.settings.items() if v is not None),
         "tasks": ", ".join(markdown(portable_task(task)) for task in spec.tasks),
         "record": record,

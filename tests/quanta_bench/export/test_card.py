@@ -59,6 +59,18 @@ def test_an_adapters_card_names_its_base(
     assert "quanta_bench" not in text
 
 
+def test_an_adapter_without_a_head_is_exported_where_its_data_are_gone(
+    finished: FinishedRuns, tmp_path: Path
+) -> None:
+    stored = finished("lora")
+    training = stored.result.training
+    spec = training.spec.model_copy(update={"tasks": ("jsonl:/gone/animals.jsonl",)})
+    training = training.model_copy(update={"spec": spec})
+    run = StoredRun(stored.store, stored.result.model_copy(update={"training": training}))
+    export(run, tmp_path / "a", "adapter")
+    assert "Data: jsonl:animals.jsonl" in (tmp_path / "a" / "README.md").read_text()
+
+
 def from_hub(run: StoredRun, items: int | None) -> Any:
     """The run as if its task had been read from the hub."""
     ((name, task),) = run.result.tasks.items()
