@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,7 +207,8 @@ def _words(run: StoredRun, form: Form, name: str, base: str) -> dict[str, Any]:
     title = METHODS.get(spec.method).title
     head = not find_protocol(spec.protocol).prompts
     return {
-        "name": markdown(name),
+        "title": markdown(name),
+        "name": name,
         "form": form,
         "head": head,
         "method": markdown(title),
@@ -236,6 +238,7 @@ def _words(run: StoredRun, form: Form, name: str, base: str) -> dict[str, Any]:
             if name in record.environment.packages
         },
         "code": markdown_code,
+        "literal": _literal,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "hub_data": [task for task, names in hub_data(result).items() if names],
     }
@@ -250,6 +253,11 @@ def _row(score: Score) -> dict[str, str]:
         "chance": "–" if score.chance is None else f"{score.chance:.3f}",
         "items": str(score.items),
     }
+
+
+def _literal(text: str) -> str:
+    """A text as a literal of Python, in the double quotes of the card's code."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _outputs(tasks: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.export import card, hub
 from quanta_bench.export.folder import export
 from quanta_bench.export.stored import StoredRun
+from quanta_bench.utils.escaping import markdown
 
 
 def test_the_hubs_reader_finds_scores_base_and_library(
@@ -57,6 +59,18 @@ def test_an_adapters_card_names_its_base(
     assert ModelCard(text).data.library_name == "peft"
     assert f'from_pretrained("{tiny_model}")' in text
     assert "quanta_bench" not in text
+
+
+@pytest.mark.parametrize("name", ["my__model", 'a "b" \\n', "größe|*x*"])
+def test_the_code_has_the_name_as_it_is_and_the_heading_its_markdown(
+    name: str, finished: FinishedRuns, tmp_path: Path
+) -> None:
+    card.write(finished("lora"), tmp_path, "adapter", name, "C:\\new base")
+    text = (tmp_path / "README.md").read_text()
+    assert f"\n# {markdown(name)}\n" in text
+    code = ast.parse(text.partition("```python\n")[2].partition("```")[0])
+    literals = {node.value for node in ast.walk(code) if isinstance(node, ast.Constant)}
+    assert literals == {name, "C:\\new base"}
 
 
 def test_an_adapter_without_a_head_is_exported_where_its_data_are_gone(
