@@ -60,8 +60,14 @@ def method_comparison(run: StoredRun) -> list[dict[str, Any]]:
     return [
         _record(run, task)
         for task, found in result.tasks.items()
-        if measure(found.metric).high == 1 and found.metric in found.metrics
+        if _is_fraction(found.metric) and found.metric in found.metrics
     ]
+
+
+def _is_fraction(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1, as an accuracy does and a correlation does not."""
+    known = measure(metric)
+    return (known.low, known.high) == (0, 1)
 
 
 def _record(run: StoredRun, task: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from quanta_bench.errors import UsageError
 from quanta_bench.export.formats import method_comparison as ours
 from quanta_bench.export.formats import peft_rows
 from quanta_bench.export.formats.options import Options
-from quanta_bench.export.stored import find_run, find_runs
+from quanta_bench.export.stored import StoredRun, find_run, find_runs
 
 CHECKOUT = "PEFT_CHECKOUT"
 """Names a clone of peft's repository, whose own reader judges the files: no package holds it."""
@@ -47,6 +47,17 @@ def test_full_fine_tuning_has_no_adapter_and_the_base_no_training(finished: Fini
     assert ours.method_comparison(finished("none")) == []
     with pytest.raises(UsageError, match="no run with both"):
         ours.write([finished("none")], Path("nowhere"), Options())
+
+
+@pytest.mark.parametrize("metric", ["matthews", "pearson", "perplexity"])
+def test_a_correlation_and_a_perplexity_are_no_accuracy(
+    metric: str, finished: FinishedRuns
+) -> None:
+    run = finished("lora")
+    ((name, task),) = run.result.tasks.items()
+    other = task.model_copy(update={"metric": metric, "metrics": {metric: 0.5}})
+    result = run.result.model_copy(update={"tasks": {name: other}})
+    assert ours.method_comparison(StoredRun(run.store, result)) == []
 
 
 def test_forgetting_is_measured_against_the_base_on_the_same_text() -> None:
