@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from quanta_bench.errors import UsageError
+from quanta_bench.spec import EvaluationSpec, Frozen, TrainingSpec
 from quanta_bench.utils.yaml import parse_yaml
 
 
@@ -47,8 +48,8 @@ NO_CHOICE = Choice()
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     """``["rank=8", "targets=[q_proj]"]`` as a dictionary; values are read as YAML.
 
-    Numbers such as ``1e-3`` are numbers here, though YAML 1.1 reads them as text, and ``a,b`` is
-    a list.
+    Numbers such as ``1e-3`` are numbers here, though YAML 1.1 reads them as text, ``a,b`` is a
+    list, and nothing is the empty text where a setting of trainings or evaluations is a text.
 
     Raises:
         UsageError: an entry has no ``=``, or its value is not YAML.
@@ -59,13 +60,22 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UsageError(f"{word!r} is not of the form name=value.")
         try:
-            read = parse_yaml(value)
+            # A shell hands over key="" as key=, which YAML reads as null.
+            read = "" if not value and _is_text(key) else parse_yaml(value)
             if isinstance(read, str) and "," in value and value[0] not in "\"'":
                 read = [parse_yaml(part) for part in value.split(",")]
         except yaml.YAMLError:
             raise UsageError(f"The value in {word!r} is not valid YAML.") from None
         settings[key] = _with_numbers(read)
     return settings
+
+
+def _is_text(key: str) -> bool:
+    """Whether a key such as ``evaluation.forgetting`` is of a setting whose value is a text."""
+    owner, _, name = key.partition(".")
+    specs: dict[str, type[Frozen]] = {"training": TrainingSpec, "evaluation": EvaluationSpec}
+    field = specs[owner].model_fields.get(name) if owner in specs else None
+    return field is not None and field.annotation is str
 
 
 def _with_numbers(value: Any) -> Any:

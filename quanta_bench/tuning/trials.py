@@ -129,8 +129,8 @@ def plan(request: Request, choice: Choice) -> Plan:
     for text in sorted(texts & {column.task for column in columns}):
         raise UsageError(
             f"{text} is scored by {request.suite.name} and read for the bound on perplexity, for "
-            "which there are test items alone: name another text, or none, with "
-            "--set evaluation.forgetting=NAME."
+            "which there are test items alone: name another text with "
+            '--set evaluation.forgetting=NAME, or none with --set evaluation.forgetting="".'
         )
     made = Plan(rows, skipped, columns, notes)
     if texts == {""}:

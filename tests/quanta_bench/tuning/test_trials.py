@@ -15,7 +15,7 @@ from quanta_bench.report.table import TableRow
 from quanta_bench.report.tuned import settings_of
 from quanta_bench.runs.cells import Cells
 from quanta_bench.runs.identity import PlannedRow
-from quanta_bench.suites.choice import Choice
+from quanta_bench.suites.choice import Choice, parse_settings
 from quanta_bench.suites.grid import GridRow
 from quanta_bench.suites.loading import load_suite, shipped
 from quanta_bench.suites.request import Request
@@ -58,7 +58,7 @@ def test_the_score_is_of_the_columns_that_averages_show_and_rows_train_on() -> N
 
 def test_running_text_is_read_unless_the_user_says_no() -> None:
     assert all(tunable.has_text for tunable in planned("table2").rows)
-    without = Choice(settings={"evaluation.forgetting": ""})
+    without = Choice(settings=parse_settings(["evaluation.forgetting="]))
     plan = planned("table2", without)
     assert not any(tunable.has_text for tunable in plan.rows)
     assert "No bound on perplexity" in plan.notes[-1]
