@@ -44,7 +44,9 @@ class Budget(BaseModel):
         Raises:
             UsageError: the text is none of these, or not positive.
         """
-        match = re.fullmatch(r"\s*(\d[\d_,]*\.?\d*|\.\d+)\s*([%kKmMbB]?)\s*", text)
+        # A comma between thousands alone: elsewhere it may be meant as a decimal point.
+        number = r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d[\d_]*)\.?\d*|\.\d+"
+        match = re.fullmatch(rf"\s*({number})\s*([%kKmMbB]?)\s*", text)
         value = float(re.sub("[_,]", "", match.group(1))) if match else 0.0
         if not match or value == 0 or math.isinf(value):
             raise UsageError(

@@ -19,6 +19,8 @@ from quanta_bench.plugins import build_method
         (".5 %", None, 0.5),
         ("460800", 460_800, None),
         ("460,800", 460_800, None),
+        ("1,460,800.5", 1_460_800.5, None),
+        ("460_800", 460_800, None),
         ("2.7M", 2_700_000, None),
         ("500k", 500_000, None),
         ("1B", 1_000_000_000, None),
@@ -30,7 +32,24 @@ def test_words(words: str, parameters: float | None, percent: float | None) -> N
     assert found.percent == percent
 
 
-@pytest.mark.parametrize("words", ["", "many", "-1M", "0", "0%", "1G", "%", "1e6"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "many",
+        "-1M",
+        "0",
+        "0%",
+        "1G",
+        "%",
+        "1e6",
+        "0,04%",
+        "0,040%",
+        "2,7M",
+        "4608,00",
+        "1,000,",
+    ],
+)
 def test_words_that_are_no_budget(words: str) -> None:
     with pytest.raises(UsageError, match="A budget is a positive share"):
         Budget.parse(words)
