@@ -254,10 +254,11 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     for item in items:
         score, parsed = item.line.get(metric), item.line["prediction"]
-        if not isinstance(score, int | float) or (parsed is None and "text" not in item.line):
+        if not isinstance(score, int | float) or not item.answers:
             continue  # a score of the whole set, or a text that was predicted and not answered
         hashed = json.dumps({"raw": item.text, "reference": item.reference}, sort_keys=True)
-        extracted = item.answer if item.choices else "" if parsed is None else str(parsed)
+        read = "" if parsed is None else str(parsed)
+        extracted = read if "text" in item.line else " = ".join(item.answers)
         yield {
             "schema_version": VERSION,
             "evaluation_id": record["evaluation_id"],
@@ -272,7 +273,7 @@ def _lines(
                 "reference": [item.reference],
                 "choices": list(item.choices) or None,
             },
-            "output": {"raw": [item.answer]},
+            "output": {"raw": list(item.answers)},
             "answer_attribution": [
                 {
                     "turn_idx": 0,

@@ -46,10 +46,16 @@ class Asked:
         return str(self.choices[gold] if self.choices else gold)
 
     @property
-    def answer(self) -> str:
-        """What the model answered: the likeliest candidate, or the text that it wrote."""
+    def answers(self) -> tuple[str, ...]:
+        """What the model answered: the text that it wrote, or the likeliest candidate.
+
+        Several candidates where these tie; nothing where a text was predicted.
+        """
+        if "text" in self.line:
+            return (self.line["text"],)
         chosen = self.line["prediction"]
-        return str(self.choices[chosen] if self.choices else self.line.get("text", chosen))
+        numbers = self.line.get("tied", ()) if chosen is None else (chosen,)
+        return tuple(str(self.choices[n] if self.choices else n) for n in numbers)
 
 
 def asked(run: StoredRun, reference: str, pools: Pools) -> tuple[Task, list[Asked]]:

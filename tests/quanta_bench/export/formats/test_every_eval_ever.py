@@ -17,6 +17,7 @@ from quanta_bench.errors import BenchError, UsageError
 from quanta_bench.export.formats import every_eval_ever as eee
 from quanta_bench.export.formats.options import Options
 from quanta_bench.export.stored import StoredRun, find_runs
+from quanta_bench.results.store import Store
 
 STUDY = "results/study"
 
@@ -119,6 +120,25 @@ def test_items_have_the_prompt_the_answer_and_the_score(
         assert line["input"]["reference"] == [line["input"]["choices"][item["gold"]]]
         assert line["output"]["raw"] == [line["input"]["choices"][item["prediction"]]]
         assert line["evaluation"]["score"] == item["accuracy"]
+
+
+def test_an_item_on_which_candidates_tie_has_all_of_these(
+    finished: FinishedRuns, tmp_path: Path
+) -> None:
+    run = finished("lora")
+    first, *others = run.store.predictions(run.result.run) or ()
+    tied = {**first, "prediction": None, "tied": [0, 2], "accuracy": 0.5}
+    store = Store(tmp_path / "results")
+    store.write_run(run.result, [tied, *others])
+    samples, path = eee.write(
+        [StoredRun(store, run.result)], tmp_path / "out", Options("me", items=True)
+    )
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    details = json.loads(path.read_text())["detailed_evaluation_results"]
+    assert details["total_rows"] == len(lines) == len(others) + 1
+    assert lines[0]["output"]["raw"] == [" moo", " quack"]
+    assert lines[0]["answer_attribution"][0]["extracted_value"] == " moo =  quack"
+    assert lines[0]["evaluation"] == {"score": 0.5, "is_correct": False}
 
 
 def test_a_run_is_written_under_the_same_name_again(finished: FinishedRuns, tmp_path: Path) -> None:
