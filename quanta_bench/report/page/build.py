@@ -78,7 +78,8 @@ def collect(folder: Folder, *, full: bool) -> tuple[dict[str, Any], dict[str, An
     run_grid, left_out = runs.run_grid(lines, full=full) if results else (None, [])
     curves, thinned = charts.learning_curves(known, results, full=full)
     browser = items.item_browser(folder, full=full)
-    origins, unlisted = runs.provenance(list(results.values()), lines, full=full)
+    stored_in = str(folder.store.root)
+    origins, unlisted = runs.provenance(list(results.values()), lines, stored_in, full=full)
     content = {
         "tables": tables,
         "runs": run_grid,
@@ -86,8 +87,7 @@ def collect(folder: Folder, *, full: bool) -> tuple[dict[str, Any], dict[str, An
         "provenance": origins,
         "items_note": browser.note,
         "commands": [
-            (one.table.name, one.table.title, runs.row_commands(one, str(folder.store.root)))
-            for one in known
+            (one.table.name, one.table.title, runs.row_commands(one, stored_in)) for one in known
         ],
     }
     data = {

@@ -21,8 +21,13 @@ _NAMED = {"model", "method", "settings", "tasks", "source", "seeds", "protocol"}
 _LIMITED = ("train_items", "validation_items", "loss")
 
 
-def run_command(result: Result) -> str:
-    """``quanta-bench run`` with every option of a run: it has the same specs, so the same name."""
+def run_command(result: Result, folder: str = "") -> str:
+    """``quanta-bench run`` with every option of a run: it has the same specs, so the same name.
+
+    Args:
+        result: the run.
+        folder: the results folder where the command finds it; empty for the command's default.
+    """
     spec, scored = result.training.spec, result.evaluation
     trains = bool(spec.tasks)
     words = ["quanta-bench", "run", "--method", spec.method]
@@ -44,6 +49,8 @@ def run_command(result: Result) -> str:
         f"evaluation.{key}": value for key, value in _evaluation(spec, scored, tasks, source)
     }
     words += [word for key, value in settings.items() for word in ("--set", _setting(key, value))]
+    if folder:
+        words += ["--results", folder]
     return shlex.join(words)
 
 

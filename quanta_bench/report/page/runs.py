@@ -110,13 +110,14 @@ def _whole(value: Any) -> Cell:
 
 
 def provenance(
-    results: Sequence[Result], frame: pd.DataFrame, *, full: bool
+    results: Sequence[Result], frame: pd.DataFrame, folder: str, *, full: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Environments, and for each run its own, its fingerprints and the command that computes it.
+    """Environments, and for each run its own, its fingerprints and the command that finds it.
 
     Args:
         results: the runs.
         frame: as :func:`quanta_bench.results.load` gives them.
+        folder: the results folder that holds them.
         full: list every run.
 
     Returns:
@@ -164,7 +165,7 @@ def provenance(
                 "environment": " / ".join(dict.fromkeys((training, scored))),
                 "facts": {key: value for key, value in facts.items() if value},
                 "stale": str(line["stale"]),
-                "command": run_command(result),
+                "command": run_command(result, folder),
             }
         )
     return {"environments": environments, "runs": runs}, left_out

@@ -275,6 +275,13 @@ def test_the_command_of_a_stored_run_asks_for_that_very_run() -> None:
     assert len(asked) > 30
 
 
+def test_the_command_of_a_run_looks_where_the_run_is(root: Path) -> None:
+    content, *_ = collect(read_folder(root), full=True)
+    commands = [shlex.split(run["command"]) for run in content["provenance"]["runs"]]
+    assert commands
+    assert all(words[-2:] == ["--results", str(root)] for words in commands)
+
+
 def test_the_command_of_a_row_names_suite_size_method_and_seeds() -> None:
     folder = read_folder(STUDY)
     tables = {table.name: table for table in folder.tables}
