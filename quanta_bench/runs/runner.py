@@ -326,15 +326,14 @@ class Runner(Finder):
         return record
 
     def check_unfinished(self, training: str) -> None:
-        """Set aside the files of an interrupted run if one of them is incomplete."""
+        """Set aside the files of an interrupted run if one of them is incomplete or missing."""
         folder = self.store.unfinished_folder(training)
         if not folder.exists():
             return
         from quanta_bench.training import trainer
 
         try:
-            for path in folder.glob("*.ckpt"):
-                trainer.check_checkpoint(path)
+            trainer.check_checkpoints(folder)
             read_precision(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             damage = DamagedError(folder, "checkpoint", f"not whole ({error})")

@@ -104,6 +104,26 @@ class _StreamingCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, stream)
 
 
+class _MovableCheckpoint(ModelCheckpoint):
+    """Remembers its checkpoints where their folder has moved.
+
+    Lightning would forget the best score, so that the next validation, however bad, replaced it.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(self.dirpath or "")
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: here(state_dict[name]) for name in paths}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            {**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath}
+        )
+
+
 class _Progress(pl.Callback):
     """Tells the reporter of every optimiser step."""
 
@@ -241,7 +261,7 @@ def train(
     # A method may compute its start in ways that differ in their last digits among devices.
     group.copy_from_leader([*method.trainable(model).values()])
     module = FineTuning(model, method, spec, data.steps, data, judge, turn)
-    best = ModelCheckpoint(
+    best = _MovableCheckpoint(
         folder,
         "best",
         monitor=SELECTION,
@@ -249,7 +269,7 @@ def train(
         save_weights_only=True,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    last = _MovableCheckpoint(folder, "last", enable_version_counter=False)
     meters = _Meters(device, energy, turn.clock if turn else time.perf_counter)
     resume = folder / "last.ckpt"
     resumed = group.agree(resume.exists)
@@ -346,6 +366,19 @@ def check_checkpoint(path: Path) -> None:
         raise ValueError(f"{path.name}: {error}") from None
     if damaged is not None:
         raise ValueError(f"{path.name}: {damaged} was changed")
+
+
+def check_checkpoints(folder: Path) -> None:
+    """Check that an interrupted run's checkpoints are whole, and that its best one is there.
+
+    Raises:
+        ValueError: one is damaged, or there is none of the best validation.
+    """
+    for path in folder.glob("*.ckpt"):
+        check_checkpoint(path)
+    # The best one is written first.
+    if (folder / "last.ckpt").exists() and not (folder / "best.ckpt").exists():
+        raise ValueError("best.ckpt is missing")
 
 
 def clear(folder: Path) -> None:

@@ -258,6 +258,18 @@ def test_a_damaged_checkpoint_of_a_stopped_run_is_set_aside_and_trained_from_the
     assert stopped.table(cells) == whole[1]
 
 
+def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
+    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
+) -> None:
+    stopped, checkpoint = interrupted
+    checkpoint.with_name("best.ckpt").unlink()
+    cells, failed, text, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    assert "best.ckpt is missing" in text
+    assert not resumed(stopped)
+    assert stopped.table(cells) == whole[1]
+
+
 def test_a_whole_checkpoint_of_a_stopped_run_is_resumed(
     interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -98,6 +99,39 @@ def test_the_best_checkpoint_is_kept_not_the_last_and_not_the_first(make, tmp_pa
     assert all(torch.equal(kept[name], seen[1][name]) for name in kept)
     assert not all(torch.equal(kept[name], seen[2][name]) for name in kept)
     assert trained.best == (8, 0.9, 0.0)
+
+
+@pytest.mark.parametrize("stop_after", [5, None])
+def test_a_run_whose_folder_moved_keeps_its_best_checkpoint(
+    make, tmp_path, monkeypatch, stop_after
+):
+    """Stopped between two validations, or after the last one."""
+    metrics = {4: 0.9, 8: 0.2, 12: 0.4}
+
+    def score(self):
+        metric = metrics[self.global_step]
+        self.validations.append(Validation(self.global_step, metric, 0.0))
+        self.log("validation/selection", metric)
+        self._judged.clear()
+
+    class StopError(Exception):
+        pass
+
+    def stop(done, total):
+        if done == stop_after:
+            raise StopError
+
+    monkeypatch.setattr(FineTuning, "on_validation_epoch_end", score)
+    settings = {"epochs": 2, "validations": 3}
+    with nullcontext() if stop_after is None else pytest.raises(StopError):
+        run(make(**settings), tmp_path / "before", stop)
+    kept = torch.load(tmp_path / "before/best.ckpt", weights_only=True)["state_dict"]
+    (tmp_path / "before").rename(tmp_path / "after")
+    made = make(**settings)
+    found = run(made, tmp_path / "after")
+    assert found.resumed
+    assert found.best == (4, 0.9, 0.0)
+    assert all(torch.equal(kept[f"model.{name}"], value) for name, value in weights(made).items())
 
 
 def test_the_kept_weights_have_the_reported_metric(make, tmp_path):
