@@ -138,16 +138,22 @@ def compare(
         raise UsageError(TOO_FEW)
     store = Store(results or Path("results") / "local" / profile)
     given = [("profile", profile), ("size", size), ("seeds", seeds), ("vary", vary)]
-    given += [
-        ("model", model),
-        ("source", source),
-        *(("set", setting) for setting in settings or []),
-    ]
+    given += [("model", model), ("source", source)]
     words = ["quanta-bench", request.suite.kind, table]
     for name, value in given:
         if value and (name, value) != ("profile", "embedded"):
             words += [f"--{name}", value]
-    command = shlex.join([*words, "--results", str(store.root)])
+
+    def command(methods: Sequence[str]) -> str:
+        """Computes the rows of these methods; the table refuses --set of one without a row."""
+        owners = ("training", "evaluation", *methods)
+        kept = [word for word in settings or [] if word.partition(".")[0] in owners]
+        options = [part for word in kept for part in ("--set", word)]
+        # A method that the table lacks is added by its bare name too; +name alone would compute
+        # the table's other rows as well.
+        options += ["--results", str(store.root), "--methods", ",".join(methods)]
+        return shlex.join([*words, *options])
+
     stored = zip(every, stored_rows(list(every.values()), store), strict=True)
     finished = {label: found for label, found in stored if found and found.complete}
     cells = {}
@@ -155,11 +161,9 @@ def compare(
         if label not in finished:
             if matched and not rows and label != against:
                 continue
-            method = row.spec.method
-            wanted = f"+{method}" if f"+{method}" in added else method
             raise BenchError(
-                f"Not every run of {label!r} is in {store.root}. Compute it: {command} --methods "
-                f"{shlex.quote(wanted)}"
+                f"Not every run of {label!r} is in {store.root}. Compute it: "
+                f"{command([row.spec.method])}"
             )
         cells[label] = finished[label]
     if matched:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def compare_rows(
     rows: Mapping[str, Cells],
     reference: str,
     store: Store,
-    command: str,
+    command: Callable[[Sequence[str]], str],
     lenders: Mapping[str, Cells] | None = None,
 ) -> Compared:
     """Compare rows with one of them, by columns and averages.
@@ -94,7 +94,7 @@ def compare_rows(
         rows: results of each row by its label.
         reference: label of the row to compare with.
         store: where predictions are stored.
-        command: computes what is missing, for messages.
+        command: of methods, what computes their rows, for messages.
         lenders: other finished rows of the table, which lend their spread over seeds.
 
     Raises:
@@ -145,7 +145,7 @@ def compare_rows(
     if not lines:
         raise BenchError(
             "The rows share no column that was scored with the same seeds on the same items, so "
-            f"nothing can be paired. {command} computes them alike."
+            f"nothing can be paired. {command(_methods(rows.values()))} computes them alike."
         )
     paired = {line.difference.row for line in lines}
     return Compared(
@@ -161,7 +161,13 @@ def compare_rows(
     )
 
 
-def _check_predictions(rows: Mapping[str, Cells], store: Store, command: str) -> None:
+def _methods(rows: Iterable[Cells]) -> list[str]:
+    return list(dict.fromkeys(cell.row.spec.method for cell in rows))
+
+
+def _check_predictions(
+    rows: Mapping[str, Cells], store: Store, command: Callable[[Sequence[str]], str]
+) -> None:
     missing = {
         label: [r.run for r in cell.everything() if not store.has_predictions(r.run)]
         for label, cell in rows.items()
@@ -169,9 +175,10 @@ def _check_predictions(rows: Mapping[str, Cells], store: Store, command: str) ->
     lacking = {label: runs for label, runs in missing.items() if runs}
     if lacking:
         listed = "; ".join(f"{label} ({', '.join(runs)})" for label, runs in lacking.items())
+        again = command(_methods(rows[label] for label in lacking))
         raise BenchError(
             f"Differences are paired item by item, and these runs in {store.root} have no "
-            f"predictions stored: {listed}. {command} --fresh all computes them again."
+            f"predictions stored: {listed}. {again} --fresh all computes them again."
         )
 
 

@@ -30,7 +30,12 @@ from paths import STUDY
         ),
         (["+kronaa", "lora", "--table", "3"], 2, "Did you mean 'krona'"),
         (["krona", "lora", "--table", "3"], 2, "no row 'krona'"),
-        (["+krona", "lora", "--table", "3"], 1, "--results nowhere --methods"),
+        (["+krona", "quanta", "--table", "3"], 1, "--results nowhere --methods krona"),
+        (
+            ["quanta", "dora", "--table", "3", "--set", "lora.r=4", "--set", "training.epochs=2"],
+            1,
+            "table 3 --set training.epochs=2 --results nowhere --methods quanta",
+        ),
         (["+krona", "krona", "--table", "3"], 2, "Name two rows or more"),
         (
             ["quanta", "lora", "--table", "3", "--seeds", "0"],
@@ -40,7 +45,8 @@ from paths import STUDY
         (
             ["quanta", "lora", "--table", "3", "--set", "lora.target_modules=[q_proj, v_proj]"],
             1,
-            "quanta-bench table 3 --set 'lora.target_modules=[q_proj, v_proj]' --results nowhere",
+            "quanta-bench table 3 --set 'lora.target_modules=[q_proj, v_proj]' --results nowhere "
+            "--methods lora",
         ),
     ],
 )

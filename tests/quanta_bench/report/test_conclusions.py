@@ -156,7 +156,7 @@ def comparison(bench: Bench, found: list[dict[int, Result]]) -> compared.Compare
         row.spec.label or row.spec.method: Cells(row, {s: [r] for s, r in of_row.items()})
         for row, of_row in zip(rows, found, strict=True)
     }
-    return compared.compare_rows(made, cells, "LoRA r=8", bench.store, "quanta-bench table t")
+    return compared.compare_rows(made, cells, "LoRA r=8", bench.store, " ".join)
 
 
 def test_compared_rows_fit_80_columns_and_say_a_sentence_each(answered: Bench) -> None:
@@ -195,7 +195,7 @@ def test_missing_predictions_name_the_runs_and_the_command(answered: Bench) -> N
     found = results(answered, seeds=[0])
     run = found[2][0].run
     (answered.store.run_folder(run) / "predictions.jsonl").unlink()
-    with pytest.raises(BenchError, match=rf"DoRA r=8 \({run}\).*quanta-bench table t --fresh all"):
+    with pytest.raises(BenchError, match=rf"DoRA r=8 \({run}\)\. dora --fresh all"):
         comparison(answered, found)
 
 
