@@ -9,6 +9,7 @@ from typing import Literal
 import typer
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from quanta_bench.bench import report, runner
 from quanta_bench.bench.runner import Entry, Report
@@ -107,15 +108,15 @@ class _Shown:
     def tell(self, text: str) -> None:
         line = f"{self._label}: {text}"
         if self._console.is_terminal:
-            self._status.update(line.replace("[", r"\["))
+            self._status.update(Text(line))
         else:
-            self._console.print(line, highlight=False, markup=False)
+            self._console.print(line, highlight=False)
 
     def finished(self, entry: Entry) -> None:
         minutes, seconds = divmod(round(entry.seconds), 60)
         took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
         outcome = took if entry.status == "done" else f"{entry.status}, see below"
-        self._console.print(f"{self._label}: {outcome}", highlight=False, markup=False)
+        self._console.print(f"{self._label}: {outcome}", highlight=False)
 
     @property
     def _label(self) -> str:

@@ -71,7 +71,10 @@ def working(doing: str) -> Iterator[None]:
     Args:
         doing: what, without a full stop.
     """
-    with progress().status(f"{doing} ..."):
+    from rich.text import Text
+
+    # A status takes a string for markup, whatever the console does.
+    with progress().status(Text(f"{doing} ...")):
         yield
 
 
@@ -323,7 +326,7 @@ def launching(options: SuiteOptions, shown: Console) -> Iterator[Elsewhere | Non
     Raises:
         BenchError: the cluster cannot be reached.
     """
-    launcher = options.make_launcher(lambda text: shown.print(text, markup=False, highlight=False))
+    launcher = options.make_launcher(lambda text: shown.print(text, highlight=False))
     if launcher is None:
         yield None
         return
@@ -335,7 +338,7 @@ def launching(options: SuiteOptions, shown: Console) -> Iterator[Elsewhere | Non
     try:
         yield Launch(launcher, wait=not options.no_wait)
     except Detached as detached:
-        shown.print(str(detached), markup=False, highlight=False)
+        shown.print(str(detached), highlight=False)
         raise typer.Exit from None
     finally:
         launcher.close()

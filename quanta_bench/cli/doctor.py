@@ -37,6 +37,6 @@ def doctor(as_json: Json = False) -> None:
             screen.print(line, highlight=False)
         screen.print("\nNext:", style="bold")
         for step in checks.next_steps(findings):
-            screen.print(f"  {step}", highlight=False, markup=False, soft_wrap=True)
+            screen.print(f"  {step}", highlight=False, soft_wrap=True)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -98,7 +98,7 @@ def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
     screen = console.progress()
 
     def tell(text: str) -> None:
-        screen.print(text, highlight=False, markup=False, style="dim")
+        screen.print(text, highlight=False, style="dim")
 
     outcome = experiment().run(Conditions(quick=quick, seeds=seeds, tell=tell))
     paths = experiment_figure.write(experiment, outcome, options.folder)
@@ -109,5 +109,5 @@ def _experiment(name: str, options: SuiteOptions, *, quick: bool) -> None:
         as_json=options.as_json,
     )
     if not options.as_json:
-        console.console().print(outcome.caption, highlight=False, markup=False)
+        console.console().print(outcome.caption, highlight=False)
         screen.print(f"Written: {', '.join(map(str, paths))}.", style="dim")

@@ -46,12 +46,11 @@ def new(
     written = write_package(kind, name, folder)
     screen = console.console()
     for path in written:
-        screen.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
+        screen.print(f"  {path}", highlight=False, soft_wrap=True)
     screen.print(
         f"\nNext:\n  cd {folder}\n  python -m pip install -e '.[test]'\n  python -m pytest\n"
         f"  quanta-bench {kind}s {name}",
         highlight=False,
-        markup=False,
         soft_wrap=True,
     )
 

@@ -53,9 +53,9 @@ def report(
         stream.write(content)
     aside = console.progress()
     for notice in made.notices:
-        aside.print(notice, style="yellow", highlight=False, markup=False)
+        aside.print(notice, style="yellow", highlight=False)
     for text in made.left_out:
-        aside.print(text, style="dim", highlight=False, markup=False)
+        aside.print(text, style="dim", highlight=False)
     if made.left_out:
         aside.print("--full leaves nothing out.", style="dim")
-    screen.print(f"Written: {target} ({len(content) / 1e6:.1f} MB).", highlight=False, markup=False)
+    screen.print(f"Written: {target} ({len(content) / 1e6:.1f} MB).", highlight=False)

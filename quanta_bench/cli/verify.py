@@ -66,7 +66,7 @@ def verify(
     if not as_json:
         screen = console.console()
         for note in notes:
-            screen.print(note, markup=False, highlight=False)
+            screen.print(note, highlight=False)
         passed = len(chosen) - len(failed)
         screen.print(f"{passed} of {len(chosen)} checks passed (seed {seed}).", highlight=False)
     if failed:

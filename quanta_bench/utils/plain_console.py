@@ -17,7 +17,14 @@ class PlainConsole(Console):
 
     Rich takes out a few control characters of a text and lets escape sequences pass. It also breaks
     words that are longer than a line, or cuts them off; here a path can be copied from a message.
+    Brackets are no markup and names between colons no emoji: labels, paths and messages have both.
+
+    Args:
+        options: of Rich's console.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, **options})
 
     def print(self, *objects: Any, **how: Any) -> None:
         """Print as Rich does, nothing cut off, and no word of a message broken."""

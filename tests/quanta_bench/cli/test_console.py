@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from command_line import start
 
 from quanta_bench.cli import console as terminal
 from quanta_bench.cli.console import STOPPING, UNBOUNDED
+from quanta_bench.utils.plain_console import PlainConsole
 
 
 def test_a_pipe_has_the_width_that_its_lines_need(
@@ -29,6 +31,14 @@ def test_a_pipe_has_the_width_that_its_lines_need(
 def test_columns_set_the_width_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert terminal.console().width == 100
+
+
+def test_what_is_done_may_have_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = PlainConsole(file=StringIO(), force_terminal=True, width=60)
+    monkeypatch.setattr(terminal, "progress", lambda: shown)
+    with terminal.working("LoRA [q_proj] [/x]"):
+        pass
+    assert "LoRA [q_proj] [/x] ..." in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
 COMPUTING = """

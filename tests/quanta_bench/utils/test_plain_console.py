@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 
 import pytest
+from rich.console import Group
 
 from quanta_bench.utils.plain_console import PlainConsole, whole_words
 
@@ -32,6 +33,11 @@ def test_shorter_words_are_wrapped_by_rich() -> None:
     lines = printed("four words in here " * 10)
     assert max(map(len, lines)) <= 40
     assert " ".join(" ".join(lines).split()) == "four words in here " * 9 + "four words in here"
+
+
+@pytest.mark.parametrize("text", ["LoRA (target_modules=[q_proj, v_proj])", "a [/x]", ":smile:"])
+def test_brackets_and_colons_are_text(text: str) -> None:
+    assert printed(text, Group(text)) == [text, text]
 
 
 @pytest.mark.parametrize("text", ["", "one", "one\n\ntwo", "  indented", f"{PATH}\nshort"])
