@@ -98,7 +98,7 @@ class StackedLayer(nn.Module):
             for layer, tensors in zip(layers, self._tensors, strict=True)
         )
         self._vectorised = dict.fromkeys(rows.groups, True)
-        self._fixed: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        self._fixed: dict[int, dict[str, Tensor]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(rows, ...)``, the rows of the first block first."""
@@ -140,18 +140,26 @@ class StackedLayer(nn.Module):
             for name, first in named[0].items()
             if any(tensors[name] is not first for tensors in named)
         }
-        fixed = self._fixed.get(runs)
-        if fixed is None:
-            # Frozen tensors of its own, such as those that an adapter subtracts, never change.
-            fixed = self._fixed[runs] = {
-                name: torch.stack(tensors)
-                for name, tensors in own.items()
-                if not tensors[0].requires_grad
-            }
         return {
-            name: fixed[name] if name in fixed else _joined(tensors)
+            name: _joined(tensors) if tensors[0].requires_grad else self._frozen(name, runs)
             for name, tensors in own.items()
         }
+
+    def _frozen(self, name: str, runs: tuple[int, ...]) -> Tensor:
+        """Frozen tensors of each run's own, such as those that an adapter subtracts, stacked.
+
+        They never change, so those of the whole group are stacked once. Which of its runs share a
+        pass changes from step to step.
+        """
+        group = self._rows.groups[runs[0]]
+        members = [run for run, of in enumerate(self._rows.groups) if of == group]
+        held = self._fixed.setdefault(group, {})
+        if name not in held:
+            held[name] = torch.stack([self._tensors[run][name] for run in members])
+        if list(runs) == members:
+            return held[name]
+        places = torch.tensor([members.index(run) for run in runs], device=held[name].device)
+        return held[name].index_select(0, places)
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:

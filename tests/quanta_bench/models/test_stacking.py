@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,6 +176,41 @@ def test_gradients_of_several_passes_are_added_up_for_each_run(kind: Any) -> Non
             adapted(rows[run, : count[run]]).square().sum().backward()
         for value, gradient in zip(trained[run], found[run], strict=True):
             torch.testing.assert_close(gradient, value.grad)
+
+
+class Started(nn.Linear):
+    """A layer less what a frozen copy of its bias gave."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("start", torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) - self.get_buffer("start")
+
+
+def test_frozen_tensors_are_stacked_once_whatever_runs_share_a_pass() -> None:
+    """Of 16 runs there are 65,535 selections, and each stack is as large as its layers."""
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(4, 4)).double().requires_grad_(False)
+    twins = [twin(base) for _ in range(4)]
+    for adapted in twins:
+        adapted[0] = Started(4, 4).double()
+    trained = [[*adapted[0].parameters()] for adapted in twins]
+    stack = StackedModel(base, twins, trained, [0] * 4)
+    (layer,) = [module for module in stack.modules() if hasattr(module, "_fixed")]
+    inputs = torch.randn(4, 2, 4, dtype=torch.float64)
+    sizes = []
+    for count in itertools.product((0, 2), repeat=4):
+        if sum(count) < 4:
+            continue
+        with stack.of(count) as model:
+            batch = torch.cat([inputs[run, : count[run]] for run in stack.order(count)])
+            found = model(batch)
+        expected = torch.cat([twins[run](inputs[run, : count[run]]) for run in stack.order(count)])
+        torch.testing.assert_close(found, expected)
+        sizes.append(sum(t.numel() for held in layer._fixed.values() for t in held.values()))
+    assert set(sizes) == {4 * 4}
 
 
 def test_runs_with_equally_many_rows_stand_together() -> None:
