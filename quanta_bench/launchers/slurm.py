@@ -190,6 +190,8 @@ class SlurmWorkers:
             self._patience.problem = self._last_words()
         self._patience.started(progress)
         self._submit(count)
+        # Where the next question is not answered, these count too.
+        self._live += count
 
     def stop(self) -> None:
         """End all jobs."""

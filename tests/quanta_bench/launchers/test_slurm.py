@@ -111,6 +111,18 @@ def test_what_is_in_the_queue_is_not_submitted_again(
     assert said[1:] == ["4 workers on SLURM, 7."]
 
 
+def test_workers_submitted_just_now_count_where_slurm_does_not_answer(
+    played: Path, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "QUEUE_SECONDS", -1.0)
+    monkeypatch.setattr(slurm, "_run", lambda *words: None)
+    said: list[str] = []
+    workers = SlurmWorkers(order, SlurmSettings(), None, 3, said.append)
+    workers.supply(range(5), 5, 0)
+    workers.supply(range(5), 5, 0)
+    assert said == ["3 workers on SLURM, 7."]
+
+
 def test_a_refusal_of_slurm_is_one_message(played: Path, order: Order) -> None:
     (played / "sbatch").write_text("#!/bin/sh\necho 'sbatch: invalid partition: gpu' >&2; exit 1\n")
     workers = SlurmWorkers(order, SlurmSettings(), None, 3, lambda text: None)
