@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -178,11 +179,20 @@ def remove_finished(root: Path) -> None:
         root: the results folder.
     """
     for path in root.glob(f"{FOLDER}/*/order.json"):
-        with suppress(BenchError, OSError):
+        with suppress(BenchError, OSError, ValueError):
             order = Order.read(path.parent)
-            done = all((root / "runs" / one.run / "result.json").exists() for one in order.runs)
+            done = all(_is_done(root / "runs" / one.run, order) for one in order.runs)
             if done and time.time() - path.stat().st_mtime > KEPT_SECONDS:
                 order.remove()
+
+
+def _is_done(folder: Path, order: Order) -> bool:
+    """Whether a run has a result, and another one than the order is to replace."""
+    path = folder / "result.json"
+    before = order.outdated.get(folder.name)
+    if before is None:
+        return path.exists()
+    return str(json.loads(path.read_bytes()).get("checksum")) != before
 
 
 def _outdate(runs: Sequence[PendingRun], runner: Runner) -> Mapping[str, str]:

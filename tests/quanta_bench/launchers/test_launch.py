@@ -19,7 +19,7 @@ from quanta_bench.errors import (
 )
 from quanta_bench.launchers import watch, worker
 from quanta_bench.launchers.launch import FRUITLESS, Launch, Patience
-from quanta_bench.launchers.order import Order, remove_finished
+from quanta_bench.launchers.order import Order, _is_done, remove_finished
 from quanta_bench.launchers.watch import wanted
 from quanta_bench.launchers.worker import Claimant, in_turn, work
 from quanta_bench.results.leases import Owner
@@ -288,6 +288,25 @@ def test_the_folders_of_old_finished_launches_go(make_rows: Rows, tmp_path: Path
     swept(make_rows(seeds=1), tmp_path)
     remove_finished(tmp_path)
     assert not order.parent.exists()
+
+
+def test_a_launch_that_computes_again_is_not_finished_by_what_was_there(
+    make_rows: Rows, tmp_path: Path
+) -> None:
+    """Its workers may wait in a queue for days, before a launch that ends sooner."""
+    swept(make_rows(seeds=1), tmp_path)
+    stored, *_ = Store(tmp_path).results()
+    order = Order(
+        folder=tmp_path / "launches" / "waiting",
+        directory=tmp_path,
+        runs=[],
+        batches=[],
+        outdated={stored.run: stored.checksum},
+        dtype="float32",
+    )
+    assert not _is_done(tmp_path / "runs" / stored.run, order)
+    again = order.model_copy(update={"outdated": {stored.run: "of an earlier one"}})
+    assert _is_done(tmp_path / "runs" / stored.run, again)
 
 
 @pytest.mark.parametrize(
