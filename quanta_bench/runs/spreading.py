@@ -107,7 +107,7 @@ class SpreadRunner(Runner):
         self._compute_in_group(_Order(planned.job, names, fresh, again, loader.halvings()))
         if fresh:
             self.renewed.add(names.training)
-        result = self.store.result(names.run)
+        result = self.stored_result(planned, names)
         if result is None:
             raise BenchError(f"The result of {planned.label} is not where it was stored.")
         return result

@@ -327,8 +327,9 @@ def _compute_in_pool(
                 if board.fail(run, lines.pop(number), error):
                     claims.put_back([number])
                     halved |= {number} if run.halvings else set()
-            case RunFinished(number, name):
-                result = store.result(name)
+            case RunFinished(number, _):
+                # By this command's names: another may have stored it under its own.
+                result = runner.find(run.planned)
                 if result is None:
                     raise BenchError(f"The result of {run.name} is not where it was stored.")
                 board.finish(run, lines.pop(number), result)

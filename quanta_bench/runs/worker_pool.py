@@ -83,6 +83,7 @@ Event = RunStarted | RunProgressed | RunFinished | RunFailed | RunPostponed | Po
 class _Worker:
     process: ChildProcess
     log: IO[bytes]
+    number: int
     ready: bool = False
     busy: bool = False
     batch: Batch = field(default_factory=list)
@@ -95,7 +96,7 @@ class _Worker:
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is stopped
-        worker = cls(ChildProcess(log=log, environment=environment), log)
+        worker = cls(ChildProcess(log=log, environment=environment), log, number)
         worker.process.call(import_libraries)
         return worker
 
@@ -205,8 +206,8 @@ class WorkerPool:
             yield self._handle_death(worker, error, claims)
             # If memory ran out, one worker fewer may fit.
             if claims and not (error.killed and self._workers):
-                self.start(1, settings.threads, gpus)
-                replacement = self._idle.pop()
+                # In its place, so on its GPU.
+                replacement = _Worker.start(worker.number, settings.threads, gpus)
                 self._workers[replacement.process.connection] = replacement
             return
         if isinstance(reply, Message):

@@ -211,6 +211,23 @@ def test_a_worker_that_is_killed_fails_its_run_alone(
     assert len({process for process, _ in played.log()}) == 2
 
 
+def test_a_worker_takes_the_gpu_of_the_one_that_it_replaces(
+    play: Callable[[int], Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    start = worker_pool._Worker.start
+
+    def noted(number: int, threads: int, gpus: int) -> worker_pool._Worker:
+        started.append(number)
+        return start(number, threads, gpus)
+
+    monkeypatch.setattr(worker_pool._Worker, "start", noted)
+    play(2).compute(["slow1", "crash", "slow2", "b", "c"])
+    # Either of the two may have taken the run that ends its process.
+    assert len(started) == 3
+    assert set(started) == {0, 1}
+
+
 def test_all_workers_killed_is_no_end(play: Callable[[int], Played]) -> None:
     events = play(2).compute(["killed1", "killed2", "killed3", "d"])
     assert ends(events) == {0: "failed", 1: "failed", 2: "failed", 3: "done"}
