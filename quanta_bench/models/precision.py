@@ -45,7 +45,8 @@ def settle(device: str, dtype: torch.dtype) -> None:
 
 def _measure(device: str) -> torch.dtype:
     if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     if device != "cpu":
         return torch.float32
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}

@@ -33,3 +33,13 @@ def test_the_dtypes_are_timed_in_turns(monkeypatch):
     monkeypatch.setattr(precision, "_fast_dtypes", {})
     precision.fast_dtype("cpu")
     assert all(one is not other for one, other in itertools.pairwise(order))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(monkeypatch, native):
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported",
+        lambda including_emulation=True: native or including_emulation,
+    )
+    monkeypatch.setattr(precision, "_fast_dtypes", {})
+    assert precision.fast_dtype("cuda") is (torch.bfloat16 if native else torch.float32)
