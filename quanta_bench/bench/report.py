@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -38,6 +39,8 @@ class SideRow(NamedTuple):
 
 def number(value: float) -> str:
     """A ratio or difference with three significant digits; integers in full."""
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
     return f"{value:.2e}" if abs(value) < 1e-2 else f"{value:.3g}"

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -316,10 +317,13 @@ class Store:
     def bytes_used(self) -> int:
         """Disk space of everything below the root, each linked file once."""
         sizes: dict[tuple[int, int], int] = {}
-        for path in self.root.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                stat = path.stat()
-                sizes[stat.st_dev, stat.st_ino] = stat.st_size
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                # Other processes remove files meanwhile.
+                with suppress(FileNotFoundError):
+                    found = Path(folder, name).lstat()
+                    if stat.S_ISREG(found.st_mode):
+                        sizes[found.st_dev, found.st_ino] = found.st_size
         return sum(sizes.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -353,7 +354,7 @@ def test_an_entry_takes_its_older_ones_place_unless_it_failed() -> None:
 
 
 def test_numbers_are_shown_as_they_are_read() -> None:
-    values = (1.2345, 3.0, 12.34, 123.4, 0.51, 3.21e-05, 0.0)
+    values = (1.2345, 3.0, 12.34, 123.4, 0.51, 3.21e-05, 0.0, math.inf, math.nan)
     assert [bench_report.number(value) for value in values] == [
         "1.23",
         "3",
@@ -362,6 +363,8 @@ def test_numbers_are_shown_as_they_are_read() -> None:
         "0.51",
         "3.21e-05",
         "0",
+        "inf",
+        "nan",
     ]
 
 

@@ -77,6 +77,15 @@ def test_the_adapter_lies_beside_the_result_and_takes_no_more_room(store):
     assert store.bytes_used() - before < 1000 + 6000  # the result's own text, no second adapter
 
 
+def test_files_that_others_remove_meanwhile_take_no_room(store, monkeypatch):
+    before = store.bytes_used()
+    walk = os.walk
+    monkeypatch.setattr(
+        os, "walk", lambda root: ((f, d, [*names, "gone.ckpt"]) for f, d, names in walk(root))
+    )
+    assert store.bytes_used() == before > 0
+
+
 def test_without_hard_links_the_adapter_is_copied(store, monkeypatch):
     def refuse(*_):
         raise OSError("no links here")
