@@ -251,7 +251,7 @@ class Job:
 
 def meta_reference(model: ModelSpec) -> str:
     """The name and revision, or folder, by which `quanta_bench.models.meta` finds a model."""
-    if model.name == ".":
-        return model.source
+    if model.source.startswith("local:"):
+        return model.source if model.name == "." else f"{model.source}/{model.name}"
     named = model.source == "hub" and model.revision != "main"
     return f"{model.name}@{model.revision}" if named else model.name

@@ -6,7 +6,15 @@ import pytest
 from pydantic import Field, create_model
 
 from quanta_bench.errors import UsageError
-from quanta_bench.spec import EvaluationSpec, TrainingSpec, build, canonical, identity
+from quanta_bench.spec import (
+    EvaluationSpec,
+    ModelSpec,
+    TrainingSpec,
+    build,
+    canonical,
+    identity,
+    meta_reference,
+)
 
 SPEC = TrainingSpec(method="lora", learning_rate=2e-3)
 
@@ -56,3 +64,17 @@ def test_an_unknown_setting_names_the_near_miss():
 def test_refused_values_are_named(kind, values, message):
     with pytest.raises(UsageError, match=message):
         build(kind, values)
+
+
+@pytest.mark.parametrize(
+    ("model", "reference"),
+    [
+        (ModelSpec.from_reference("local:models/one"), "local:models/one"),
+        (ModelSpec(name="gpt2", source="local:models"), "local:models/gpt2"),
+        (ModelSpec.from_reference("hub:gpt2"), "gpt2"),
+        (ModelSpec.from_reference("hub:someone/tiny@v2"), "someone/tiny@v2"),
+        (ModelSpec.from_reference("gpt2"), "gpt2"),
+    ],
+)
+def test_a_model_is_looked_up_where_it_is(model, reference):
+    assert meta_reference(model) == reference
