@@ -86,7 +86,9 @@ def geometry(
         runs = [(s, r) for s, of in cells.results.items() for r in of] if cells else []
         if not runs:
             notes.append(f"{label}: no finished run in {store.root}.")
-        for seed, result in runs:
+        # A training has a result for each of the parts that its tasks are scored in.
+        trainings = {result.training.id: (seed, result) for seed, result in runs}
+        for seed, result in trainings.values():
             if not (store.run_folder(result.run) / "adapter").is_dir():
                 notes.append(f"{label}, seed {seed}: its adapter is not stored in {store.root}.")
                 continue

@@ -38,6 +38,7 @@ class Geometry:
 
     Attributes:
         row: label of the row.
+        model: description of the base model.
         seed: the run's seed.
         module: name of the weight's module.
         rank: singular values above rounding, at most the method's bound.
@@ -47,6 +48,7 @@ class Geometry:
     """
 
     row: str
+    model: str
     seed: int
     module: str
     rank: int
@@ -69,13 +71,16 @@ def intruders(before: Tensor, after: Tensor) -> int:
     return int(((old.mH @ new).abs().amax(0) < SIMILAR).sum())
 
 
-def measure(row: str, seed: int, module: str, before: Tensor, update: Update) -> Geometry:
+def measure(
+    row: str, model: str, seed: int, module: str, before: Tensor, update: Update
+) -> Geometry:
     """The geometry of one update, in double precision."""
     found = update.spectrum()
     rank = len(found.values)
     norm = float(before.double().norm())
     return Geometry(
         row,
+        model,
         seed,
         module,
         rank,
@@ -107,7 +112,10 @@ def of_run(
     before = {name: matrix_of(base, name).clone() for name in names}
     spec = result.training.spec
     found = updates(build_method(spec.method, spec.settings), base, folder, names)
-    return [measure(label, seed, name, before[name], update) for name, update in found.items()]
+    model = result.training.model
+    return [
+        measure(label, model, seed, name, before[name], update) for name, update in found.items()
+    ]
 
 
 def modules(model: nn.Module, pattern: str) -> list[str]:
@@ -135,26 +143,33 @@ def modules(model: nn.Module, pattern: str) -> list[str]:
 
 
 def means(found: Sequence[Geometry]) -> list[dict[str, Any]]:
-    """By row, the means over modules and seeds."""
-    by_row: dict[str, list[Geometry]] = {}
+    """By row and model, the means over modules and seeds."""
+    by_row: dict[tuple[str, str], list[Geometry]] = {}
     for one in found:
-        by_row.setdefault(one.row, []).append(one)
+        by_row.setdefault((one.row, one.model), []).append(one)
     keys = ("rank", "effective_rank", "drift", "intruders")
     return [
         {
             "row": row,
+            "model": model,
             "seeds": len({one.seed for one in of_row}),
             "modules": len({one.module for one in of_row}),
             **{key: statistics.fmean(getattr(one, key) for one in of_row) for key in keys},
         }
-        for row, of_row in by_row.items()
+        for (row, model), of_row in by_row.items()
     ]
 
 
 def on_screen(title: str, found: Sequence[Geometry], notes: Sequence[str]) -> RenderableType:
-    """Means by row."""
+    """Means by row, and by model if there are several."""
+    models: list[Column[Mapping[str, Any]]] = (
+        [Column("Model", lambda row: row["model"], right=False, label=True)]
+        if len({one.model for one in found}) > 1
+        else []
+    )
     columns: list[Column[Mapping[str, Any]]] = [
         Column("Method", lambda row: row["row"], right=False, label=True),
+        *models,
         Column("Seeds", lambda row: f"{row['seeds']}"),
         Column("Weights", lambda row: f"{row['modules']}"),
         Column("Rank", lambda row: f"{row['rank']:.0f}"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from animals import write_data
 from command_line import STOPPED, Bench, command, start
 
 
@@ -226,3 +227,18 @@ def test_the_geometry_of_finished_runs(
     refused = bench(*words, "--modules", "nothing_like_it")
     assert refused.status != 0
     assert "--modules 'nothing_like_it'" in refused.both
+
+
+def test_the_geometry_of_a_training_is_measured_once_whatever_it_is_scored_on(
+    bench: Bench, suite: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(suite.read_text())
+    other = write_data(tmp_path).rename(tmp_path / "others.jsonl")
+    content["profiles"]["embedded"]["untouched"] = {"tasks": [f"jsonl:{other}"]}
+    made = tmp_path / "untouched.yaml"
+    made.write_text(yaml.safe_dump(content))
+    words = ["--table", made, "--methods", "lora", "--seeds", "0", "--results", tmp_path]
+    assert bench("table", made, *words[2:], "--allow-overlap").status == 0
+    assert len(list(tmp_path.glob("runs/lora-*"))) == 2
+    assert bench("geometry", *words).status == 0
+    assert len((tmp_path / "animals-geometry.csv").read_text().splitlines()) == 5

@@ -10,6 +10,7 @@ from quanta_bench.errors import UsageError
 from quanta_bench.report import geometry
 from quanta_bench.report.geometry import intruders, measure, modules
 from quanta_bench.report.subspace import Update
+from quanta_bench.utils.plain_console import PlainConsole
 
 
 def orthonormal(size: int, count: int, seed: int) -> torch.Tensor:
@@ -47,12 +48,12 @@ def test_rank_drift_and_effective_rank_are_those_of_the_matrix() -> None:
     base = weight()
     left, right = orthonormal(30, 4, 4), orthonormal(25, 4, 5)
     update = left @ torch.diag(torch.tensor([3.0, 3.0, 1.0, 1.0]).double()) @ right.mT
-    found = measure("row", 0, "m", base, Update(update))
+    found = measure("row", "A", 0, "m", base, Update(update))
     assert found.rank == 4
     assert found.effective_rank == pytest.approx(64 / 20)
     assert found.drift == pytest.approx(20**0.5 / float(torch.linalg.matrix_norm(base)))
-    assert measure("row", 0, "m", base, Update(update, 2)).effective_rank == pytest.approx(2)
-    nothing = measure("row", 0, "m", base, Update(torch.zeros_like(base), 8))
+    assert measure("row", "A", 0, "m", base, Update(update, 2)).effective_rank == pytest.approx(2)
+    nothing = measure("row", "A", 0, "m", base, Update(torch.zeros_like(base), 8))
     assert (nothing.rank, nothing.effective_rank, nothing.drift, nothing.intruders) == (0, 0, 0, 0)
 
 
@@ -69,7 +70,16 @@ def test_modules_are_found_by_a_regular_expression() -> None:
 
 def test_means_are_over_modules_and_seeds() -> None:
     base, small = weight(), weight() / 100
-    found = [measure("row", seed, "m", base, Update((seed + 1) * small)) for seed in (0, 1)]
+    found = [measure("row", "A", seed, "m", base, Update((seed + 1) * small)) for seed in (0, 1)]
     (row,) = geometry.means(found)
     assert (row["seeds"], row["modules"]) == (2, 1)
     assert row["drift"] == pytest.approx(0.015)
+
+
+def test_rows_of_two_models_are_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    base, small = weight(), weight() / 100
+    one, two = (measure("row", model, 0, "m", base, Update(small)) for model in ("A", "B"))
+    assert [row["model"] for row in geometry.means([one, two])] == ["A", "B"]
+    for found, shown in (([one], False), ([one, two], True)):
+        PlainConsole(width=200).print(geometry.on_screen("T", found, []))
+        assert ("Model" in capsys.readouterr().out) == shown
