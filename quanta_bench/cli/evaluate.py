@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quanta_bench.cli.options import DataSource, Json, comma_separated, examples
+from quanta_bench.cli.options import Json, comma_separated, examples
 from quanta_bench.errors import UsageError, near
 
 if TYPE_CHECKING:
@@ -62,7 +62,13 @@ def evaluate(
             "--to", metavar="DIR", help="Write lm-eval's own files, and ours in its format beside."
         ),
     ] = None,
-    source: DataSource = "embedded",
+    source: Annotated[
+        str,
+        typer.Option(
+            "--source",
+            help="Data for an exported folder: embedded, hub, local:DIR. [default: embedded]",
+        ),
+    ] = "",
     results: Annotated[
         Path | None,
         typer.Option(
@@ -101,7 +107,11 @@ def evaluate(
 
 
 def _subject(model: str, results: Path | None, source: str) -> Subject:
-    """The model in memory; what is missing of the offline model and data is fetched."""
+    """The model in memory; what is missing of the offline model and data is fetched.
+
+    Raises:
+        UsageError: a source is given for a run, which has its own.
+    """
     from quanta_bench.cli import console
     from quanta_bench.export.harness import subject
     from quanta_bench.export.stored import find_run
@@ -109,10 +119,15 @@ def _subject(model: str, results: Path | None, source: str) -> Subject:
     screen = console.progress()
     folder = Path(model)
     if folder.is_dir() and not (folder / "result.json").is_file():
+        source = source or "embedded"
         console.fetch(screen, models=(), data={source})
         with console.working("Loading the model"):
             return subject.of_folder(folder, source)
     run = find_run(model, results)
+    if source:
+        raise UsageError(
+            "--source goes with an exported folder: a run is scored on the data that it names."
+        )
     console.fetch(
         screen,
         models={run.result.training.spec.model.source},

@@ -8,6 +8,7 @@ import typer
 
 from quanta_bench.cli import completion
 from quanta_bench.cli.options import TableOptions, examples, takes_options
+from quanta_bench.errors import UsageError
 from quanta_bench.utils.quiet import without_collection
 
 EXAMPLES = examples(
@@ -53,6 +54,8 @@ def _compute(name: str, options: TableOptions) -> None:
     from quanta_bench.report.appendix import TABLES
 
     request = console.read_request(name, "table", options, others=TABLES)
+    if options.published and not request.suite.published:
+        raise UsageError(f"--published: no table of a paper belongs to {request.suite.name}.")
     if options.dry_run:
         console.show_plan(request, as_json=options.as_json, gpu=options.gpu)
         return
@@ -72,7 +75,7 @@ def _compute(name: str, options: TableOptions) -> None:
         typer.echo(render.as_json(finished), nl=False)
     else:
         console.console().print(render.on_screen(finished))
-        if options.published and request.suite.published:
+        if options.published:
             console.console().print(published_table(request.suite.published))
         console.say_written(paths, store)
     console.check_failed(failed)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from quanta_bench.sources.names import Kind
     from quanta_bench.task import Location, Source, Task
 
+MODEL = "smollm2-135m"
+SOURCE = "embedded"
+
 EXAMPLES = examples(
     "quanta-bench tasks",
     "quanta-bench tasks drop",
@@ -35,8 +38,8 @@ def tasks(
     show: Annotated[
         bool, typer.Option("--show", help="Show an item as a model reads it, for each protocol.")
     ] = False,
-    model: ModelName = "smollm2-135m",
-    source: DataSource = "embedded",
+    model: ModelName = MODEL,
+    source: DataSource = SOURCE,
     chat_template: ChatTemplate = False,
     as_json: Json = False,
 ) -> None:
@@ -49,8 +52,14 @@ def tasks(
 
     if show and not name:
         raise UsageError("--show needs a task: quanta-bench tasks NAME --show.")
-    if chat_template and not show:
-        raise UsageError("--chat-template needs --show, or belongs to run and table.")
+    given = {
+        "--model": model != MODEL,
+        "--source": source != SOURCE,
+        "--chat-template": chat_template,
+    }
+    for option, is_given in given.items():
+        if is_given and not show:
+            raise UsageError(f"{option} needs --show, or belongs to run and table.")
     if name:
         page = task_page(name)
         if show:

@@ -48,6 +48,7 @@ def test_what_is_refused_says_why(finished: FinishedRuns, bench: Bench, tmp_path
     for words, message in (
         ([folder, "--with", "lm-evil"], "Did you mean 'lm-eval'?"),
         ([folder], "--with"),
+        ([folder, "--with", "lm-eval", "--source", "hub"], "--source goes with an exported folder"),
         ([folder, "--with", "lm-eval", "--include-path", tmp_path / "x"], "There is no folder"),
         ([tmp_path, "--with", "lm-eval"], "neither a finished run nor a model"),
         (["nothing", "--with", "lm-eval"], "There is no run 'nothing'"),
