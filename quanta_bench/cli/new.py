@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,17 +39,19 @@ def new(
     list and table.
     """
     from quanta_bench.cli import console
+    from quanta_bench.utils.folders import user_path
 
     if kind not in KINDS:
         raise UsageError(f"There is no template for a {kind!r}. {did_you_mean(kind, KINDS)}")
     check_name(kind, name)
-    folder = to or Path(name)
+    folder = user_path(str(to or name))  # a shell expands no ~ that is quoted
     written = write_package(kind, name, folder)
     screen = console.console()
     for path in written:
         screen.print(f"  {path}", highlight=False, soft_wrap=True)
     screen.print(
-        f"\nNext:\n  cd {folder}\n  python -m pip install -e '.[test]'\n  python -m pytest\n"
+        f"\nNext:\n  cd {shlex.quote(str(folder))}\n"
+        "  python -m pip install -e '.[test]'\n  python -m pytest\n"
         f"  quanta-bench {kind}s {name}",
         highlight=False,
         soft_wrap=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -224,7 +225,8 @@ def _counted(task: Task, source: Source) -> str:
 def _examples(reference: str, task: Task | None) -> list[str]:
     if task is None:
         reference = f"{reference}:my-data.csv"
+    task_given = f"--task {shlex.quote(reference)}"
     return [
-        f"quanta-bench run --method lora --task {reference}",
-        f"quanta-bench run --method none --task {reference} --set evaluation.items=20",
+        f"quanta-bench run --method lora {task_given}",
+        f"quanta-bench run --method none {task_given} --set evaluation.items=20",
     ]

@@ -74,6 +74,15 @@ def test_a_method_passes_its_own_tests_before_it_is_installed(
     check_style(folder)
 
 
+def test_the_next_command_changes_into_any_folder(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said = bench("new", "task", "fresh_idea", "--to", "~/my tasks")
+    assert said.status == 0
+    assert f"  cd '{tmp_path}/my tasks'\n" in said.out
+
+
 @pytest.mark.slow
 def test_a_method_that_is_installed_is_registered(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "made"

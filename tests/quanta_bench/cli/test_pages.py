@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,16 @@ def test_a_tasks_page_says_what_it_is_and_where_its_data_are(
     assert data["metric"]
     assert len(data["sources"]) == 3 or name in ("jsonl", "file")
     assert name in drawn(page)
+
+
+def test_a_page_of_a_users_own_file_has_commands_to_paste(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "my data.jsonl"
+    own.write_bytes(data.read_bytes())
+    page = task_page(f"file:{own}")
+    assert page.examples
+    for command in page.examples:
+        assert f"file:{own}" in shlex.split(command)
+        parses(command)
 
 
 def test_the_settings_page_has_every_key() -> None:
