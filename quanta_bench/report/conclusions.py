@@ -48,11 +48,19 @@ def mark(
         Notes.
     """
     notes = []
-    for model in dict.fromkeys(row.model for row in rows):
+    models = dict.fromkeys(row.model for row in rows)
+    for model in models:
         members = [number for number, row in enumerate(rows) if row.model == model]
-        notes += _mark_model(rows, members, found, untouched or {})
-        notes += _mark_untouched(rows, members, found, untouched or {})
-    return list(dict.fromkeys(notes))
+        of_model = _mark_model(rows, members, found, untouched or {})
+        of_model += _mark_untouched(rows, members, found, untouched or {})
+        # Letters and marks of one model say nothing about the rows of another.
+        notes += [f"{model}: {note}" for note in of_model] if len(models) > 1 else of_model
+    return notes
+
+
+def row_name(label: str, model: str, several: bool) -> str:
+    """A row's label, with its model if the table has several."""
+    return f"{label} ({model})" if several and model else label
 
 
 def _mark_model(
@@ -193,6 +201,11 @@ def notes(profile: Profile, rows: Sequence[TableRow]) -> tuple[list[str], list[s
     filled = [row for row in rows if row.cells]
     if not filled:
         return [], []
+    several = len({row.model for row in rows}) > 1
+
+    def labels(marked: Iterable[TableRow]) -> str:
+        return ", ".join(row_name(row.label, row.model, several) for row in marked)
+
     scores = [
         "Cells are the mean over seeds ± half the width of the 95 % interval, which accounts for "
         "training seeds and test items, related items clustered. In the lines of single seeds, "
@@ -202,21 +215,19 @@ def notes(profile: Profile, rows: Sequence[TableRow]) -> tuple[list[str], list[s
         varied = ", ".join(SEED_VARIES[name] for name in profile.vary)
         scores.append(f"A seed varies {varied}.")
     caveats = []
-    untuned = [row.label for row in filled if UNTUNED in row.marks]
+    untuned = [row for row in filled if UNTUNED in row.marks]
     if untuned:
         caveats.append(
-            f"{UNTUNED} Learning rate not tuned for this task and size: {', '.join(untuned)}."
+            f"{UNTUNED} Learning rate not tuned for this task and size: {labels(untuned)}."
         )
-    single = [row.label for row in filled if ONE_SEED in row.marks]
+    single = [row for row in filled if ONE_SEED in row.marks]
     if single:
         caveats.append(
-            f"{ONE_SEED} One seed, so the interval accounts for test items alone: "
-            f"{', '.join(single)}."
+            f"{ONE_SEED} One seed, so the interval accounts for test items alone: {labels(single)}."
         )
-    bounds = [row.label for row in filled if row.bounds]
+    bounds = [row for row in filled if row.bounds]
     if bounds:
         caveats.append(
-            f"Intervals without predictions are upper bounds, and not compared: "
-            f"{', '.join(bounds)}."
+            f"Intervals without predictions are upper bounds, and not compared: {labels(bounds)}."
         )
     return scores, caveats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -259,10 +260,15 @@ def comparable(
     """
     if reference not in rows:
         return {}
-    trained = [name for name in rows if name not in fixed]
-    first = rows[reference] if reference in trained else rows[trained[0]] if trained else None
-    if first is None:
+    trained = [found for name, found in rows.items() if name not in fixed]
+    if not trained:
         return {name: found.scores.pooled() for name, found in rows.items()}
+    first = rows[reference]
+    if reference in fixed:
+        # What most rows were trained and scored with: the first row may lack a seed.
+        designs = Counter((found.seeds, found.items, found.scores.groups) for found in trained)
+        most = designs.most_common(1)[0][0]
+        first = next(f for f in trained if (f.seeds, f.items, f.scores.groups) == most)
     items = dict(zip(first.seeds, first.items, strict=True))
     kept = {}
     for name, found in rows.items():

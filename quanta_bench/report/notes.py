@@ -42,7 +42,12 @@ def notes(
     """
     several = len({cell.row.model.title for cell in cells}) > 1
     named = [
-        (_name(cell.row.spec.label or cell.row.spec.method, cell.row.model.title, several), cell)
+        (
+            conclusions.row_name(
+                cell.row.spec.label or cell.row.spec.method, cell.row.model.title, several
+            ),
+            cell,
+        )
         for cell in cells
     ]
     results = [(name, cell.everything()) for name, cell in named]
@@ -153,11 +158,6 @@ class _Statement:
         return [f"{self._warning} {', '.join(names)}: {text}." for text, names in self.rows.items()]
 
 
-def _name(label: str, model: str, several: bool) -> str:
-    """A row's label, with its model if the table has several."""
-    return f"{label} ({model})" if several and model else label
-
-
 def _by_row(named: RowResults, describe: Callable[[Result], str]) -> dict[str, list[str]]:
     """The names of the rows by description; an empty description is left out."""
     rows: dict[str, list[str]] = defaultdict(list)
@@ -239,7 +239,7 @@ def _heads(named: RowResults) -> list[str]:
 
 def _forgetting(rows: Sequence[TableRow], several: bool) -> list[str]:
     by_row = [
-        f"{_name(row.label, row.model, several)} {row.perplexity:.1f}"
+        f"{conclusions.row_name(row.label, row.model, several)} {row.perplexity:.1f}"
         for row in rows
         if row.perplexity is not None
     ]
@@ -251,8 +251,8 @@ def _forgetting(rows: Sequence[TableRow], several: bool) -> list[str]:
 def _unfinished(rows: Sequence[TableRow], several: bool) -> list[str]:
     """Rows without all of their seeds."""
     return [
-        f"{_name(row.label, row.model, several)}: {len(row.done_seeds)} of {row.wanted_seeds} "
-        "seeds are finished."
+        f"{conclusions.row_name(row.label, row.model, several)}: {len(row.done_seeds)} of "
+        f"{row.wanted_seeds} seeds are finished."
         for row in rows
         if not row.missing and len(row.done_seeds) < row.wanted_seeds
     ]

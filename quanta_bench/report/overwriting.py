@@ -6,6 +6,9 @@ import csv
 import io
 from pathlib import Path
 
+FAILED = "failed"
+"""The column that names the seeds of a row that failed."""
+
 
 def free_name(folder: Path, name: str, text: str) -> str:
     """The name under which a table or figure is written.
@@ -27,9 +30,14 @@ def free_name(folder: Path, name: str, text: str) -> str:
 
 
 def filled_cells(text: str) -> int:
-    """Number of filled cells of a CSV text; in a cell that lists numbers, each number counts."""
-    rows = csv.reader(io.StringIO(text))
-    return sum(_count(cell) for row in rows for cell in row)
+    """Number of filled cells of a CSV text; in a cell that lists numbers, each number counts.
+
+    What failed is no number: its lines and their column do not count.
+    """
+    names, *rows = [*csv.reader(io.StringIO(text))] or [[]]
+    failed = names.index(FAILED) if FAILED in names else len(names)
+    kept = [row for row in rows if not any(row[failed : failed + 1])]
+    return sum(_count(cell) for row in ([n for n in names if n != FAILED], *kept) for cell in row)
 
 
 def _count(cell: str) -> int:

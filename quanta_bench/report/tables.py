@@ -57,8 +57,12 @@ def make_table(
     compared = training_loss.notes(columns)
     if marked:
         compared = conclusions.mark(rows, found, untouched) + compared
+    several = len({row.model for row in rows}) > 1
     constant = constant_notes(
-        [(row.label, cell.everything()) for row, cell in zip(rows, cells, strict=True)],
+        [
+            (conclusions.row_name(row.label, row.model, several), cell.everything())
+            for row, cell in zip(rows, cells, strict=True)
+        ],
         suite.shown_columns,
         store,
     )

@@ -68,6 +68,32 @@ def test_letters_part_the_row_that_differs(answered: Bench) -> None:
     assert set(letters.values()) == {"a", "b"}
 
 
+def test_what_is_said_of_the_rows_of_one_model_names_it(answered: Bench) -> None:
+    """Letters start again with each model, whose rows nobody has compared with another's."""
+    rows = [
+        {"method": name, "model": model, "label": ""}
+        for model in ("smollm2-135m", "gpt2")
+        for name in ROWS
+    ]
+    table = answered.table(suite(*rows), *results(answered), *results(answered))
+    said = [note for note in sentences(table) if "share a letter" in note or "Avg." in note]
+    assert [note.partition(":")[0] for note in said] == ["smollm2-135m"] * 2 + ["gpt2"] * 2
+    (untuned,) = [note for note in sentences(table) if "not tuned" in note]
+    assert "(gpt2)" in untuned
+
+
+def test_a_first_row_that_lacks_a_seed_does_not_decide_what_is_compared(answered: Bench) -> None:
+    """As where one of its runs failed: the others are compared with a base all the same."""
+    found = results(answered)
+    first = {seed: found[1][seed] for seed in (0, 1)}
+    known = {
+        name: evidence.evidence(ColumnSpec(task="boolq"), of_row, answered.store)
+        for name, of_row in zip(ROWS, (found[0], first, *found[2:]), strict=True)
+    }
+    kept = evidence.comparable(known, ["none"], "none")
+    assert set(kept) == {"none", "dora", "full"}
+
+
 def test_the_best_constant_answer_is_a_row(answered: Bench) -> None:
     row = made_table(answered).rows[1]
     assert row.label == "Best constant"

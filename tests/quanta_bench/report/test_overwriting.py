@@ -14,7 +14,14 @@ from quanta_bench.report.render import FORMATS
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("a,b\n1,\n", 3), ("seeds\n0 1 2\n", 4), ("label\nLoRA r=8\n", 2), ("", 0), ("a\n\n,,\n", 1)],
+    [
+        ("a,b\n1,\n", 3),
+        ("seeds\n0 1 2\n", 4),
+        ("label\nLoRA r=8\n", 2),
+        ("", 0),
+        ("a\n\n,,\n", 1),
+        ("label,seed,failed\nLoRA,0,\nLoRA,,2\n", 4),
+    ],
 )
 def test_cells_are_counted(text: str, count: int) -> None:
     assert filled_cells(text) == count
