@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,11 +36,18 @@ from quanta_bench.plugins import find_protocol, find_task, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
 from quanta_bench.results.provenance import code_versions, stale, stale_training
-from quanta_bench.results.records import Environment, Result, TaskResult, TrainingRecord
+from quanta_bench.results.records import (
+    CodeVersion,
+    Environment,
+    Result,
+    TaskResult,
+    TrainingRecord,
+)
 from quanta_bench.results.store import Store
 from quanta_bench.runs.finder import Finder
 from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun
+from quanta_bench.runs.kept_code import changed_code, keep_code
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
 from quanta_bench.runs.places import specs_key
 from quanta_bench.runs.progress import Reporter
@@ -270,7 +278,7 @@ class Runner(Finder):
         if record is not None:
             # Score in the precision used in training, whatever is fastest on this machine.
             return record, record.precision
-        self.check_unfinished(names.training)
+        self.prepare_unfinished(planned, names)
         folder = self.store.unfinished_folder(names.training)
         return None, kept_precision(folder, planned.training, planned.method, this_device())
 
@@ -325,19 +333,34 @@ class Runner(Finder):
             raise BenchError(f"The training {training} is not where it was written.")
         return record
 
-    def check_unfinished(self, training: str) -> None:
-        """Set aside the files of an interrupted run if one of them is incomplete or missing."""
-        folder = self.store.unfinished_folder(training)
-        if not folder.exists():
+    def prepare_unfinished(self, planned: PlannedRun, names: Identity) -> None:
+        """Note the code that computes a training, beside its checkpoints.
+
+        Those of an interrupted one are set aside if a file is incomplete or missing, or if other
+        code wrote them.
+        """
+        if not planned.method.trains:
             return
+        folder = self.store.unfinished_folder(names.training)
+        code = code_versions(planned.training.method, planned.training.tasks)
+        if folder.exists():
+            self._check_unfinished(folder, code)
+        keep_code(folder, code)
+
+    def _check_unfinished(self, folder: Path, code: Mapping[str, CodeVersion]) -> None:
         from quanta_bench.training import trainer
 
         try:
             trainer.check_checkpoints(folder)
             read_precision(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            changed = changed_code(folder, code)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
             self.store.set_aside(folder, damage)
+            return
+        if changed:
+            other = DamagedError(folder, "code", f"begun by other code ({', '.join(changed)})")
+            self.store.set_aside(folder, other)
 
     def check_scoring(self, planned: PlannedRun, base: LoadedModel) -> None:
         """Check that the items a run scores fit its model.

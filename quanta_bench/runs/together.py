@@ -158,7 +158,7 @@ def _hold(runner: Runner, planned: PlannedRun, held: ExitStack, *, fresh: bool) 
         runner.renew(names.training)
     if runner.stored_training(planned, names) is not None:
         return False
-    runner.check_unfinished(names.training)
+    runner.prepare_unfinished(planned, names)
     return True
 
 

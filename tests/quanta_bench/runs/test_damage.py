@@ -270,6 +270,80 @@ def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from
     assert stopped.table(cells) == whole[1]
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_that_other_code_began_is_set_aside_and_trained_from_the_start(
+    interrupted: tuple[Sweep, Path],
+    whole: tuple[Sweep, str],
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: bool,
+) -> None:
+    stopped, checkpoint = interrupted
+    real = provenance.source_hash
+    if recorded:
+        monkeypatch.setattr(
+            provenance, "source_hash", lambda name: "1" if "lora" in name else real(name)
+        )
+    else:
+        checkpoint.with_name("code.json").unlink()
+    content = checkpoint.read_bytes()
+    _, failed, text, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    aside = stopped.root / "set-aside" / f"unfinished-{checkpoint.parent.name}-code"
+    assert (aside / "last.ckpt").read_bytes() == content
+    assert ("the method lora has changed" if recorded else "its code was not recorded") in text
+    assert not resumed(stopped)
+    record = json.loads((stopped.run / "result.json").read_text())["training"]
+    assert (record["code"]["method:lora"]["source"] == "1") is recorded
+
+
+def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
+    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
+) -> None:
+    stopped, checkpoint = interrupted
+    checkpoint.with_name("best.ckpt").unlink()
+    cells, failed, text, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    assert "best.ckpt is missing" in text
+    assert not resumed(stopped)
+    assert stopped.table(cells) == whole[1]
+
+
+def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
+    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
+) -> None:
+    stopped, checkpoint = interrupted
+    checkpoint.with_name("best.ckpt").unlink()
+    cells, failed, text, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    assert "best.ckpt is missing" in text
+    assert not resumed(stopped)
+    assert stopped.table(cells) == whole[1]
+
+
+def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
+    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
+) -> None:
+    stopped, checkpoint = interrupted
+    checkpoint.with_name("best.ckpt").unlink()
+    cells, failed, text, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    assert "best.ckpt is missing" in text
+    assert not resumed(stopped)
+    assert stopped.table(cells) == whole[1]
+
+
+def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
+    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
+) -> None:
+    stopped, checkpoint = interrupted
+    checkpoint.with_name("best.ckpt").unlink()
+    cells, failed, text, computed = stopped.again()
+    assert (failed, computed) == ([], 1)
+    assert "best.ckpt is missing" in text
+    assert not resumed(stopped)
+    assert stopped.table(cells) == whole[1]
+
+
 def test_a_whole_checkpoint_of_a_stopped_run_is_resumed(
     interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
 ) -> None:
