@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
-from quanta_bench.errors import UsageError, did_you_mean
+from quanta_bench.errors import BenchError, UsageError, did_you_mean
 from quanta_bench.plugins import METHODS, find_protocol, find_task, is_registered
 from quanta_bench.spec import EvaluationSpec, Normaliser, TrainingSpec
 from quanta_bench.suites.schema import TRAINING_LOSS, ColumnSpec, Suite
@@ -105,6 +105,40 @@ def check_metrics(columns: Sequence[ColumnSpec], evaluations: Iterable[Evaluatio
                     f"The task {column.task!r} has no metric {column.metric!r}. "
                     f"{did_you_mean(column.metric, known)}"
                 )
+
+
+def without_mixed_average(suite: Suite) -> Suite:
+    """The suite without the average over all columns, where these have no unit in common.
+
+    The mean of an accuracy and a perplexity says nothing.
+
+    Args:
+        suite: the suite, as a profile has it.
+
+    Raises:
+        UsageError: an average that the suite itself names has columns of several units.
+    """
+    units = {column.key: _unit(column) for column in suite.shown_columns}
+    for average in suite.averages:
+        found = {key: units[key] for key in average.columns or units}
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{key} ({unit})" for key, unit in found.items())
+            raise UsageError(
+                f"The average {average.title!r} of {suite.name} mixes units: {listed}. Name "
+                "columns of one."
+            )
+    shown = {units[key] for average in suite.shown_averages for key in average.columns}
+    return suite.model_copy(update={"average": ""}) if len(shown) > 1 else suite
+
+
+def _unit(column: ColumnSpec) -> str:
+    if column.of_training:
+        return "loss"
+    try:
+        kind = find_task(column.task).kind
+    except BenchError:
+        return "score"  # why it cannot be used is said where it is needed
+    return "perplexity" if kind == "perplexity" else "score"
 
 
 def check_columns(suite: Suite, evaluations: Iterable[EvaluationSpec]) -> None:

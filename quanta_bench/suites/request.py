@@ -11,7 +11,11 @@ from quanta_bench.errors import UsageError
 from quanta_bench.spec import ModelSpec
 from quanta_bench.suites import loading
 from quanta_bench.suites.choice import NO_CHOICE, Choice
-from quanta_bench.suites.compatibility import check_columns, check_metrics
+from quanta_bench.suites.compatibility import (
+    check_columns,
+    check_metrics,
+    without_mixed_average,
+)
 from quanta_bench.suites.grid import GridRow, chosen_profile, grid
 from quanta_bench.suites.schema import Profile, Suite
 
@@ -68,6 +72,7 @@ class Request:
         evaluations = [scored for row in rows for _, scored in row.jobs]
         check_metrics(suite.shown_columns, evaluations)
         check_columns(suite, evaluations)
+        suite = without_mixed_average(suite)
         notes = tuple(row.note for row in rows if row.note)
         profile = profile.model_copy(update={"notes": (*profile.notes, *notes)})
         return cls(suite, profile_name, profile, choice.size, rows, choice.model)

@@ -50,10 +50,10 @@ def trade_off(known: Known, results: Mapping[str, Result]) -> dict[str, Any]:
         cost. A row that trains nothing has no costs.
     """
     table = known.table
-    averages = [{"key": f"average:{title}", "title": title} for title in table.averages]
-    columns = [{"key": column.key, "title": column.title} for column in table.columns]
+    averages = [(f"average:{title}", title, title in known.lower) for title in table.averages]
+    columns = [(column.key, column.title, column.key in known.lower) for column in table.columns]
     measures = [
-        {**measure, "lower": measure["key"] in known.lower} for measure in averages + columns
+        {"key": key, "title": title, "lower": lower} for key, title, lower in averages + columns
     ]
     rows = [
         _row(row, [results[run] for run in runs], words)

@@ -72,11 +72,15 @@ def _same_scores(row: TableRow, columns: Sequence[Column], result: Result, seed:
 
 
 def perplexity_columns(table: Table, results: Mapping[str, Result]) -> set[str]:
-    """The keys of columns in which a lower value is better."""
+    """The keys of columns, and headings of averages, in which a lower value is better."""
     kinds = {name: task.kind for result in results.values() for name, task in result.tasks.items()}
-    return {
+    columns = {
         column.key
         for column in table.columns
         if kinds.get(column.task, "") == "perplexity"
         or any(row.cells[column.key].decimals > 1 for row in table.rows if column.key in row.cells)
     }
+    averages = {
+        title for row in table.rows for title, value in row.averages.items() if value.decimals > 1
+    }
+    return columns | averages

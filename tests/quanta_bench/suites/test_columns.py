@@ -57,6 +57,35 @@ def test_metrics_that_are_there_pass(tmp_path: Path) -> None:
     ask(tmp_path, content([{"task": "drop", "metric": "drop_em"}, "drop"], "generate"))
 
 
+@pytest.mark.parametrize(
+    ("columns", "averages"),
+    [
+        (["boolq", "mrpc"], ["Avg."]),
+        (["boolq", {"task": "mrpc", "metric": "f1"}], ["Avg."]),
+        (["boolq", {"task": "boolq", "metric": "training_loss"}], []),
+        (["boolq", "wikitext2"], []),
+        (["wikitext2", "wikipedia_text"], ["Avg."]),
+    ],
+)
+def test_an_average_that_nobody_named_has_columns_of_one_unit(
+    tmp_path: Path, columns: list[Any], averages: list[str]
+) -> None:
+    made = content(columns) | {"tasks": ["boolq", "mrpc", "wikitext2", "wikipedia_text"]}
+    assert [one.title for one in ask(tmp_path, made).suite.shown_averages] == averages
+
+
+def test_a_named_average_of_several_units_is_refused(tmp_path: Path) -> None:
+    made = content(["boolq", "mrpc", "wikitext2"]) | {
+        "tasks": ["boolq", "mrpc", "wikitext2"],
+        "averages": [{"title": "All"}],
+    }
+    message = r"'All' of t mixes units: boolq \(score\), mrpc \(score\), wikitext2 \(perplexity\)"
+    with pytest.raises(UsageError, match=message):
+        ask(tmp_path, made)
+    made["averages"] = [{"title": "Choices", "columns": ["boolq", "mrpc"]}]
+    assert len(ask(tmp_path, made).suite.shown_averages) == 1
+
+
 def answers(name: str) -> list[Answer]:
     """Some judged answers of a task."""
     task = find_task(name)
