@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from quanta_bench.benchmark import Benchmark
+from quanta_bench.errors import BenchError
 from quanta_bench.experiment import Experiment
 from quanta_bench.method import Method
 from quanta_bench.protocol import Protocol
@@ -57,8 +58,14 @@ def is_registered(reference: str) -> bool:
 
 
 def task_title(reference: str) -> str:
-    """The heading of a task's column; the task's own name where it is not registered."""
-    return find_task(reference).title if is_registered(reference) else reference
+    """The heading of a task's column; its reference where it is not registered or not readable.
+
+    A task of a user's own file cannot be made once the file is gone.
+    """
+    try:
+        return find_task(reference).title if is_registered(reference) else reference
+    except BenchError:
+        return reference
 
 
 def plugin_packages() -> set[str]:

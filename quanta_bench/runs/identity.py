@@ -57,14 +57,20 @@ class PlannedRun:
     evaluation: EvaluationSpec
 
     @classmethod
-    def of(cls, job: Job) -> PlannedRun:
+    def of(cls, job: Job, *, check: bool = True) -> PlannedRun:
         """Plan a job.
+
+        Args:
+            job: the job.
+            check: check that protocol, task and loss are compatible, which reads the user's own
+                files of data. What is only looked up among stored results works without these.
 
         Raises:
             UsageError: a setting is invalid, or protocol, task and loss are incompatible.
         """
         spec, method = normal_form(job.training)
-        check_protocols(spec, job.evaluation)
+        if check:
+            check_protocols(spec, job.evaluation)
         return cls(job.label, spec, method, job.evaluation)
 
     def scoring(self, tasks: tuple[str, ...]) -> PlannedRun:
@@ -162,8 +168,12 @@ class PlannedRow:
     runs: tuple[tuple[int, PlannedRun], ...]
 
     @classmethod
-    def of(cls, row: GridRow) -> PlannedRow:
+    def of(cls, row: GridRow, *, check: bool = True) -> PlannedRow:
         """Plan a row.
+
+        Args:
+            row: the row.
+            check: see `PlannedRun.of`.
 
         Raises:
             UsageError: see `PlannedRun.of`.
@@ -171,7 +181,10 @@ class PlannedRow:
         if row.missing:
             return cls(row, ())
         runs = (
-            (row.seeds[number // row.parts], PlannedRun.of(Job(row.spec.label, *specs)))
+            (
+                row.seeds[number // row.parts],
+                PlannedRun.of(Job(row.spec.label, *specs), check=check),
+            )
             for number, specs in enumerate(row.jobs)
         )
         return cls(row, tuple(runs))

@@ -90,9 +90,10 @@ def _matched(
 ) -> list[Cells] | None:
     if not stored:
         return None
+    # Where missing runs are left out, none is computed: rows need not be fit to run here.
+    planned = [PlannedRow.of(row, check=not partial) for row in rows]
     matches = [
-        [(seed, run, _best(stored, run, contents)) for seed, run in PlannedRow.of(row).runs]
-        for row in rows
+        [(seed, run, _best(stored, run, contents)) for seed, run in row.runs] for row in planned
     ]
     scored = {task for row in matches for _, _, result in row if result for task in result.tasks}
     failures = store.failures.by_specs() if partial else {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
-from animals import write_data
+from animals import write_data, write_suite
 from command_line import Bench
+
+from quanta_bench.plugins import find_task
 
 
 def test_a_table_of_moved_folders_is_printed_stored_or_not(
@@ -47,3 +50,24 @@ profiles:
         assert after.replace(str(there), str(here)) == before
     compared = bench("compare", "none", "lora", "--table", suite(there), "--results", there / "r")
     assert compared.status == 0, compared.err
+
+
+def test_a_stored_table_is_printed_where_model_and_data_are_gone(
+    tmp_path: Path, tiny_model: Path, bench: Bench
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    data = write_data(tmp_path)
+    suite = write_suite(tmp_path, data, tmp_path / "model")
+    words = ["table", suite, "--results", tmp_path / "r"]
+    before = bench(*words, "--json")
+    assert before.status == 0
+    data.unlink()
+    shutil.rmtree(tmp_path / "model")
+    find_task.cache_clear()
+    said = bench(*words, "--stored", "--json")
+    assert said.status == 0, said.err
+    tables = [json.loads(one.out) for one in (before, said)]
+    rows = [[(row["label"], row["cells"]) for row in table["rows"]] for table in tables]
+    assert rows[0] == rows[1]
+    # What computes says that they are gone.
+    assert "animals.jsonl" in bench(*words).err
