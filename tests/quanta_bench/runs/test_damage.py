@@ -296,54 +296,6 @@ def test_a_run_that_other_code_began_is_set_aside_and_trained_from_the_start(
     assert (record["code"]["method:lora"]["source"] == "1") is recorded
 
 
-def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
-    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
-) -> None:
-    stopped, checkpoint = interrupted
-    checkpoint.with_name("best.ckpt").unlink()
-    cells, failed, text, computed = stopped.again()
-    assert (failed, computed) == ([], 1)
-    assert "best.ckpt is missing" in text
-    assert not resumed(stopped)
-    assert stopped.table(cells) == whole[1]
-
-
-def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
-    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
-) -> None:
-    stopped, checkpoint = interrupted
-    checkpoint.with_name("best.ckpt").unlink()
-    cells, failed, text, computed = stopped.again()
-    assert (failed, computed) == ([], 1)
-    assert "best.ckpt is missing" in text
-    assert not resumed(stopped)
-    assert stopped.table(cells) == whole[1]
-
-
-def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
-    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
-) -> None:
-    stopped, checkpoint = interrupted
-    checkpoint.with_name("best.ckpt").unlink()
-    cells, failed, text, computed = stopped.again()
-    assert (failed, computed) == ([], 1)
-    assert "best.ckpt is missing" in text
-    assert not resumed(stopped)
-    assert stopped.table(cells) == whole[1]
-
-
-def test_a_stopped_run_without_its_best_checkpoint_is_set_aside_and_trained_from_the_start(
-    interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
-) -> None:
-    stopped, checkpoint = interrupted
-    checkpoint.with_name("best.ckpt").unlink()
-    cells, failed, text, computed = stopped.again()
-    assert (failed, computed) == ([], 1)
-    assert "best.ckpt is missing" in text
-    assert not resumed(stopped)
-    assert stopped.table(cells) == whole[1]
-
-
 def test_a_whole_checkpoint_of_a_stopped_run_is_resumed(
     interrupted: tuple[Sweep, Path], whole: tuple[Sweep, str]
 ) -> None:
