@@ -92,6 +92,12 @@ class History:
         return count
 
     @property
+    def going(self) -> bool:
+        """Whether the last attempt has not ended, as far as is known."""
+        states = [entry.event for entry in self.entries if entry.event in ("began", "ended")]
+        return states[-1:] == ["began"]
+
+    @property
     def final(self) -> BenchError | None:
         """Why the run is given up; ``None`` if it is not."""
         failures = self.failures

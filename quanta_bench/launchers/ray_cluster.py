@@ -235,7 +235,7 @@ class RayWorkers:
         """A node had no memory left: as where the run itself finds out, it is tried once more."""
         for run in self._order.batches[number]:
             name = self._order.runs[run].run
-            if self._order.ledger.history(name).open:
+            if self._order.ledger.history(name).going:
                 self._order.ledger.fail(name, OutOfMemoryError(_last_words(error)))
                 return
 

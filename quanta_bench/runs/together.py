@@ -29,6 +29,7 @@ from quanta_bench.runs.progress import Reporter
 from quanta_bench.runs.runner import Runner
 from quanta_bench.spec import canonical
 from quanta_bench.utils.device import this_device
+from quanta_bench.utils.out_of_memory import release_memory
 
 if TYPE_CHECKING:
     from quanta_bench.runs.trainings import Training
@@ -139,8 +140,10 @@ def train(
             base, members = _prepare(runner, free)
         except StorageError:
             raise
-        except BenchError:
-            return {}  # raised again by the runs that are computed alone
+        except Exception:
+            # Plug-ins and devices raise anything; the runs that are computed alone report it.
+            release_memory()
+            return {}
         members = list(_tested(base, members))
         if len(members) < 2:
             return {}
@@ -264,7 +267,15 @@ def _train(runner: Runner, base: LoadedModel, members: Sequence[_Member]) -> dic
     errors: dict[int, BenchError] = {}
     for member, outcome in zip(members, outcomes, strict=True):
         if isinstance(outcome, TrainingOutcome):
-            member.training.write(outcome, together=len(members))
+            try:
+                member.training.write(outcome, together=len(members))
+            except StorageError:
+                raise
+            except BenchError as error:
+                # The others' trainings are finished too, and are written all the same.
+                errors[member.number] = error
+        elif isinstance(outcome, RunInProgressError):
+            errors[member.number] = outcome
         elif isinstance(outcome, BenchError):
             errors[member.number] = outcome
             runner.note(member.planned, outcome)

@@ -31,6 +31,8 @@ def test_an_attempt_begins_and_ends_however_it_does(ledger: Ledger) -> None:
     with ledger.attempt("b"):
         assert (ledger.history("b").open, ledger.history("b").lost) == (2, 1)
     assert (ledger.history("b").open, ledger.history("b").lost) == (1, 1)
+    # It was lost once, but the attempt after that has ended.
+    assert not ledger.history("b").going
     assert len(ledger.history("a").attempts) == 2
     assert ledger.runs() == {"a", "b"}
     assert ledger.history("c").entries == ()

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from quanta_bench.data.pools import Pools
-from quanta_bench.errors import UsageError
+from quanta_bench.errors import RunInProgressError, UsageError
 from quanta_bench.results.store import Store
+from quanta_bench.runs import together, trainings
 from quanta_bench.runs.concurrency import read_together
 from quanta_bench.runs.sweep import sweep
 from quanta_bench.suites.choice import Choice
@@ -60,10 +62,10 @@ def computed(
 
 
 def test_results_are_those_of_runs_alone(computed: Any) -> None:
-    alone, together = computed
-    assert alone.keys() == together.keys()
+    alone, common = computed
+    assert alone.keys() == common.keys()
     for run, one in alone.items():
-        other = together[run]
+        other = common[run]
         assert other.training.losses == pytest.approx(one.training.losses, rel=1e-5)
         assert other.training.best_step == one.training.best_step
         assert other.training.tokens == one.training.tokens
@@ -72,13 +74,52 @@ def test_results_are_those_of_runs_alone(computed: Any) -> None:
 
 def test_how_many_were_trained_together_is_recorded(computed: Any) -> None:
     """Dropout draws random numbers and a prefix is no layer: such runs are trained alone."""
-    alone, together = computed
-    numbers = {result.training.label: result.training.together for result in together.values()}
+    alone, common = computed
+    numbers = {result.training.label: result.training.together for result in common.values()}
     assert numbers == {"Base": 1, "LoRA": 4, "LoRA with dropout": 1, "Prefix": 1, "QuanTA": 4}
     assert {result.training.together for result in alone.values()} == {1}
-    for result in together.values():
+    for result in common.values():
         if result.training.together > 1:
             assert 0 < result.training.seconds < result.training.elapsed_seconds
+
+
+@pytest.mark.parametrize("fault", ["prepared", "lost"])
+def test_what_fails_together_ends_no_run_but_its_own(
+    tmp_path: Path,
+    tiny_model: Path,
+    llm_adapters: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    """Memory runs out where the base is loaded for all, or a lease is lost before a write."""
+    path = tmp_path / "suite.yaml"
+    path.write_text(SUITE.format(model=tiny_model, data=llm_adapters))
+    choice = Choice(methods=("lora", "quanta"))
+    request = make_request(str(path), "table", "embedded", choice, check=True)
+    written: list[int] = []
+    write = trainings.Training.write
+
+    def losing(training: Any, outcome: Any, **options: Any) -> None:
+        written.append(options.get("together", 1))
+        if written == [4, 4]:
+            raise RunInProgressError("the lease was lost")
+        write(training, outcome, **options)
+
+    def failing(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    if fault == "lost":
+        monkeypatch.setattr(trainings.Training, "write", losing)
+    else:
+        monkeypatch.setattr(together, "_prepare", failing)
+    store = Store(tmp_path / "results")
+    console = Console(file=io.StringIO())
+    _, failures = sweep(request.grid, store, console, lambda cells: "", pools=Pools(), most=8)
+    assert not failures
+    numbers = sorted(result.training.together for result in store.results())
+    assert len(numbers) == sum(len(row.jobs) for row in request.grid)
+    if fault == "lost":
+        assert numbers.count(4) >= 3
 
 
 def test_a_number_of_runs_or_auto() -> None:
