@@ -143,7 +143,7 @@ def _check_room(
 
 
 def check_training(model: Any, items: Sequence[Any], max_length: int, *, extra: int = 0) -> None:
-    """Refuse to train on items that have more tokens than the model has positions.
+    """Refuse to train or validate on items with more tokens than the model has positions.
 
     Args:
         model: the base model.
@@ -156,7 +156,8 @@ def check_training(model: Any, items: Sequence[Any], max_length: int, *, extra: 
         UsageError: an item has more.
     """
     longest = max((item.length for item in items if isinstance(item, Encoded)), default=0)
-    check_positions(model, longest, max_length, "training", "the training items", extra=extra)
+    what = "an item of training or validation"
+    check_positions(model, longest, max_length, "training", what, extra=extra)
 
 
 def check_positions(

@@ -363,19 +363,27 @@ class Runner(Finder):
             self.store.set_aside(folder, other)
 
     def check_scoring(self, planned: PlannedRun, base: LoadedModel) -> None:
-        """Check that the items a run scores fit its model.
+        """Check that the items a run scores, and its text for forgetting, fit its model.
 
         Raises:
             UsageError: they do not.
         """
         extra = int(getattr(planned.method.config, "num_virtual_tokens", 0) or 0)
-        scored = [*self._scored_items(planned.evaluation).values()]
-        limits.check_evaluation(base.model, base.tokenizer, planned.evaluation, scored, extra=extra)
+        spec = planned.evaluation
+        scored = [*self._scored_items(spec).values(), *self._forgetting_items(spec).values()]
+        limits.check_evaluation(base.model, base.tokenizer, spec, scored, extra=extra)
 
     def _scored_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
         """Each task that is scored, with its items."""
         samples = self.pools.sample(spec.tasks, spec.source, spec.split, spec.items, spec.sample)
         return dict(zip(spec.tasks, samples, strict=True))
+
+    def _forgetting_items(self, spec: EvaluationSpec) -> dict[str, tuple[Task, Sequence[Example]]]:
+        """The text that shows what the model lost, if one is scored."""
+        texts = (spec.forgetting,) if spec.forgetting else ()
+        source, items = spec.forgetting_source, spec.forgetting_items
+        samples = self.pools.sample(texts, source, "test", items, spec.sample)
+        return dict(zip(texts, samples, strict=True))
 
     def _evaluate(
         self,
@@ -389,11 +397,7 @@ class Runner(Finder):
     ) -> Result:
         device = next(model.parameters()).device
         scored = self._scored_items(spec)
-        texts = (spec.forgetting,) if spec.forgetting else ()
-        text_samples = self.pools.sample(
-            texts, spec.forgetting_source, "test", spec.forgetting_items, spec.sample
-        )
-        forgetting = dict(zip(texts, text_samples, strict=True))
+        forgetting = self._forgetting_items(spec)
         everything = (*scored.values(), *forgetting.values())
         self.reporter.scoring(sum(len(self.group.share(examples)) for _, examples in everything))
         context = evaluators.Context(
@@ -451,7 +455,7 @@ class Runner(Finder):
             tokens_per_second=record.tokens / record.seconds if record.seconds else 0.0,
             evaluation_environment=self.where,
             code=code_versions("", [*scored, *forgetting]),
-            forgetting_data={text: names.evaluation_data[text] for text in texts},
+            forgetting_data={text: names.evaluation_data[text] for text in forgetting},
         )
         return self.group.agree(lambda: self.store.write_run(result, predictions))
 

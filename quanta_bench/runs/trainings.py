@@ -113,7 +113,8 @@ class Training:
             self._fit()
         self._adapt()
         check_trains(self._head, self.parameters, method.name)
-        limits.check_training(self.model, self.data.train_items, spec.max_length)
+        items = [*self.data.train_items, *self.data.validation_items]
+        limits.check_training(self.model, items, spec.max_length)
         if sharded:
             shard(self.model, self.parameters.values(), group)
 

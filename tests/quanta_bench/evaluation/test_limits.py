@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tiny_architectures import tiny
+from tiny_models import byte_tokenizer, tiny_gpt2
 
 from quanta_bench.data.pools import Pools
 from quanta_bench.errors import UsageError
@@ -121,6 +122,46 @@ def test_nothing_is_trained_where_nothing_can_be_scored(tmp_path: Path, tiny_mod
         runner.run(job(task, tiny_model, max_new_tokens=32))
     assert not list((tmp_path / "r").rglob("*.ckpt"))
     assert not list((tmp_path / "r").rglob("training.json"))
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Path:
+    """The folder of a model with learned positions for 64 tokens."""
+    tokenizer = byte_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "narrow")
+    tiny_gpt2(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "narrow")
+    return tmp_path / "narrow"
+
+
+def say_again(count: int, long: int | None = None) -> list[dict[str, Any]]:
+    """Items of which one, if any, has a long prompt."""
+    prompts = [f"{n}: say it" + " again" * 20 * (n == long) for n in range(count)]
+    return [{"prompt": prompt, "target": "abc"} for prompt in prompts]
+
+
+def test_a_validation_item_longer_than_the_models_positions_is_refused(
+    tmp_path: Path, narrow: Path
+) -> None:
+    task = write(tmp_path / "d.jsonl", say_again(24, long=1))
+    runner = Runner(Store(tmp_path / "r"), Silent(), Pools())
+    message = (
+        r"positions for 64 tokens, and an item of training or validation.*training\.max_length"
+    )
+    with pytest.raises(UsageError, match=message):
+        runner.run(job(task, narrow, "full"))
+    assert not list((tmp_path / "r").rglob("*.ckpt"))
+
+
+def test_a_text_for_forgetting_longer_than_the_models_positions_is_refused(
+    tmp_path: Path, narrow: Path
+) -> None:
+    task = write(tmp_path / "d.jsonl", say_again(24))
+    runner = Runner(Store(tmp_path / "r"), Silent(), Pools())
+    with pytest.raises(UsageError, match=r"positions for 64 tokens.*evaluation\.max_length=64"):
+        runner.run(job(task, narrow, "full", forgetting="running_text"))
+    assert not list((tmp_path / "r").rglob("*.ckpt"))
+    short = {"forgetting": "running_text", "forgetting_items": 1, "max_length": 64}
+    assert runner.run(job(task, narrow, "full", **short)).forgetting["running_text"] > 1
 
 
 def test_what_is_cut_is_counted(tmp_path: Path, tiny_model: Path) -> None:
