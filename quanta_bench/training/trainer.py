@@ -134,6 +134,10 @@ class _Progress(pl.Callback):
         self._advance(trainer.global_step, module.steps)
 
 
+METER_SECONDS = 60.0
+"""How often the energy counter is read; a processor's wraps around within 11 minutes at 100 W."""
+
+
 class _Meters(pl.Callback):
     """Time and energy of the whole run, carried through checkpoints.
 
@@ -156,6 +160,7 @@ class _Meters(pl.Callback):
         self.steady_seconds = 0.0
         self.steady_tokens = 0
         self._stepped = False
+        self._read = time.monotonic()
         self._since: tuple[float, int] | None = None
         synchronize(device)
         self._elapsed_before = 0.0
@@ -185,6 +190,9 @@ class _Meters(pl.Callback):
             synchronize(self._device)
             self._stepped = True
             self.first_step_seconds += self._clock() - self._start
+        if self._energy is not None and time.monotonic() - self._read >= METER_SECONDS:
+            self._read = time.monotonic()
+            _ = self._energy.joules
 
     def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
         if self._since is not None:

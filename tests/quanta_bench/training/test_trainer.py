@@ -13,6 +13,7 @@ from quanta_bench.errors import BenchError
 from quanta_bench.models.loading import ModelRef, load_model
 from quanta_bench.plugins import build_method
 from quanta_bench.spec import TrainingSpec
+from quanta_bench.training import trainer
 from quanta_bench.training.datamodule import BenchData
 from quanta_bench.training.module import FineTuning, Validation
 from quanta_bench.training.objectives import Judgement
@@ -194,6 +195,20 @@ def test_the_energy_of_a_stopped_run_is_that_of_both_parts(make, tmp_path):
     found = run(make(epochs=2, validations=3), tmp_path, second.advance, energy=second.meter)
     assert found.joules == 120  # of 12 steps; those after the checkpoint were repeated
     assert run(make(), tmp_path / "unmeasured").joules is None
+
+
+def test_a_counter_that_wraps_around_between_checkpoints_is_read_often_enough(
+    make, tmp_path, monkeypatch
+):
+    """A processor's wraps around within minutes; a checkpoint may come after an hour."""
+    monkeypatch.setattr(trainer, "METER_SECONDS", 0.0)
+    used = [0.0]
+
+    def advance(done, total):
+        used[0] += 10
+
+    meter = EnergyMeter(lambda: [used[0] % 25], [25.0])
+    assert run(make(epochs=2, validations=1), tmp_path, advance, energy=meter).joules == 120
 
 
 def test_the_same_seeds_give_the_same_run_and_other_ones_do_not(make, tmp_path):
