@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from quanta_bench.data.chat import prompts_of
 from quanta_bench.data.encoding import Encoded
@@ -21,6 +21,12 @@ from quanta_bench.task import DEFAULT_NEW_TOKENS, Example, Prompt, Task
 
 FEWEST_KEPT = 0.5
 """Fraction of its tokens that the median prompt must keep for scores to be meaningful."""
+
+BY_LIKELIHOOD = "training.select=likelihood"
+"""What chooses checkpoints without generating answers."""
+
+Section = Literal["training", "evaluation"]
+"""Of the settings, that whose bounds apply."""
 
 
 def token_lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:
@@ -60,6 +66,7 @@ def check_evaluation(
     tasks: Sequence[tuple[Task, Sequence[Example]]],
     *,
     extra: int = 0,
+    section: Section = "evaluation",
 ) -> None:
     """Refuse to score items that the limits cannot accommodate.
 
@@ -70,6 +77,8 @@ def check_evaluation(
             texts are cut to the model's positions, and the cuts are counted.
         tasks: the tasks, each with the items that are to be scored.
         extra: trained vectors that the method prepends to every text.
+        section: of the settings that the bounds come from; ``training`` where checkpoints are
+            chosen by score.
 
     Raises:
         UsageError: no right answer fits its bound, most prompts would lose more than half of their
@@ -87,16 +96,17 @@ def check_evaluation(
             longest = max((a + b for a, b in zip(contexts, texts, strict=True)), default=0)
         else:
             compares = protocol.compares(task)
-            lengths = _longest_candidates if compares else _longest_answers
-            answers = lengths(tokenizer, task, spec, prompts)
-            _check_room(task, spec, contexts, answers, compares)
+            answers = (
+                _longest_candidates(tokenizer, prompts)
+                if compares
+                else _longest_answers(tokenizer, task, spec, prompts, section)
+            )
+            _check_room(task, spec, contexts, answers, compares, section)
             longest = max((a + b for a, b in zip(contexts, answers, strict=True)), default=0)
-        check_positions(model, longest, spec.max_length, "evaluation", task.title, extra=extra)
+        check_positions(model, longest, spec.max_length, section, task.title, extra=extra)
 
 
-def _longest_candidates(
-    tokenizer: Any, task: Task, spec: EvaluationSpec, prompts: Sequence[Prompt]
-) -> list[int]:
+def _longest_candidates(tokenizer: Any, prompts: Sequence[Prompt]) -> list[int]:
     """Tokens to reserve for each item's candidates."""
     counts = [len(prompt.candidates) for prompt in prompts]
     flat = iter(token_lengths(tokenizer, [c for prompt in prompts for c in prompt.candidates]))
@@ -104,16 +114,17 @@ def _longest_candidates(
 
 
 def _longest_answers(
-    tokenizer: Any, task: Task, spec: EvaluationSpec, prompts: Sequence[Prompt]
+    tokenizer: Any, task: Task, spec: EvaluationSpec, prompts: Sequence[Prompt], section: Section
 ) -> list[int]:
     """Tokens to reserve for each item's generated answer."""
     lengths = answer_lengths(tokenizer, prompts)
     most = bound_on_new_tokens(task, lengths, spec.max_new_tokens)
     if lengths and min(lengths) > most:
+        longer = f"evaluation.max_new_tokens={max(lengths) + 1}"
         raise UsageError(
             f"{task.title}: generated answers are limited to {most} tokens, but all "
             f"{len(lengths)} right answers are longer ({min(lengths)} to {max(lengths)}). "
-            f"Set evaluation.max_new_tokens={max(lengths) + 1}."
+            f"Set {longer if section == 'evaluation' else BY_LIKELIHOOD}."
         )
     return [most] * len(prompts)
 
@@ -124,6 +135,7 @@ def _check_room(
     contexts: Sequence[int],
     answers: Sequence[int],
     compares: bool,
+    section: Section,
 ) -> None:
     kept = [
         min(1.0, (spec.max_length - answer) / max(1, context))
@@ -133,12 +145,15 @@ def _check_room(
         return
     cut = sum(part < 1 for part in kept)
     needed = max(a + b for a, b in zip(contexts, answers, strict=True))
+    other = "" if compares else ", or lower evaluation.max_new_tokens"
+    if section == "training":
+        other = f", or {BY_LIKELIHOOD}"
     raise UsageError(
-        f"{task.title}: evaluation.max_length={spec.max_length} leaves "
+        f"{task.title}: {section}.max_length={spec.max_length} leaves "
         f"{max(0, spec.max_length - max(answers))} tokens for the prompt after reserving "
         f"{max(answers)} for the answer. {cut} of {len(kept)} prompts would be truncated, the "
-        f"median to {max(0.0, median(kept)):.0%}. Set evaluation.max_length={needed} to truncate "
-        + ("none." if compares else "none, or lower evaluation.max_new_tokens.")
+        f"median to {max(0.0, median(kept)):.0%}. Set {section}.max_length={needed} to truncate "
+        f"none{other}."
     )
 
 

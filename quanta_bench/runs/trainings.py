@@ -115,6 +115,7 @@ class Training:
         check_trains(self._head, self.parameters, method.name)
         items = [*self.data.train_items, *self.data.validation_items]
         limits.check_training(self.model, items, spec.max_length)
+        self._judge = self._judge_by_score(spec)
         if sharded:
             shard(self.model, self.parameters.values(), group)
 
@@ -194,7 +195,7 @@ class Training:
                 device=self._device,
                 precision=self.record.precision["arithmetic"],
                 advance=checked,
-                judge=self._judge(self.record.spec),
+                judge=self._judge,
                 energy=energy,
                 turn=turn,
                 loggers=opened,
@@ -235,25 +236,31 @@ class Training:
             shutil.copytree(folder / trainer.LOGS, target / trainer.LOGS)
         trainer.clear(folder)
 
-    def _judge(self, spec: TrainingSpec) -> Callable[[], float] | None:
+    def _judge_by_score(self, spec: TrainingSpec) -> Callable[[], float] | None:
         """A function that scores generated answers to the validation items during training.
 
         ``None`` unless the spec selects checkpoints by score.
+
+        Raises:
+            UsageError: the items with their answers exceed the training's limits.
         """
         if spec.select != "score" or not find_protocol(spec.protocol).generates:
             return None
         samples = self._pools.sample(
             spec.tasks, spec.source, "validation", spec.validation_items, spec.seeds.sample
         )
+        scoring = EvaluationSpec(
+            tasks=spec.tasks,
+            protocol=spec.protocol,
+            max_length=spec.max_length,
+            chat_template=spec.chat_template,
+        )
+        tokenizer = self._base.tokenizer
+        limits.check_evaluation(self.model, tokenizer, scoring, samples, section="training")
         context = evaluators.Context(
             self.model,
-            self._base.tokenizer,
-            EvaluationSpec(
-                tasks=spec.tasks,
-                protocol=spec.protocol,
-                max_length=spec.max_length,
-                chat_template=spec.chat_template,
-            ),
+            tokenizer,
+            scoring,
             packed=False,
             cached=bool(self.method.cacheable),
             device=self._device,

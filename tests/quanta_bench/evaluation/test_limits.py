@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,24 @@ def test_a_text_for_forgetting_longer_than_the_models_positions_is_refused(
     assert not list((tmp_path / "r").rglob("*.ckpt"))
     short = {"forgetting": "running_text", "forgetting_items": 1, "max_length": 64}
     assert runner.run(job(task, narrow, "full", **short)).forgetting["running_text"] > 1
+
+
+def test_nothing_is_trained_where_no_checkpoint_can_be_scored(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """Scoring has room for prompts beside answers of 32 tokens, validation has not."""
+    task = write(tmp_path / "d.jsonl", say_again(24))
+    runner = Runner(Store(tmp_path / "r"), Silent(), Pools())
+    made = job(task, tiny_model)
+    limited = {"select": "score", "max_length": 34}
+    made = replace(made, training=made.training.model_copy(update=limited))
+    with pytest.raises(UsageError) as error:
+        runner.run(made)
+    message = str(error.value)
+    assert "training.max_length=34 leaves 2 tokens for the prompt" in message
+    assert message.endswith("to truncate none, or training.select=likelihood.")
+    assert "evaluation" not in message
+    assert not list((tmp_path / "r").rglob("*.ckpt"))
 
 
 def test_what_is_cut_is_counted(tmp_path: Path, tiny_model: Path) -> None:
