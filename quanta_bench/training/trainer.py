@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from quanta_bench.errors import UsageError
 from quanta_bench.method import Method
 from quanta_bench.spec import TrainingSpec
 from quanta_bench.training.curves import LearningCurves
@@ -338,9 +339,20 @@ def train(
 
 
 def recompute_activations(model: Any) -> None:
-    """Let a model of ``transformers`` compute its activations again in the backward pass."""
+    """Let a model of ``transformers`` compute its activations again in the backward pass.
+
+    Raises:
+        UsageError: the model cannot.
+    """
     enable = getattr(model, "activation_checkpointing_enable", None)
-    (enable or model.gradient_checkpointing_enable)()  # the name in older transformers
+    try:
+        (enable or model.gradient_checkpointing_enable)()  # the name in older transformers
+    except ValueError as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot recompute activations. Set "
+            "training.gradient_checkpointing=false; where memory is short, set a smaller "
+            "training.max_length or take a smaller model."
+        ) from error
 
 
 def restore(module: FineTuning, state: dict[str, torch.Tensor]) -> None:

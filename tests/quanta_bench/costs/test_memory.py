@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_architectures import tiny, tiny_config
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -63,6 +65,26 @@ def test_what_cannot_be_recomputed_is_computed_in_small_parts() -> None:
     found = fit(kept_only, Shape(16, 200), 0.25e9 + LOGITS)
     assert (found.items, found.recomputed, found.fits) == (1, False, True)
     assert fit(by_hand, Shape(16, 200), 1e12, recompute=True).recomputed
+
+
+@pytest.mark.parametrize("kind", ["openai-gpt", "ctrl"])
+def test_a_model_that_cannot_recompute_is_computed_in_small_parts(
+    kind: str, tmp_path: Path
+) -> None:
+    config = tiny_config(kind)
+    config.architectures = [type(tiny(kind)).__name__]
+    config.save_pretrained(tmp_path)
+    model, method = f"local:{tmp_path}", build_method("full", {})
+    measured = partial(Footprints().get, model, method, precision="float32")
+    most = Shape(16, 40)
+    room = activation_bytes(measured, replace(most, items=2), recomputed=False)
+    found = fit(measured, most, room)
+    assert (found.items, found.recomputed, found.fits) == (2, False, True)
+    message = r"cannot recompute activations\. Set training\.gradient_checkpointing=false"
+    with pytest.raises(UsageError, match=message):
+        fit(measured, most, room, recompute=True)
+    with pytest.raises(UsageError, match=message):
+        recompute_activations(tiny(kind))
 
 
 def test_moments_by_hand() -> None:
