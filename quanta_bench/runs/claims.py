@@ -154,6 +154,7 @@ def compute_all(
     groups = {group[0]: group for group in together.groups([run.planned for run in runs], most)}
     lines: dict[int, RunLine] = {}
     errors: dict[int, BenchError] = {}
+    held: dict[int, str] = {}
     claims = Claims([[number] for number in range(len(runs))], is_free)
     while claims:
         batch = claims.next()
@@ -165,6 +166,8 @@ def compute_all(
         (number,) = batch
         if skip(runs[number]):
             continue
+        if number in held and _is_renewed(runner, runs[number].planned, held.pop(number)):
+            runs[number].fresh = False
         group = groups.pop(number, [])
         if len(group) > 1:
             lines |= {member: observer.start(runs[member]) for member in group}
@@ -181,6 +184,8 @@ def compute_all(
                 raise errors.pop(number)
             result = runner.compute(run.planned, fresh=run.fresh, halvings=run.halvings)
         except RunInProgressError:
+            if run.fresh:
+                held[number] = _before(runner, run.planned)
             line.postpone()
             claims.postpone(batch)
         except Exception as error:
@@ -188,6 +193,27 @@ def compute_all(
                 claims.put_back(batch)
         else:
             observer.finish(run, line, result)
+
+
+def _before(runner: Runner, planned: PlannedRun) -> str:
+    """The checksum of the training of a run that another process holds, to be computed again.
+
+    The stored result will not do any more, whoever replaces it.
+    """
+    result = runner.find(planned)
+    if result is not None:
+        runner.outdated[result.run] = result.checksum
+    return _checksum(runner, planned)
+
+
+def _is_renewed(runner: Runner, planned: PlannedRun, before: str) -> bool:
+    """Whether the other process has trained it again, so that this one need not."""
+    return _checksum(runner, planned) not in ("", before)
+
+
+def _checksum(runner: Runner, planned: PlannedRun) -> str:
+    record = runner.stored_training(planned, runner.identify(planned))
+    return "" if record is None else record.checksum
 
 
 def compute_or_wait(
@@ -211,9 +237,10 @@ def compute_or_wait(
             return runner.compute(planned, fresh=fresh, halvings=halvings)
         except RunInProgressError as taken:
             tell(f"{taken} Waiting for it.")
-            fresh = False
+            before = _before(runner, planned) if fresh else ""
             while not runner.is_free(planned):
                 time.sleep(POLL_SECONDS)
+            fresh = fresh and not _is_renewed(runner, planned, before)
         except BenchError as error:
             if isinstance(error, RunKilledError):
                 # Any other error was noted where it was raised.

@@ -193,7 +193,7 @@ class _Meters(pl.Callback):
             self.first_step_seconds += self._clock() - self._start
         if self._energy is not None and time.monotonic() - self._read >= METER_SECONDS:
             self._read = time.monotonic()
-            _ = self._energy.joules
+            self._energy.update()
 
     def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
         if self._since is not None:

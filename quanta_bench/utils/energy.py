@@ -34,12 +34,16 @@ class EnergyMeter:
 
     @property
     def joules(self) -> float:
-        """Energy used so far. A counter that wraps has to be read once a turn (about an hour)."""
+        """Energy used so far."""
+        self.update()
+        return self._used
+
+    def update(self) -> None:
+        """Read the counters; those that wrap have to be read once a turn, which takes minutes."""
         now = self._read()
         for before, after, full in zip(self._last, now, self._ranges, strict=True):
             self._used += after - before + (full if after < before else 0.0)
         self._last = now
-        return self._used
 
 
 def energy_meter(device: torch.device, *, alone: bool) -> EnergyMeter | None:

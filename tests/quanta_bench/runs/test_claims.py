@@ -1,12 +1,16 @@
-"""The order in which one of several processes tries the runs of a sweep."""
+"""The order in which one of several processes tries runs, and what it leaves to the others."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from clocks import Clock
 
+from quanta_bench.errors import RunInProgressError
 from quanta_bench.runs import claims as module
-from quanta_bench.runs.claims import Claims
+from quanta_bench.runs.claims import Claims, compute_or_wait
 
 
 @pytest.fixture
@@ -60,3 +64,50 @@ def test_many_processes_look_less_often() -> None:
     while batch := claims.next():
         claims.postpone(batch)
     assert claims.poll_seconds == pytest.approx(25.5)
+
+
+class HeldOnce:
+    """A runner whose run another process holds at first, and perhaps trains again meanwhile."""
+
+    def __init__(self, trained_again: bool) -> None:
+        self.outdated: dict[str, str] = {}
+        self.asked: list[bool] = []
+        self._training = "before"
+        self._trained_again = trained_again
+
+    def compute(self, planned: Any, *, fresh: bool, halvings: int) -> str:
+        self.asked.append(fresh)
+        if len(self.asked) == 1:
+            raise RunInProgressError("Another process is computing it.")
+        return "computed"
+
+    def is_free(self, planned: Any) -> bool:
+        self._training = "after" if self._trained_again else "before"
+        return True
+
+    def find(self, planned: Any) -> Any:
+        return SimpleNamespace(run="lora-1", checksum="old")
+
+    def identify(self, planned: Any) -> None:
+        return None
+
+    def stored_training(self, planned: Any, names: Any) -> Any:
+        return SimpleNamespace(checksum=self._training)
+
+
+@pytest.mark.parametrize("trained_again", [True, False])
+def test_what_is_to_be_computed_again_is_done_once_by_either_process(trained_again: bool) -> None:
+    runner: Any = HeldOnce(trained_again)
+    planned: Any = None
+    assert compute_or_wait(planned, runner, lambda text: None, fresh=True) == "computed"
+    # The other's training will do; the result that was there before will not in any case.
+    assert runner.asked == [True, not trained_again]
+    assert runner.outdated == {"lora-1": "old"}
+
+
+def test_a_run_that_is_not_to_be_computed_again_takes_what_is_stored() -> None:
+    runner: Any = HeldOnce(trained_again=False)
+    planned: Any = None
+    compute_or_wait(planned, runner, lambda text: None)
+    assert runner.asked == [False, False]
+    assert runner.outdated == {}
