@@ -78,7 +78,8 @@ def test_the_next_command_changes_into_any_folder(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    said = bench("new", "task", "fresh_idea", "--to", "~/my tasks")
+    # The package of another test may be installed or imported.
+    said = bench("new", "task", "other_idea", "--to", "~/my tasks")
     assert said.status == 0
     assert f"  cd '{tmp_path}/my tasks'\n" in said.out
 

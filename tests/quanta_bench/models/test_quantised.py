@@ -154,7 +154,7 @@ def test_a_model_in_the_form_for_inference_is_refused(root: Path) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(make(root, "nf4")).eval()
     logits(model)
     if functional.has_avx512bf16():
-        with pytest.raises(UsageError, match="Load the model anew and dequantise"):
+        with pytest.raises(UsageError, match="Load the model again and dequantise"):
             dequantise(model)
     else:
         assert not is_quantised(dequantise(model))

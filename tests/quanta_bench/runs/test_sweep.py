@@ -151,8 +151,14 @@ def test_workers_start_early_only_where_nothing_is_finished(
 def test_each_job_of_a_table_is_planned_once(
     suite: Path, both: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, planned = PlannedRun.of, []
-    monkeypatch.setattr(PlannedRun, "of", lambda job: planned.append(job) or plan(job))
+    plan = PlannedRun.of
+    planned: list[Any] = []
+
+    def counted(job: Any, **options: Any) -> PlannedRun:
+        planned.append(job)
+        return plan(job, **options)
+
+    monkeypatch.setattr(PlannedRun, "of", counted)
     request = make_request(str(suite), "table", "embedded", Choice(), check=True)
     *_, folder = both[0]
     planned.clear()
