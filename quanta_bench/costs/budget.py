@@ -15,12 +15,14 @@ from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from quanta_bench.errors import BenchError, UsageError
+from quanta_bench.errors import UsageError
 from quanta_bench.models.meta import Count, meta_model
 from quanta_bench.models.nearest import distance, nearest_size
-from quanta_bench.models.targets import as_llama, default_counterparts
+from quanta_bench.models.targets import as_llama
 from quanta_bench.plugins import METHODS
 from quanta_bench.spec import Denominator
+from quanta_bench.suites.fitting import with_targets
+from quanta_bench.suites.schema import RowSpec
 from quanta_bench.utils.fitted_table import FittedTable
 
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
@@ -130,10 +132,7 @@ def search(model: str, text: str, methods: Sequence[str] = (), denominator: str 
         plugins, unusable = {name: METHODS.get(name) for name in methods}, {}
     rows, single = [], []
     for name, method in plugins.items():
-        try:
-            found = default_counterparts(model, name)
-        except BenchError:
-            found = {}  # why a method cannot be used is said of its sizes
+        found = with_targets(RowSpec(method=name), model).row.settings
         layers = as_llama(model, found) if found else base
         sizes = [{**found, **settings} for settings in method.sizes(layers)]
         if sizes:

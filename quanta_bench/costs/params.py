@@ -12,9 +12,10 @@ from rich.text import Text
 
 from quanta_bench.errors import BenchError
 from quanta_bench.models.meta import adapt_quietly, meta_model, quantities
-from quanta_bench.models.targets import default_counterparts
 from quanta_bench.plugins import build_method
 from quanta_bench.spec import ModelSpec
+from quanta_bench.suites.fitting import with_targets
+from quanta_bench.suites.schema import RowSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +97,8 @@ def describe(model: str, method: str, settings: Mapping[str, Any]) -> Params:
     from quanta_bench.models.capabilities import positions
     from quanta_bench.models.heads import classifies, head_of
 
-    built = build_method(method, {**settings, **default_counterparts(model, method, settings)})
+    row = RowSpec(method=method, settings=dict(settings))
+    built = build_method(method, with_targets(row, model, kept=settings).row.settings)
     base = meta_model(model)
     own = {id(parameter): parameter.numel() for parameter in base.parameters()}
     head = sum(value.numel() for value in head_of(base).values()) if classifies(base) else 0

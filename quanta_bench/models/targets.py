@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any
 
 from quanta_bench.models.meta import configuration_digest, meta_model
-from quanta_bench.plugins import build_method
 from quanta_bench.utils.remembered import code_here, remembered
 
 FUSED = ("c_attn", "query_key_value", "qkv_proj", "Wqkv", "in_proj_qkv")
@@ -97,27 +96,6 @@ def with_counterparts(model: str, settings: Mapping[str, Any]) -> dict[str, Any]
             if found != named:
                 changed[key] = found
     return changed
-
-
-def default_counterparts(
-    model: str, method: str, settings: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The defaults of a method that name LLaMA's layers, for a model that calls them otherwise.
-
-    Args:
-        model: as :func:`quanta_bench.models.meta.meta_model` takes it.
-        method: registered name of the method.
-        settings: its settings that are given, which stay as they are.
-
-    Returns:
-        The new value of each that changes.
-
-    Raises:
-        BenchError: there is no such model or method, or the settings are refused.
-    """
-    complete = build_method(method, settings or {}).config.model_dump(mode="python")
-    left = {name: value for name, value in complete.items() if name not in (settings or {})}
-    return with_counterparts(model, left)
 
 
 def module_names(model: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

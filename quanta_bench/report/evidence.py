@@ -181,17 +181,18 @@ def average(specs: Sequence[ColumnSpec], columns: Sequence[Evidence | None]) -> 
     known = [column for column in columns if column is not None]
     if not known or len(known) < len(columns) or len({column.seeds for column in known}) > 1:
         return None
-    of = [items_of(spec) for spec in specs]
-    groups: dict[tuple[bool, str], tuple[str, ...]] = {}
-    for of_one, column in zip(of, known, strict=True):
-        if groups.setdefault(of_one, column.scores.groups) != column.scores.groups:
-            return None
+    try:
+        scores = taken_apart.average(
+            [column.scores for column in known], [items_of(spec) for spec in specs]
+        )
+    except ValueError:
+        return None
     items = tuple(
         "/".join(column.items[number] for column in known) for number in range(len(known[0].seeds))
     )
     return Evidence(
         known[0].seeds,
-        taken_apart.average([column.scores for column in known], of),
+        scores,
         items,
         all(column.lower_is_better for column in known),
         max(column.decimals for column in known),

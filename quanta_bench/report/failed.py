@@ -11,6 +11,9 @@ from quanta_bench.runs.cells import Cells
 FAILED = "¶"
 """Marks the label of a row some of whose runs failed."""
 
+COLUMN = "failed"
+"""The column of the long form that says why runs of a row failed."""
+
 
 def causes(rows: Sequence[TableRow]) -> list[str]:
     """A note on each run that failed."""
@@ -42,7 +45,7 @@ def lines(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
             "model": row.model,
             "trainable_parameters": None,
             "items": None,
-            "failed": " ".join(row.failed),
+            COLUMN: " ".join(row.failed),
         }
         for row in rows
         if row.failed

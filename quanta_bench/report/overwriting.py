@@ -6,8 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-FAILED = "failed"
-"""The column that names the seeds of a row that failed."""
+from quanta_bench.report.failed import COLUMN as FAILED
 
 
 def free_name(folder: Path, name: str, text: str) -> str:

@@ -11,11 +11,12 @@ from rich.console import RenderableType
 from quanta_bench.report import sections as shown
 from quanta_bench.report.conclusions import DIFFERS
 from quanta_bench.report.failed import FAILED
+from quanta_bench.report.long_form import long_form
 from quanta_bench.report.overwriting import free_name
 from quanta_bench.report.screen_rows import MOST_LINES, leading, screen_rows
 from quanta_bench.report.sections import Column, Section
 from quanta_bench.report.table import Cost, Table, TableRow, Value
-from quanta_bench.report.tables import STALE, long_form
+from quanta_bench.report.tables import STALE
 from quanta_bench.utils.escaping import spreadsheet
 
 FORMATS = ("md", "csv", "tex", "json")
