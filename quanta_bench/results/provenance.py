@@ -64,17 +64,24 @@ def stale_training(record: TrainingRecord) -> list[str]:
 
     A plug-in that is not installed cannot be compared and does not count.
     """
-    return _changes(record.code, record.spec.method, record.spec.tasks)
+    return code_changes(record.code, record.spec.method, record.spec.tasks)
 
 
 def stale(result: Result) -> list[str]:
     """What of the code of a result and of its training has changed since, in words."""
     changes = stale_training(result.training)
-    changes += _changes(result.code, "", [*result.tasks, *result.forgetting])
+    changes += code_changes(result.code, "", [*result.tasks, *result.forgetting])
     return list(dict.fromkeys(changes))
 
 
-def _changes(code: Mapping[str, CodeVersion], method: str, tasks: Iterable[str]) -> list[str]:
+def code_changes(code: Mapping[str, CodeVersion], method: str, tasks: Iterable[str]) -> list[str]:
+    """What of recorded code has changed since, in words: the suite's numbers, a plug-in's source.
+
+    Args:
+        code: as :func:`code_versions` gave it.
+        method: registered name of the method; empty for none.
+        tasks: the tasks.
+    """
     if not code:
         return ["its code was not recorded"]
     same_numbers = "suite" in code and code["suite"].version == NUMBERS

@@ -24,34 +24,18 @@ def keep_code(folder: Path, code: Mapping[str, CodeVersion]) -> None:
         stream.write(json.dumps(versions).encode())
 
 
-def changed_code(folder: Path, code: Mapping[str, CodeVersion]) -> list[str]:
-    """What of an interrupted training's code has changed since, in words.
-
-    As with a finished one, the suite counts by its declared version and a plug-in by its source.
+def kept_code(folder: Path) -> dict[str, CodeVersion]:
+    """The code that an interrupted training was computed by; empty if it was not recorded.
 
     Args:
         folder: where its checkpoints are kept.
-        code: the present code.
-
-    Returns:
-        Empty where nothing has changed, or there is no checkpoint to go on from.
 
     Raises:
         ValueError, TypeError, AttributeError: the file is incomplete.
     """
-    if not (folder / "last.ckpt").exists():
-        return []
-    path = folder / NAME
-    if not path.exists():
-        return ["its code was not recorded"]
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    kept = {name: CodeVersion.model_validate(version) for name, version in stored.items()}
-    return [
-        f"the {name.replace(':', ' ')} has changed"
-        for name, present in code.items()
-        if name not in kept or _identity(name, kept[name]) != _identity(name, present)
-    ]
-
-
-def _identity(name: str, code: CodeVersion) -> int | str:
-    return code.version if name == "suite" else code.source
+    try:
+        text = (folder / NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    stored = json.loads(text)
+    return {name: CodeVersion.model_validate(version) for name, version in stored.items()}

@@ -35,9 +35,13 @@ from quanta_bench.models.sharding import is_sharded, shard
 from quanta_bench.plugins import find_protocol, find_task, plugin_packages
 from quanta_bench.results.environment import environment
 from quanta_bench.results.integrity import DamagedError
-from quanta_bench.results.provenance import code_versions, stale, stale_training
+from quanta_bench.results.provenance import (
+    code_changes,
+    code_versions,
+    stale,
+    stale_training,
+)
 from quanta_bench.results.records import (
-    CodeVersion,
     Environment,
     Result,
     TaskResult,
@@ -47,7 +51,7 @@ from quanta_bench.results.store import Store
 from quanta_bench.runs.finder import Finder
 from quanta_bench.runs.finite_outputs import finite_outputs, perplexity
 from quanta_bench.runs.identity import Identity, PlannedRun
-from quanta_bench.runs.kept_code import changed_code, keep_code
+from quanta_bench.runs.kept_code import keep_code, kept_code
 from quanta_bench.runs.kept_precision import kept_precision, read_precision
 from quanta_bench.runs.places import specs_key
 from quanta_bench.runs.progress import Reporter
@@ -342,18 +346,19 @@ class Runner(Finder):
         if not planned.method.trains:
             return
         folder = self.store.unfinished_folder(names.training)
-        code = code_versions(planned.training.method, planned.training.tasks)
         if folder.exists():
-            self._check_unfinished(folder, code)
-        keep_code(folder, code)
+            self._check_unfinished(folder, planned.training)
+        keep_code(folder, code_versions(planned.training.method, planned.training.tasks))
 
-    def _check_unfinished(self, folder: Path, code: Mapping[str, CodeVersion]) -> None:
+    def _check_unfinished(self, folder: Path, spec: TrainingSpec) -> None:
         from quanta_bench.training import trainer
 
         try:
             trainer.check_checkpoints(folder)
             read_precision(folder)
-            changed = changed_code(folder, code)
+            # Without a checkpoint there is nothing to go on from.
+            resumes = (folder / "last.ckpt").exists()
+            changed = code_changes(kept_code(folder), spec.method, spec.tasks) if resumes else []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             damage = DamagedError(folder, "checkpoint", f"not whole ({error})")
             self.store.set_aside(folder, damage)
